@@ -1,0 +1,139 @@
+//! Performs a plan: the one `match` over effects.
+
+use crate::event::RelationId;
+use crate::juju::Owner;
+use crate::observe;
+use crate::pgbouncer::verifier;
+use crate::plan::{Effect, Load, NewClient, Plan, Value, Wait};
+use crate::postgres::{Client, Refused, Server};
+use crate::secret::Secret;
+use crate::workload::{Files, InstanceFile};
+use crate::world::World;
+
+/// Performs the effects in order. Returns why the rest was left out, if an effect could not be had
+/// yet; that is no error, the handler comes again. An error fails the hook, and Juju repeats it.
+pub fn apply(plan: &Plan, world: &mut World, peer: RelationId) -> anyhow::Result<Option<Wait>> {
+    for effect in &plan.effects {
+        tracing::debug!("{effect}");
+        if let Some(wait) = perform(effect, world, peer)? {
+            return Ok(Some(wait));
+        }
+    }
+    Ok(None)
+}
+
+fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Result<Option<Wait>> {
+    match effect {
+        Effect::Set(bag, key, value) => {
+            let (relation, owner) = observe::bag_of(*bag, peer);
+            let value = match value {
+                Value::Text(text) => Some(text.as_str()),
+                Value::Secret(secret) => Some(secret.reveal()),
+                Value::Absent => None,
+            };
+            world.juju.set(relation, &owner, key, value)?;
+        }
+        Effect::Remember(key, value) => world.juju.set_state(key, value)?,
+        Effect::SetPeerSecret { content, adopt } => {
+            let label = observe::peer_label(world);
+            world.juju.set_secret(&label, content, adopt.as_deref())?;
+        }
+        Effect::SetClientSecret(relation, group, content) => {
+            let label = observe::client_label(*relation, group);
+            let key = format!("secret-{group}");
+            let uri = world.juju.set_secret(&label, content, None)?;
+            if !world.juju.bag(*relation, &Owner::App)?.contains_key(&key) {
+                world.juju.grant(&uri, *relation)?;
+                world.juju.set(*relation, &Owner::App, &key, Some(&uri))?;
+            }
+        }
+        Effect::RemoveSecretRevision { id, revision } => {
+            // Juju announces revisions of secrets that are gone, and more than once.
+            if world.juju.secret_info_by_id(id)?.is_some() {
+                world.juju.remove_revision(id, *revision)?;
+            }
+        }
+        Effect::EnsureAuthRole { role, verifier, comment } => {
+            return sql(world, |server| server.ensure_auth_role(role, verifier, comment));
+        }
+        Effect::InstallGetAuth { databases, auth_user } => {
+            return sql(world, |server| {
+                databases.iter().try_for_each(|database| server.install_get_auth(database, auth_user))
+            });
+        }
+        Effect::EnsureClient(client) => return ensure_client(client, world),
+        Effect::DropClient { role, comment } => {
+            return sql(world, |server| server.drop_client(role, comment));
+        }
+        Effect::Load(load) => return self::load(load, world),
+    }
+    Ok(None)
+}
+
+fn ensure_client(new: &NewClient, world: &mut World) -> anyhow::Result<Option<Wait>> {
+    let client = Client {
+        role: new.role.clone(),
+        database: new.database.clone(),
+        verifier: verifier::scram_sha_256(&new.password, &new.salt, verifier::ITERATIONS),
+        comment: new.comment.clone(),
+    };
+    let fits = |stored: &str| verifier::matches(stored, &new.role, &new.password);
+    let wait = sql(world, |server| server.ensure_client(&client, &fits))?;
+    Ok(wait.map(|wait| match wait {
+        Wait::Refused(reason) => Wait::Client(new.relation, reason),
+        wait => wait,
+    }))
+}
+
+/// Does something in PostgreSQL. That it is away, or says no, is something to wait for.
+fn sql(
+    world: &mut World,
+    work: impl FnOnce(&mut Server) -> Result<(), Refused>,
+) -> anyhow::Result<Option<Wait>> {
+    let server = match world.server()? {
+        Ok(server) => server,
+        Err(wait) => return Ok(Some(wait)),
+    };
+    Ok(work(server).err().map(|refused| Wait::Refused(refused.to_string())))
+}
+
+fn load(load: &Load, world: &mut World) -> anyhow::Result<Option<Wait>> {
+    let users = match load.users.file_text() {
+        Ok(text) => Secret::new(text),
+        Err(error) => return Ok(Some(Wait::NotLoaded(format!("cannot write the user list: {error}")))),
+    };
+    for name in load.instances.iter().flat_map(|instance| &instance.left_out).collect::<std::collections::BTreeSet<_>>() {
+        tracing::warn!("left {name} out of pgbouncer.ini: PgBouncer {} does not know it", load.version);
+    }
+    let files = Files {
+        shared: load.shared.clone(),
+        users,
+        proof: load.proof.clone(),
+        version: load.version.to_string(),
+        instances: load
+            .instances
+            .iter()
+            .map(|instance| InstanceFile {
+                instance: instance.instance,
+                text: instance.text.clone(),
+                digest: instance.digest.clone(),
+                restart: instance.restart.clone(),
+            })
+            .collect(),
+    };
+    match world.workload.load(&files) {
+        Ok(done) => {
+            tracing::info!(
+                "PgBouncer runs {} in {} processes{}",
+                files.instances.first().map_or("nothing", |instance| instance.digest.as_str()),
+                done.loaded.len(),
+                if done.restarted.is_empty() { "" } else { ", restarted" }
+            );
+            Ok(None)
+        }
+        Err(error) => {
+            tracing::warn!("{error}");
+            Ok(Some(Wait::NotLoaded(error.to_string())))
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The relation `backend-database`: PostgreSQL, whose client we are.
+
+use std::collections::BTreeMap;
+
+use crate::event::RelationId;
+use crate::handlers::Seat;
+use crate::handlers::peers::{self, Store, Users};
+use crate::juju::Texts;
+use crate::pgbouncer::verifier;
+use crate::pgbouncer::{AUTH_USER_PREFIX, User, UserList};
+use crate::plan::{Bag, Effect, Plan, Value, Wait};
+use crate::secret::Secret;
+
+/// Our key in the app bag that asks for a database of this name.
+pub const DATABASE: &str = "database";
+/// The key under which both sides of the interface keep what they saw of the other's app bag.
+pub const DATA: &str = "data";
+
+/// What we ask PostgreSQL for. A request that stands keeps its bytes: the other side refuses changes.
+const REQUEST: [(&str, &str); 2] = [(DATABASE, "pgbouncer"), ("extra-user-roles", "SUPERUSER")];
+
+/// The same, on models with secrets.
+const REQUEST_SECRETS: [(&str, &str); 2] = [
+    (
+        "requested-secrets",
+        r#"["username", "password", "tls", "tls-ca", "uris", "read-only-uris", "entity-name", "entity-password"]"#,
+    ),
+    ("provided-secrets", r#"["mtls-cert"]"#),
+];
+
+/// What `changed` looks at. Without a relation it does not run.
+pub struct Changed {
+    /// The relation.
+    pub relation: RelationId,
+    /// Whether the model has secrets.
+    pub has_secrets: bool,
+    /// This unit's bag.
+    pub unit: Texts,
+    /// PostgreSQL's app bag.
+    pub remote: Texts,
+    /// Whose work to do.
+    pub seat: Seat<Leader, ()>,
+}
+
+/// What only the leader does: ask, and make PgBouncer's users once PostgreSQL answered.
+pub struct Leader {
+    /// Our app bag.
+    pub app: Texts,
+    /// The role PostgreSQL gave us, once its credentials can be read and it lets us in.
+    pub backend: Result<String, Wait>,
+    /// PgBouncer's users, if they were made before.
+    pub users: Option<Users>,
+    /// Where they are kept.
+    pub store: Store,
+    /// The databases of our clients.
+    pub databases: Vec<String>,
+    /// Our application's name.
+    pub app_name: String,
+    /// The mark on the roles of this relation.
+    pub comment: String,
+    /// Values nobody used before.
+    pub fresh: Fresh,
+}
+
+/// Random values for one set of users.
+#[derive(Clone, Debug)]
+pub struct Fresh {
+    /// Of the auth role.
+    pub auth: Secret,
+    /// Of the statistics user.
+    pub monitoring: Secret,
+    /// Of the administrator.
+    pub admin: Secret,
+    /// One salt for each verifier of the two.
+    pub salts: [[u8; 16]; 2],
+}
+
+/// Handles every hook of `backend-database` while the relation is there.
+pub fn changed(seen: &Changed) -> Plan {
+    let mut plan = Plan::default();
+    let Seat::Leader(leader) = &seen.seat else {
+        plan.append(remember(seen));
+        return plan;
+    };
+    let request = REQUEST.iter().chain(if seen.has_secrets { &REQUEST_SECRETS[..] } else { &[] });
+    for (key, value) in request {
+        if !leader.app.contains_key(*key) {
+            plan.set(Bag::App(seen.relation), *key, *value);
+        }
+    }
+    plan.append(remember(seen));
+
+    let username = match &leader.backend {
+        Ok(username) => username,
+        Err(wait) => return plan.wait(wait.clone()),
+    };
+    let auth_user = auth_user(username);
+    let (users, made) = users(leader, &auth_user);
+    if let Some(verifier) = made {
+        plan.push(Effect::EnsureAuthRole { role: auth_user.clone(), verifier, comment: leader.comment.clone() });
+        let mut databases = vec!["pgbouncer".to_owned(), "postgres".to_owned()];
+        databases.extend(leader.databases.iter().cloned());
+        databases.sort();
+        databases.dedup();
+        plan.push(Effect::InstallGetAuth { databases, auth_user });
+    }
+    plan.append(peers::publish_users(&users, &leader.store));
+    plan
+}
+
+/// Handles `backend-database-relation-broken` of a unit that stays: without a backend there are no
+/// users, and with them gone the configuration names no database.
+pub fn broken(users: Option<&Users>, store: &Store) -> Plan {
+    let mut plan = Plan::default();
+    if users.is_none() {
+        return plan;
+    }
+    match store {
+        Store::Bag => plan.set(Bag::PeerApp, peers::AUTH, Value::Absent),
+        Store::Secret { content, adopt, .. } => {
+            let mut content = content.clone();
+            // A field of a peer secret is never taken away but marked: units of the Python charm
+            // read this text as "not there".
+            content.insert(peers::field(peers::AUTH), Secret::new(peers::DELETED));
+            plan.push(Effect::SetPeerSecret { content, adopt: adopt.clone() });
+        }
+    }
+    plan
+}
+
+/// Keeps what this unit saw of PostgreSQL's app bag, in the form the Python charm compares with.
+fn remember(seen: &Changed) -> Plan {
+    let mut plan = Plan::default();
+    if !seen.remote.is_empty() {
+        plan.append(seen_data(Bag::Unit(seen.relation), &seen.unit, &seen.remote));
+    }
+    plan
+}
+
+/// Sets [`DATA`] in `bag` where it does not already say what `remote` holds.
+pub fn seen_data(bag: Bag, own: &Texts, remote: &Texts) -> Plan {
+    let mut plan = Plan::default();
+    let now: BTreeMap<_, _> = remote.iter().filter(|(key, _)| *key != DATA).collect();
+    let before: Option<BTreeMap<String, String>> =
+        own.get(DATA).and_then(|text| serde_json::from_str(text).ok());
+    if before.is_none_or(|before| !before.iter().eq(now.iter().map(|(key, value)| (*key, *value)))) {
+        // On a model without secrets the other side's bag holds passwords.
+        plan.set(bag, DATA, Secret::new(serde_json::to_string(&now).unwrap_or_default()));
+    }
+    plan
+}
+
+/// The role PgBouncer asks for verifiers as. PostgreSQL's charms know it by the beginning of its name.
+pub fn auth_user(username: &str) -> String {
+    format!("{AUTH_USER_PREFIX}{}", username.replace('-', "_"))
+}
+
+/// The users as they should be, and the auth role's new verifier if it needs one. What is there
+/// stays: a new leader changes no password. Missing or outdated lines are made good.
+fn users(leader: &Leader, auth_user: &str) -> (Users, Option<Secret>) {
+    let old = leader.users.as_ref().filter(|users| users.list.auth_user() == Some(auth_user));
+    let line = |name: &str| old?.list.0.iter().find(|user| user.name == name).map(|user| user.secret.clone());
+    let made = old.is_none().then(|| verifier::md5(auth_user, &leader.fresh.auth));
+    let password = |old: Option<&Secret>, fresh: &Secret| old.unwrap_or(fresh).clone();
+    let monitoring =
+        password(leader.users.as_ref().and_then(|u| u.monitoring.as_ref()), &leader.fresh.monitoring);
+    let admin = password(leader.users.as_ref().and_then(|u| u.admin.as_ref()), &leader.fresh.admin);
+    // A line is kept only together with the password it was made of.
+    let scram = |name: &str, password: &Secret, known: bool, salt: &[u8; 16]| {
+        line(name)
+            .filter(|secret| known && secret.reveal().starts_with("SCRAM-SHA-256$"))
+            .unwrap_or_else(|| verifier::scram_sha_256(password, salt, verifier::ITERATIONS))
+    };
+    let (stats_user, admin_user) = (peers::stats_user(&leader.app_name), peers::admin_user(&leader.app_name));
+    let known = |pick: fn(&Users) -> Option<&Secret>| old.and_then(pick).is_some();
+    let stats_line = scram(&stats_user, &monitoring, known(|u| u.monitoring.as_ref()), &leader.fresh.salts[0]);
+    let admin_line = scram(&admin_user, &admin, known(|u| u.admin.as_ref()), &leader.fresh.salts[1]);
+    // The auth role can only be let in with an md5 line: PgBouncer cannot log in as `auth_user` with
+    // a SCRAM verifier, and PostgreSQL's charms give names like this one the md5 method.
+    let auth_line = line(auth_user).or_else(|| made.clone()).unwrap_or_else(|| leader.fresh.auth.clone());
+    let list = UserList(vec![
+        User { name: auth_user.to_owned(), secret: auth_line },
+        User { name: stats_user, secret: stats_line },
+        User { name: admin_user, secret: admin_line },
+    ]);
+    (Users { list, monitoring: Some(monitoring), admin: Some(admin) }, made)
+}

@@ -1,0 +1,310 @@
+//! The relation `database`: our clients, whose PostgreSQL we are.
+
+use std::collections::BTreeMap;
+
+use crate::event::RelationId;
+use crate::handlers::{backend_database, peers};
+use crate::juju::Texts;
+use crate::pgbouncer::{DatabaseName, Entry, PgbDbs, hash};
+use crate::plan::{Bag, Effect, NewClient, Plan, Value, Wait};
+use crate::observe::ENDPOINTS;
+use crate::secret::Secret;
+
+/// The client's key that asks for a database, and ours that grants it.
+pub const DATABASE: &str = "database";
+/// The client's key with the roles it wants for its user.
+const ROLES: &str = "extra-user-roles";
+/// The client's key with the fields it wants in secrets.
+const REQUESTED_SECRETS: &str = "requested-secrets";
+
+/// What `changed` looks at; only the leader serves clients.
+pub struct Changed {
+    /// Whether the model has secrets.
+    pub has_secrets: bool,
+    /// The text of [`peers::DATABASES`] as it stands, and what it says.
+    pub databases: (Option<String>, PgbDbs),
+    /// The live relations of clients.
+    pub clients: Vec<Client>,
+    /// PostgreSQL.
+    pub backend: Backend,
+    /// Where clients reach us, if that is known.
+    pub endpoints: Option<String>,
+    /// Every other unit, with the hash of the databases it has loaded.
+    pub units: Vec<(String, Option<String>)>,
+    /// The first words of the mark on the roles we make.
+    pub comment: String,
+}
+
+/// What serving a client needs of PostgreSQL.
+#[derive(Clone, Debug)]
+pub enum Backend {
+    /// Nobody waits for an answer, so nobody looked.
+    NotNeeded,
+    /// It cannot be used yet.
+    Waiting(Wait),
+    /// It lets us in, and PgBouncer's users are made.
+    Ready {
+        /// Its version, as it tells in `backend-database`.
+        version: Option<String>,
+        /// The role PgBouncer asks for verifiers as.
+        auth_user: String,
+    },
+}
+
+/// One client's relation.
+pub struct Client {
+    /// The relation.
+    pub relation: RelationId,
+    /// Our app bag.
+    pub app: Texts,
+    /// The client's app bag.
+    pub remote: Texts,
+    /// The password it has been given, in our bag or in a secret under our label.
+    pub password: Option<Secret>,
+    /// A password nobody used before.
+    pub fresh: Secret,
+    /// The salt for its verifier.
+    pub salt: [u8; 16],
+}
+
+/// The answer to one client, as far as it can change while the relation lives.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The relation.
+    pub relation: RelationId,
+    /// The fields the client wants in secrets; empty on a model without them.
+    pub secrets: Vec<String>,
+    /// The client's role.
+    pub role: String,
+    /// Its password.
+    pub password: Secret,
+    /// Its database.
+    pub database: String,
+    /// Where it reaches us, `host:port` with commas between.
+    pub endpoints: String,
+    /// The backend's version.
+    pub version: Option<String>,
+}
+
+/// Handles every hook of `database`: serves who can be served and says why others cannot.
+pub fn changed(seen: &Changed) -> Plan {
+    let mut plan = Plan::default();
+    let mut databases = seen.databases.1.clone();
+
+    let mut requests = Vec::new();
+    for client in &seen.clients {
+        if client.remote.is_empty() {
+            continue;
+        }
+        plan.append(backend_database::seen_data(Bag::App(client.relation), &client.app, &client.remote));
+        match request(client, seen.has_secrets) {
+            Ok(Some(name)) => {
+                let entry = Entry { name: name.clone(), legacy: false, auth_dbname: None };
+                databases.0.insert(client.relation.to_string(), entry);
+                requests.push((client, name));
+            }
+            Ok(None) => {}
+            Err(reason) => plan.append(Plan::waiting(Wait::Client(client.relation, reason))),
+        }
+    }
+    let gone = forget_gone(seen, &mut databases);
+    let text = if databases == seen.databases.1 && seen.databases.0.is_some() {
+        // Whoever wrote it, an equal content keeps its bytes, and with them its hash.
+        seen.databases.0.clone().unwrap_or_default()
+    } else {
+        databases.render()
+    };
+    if !databases.0.is_empty() || seen.databases.0.is_some() {
+        plan.set(Bag::PeerApp, peers::DATABASES, text.as_str());
+    }
+
+    let (version, auth_user) = match &seen.backend {
+        Backend::NotNeeded => return plan,
+        Backend::Waiting(wait) => return plan.wait(wait.clone()),
+        Backend::Ready { version, auth_user } => (version, auth_user),
+    };
+    for relation in gone {
+        plan.push(Effect::DropClient { role: role(relation), comment: comment(&seen.comment, relation) });
+        if !seen.has_secrets {
+            plan.set(Bag::PeerApp, role(relation), Value::Absent);
+        }
+    }
+    let wanted = hash(&text);
+    let behind: Vec<String> = seen
+        .units
+        .iter()
+        .filter(|(_, loaded)| loaded.as_deref() != Some(wanted.as_str()))
+        .map(|(unit, _)| unit.clone())
+        .collect();
+    for (client, name) in requests {
+        if client.is_answered() {
+            continue;
+        }
+        if !behind.is_empty() {
+            return plan.wait(Wait::Units(behind));
+        }
+        let Some(endpoints) = &seen.endpoints else {
+            return plan.wait(Wait::NotLoaded("waiting for this unit's address".into()));
+        };
+        // A password that survived a hook which did not is taken up again.
+        let password = client.password.as_ref().unwrap_or(&client.fresh).clone();
+        plan.push(Effect::EnsureClient(NewClient {
+            relation: client.relation,
+            role: role(client.relation),
+            database: name.clone(),
+            password: password.clone(),
+            salt: client.salt,
+            comment: comment(&seen.comment, client.relation),
+        }));
+        plan.push(Effect::InstallGetAuth {
+            databases: vec![name.clone()],
+            auth_user: auth_user.clone(),
+        });
+        plan.append(answer(&Answer {
+            relation: client.relation,
+            secrets: secrets(client, seen.has_secrets),
+            role: role(client.relation),
+            password: password.clone(),
+            database: name,
+            endpoints: endpoints.clone(),
+            version: version.clone(),
+        }));
+        if !seen.has_secrets {
+            plan.set(Bag::PeerApp, role(client.relation), password);
+        }
+    }
+    plan
+}
+
+/// The flowchart's "Update peer data in relation databags": tells clients the units' addresses. The
+/// leader remembers what it told all of them; a follower forgets it, for it may be leader again one
+/// day, when others have told them something else.
+pub fn update_peer_data(clients: &[Answer], endpoints: Option<&str>) -> Plan {
+    let mut plan = Plan::default();
+    for client in clients {
+        plan.append(answer(client));
+    }
+    plan.push(Effect::Remember(ENDPOINTS, endpoints.unwrap_or_default().to_owned()));
+    plan
+}
+
+impl Client {
+    /// Whether the client has its credentials: then they stay for the relation's life.
+    pub fn is_answered(&self) -> bool {
+        is_answered(&self.app)
+    }
+}
+
+/// Whether an app bag of ours holds credentials or the URI of those.
+pub fn is_answered(app: &Texts) -> bool {
+    app.contains_key("secret-user") || (app.contains_key("username") && app.contains_key("password"))
+}
+
+/// The role of a client.
+pub fn role(relation: RelationId) -> String {
+    format!("relation_id_{relation}")
+}
+
+/// The mark on a client's role.
+fn comment(model: &str, relation: RelationId) -> String {
+    format!("{model}, relation database:{relation}")
+}
+
+/// The fields that go into secrets for this client. A relation that began with plain credentials
+/// stays with them: the client would not look elsewhere.
+pub fn secrets(client: &Client, has_secrets: bool) -> Vec<String> {
+    let began_plain = ["username", "password", "uris", "tls"].iter().any(|key| client.app.contains_key(*key));
+    if !has_secrets || began_plain {
+        return Vec::new();
+    }
+    let requested = client.remote.get(REQUESTED_SECRETS);
+    requested.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// The database a client asks for, nothing if it has not asked yet, or why it cannot have it.
+fn request(client: &Client, has_secrets: bool) -> Result<Option<String>, String> {
+    let Some(name) = client.remote.get(DATABASE) else {
+        return match ["entity-type", "requests"].iter().find(|key| client.remote.contains_key(**key)) {
+            Some(key) => Err(format!("it uses the key {key}, which is not supported yet")),
+            None => Ok(None),
+        };
+    };
+    if client.is_answered() {
+        // The name is the one that was granted; a client cannot rename its database.
+        return Ok(Some(client.app.get(DATABASE).unwrap_or(name).clone()));
+    }
+    if client.remote.get(ROLES).is_some_and(|roles| !roles.trim().is_empty()) {
+        return Err(format!("it asks for {ROLES}, which is not supported yet: remove the relation"));
+    }
+    if let Some(text) = client.remote.get(REQUESTED_SECRETS).filter(|_| has_secrets) {
+        if serde_json::from_str::<Vec<String>>(text).is_err() {
+            return Err(format!("its {REQUESTED_SECRETS} is not a JSON list of names"));
+        }
+    }
+    DatabaseName::parse(name).map(|name| Some(name.to_string())).map_err(|error| error.to_string())
+}
+
+/// Takes the relations that are gone out of `databases`, unless their roles cannot be dropped yet:
+/// then the entry stays as the memory of that work.
+fn forget_gone(seen: &Changed, databases: &mut PgbDbs) -> Vec<RelationId> {
+    let gone: Vec<RelationId> = databases
+        .0
+        .iter()
+        .filter(|(_, entry)| !entry.legacy)
+        .filter_map(|(id, _)| id.parse().ok())
+        .filter(|id| seen.clients.iter().all(|client| client.relation != *id))
+        .collect();
+    // With no backend at all there is no role to drop.
+    if matches!(seen.backend, Backend::Ready { .. } | Backend::Waiting(Wait::NoBackend)) {
+        for relation in &gone {
+            databases.0.remove(&relation.to_string());
+        }
+    }
+    gone
+}
+
+/// Everything a client is told. Where it already stands nothing changes.
+fn answer(client: &Answer) -> Plan {
+    let mut plan = Plan::default();
+    let bag = Bag::App(client.relation);
+    let uri = |database: &str| {
+        Secret::new(format!(
+            "postgresql://{}:{}@{}/{database}",
+            client.role,
+            client.password.reveal(),
+            client.endpoints
+        ))
+    };
+    let read_only = format!("{}_readonly", client.database);
+    let read_only =
+        if read_only.len() <= crate::pgbouncer::DATABASE_NAME_LIMIT { &read_only } else { &client.database };
+    let user = [
+        ("username", Secret::new(client.role.clone())),
+        ("password", client.password.clone()),
+        ("uris", uri(&client.database)),
+        ("read-only-uris", uri(read_only)),
+    ];
+    let tls = [("tls", Secret::new("False"))];
+    for (group, fields) in [("user", &user[..]), ("tls", &tls[..])] {
+        let mut content = BTreeMap::new();
+        for (key, value) in fields {
+            let key = (*key).to_owned();
+            if client.secrets.contains(&key) {
+                content.insert(key, value.clone());
+            } else if key != "read-only-uris" {
+                // Only clients that ask for it by name know this field.
+                plan.set(bag, key, value.clone());
+            }
+        }
+        if !content.is_empty() {
+            plan.push(Effect::SetClientSecret(client.relation, group, content));
+        }
+    }
+    plan.set(bag, DATABASE, client.database.as_str());
+    plan.set(bag, "endpoints", client.endpoints.as_str());
+    plan.set(bag, "read-only-endpoints", client.endpoints.as_str());
+    if let Some(version) = &client.version {
+        plan.set(bag, "version", version.as_str());
+    }
+    plan
+}

@@ -1,0 +1,571 @@
+//! Looks at the world and hands each handler its own input, parsed and bounded.
+//!
+//! What the other side of a relation wrote is input, not truth: malformed is "not there" and a
+//! warning that names relation and key, never the value.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use rand::distr::{Alphanumeric, SampleString as _};
+
+use crate::event::{Endpoint, RelationId};
+use crate::handlers::backend_database::{self, Fresh};
+use crate::handlers::peers::{self, Config, Endpoints, Followed, Here, Kept, Own, Servers, Store, Users};
+use crate::handlers::{Handler, Seat, database};
+use crate::juju::{Owner, Texts};
+use crate::options::Options;
+use crate::pgbouncer::{self, PgbDbs, SharedConfig, UserList, Version};
+use crate::plan::{Bag, Wait};
+use crate::postgres::Credentials;
+use crate::secret::Secret;
+use crate::world::World;
+
+/// State: the endpoints all answered clients were last told by this unit.
+pub const ENDPOINTS: &str = "endpoints";
+
+/// A databag value longer than this is not looked at.
+const LIMIT: usize = 1024 * 1024;
+
+/// The peer relation, which a unit has from its first hook after `install` on.
+pub fn peer(world: &mut World) -> anyhow::Result<Option<RelationId>> {
+    Ok(world.juju.relations(Endpoint::Peers)?.first().copied())
+}
+
+/// The handlers a leader owes although no hook asked for them: any hook may be the first one of new
+/// code or a new leader.
+pub fn owed(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<Handler>> {
+    let mut owed = Vec::new();
+    if world.leaving || !world.juju.is_leader()? {
+        return Ok(owed);
+    }
+    if users(world, peer)?.users.is_none() && backend(world)?.is_some() {
+        owed.push(Handler::BackendDatabase);
+    }
+    let databases = world.juju.bag(peer, &Owner::App)?.contains_key(peers::DATABASES);
+    if !databases && !world.juju.relations(Endpoint::Database)?.is_empty() {
+        owed.push(Handler::Database);
+    }
+    Ok(owed)
+}
+
+/// The input of [`peers::created`].
+pub fn peers_created(world: &mut World, peer: RelationId) -> anyhow::Result<peers::Created> {
+    Ok(peers::Created {
+        hostname: world.hostname(),
+        seat: if world.juju.is_leader()? { Seat::Leader(own(world, peer)?) } else { Seat::Follower(()) },
+    })
+}
+
+/// The input of [`peers::changed`], or why this unit cannot run PgBouncer at all.
+pub fn peers_changed(world: &mut World, peer: RelationId) -> anyhow::Result<Result<peers::Changed, Wait>> {
+    let here = match here(world)? {
+        Ok(here) => here,
+        Err(wait) => return Ok(Err(wait)),
+    };
+    Ok(Ok(peers::Changed {
+        hostname: world.hostname(),
+        seat: if world.juju.is_leader()? {
+            Seat::Leader(own(world, peer)?)
+        } else {
+            Seat::Follower(followed(world, peer)?)
+        },
+        here,
+    }))
+}
+
+/// The input of [`backend_database::changed`]; nothing where there is no such relation.
+pub fn backend_changed(world: &mut World, peer: RelationId) -> anyhow::Result<Option<backend_database::Changed>> {
+    let Some((relation, remote)) = backend(world)? else { return Ok(None) };
+    let has_secrets = world.unit.juju.has_secrets();
+    // On every unit: reading the secret once by its URI makes the label this unit's name for it.
+    let username = credentials(world, relation, &remote)?.map(|credentials| credentials.user);
+    let unit = world.juju.bag(relation, &Owner::Unit)?.clone();
+    let seat = if world.juju.is_leader()? && !world.leaving {
+        let found = users(world, peer)?;
+        let initialised = |name: &str| {
+            found.users.as_ref().and_then(|users| users.list.auth_user())
+                == Some(backend_database::auth_user(name).as_str())
+        };
+        let backend = match username {
+            None => Err(Wait::Backend),
+            // With the users made there is nothing to do in PostgreSQL.
+            Some(name) if initialised(&name) => Ok(name),
+            Some(name) => world.server()?.map(|_| name),
+        };
+        let (_, databases) = databases(world, peer)?;
+        Seat::Leader(backend_database::Leader {
+            app: world.juju.bag(relation, &Owner::App)?.clone(),
+            backend,
+            users: found.users,
+            store: found.store,
+            databases: databases.0.into_values().map(|entry| entry.auth_dbname.unwrap_or(entry.name)).collect(),
+            app_name: world.unit.app.clone(),
+            comment: format!("{}, relation backend-database:{relation}", comment(world)),
+            fresh: Fresh {
+                auth: password(),
+                monitoring: password(),
+                admin: password(),
+                salts: [rand_salt(), rand_salt()],
+            },
+        })
+    } else {
+        Seat::Follower(())
+    };
+    Ok(Some(backend_database::Changed { relation, has_secrets, unit, remote, seat }))
+}
+
+/// The users and where they are kept, for [`backend_database::broken`].
+pub fn backend_broken(world: &mut World, peer: RelationId) -> anyhow::Result<(Option<Users>, Store)> {
+    let found = users(world, peer)?;
+    Ok((found.users, found.store))
+}
+
+/// The input of [`database::changed`]; nothing for who is not the leader.
+pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<Option<database::Changed>> {
+    if world.leaving || !world.juju.is_leader()? {
+        return Ok(None);
+    }
+    let has_secrets = world.unit.juju.has_secrets();
+    let databases = databases(world, peer)?;
+    let mut clients = Vec::new();
+    for relation in world.juju.relations(Endpoint::Database)? {
+        clients.push(client(world, peer, relation)?);
+    }
+    let gone = |id: &String| clients.iter().all(|client| client.relation.to_string() != *id);
+    let pending = clients.iter().any(|client| !client.is_answered() && !client.remote.is_empty())
+        || databases.1.0.iter().any(|(id, entry)| !entry.legacy && id != "*" && gone(id));
+    let (mut backend, mut units) = (database::Backend::NotNeeded, Vec::new());
+    if pending {
+        backend = backend_for_clients(world, peer)?;
+        for unit in world.juju.members(peer)? {
+            let loaded =
+                world.juju.bag(peer, &Owner::Other(unit.clone()))?.get(peers::DATABASES_LOADED).cloned();
+            units.push((unit, loaded));
+        }
+    }
+    Ok(Some(database::Changed {
+        has_secrets,
+        databases,
+        clients,
+        backend,
+        endpoints: endpoints(world, peer)?,
+        units,
+        comment: comment(world),
+    }))
+}
+
+/// Whether an endpoint that is not served has a relation.
+pub fn is_related(world: &mut World, endpoint: Endpoint) -> anyhow::Result<bool> {
+    Ok(!world.juju.relations(endpoint)?.is_empty())
+}
+
+/// The line an active unit shows.
+pub fn serving(world: &mut World, peer: RelationId) -> anyhow::Result<String> {
+    let (_, databases) = databases(world, peer)?;
+    let count = databases.0.keys().filter(|id| *id != "*").count();
+    let Ok(options) = Options::parse(world.juju.config()?) else { return Ok(String::new()) };
+    let processes = world.workload.processes();
+    Ok(format!(
+        "{count} database{}, {} pooling, port {}, {processes} processes",
+        if count == 1 { "" } else { "s" },
+        options.pool_mode,
+        options.listen_port
+    ))
+}
+
+fn own(world: &mut World, peer: RelationId) -> anyhow::Result<Own> {
+    let found = users(world, peer)?;
+    let config = rendered(world, peer, found.users.as_ref().map(|users| &users.list))?;
+    let mut clients = Vec::new();
+    let endpoints = endpoints(world, peer)?;
+    if let Some(now) = endpoints.clone().filter(|now| !world.leaving && !now.is_empty()) {
+        // Bags of clients are read only when there is something to tell.
+        if world.juju.state(ENDPOINTS)?.as_ref() != Some(&now) {
+            clients = answers(world, peer, &now)?;
+        }
+    }
+    Ok(Own { config, users: found.users, store: found.store, clients, endpoints })
+}
+
+fn answers(world: &mut World, peer: RelationId, endpoints: &str) -> anyhow::Result<Vec<database::Answer>> {
+    let has_secrets = world.unit.juju.has_secrets();
+    let version = backend(world)?.and_then(|(_, remote)| remote.get("version").cloned());
+    let mut answers = Vec::new();
+    for relation in world.juju.relations(Endpoint::Database)? {
+        let client = client(world, peer, relation)?;
+        let database = client.app.get(database::DATABASE).cloned();
+        if let (true, Some(password), Some(database)) = (client.is_answered(), client.password.clone(), database) {
+            answers.push(database::Answer {
+                relation,
+                secrets: database::secrets(&client, has_secrets),
+                role: database::role(relation),
+                password,
+                database,
+                endpoints: endpoints.to_owned(),
+                version: version.clone(),
+            });
+        }
+    }
+    Ok(answers)
+}
+
+fn followed(world: &mut World, peer: RelationId) -> anyhow::Result<Followed> {
+    let found = users(world, peer)?;
+    let mut broken = found.broken;
+    let published = match published_config(world, peer)? {
+        Ok(config) => config,
+        Err(reason) => {
+            tracing::warn!("pgb-peers: ignored {}: {reason}", peers::CONFIG);
+            broken.push(Wait::Published(peers::CONFIG, reason));
+            None
+        }
+    };
+    let config = match published {
+        Some(config) => Some(config),
+        // A leader of the Python charm publishes databases, and nothing else, in the bag.
+        None if world.juju.bag(peer, &Owner::App)?.contains_key(peers::DATABASES) => {
+            rendered(world, peer, found.users.as_ref().map(|users| &users.list))?.ok()
+        }
+        None => None,
+    };
+    let users = found.users.or_else(|| found.deleted.then(Users::nobody));
+    let kept = if config.is_none() || users.is_none() { kept(world) } else { Kept::default() };
+    Ok(Followed { config, users, kept, broken })
+}
+
+/// What lies on this unit from an earlier hook.
+fn kept(world: &mut World) -> Kept {
+    let saved = world.workload.saved();
+    Kept {
+        config: saved.config.and_then(|text| {
+            SharedConfig::parse(&text).ok().map(|shared| Config { shared, text })
+        }),
+        users: saved.users.and_then(|text| UserList::parse(text.reveal()).ok()),
+    }
+}
+
+/// The configuration in the app bag: nothing where none stands there that counts, or why the one
+/// that does is broken.
+fn published_config(world: &mut World, peer: RelationId) -> anyhow::Result<Result<Option<Config>, String>> {
+    let app = world.juju.bag(peer, &Owner::App)?;
+    let databases = app.get(peers::DATABASES).map_or("{}", String::as_str);
+    let Some(text) = app.get(peers::CONFIG) else { return Ok(Ok(None)) };
+    Ok(match SharedConfig::parse(text) {
+        Ok(shared) if shared.databases_hash == pgbouncer::hash(databases) => {
+            Ok(Some(Config { shared, text: text.clone() }))
+        }
+        // Left by a leader that since then changed the databases without it: the Python charm.
+        Ok(_) | Err(pgbouncer::Invalid::Foreign) => Ok(None),
+        Err(invalid) => Err(invalid.to_string()),
+    })
+}
+
+/// The configuration by this unit's own facts, or which option stands in its way.
+fn rendered(
+    world: &mut World,
+    peer: RelationId,
+    users: Option<&UserList>,
+) -> anyhow::Result<Result<Config, Wait>> {
+    let options = match Options::parse(world.juju.config()?) {
+        Ok(options) => options,
+        Err(invalid) => return Ok(Err(Wait::Options(invalid))),
+    };
+    let (text, databases) = databases(world, peer)?;
+    let endpoints = backend_endpoints(world)?;
+    let text = text.unwrap_or_else(|| "{}".to_owned());
+    let shared =
+        peers::configuration(&world.unit.app, &options, (&text, &databases), endpoints.as_ref(), users);
+    Ok(match shared.render() {
+        Ok(text) => Ok(Config { shared, text }),
+        Err(error) => Err(Wait::NotLoaded(format!("cannot write the configuration: {error}"))),
+    })
+}
+
+/// The databases by relation, with the text they stand in.
+fn databases(world: &mut World, peer: RelationId) -> anyhow::Result<(Option<String>, PgbDbs)> {
+    let text = world.juju.bag(peer, &Owner::App)?.get(peers::DATABASES).cloned();
+    let databases = match text.as_deref().filter(|text| text.len() <= LIMIT).map(PgbDbs::parse) {
+        None => PgbDbs::default(),
+        Some(Ok(databases)) => databases,
+        Some(Err(error)) => {
+            tracing::warn!("pgb-peers: ignored {}: {error}", peers::DATABASES);
+            PgbDbs::default()
+        }
+    };
+    Ok((text, databases))
+}
+
+/// The users as found in whatever layout.
+struct Found {
+    users: Option<Users>,
+    /// The list is marked as deleted: there are to be no users.
+    deleted: bool,
+    store: Store,
+    broken: Vec<Wait>,
+}
+
+/// The Python charm looked first for a plain key, then for a secret by today's label, by the label
+/// before it, by a URI in the bag; and so do we.
+fn users(world: &mut World, peer: RelationId) -> anyhow::Result<Found> {
+    let app = world.juju.bag(peer, &Owner::App)?.clone();
+    let keys = [peers::AUTH, peers::MONITORING_PASSWORD, peers::ADMIN_PASSWORD];
+    let plain: BTreeMap<String, Secret> = keys
+        .iter()
+        .flat_map(|key| [(*key).to_owned(), peers::field(key)])
+        .filter_map(|name| Some((name.clone(), Secret::new(app.get(&name)?.clone()))))
+        .collect();
+    let has_secrets = world.unit.juju.has_secrets();
+    let (content, adopt) =
+        if has_secrets { peer_secret(world, &app)? } else { (BTreeMap::new(), None) };
+    let value = |key: &str| {
+        let value = plain
+            .get(key)
+            .or_else(|| plain.get(&peers::field(key)))
+            .or_else(|| content.get(&peers::field(key)))?;
+        Some(value.clone())
+    };
+    let present = |key: &str| value(key).filter(|value| value.reveal() != peers::DELETED);
+    let mut broken = Vec::new();
+    let list = match present(peers::AUTH).map(|text| bounded(&text).and_then(UserList::parse_reason)) {
+        Some(Ok(list)) if list.is_initialised() => Some(list),
+        Some(Ok(_)) => {
+            broken.push(Wait::Published(peers::AUTH, "it has no line for the auth role".into()));
+            None
+        }
+        Some(Err(reason)) => {
+            broken.push(Wait::Published(peers::AUTH, reason));
+            None
+        }
+        None => None,
+    };
+    for wait in &broken {
+        if let Wait::Published(key, reason) = wait {
+            tracing::warn!("pgb-peers: ignored {key}: {reason}");
+        }
+    }
+    let store = if has_secrets {
+        let revision = if world.juju.is_leader()? {
+            world.juju.secret_info(&peer_label(world))?.map(|info| info.revision)
+        } else {
+            None
+        };
+        Store::Secret { content, adopt, revision, plain: plain.into_keys().collect() }
+    } else {
+        Store::Bag
+    };
+    Ok(Found {
+        deleted: value(peers::AUTH).is_some_and(|value| value.reveal() == peers::DELETED),
+        users: list.map(|list| Users {
+            list,
+            monitoring: present(peers::MONITORING_PASSWORD),
+            admin: present(peers::ADMIN_PASSWORD),
+        }),
+        store,
+        broken,
+    })
+}
+
+fn bounded(text: &Secret) -> Result<&str, String> {
+    if text.reveal().len() > LIMIT { Err("it is larger than 1 MiB".into()) } else { Ok(text.reveal()) }
+}
+
+/// The peer secret's content, and what to adopt if it is not under today's label.
+fn peer_secret(
+    world: &mut World,
+    app: &Texts,
+) -> anyhow::Result<(BTreeMap<String, Secret>, Option<String>)> {
+    let label = peer_label(world);
+    if let Some(content) = world.juju.secret_by_label(&label)? {
+        return Ok((content, None));
+    }
+    let old = format!("{}.app", world.unit.app);
+    if let Some(content) = world.juju.secret_by_label(&old)? {
+        let id = if world.juju.is_leader()? { world.juju.secret_info(&old)?.map(|info| info.id) } else { None };
+        return Ok((content, id));
+    }
+    // A follower gives no label here: it would be refused or become its own.
+    match app.get("internal-secret") {
+        Some(uri) => {
+            Ok((world.juju.secret_by_uri(uri)?.unwrap_or_default(), Some(uri.clone())))
+        }
+        None => Ok((BTreeMap::new(), None)),
+    }
+}
+
+/// The label of the secret all units share.
+pub fn peer_label(world: &World) -> String {
+    format!("pgb-peers.{}.app", world.unit.app)
+}
+
+/// The relation with PostgreSQL and what it says there.
+fn backend(world: &mut World) -> anyhow::Result<Option<(RelationId, Texts)>> {
+    let Some(relation) = world.juju.relations(Endpoint::BackendDatabase)?.first().copied() else {
+        return Ok(None);
+    };
+    let remote = match world.juju.remote_app(relation)? {
+        Some(app) => world.juju.bag(relation, &Owner::Other(app))?.clone(),
+        None => Texts::new(),
+    };
+    Ok(Some((relation, remote)))
+}
+
+fn backend_endpoints(world: &mut World) -> anyhow::Result<Option<Endpoints>> {
+    let Some((relation, remote)) = backend(world)? else { return Ok(None) };
+    let servers = |key: &str| {
+        let text = remote.get(key)?;
+        let servers = Servers::parse(text);
+        if servers.is_none() {
+            tracing::warn!("backend-database:{relation}: ignored {key}: it is not host:port");
+        }
+        servers
+    };
+    Ok(servers("endpoints").map(|primary| Endpoints {
+        replicas: servers("read-only-endpoints").unwrap_or_else(|| primary.clone()),
+        primary,
+    }))
+}
+
+/// The credentials PostgreSQL gave us, in a secret or plain.
+pub fn credentials(
+    world: &mut World,
+    relation: RelationId,
+    remote: &Texts,
+) -> anyhow::Result<Option<Credentials>> {
+    let content = match remote.get("secret-user") {
+        Some(uri) => {
+            world.juju.foreign_secret(uri, &format!("backend-database.{relation}.user.secret"))?
+        }
+        None => None,
+    };
+    let value = |key: &str| {
+        content.as_ref().and_then(|c| c.get(key).cloned()).or_else(|| remote.get(key).map(Secret::new))
+    };
+    let (Some(user), Some(password), Some(servers)) =
+        (value("username"), value("password"), remote.get("endpoints").and_then(|text| Servers::parse(text)))
+    else {
+        return Ok(None);
+    };
+    Ok(Some(Credentials {
+        hosts: servers.hosts.into_iter().map(|host| (host, servers.port)).collect(),
+        user: user.reveal().to_owned(),
+        password,
+        database: remote.get("database").map_or("pgbouncer", String::as_str).to_owned(),
+    }))
+}
+
+/// The credentials of the backend there is now.
+pub fn backend_credentials(world: &mut World) -> anyhow::Result<Result<Credentials, Wait>> {
+    let Some((relation, remote)) = backend(world)? else { return Ok(Err(Wait::NoBackend)) };
+    Ok(credentials(world, relation, &remote)?.ok_or(Wait::Backend))
+}
+
+fn backend_for_clients(world: &mut World, peer: RelationId) -> anyhow::Result<database::Backend> {
+    let Some((_, remote)) = backend(world)? else {
+        return Ok(database::Backend::Waiting(Wait::NoBackend));
+    };
+    let Some(auth_user) =
+        users(world, peer)?.users.and_then(|users| users.list.auth_user().map(str::to_owned))
+    else {
+        return Ok(database::Backend::Waiting(Wait::Backend));
+    };
+    Ok(match world.server()? {
+        Ok(_) => database::Backend::Ready { version: remote.get("version").cloned(), auth_user },
+        Err(wait) => database::Backend::Waiting(wait),
+    })
+}
+
+fn client(world: &mut World, peer: RelationId, relation: RelationId) -> anyhow::Result<database::Client> {
+    let app = world.juju.bag(relation, &Owner::App)?.clone();
+    let remote = match world.juju.remote_app(relation)? {
+        Some(name) => world.juju.bag(relation, &Owner::Other(name))?.clone(),
+        None => Texts::new(),
+    };
+    let password = match app.get("password") {
+        Some(password) => Some(Secret::new(password)),
+        None if world.unit.juju.has_secrets() && !remote.is_empty() => {
+            let label = client_label(relation, "user");
+            world.juju.secret_by_label(&label)?.and_then(|content| content.get("password").cloned())
+        }
+        None => None,
+    };
+    // A model without secrets keeps a copy for the next leader in the peer bag.
+    let kept = world.juju.bag(peer, &Owner::App)?.get(&database::role(relation)).map(Secret::new);
+    Ok(database::Client {
+        relation,
+        app,
+        remote,
+        password: password.or(kept),
+        fresh: self::password(),
+        salt: rand_salt(),
+    })
+}
+
+/// The label of a client's secret.
+pub fn client_label(relation: RelationId, group: &str) -> String {
+    format!("database.{relation}.{group}.secret")
+}
+
+/// Where clients reach this application: each unit's address. Nothing while this unit has none.
+fn endpoints(world: &mut World, peer: RelationId) -> anyhow::Result<Option<String>> {
+    let Ok(options) = Options::parse(world.juju.config()?) else { return Ok(None) };
+    let Some(own) = world.bind_address()? else { return Ok(None) };
+    let mut addresses = vec![own];
+    for unit in world.juju.members(peer)? {
+        let bag = world.juju.bag(peer, &Owner::Other(unit))?;
+        addresses.extend(bag.get("ingress-address").cloned());
+    }
+    addresses.sort();
+    addresses.dedup();
+    let bracketed = |address: &String| {
+        if address.contains(':') { format!("[{address}]") } else { address.clone() }
+    };
+    let endpoints: Vec<String> =
+        addresses.iter().map(|address| format!("{}:{}", bracketed(address), options.listen_port)).collect();
+    Ok(Some(endpoints.join(",")))
+}
+
+fn here(world: &mut World) -> anyhow::Result<Result<Here, Wait>> {
+    let Some(listen_addr) = world.bind_address()? else {
+        return Ok(Err(Wait::NotLoaded("waiting for this unit's address".into())));
+    };
+    let processes = world.workload.processes();
+    let loaded: Vec<_> = (0..processes).map(|instance| world.workload.loaded(instance)).collect();
+    let version = match loaded.iter().flatten().next() {
+        Some(loaded) => Some(loaded.version.clone()),
+        None => world.workload.version().context("cannot ask PgBouncer for its version")?,
+    };
+    let Some(version) = version.as_deref().and_then(Version::parse) else {
+        return Ok(Err(Wait::NotLoaded("cannot find pgbouncer: install it on this machine".into())));
+    };
+    Ok(Ok(Here {
+        unit: world.pgbouncer_unit(listen_addr, version),
+        loaded: loaded.into_iter().map(|loaded| loaded.map(|loaded| loaded.digest)).collect(),
+        stats_user: peers::stats_user(&world.unit.app),
+    }))
+}
+
+/// The mark on roles we make: whose they are.
+fn comment(world: &World) -> String {
+    format!("pgbouncer-k8s: model {}, application {}", world.unit.model_uuid, world.unit.app)
+}
+
+/// 24 letters and digits, 142 bits, the form clients of this charm have always been given.
+#[expect(clippy::disallowed_methods, reason = "the one place that makes passwords")]
+fn password() -> Secret {
+    Secret::new(Alphanumeric.sample_string(&mut rand::rng(), 24))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that makes salts")]
+fn rand_salt() -> [u8; 16] {
+    rand::random()
+}
+
+/// The relation a bag belongs to, and whose it is.
+pub fn bag_of(bag: Bag, peer: RelationId) -> (RelationId, Owner) {
+    match bag {
+        Bag::PeerApp => (peer, Owner::App),
+        Bag::PeerUnit => (peer, Owner::Unit),
+        Bag::App(relation) => (relation, Owner::App),
+        Bag::Unit(relation) => (relation, Owner::Unit),
+    }
+}

@@ -1,0 +1,151 @@
+//! The charm's options, typed and validated.
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::pgbouncer::PoolMode;
+
+/// The options of `config.yaml` with a valid value each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// TCP port of every PgBouncer process of every unit.
+    pub listen_port: u16,
+    /// When a server connection goes back to the pool.
+    pub pool_mode: PoolMode,
+    /// Server connections for each database and process; 0 is no limit.
+    pub max_db_connections: u32,
+    /// Prepared statements kept for each server connection; 0 turns the tracking off.
+    pub max_prepared_statements: u16,
+}
+
+/// An option whose value cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("option {option} is {value}: set it to {remedy}")]
+pub struct InvalidOption {
+    /// Its name in `config.yaml`.
+    pub option: &'static str,
+    /// The value as Juju gave it.
+    pub value: String,
+    /// What it may be.
+    pub remedy: &'static str,
+}
+
+impl Options {
+    /// Reads what `config-get` answered. An option that is missing has the default of `config.yaml`.
+    pub fn parse(config: &Map<String, Value>) -> Result<Self, InvalidOption> {
+        expose_external(config)?;
+        Ok(Self {
+            listen_port: integer(config, "listen_port", 6432, 1, "a port between 1 and 65535")?,
+            pool_mode: pool_mode(config)?,
+            max_db_connections: integer(
+                config,
+                "max_db_connections",
+                100,
+                0,
+                "a number between 0 (no limit) and 2147483647",
+            )?,
+            max_prepared_statements: integer(
+                config,
+                "max_prepared_statements",
+                100,
+                0,
+                "a number between 0 (off) and 1000",
+            )
+            .and_then(|value: u16| {
+                (value <= 1000).then_some(value).ok_or_else(|| {
+                    invalid("max_prepared_statements", &value.into(), "a number between 0 (off) and 1000")
+                })
+            })?,
+        })
+    }
+}
+
+fn integer<T: TryFrom<i32> + PartialOrd + From<u8>>(
+    config: &Map<String, Value>,
+    option: &'static str,
+    default: i32,
+    least: u8,
+    remedy: &'static str,
+) -> Result<T, InvalidOption> {
+    let value = config.get(option).filter(|value| !value.is_null()).cloned().unwrap_or(default.into());
+    // Juju carries numbers as floats, so 6432 may arrive as 6432.0.
+    #[expect(clippy::cast_possible_truncation, reason = "only whole numbers within i32 pass the filter")]
+    let number = value
+        .as_f64()
+        .filter(|number| number.fract() == 0.0 && (0.0..=f64::from(i32::MAX)).contains(number))
+        .map(|number| number as i32);
+    number
+        .and_then(|number| T::try_from(number).ok())
+        .filter(|number| *number >= T::from(least))
+        .ok_or_else(|| invalid(option, &value, remedy))
+}
+
+fn pool_mode(config: &Map<String, Value>) -> Result<PoolMode, InvalidOption> {
+    let value = text(config, "pool_mode", "session");
+    PoolMode::parse(&value)
+        .ok_or_else(|| invalid("pool_mode", &value.into(), "session, transaction or statement"))
+}
+
+fn expose_external(config: &Map<String, Value>) -> Result<(), InvalidOption> {
+    let option = "expose-external";
+    match text(config, option, "false").as_str() {
+        "false" => Ok(()),
+        value @ ("nodeport" | "loadbalancer") => {
+            Err(invalid(option, &value.into(), "false; other values are not supported yet"))
+        }
+        value => Err(invalid(option, &value.into(), "false, nodeport or loadbalancer")),
+    }
+}
+
+fn text(config: &Map<String, Value>, option: &str, default: &str) -> String {
+    config.get(option).and_then(Value::as_str).filter(|text| !text.is_empty()).unwrap_or(default).to_owned()
+}
+
+fn invalid(option: &'static str, value: &Value, remedy: &'static str) -> InvalidOption {
+    let mut value = value.to_string();
+    if value.chars().count() > 40 {
+        value = value.chars().take(39).chain(['…']).collect();
+    }
+    InvalidOption { option, value, remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn options(config: &Value) -> Result<Options, String> {
+        Options::parse(config.as_object().expect("a map")).map_err(|invalid| invalid.to_string())
+    }
+
+    #[test]
+    fn what_is_missing_has_the_default_of_config_yaml() {
+        let expected = Options {
+            listen_port: 6432,
+            pool_mode: PoolMode::Session,
+            max_db_connections: 100,
+            max_prepared_statements: 100,
+        };
+        assert_eq!(options(&json!({})), Ok(expected.clone()));
+        assert_eq!(options(&json!({"listen_port": 6432.0, "pool_mode": "", "expose-external": "false"})), Ok(expected));
+    }
+
+    #[test]
+    fn an_invalid_value_is_refused_with_option_value_and_remedy() {
+        for (config, words) in [
+            (json!({"listen_port": 0}), "option listen_port is 0: set it to a port between 1 and 65535"),
+            (json!({"listen_port": 70000}), "option listen_port is 70000"),
+            (json!({"pool_mode": "swimming"}), "option pool_mode is \"swimming\": set it to session, transaction or statement"),
+            (json!({"max_db_connections": -1}), "option max_db_connections is -1"),
+            (json!({"max_db_connections": 1.5}), "option max_db_connections is 1.5"),
+            (json!({"max_prepared_statements": 1001}), "between 0 (off) and 1000"),
+            (json!({"expose-external": "nodeport"}), "not supported yet"),
+            (json!({"expose-external": "moon"}), "false, nodeport or loadbalancer"),
+        ] {
+            let error = options(&config).expect_err(words);
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

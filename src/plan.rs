@@ -1,0 +1,289 @@
+//! What a handler decided: effects in order, and what it still waits for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::event::{Endpoint, RelationId};
+use crate::options::InvalidOption;
+use crate::pgbouncer::{InstanceConfig, UserList, Version};
+use crate::secret::Secret;
+
+/// The decision of one handler.
+#[must_use]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Applied from first to last. Outside effects stand before what tells others of them.
+    pub effects: Vec<Effect>,
+    /// Why the handler has work left. It runs again at the start of the next dispatch.
+    pub waits: Vec<Wait>,
+}
+
+/// One change to the world. Each is safe to repeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Writes a databag key; committed with the hook. Setting what is already there changes nothing.
+    Set(Bag, String, Value),
+    /// Makes the app secret `pgb-peers.<app>.app` hold exactly this, under that label.
+    SetPeerSecret {
+        /// All fields.
+        content: BTreeMap<String, Secret>,
+        /// An older layout's secret that is to become this one instead of a new secret.
+        adopt: Option<String>,
+    },
+    /// Makes the secret `database.<id>.<group>.secret` hold exactly this, grants it to the relation
+    /// and puts its URI under `secret-<group>` in our app bag.
+    SetClientSecret(RelationId, &'static str, BTreeMap<String, Secret>),
+    /// Removes one revision of a secret of ours, if it is still there.
+    RemoveSecretRevision {
+        /// The secret.
+        id: String,
+        /// The revision nobody reads any more.
+        revision: u64,
+    },
+    /// Makes the role PgBouncer asks verifiers as.
+    EnsureAuthRole {
+        /// Its name.
+        role: String,
+        /// Its verifier, as in the user list.
+        verifier: Secret,
+        /// Whose role it is, kept in PostgreSQL.
+        comment: String,
+    },
+    /// Installs `get_auth` for the auth role.
+    InstallGetAuth {
+        /// In these databases, those of them that exist.
+        databases: Vec<String>,
+        /// Who may ask it.
+        auth_user: String,
+    },
+    /// Makes a client's database and role.
+    EnsureClient(NewClient),
+    /// Drops a client's role. What it owned stays and belongs to us.
+    DropClient {
+        /// Its name.
+        role: String,
+        /// The mark a role must carry to be ours.
+        comment: String,
+    },
+    /// Puts the files in place and lets each process load them, one after another.
+    Load(Load),
+    /// Keeps a value in the unit's state, which survives the pod.
+    Remember(&'static str, String),
+}
+
+/// A client's database and role, as they should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewClient {
+    /// The relation, for messages.
+    pub relation: RelationId,
+    /// The role.
+    pub role: String,
+    /// The database.
+    pub database: String,
+    /// The role's password; PostgreSQL gets a SCRAM verifier of it.
+    pub password: Secret,
+    /// The salt of that verifier. A verifier that fits the password is kept.
+    pub salt: [u8; 16],
+    /// Whose role it is, kept in PostgreSQL.
+    pub comment: String,
+}
+
+/// Everything the processes of this unit should run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// The configuration as published, kept for the day nothing valid is published.
+    pub shared: String,
+    /// The users.
+    pub users: UserList,
+    /// A login that shows that the user list was read.
+    pub proof: Option<(String, Secret)>,
+    /// The version they are for.
+    pub version: Version,
+    /// One configuration a process.
+    pub instances: Vec<InstanceConfig>,
+}
+
+/// A databag this unit may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Bag {
+    /// The application's bag of `pgb-peers`; the leader writes it.
+    PeerApp,
+    /// This unit's bag of `pgb-peers`.
+    PeerUnit,
+    /// The application's bag of another relation; the leader writes it.
+    App(RelationId),
+    /// This unit's bag of another relation.
+    Unit(RelationId),
+}
+
+/// What a databag key is set to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// This text.
+    Text(String),
+    /// A text that is not shown: models without secrets keep passwords in databags.
+    Secret(Secret),
+    /// Nothing: the key goes.
+    Absent,
+}
+
+/// Why something is not done yet. The words are the operator's; see [`crate::status`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wait {
+    /// `pgb-peers` is not there yet.
+    Peers,
+    /// The options cannot be used.
+    Options(InvalidOption),
+    /// No `backend-database` relation.
+    NoBackend,
+    /// The relation is there, its credentials are not.
+    Backend,
+    /// PostgreSQL cannot be reached, with the reason.
+    Unreachable(String),
+    /// PostgreSQL or the state of its roles does not allow what we need, with the reason.
+    Refused(String),
+    /// A follower has nothing to serve yet.
+    Leader,
+    /// A published value cannot be used, with its key and the reason.
+    Published(&'static str, String),
+    /// PgBouncer has not confirmed that it runs what it should, with the reason.
+    NotLoaded(String),
+    /// These units have not loaded the database of a new client yet.
+    Units(Vec<String>),
+    /// A client asks for something it cannot have, with the reason.
+    Client(RelationId, String),
+    /// A relation this charm does not serve yet.
+    NotBuilt(Endpoint),
+}
+
+impl Plan {
+    /// A plan that does nothing but come back.
+    pub fn waiting(wait: Wait) -> Self {
+        Self::default().wait(wait)
+    }
+
+    /// The flowcharts' "defer": what was planned so far is done, and the handler runs again.
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.waits.push(wait);
+        self
+    }
+
+    /// Sets a databag key.
+    pub fn set(&mut self, bag: Bag, key: impl Into<String>, value: impl Into<Value>) {
+        self.effects.push(Effect::Set(bag, key.into(), value.into()));
+    }
+
+    /// Adds an effect.
+    pub fn push(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// Adds another plan's effects and waits.
+    pub fn append(&mut self, other: Self) {
+        self.effects.extend(other.effects);
+        self.waits.extend(other.waits);
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Secret> for Value {
+    fn from(secret: Secret) -> Self {
+        Self::Secret(secret)
+    }
+}
+
+/// One line for each effect and each wait; no secret in any of them.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for effect in &self.effects {
+            writeln!(f, "{effect}")?;
+        }
+        for wait in &self.waits {
+            writeln!(f, "wait: {wait}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Set(bag, key, Value::Text(text)) if text.contains('\n') || text.len() > 60 => {
+                write!(f, "set {bag} {key} = ‹{} bytes›", text.len())
+            }
+            Self::Set(bag, key, Value::Text(text)) => write!(f, "set {bag} {key} = {text}"),
+            Self::Set(bag, key, Value::Secret(secret)) => write!(f, "set {bag} {key} = {secret}"),
+            Self::Set(bag, key, Value::Absent) => write!(f, "remove {bag} {key}"),
+            Self::SetPeerSecret { content, adopt } => {
+                write!(f, "set the peer secret: {}", Fields(content))?;
+                adopt.as_ref().map_or(Ok(()), |_| f.write_str(", taking over the old one"))
+            }
+            Self::SetClientSecret(relation, group, content) => {
+                write!(f, "set the secret database.{relation}.{group}: {}", Fields(content))
+            }
+            Self::RemoveSecretRevision { id, revision } => write!(f, "remove revision {revision} of secret {id}"),
+            Self::EnsureAuthRole { role, .. } => write!(f, "make the auth role {role}"),
+            Self::InstallGetAuth { databases, auth_user } => {
+                write!(f, "install get_auth for {auth_user} in {}", databases.join(", "))
+            }
+            Self::EnsureClient(client) => {
+                write!(f, "make the database {:?} and the role {}", client.database, client.role)
+            }
+            Self::DropClient { role, .. } => write!(f, "drop the role {role}"),
+            Self::Remember(key, value) => write!(f, "remember {key} = {value}"),
+            Self::Load(load) => write!(f, "load {} users into {} processes", load.users.0.len(), load.instances.len()),
+        }
+    }
+}
+
+/// The names of a secret's fields.
+struct Fields<'a>(&'a BTreeMap<String, Secret>);
+
+impl fmt::Display for Fields<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl fmt::Display for Bag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PeerApp => f.write_str("peer app"),
+            Self::PeerUnit => f.write_str("peer unit"),
+            Self::App(relation) => write!(f, "app {relation}"),
+            Self::Unit(relation) => write!(f, "unit {relation}"),
+        }
+    }
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Peers => f.write_str("waiting for the peer relation"),
+            Self::Options(invalid) => invalid.fmt(f),
+            Self::NoBackend => f.write_str("waiting for backend database relation to initialise"),
+            Self::Backend => f.write_str("backend database relation not ready"),
+            Self::Unreachable(reason) | Self::Refused(reason) | Self::NotLoaded(reason) => f.write_str(reason),
+            Self::Leader => f.write_str("waiting for the leader to publish its configuration"),
+            Self::Published(key, reason) => {
+                write!(f, "cannot use {key} of pgb-peers: {reason}; waiting for the leader to publish it anew")
+            }
+            Self::Units(units) => write!(f, "waiting for {} to load a new database", units.join(", ")),
+            Self::Client(relation, reason) => write!(f, "cannot serve database:{relation}: {reason}"),
+            Self::NotBuilt(endpoint) => {
+                write!(f, "relation {endpoint} is not supported yet: remove it")
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The rooms that reach out, opened once a dispatch, and no sooner than somebody needs them.
+
+use crate::event::{Endpoint, Unit};
+use crate::juju::{Juju, ToolError};
+use crate::observe;
+use crate::pgbouncer::{self, Version};
+use crate::plan::Wait;
+use crate::postgres::Server;
+use crate::workload::{Disk, Paths, Workload};
+
+/// What one dispatch works with.
+pub struct World {
+    /// Who we are.
+    pub unit: Unit,
+    /// This unit is going for good: it leaves what all units share alone.
+    pub leaving: bool,
+    /// The hook tools.
+    pub juju: Juju,
+    /// The PgBouncer processes.
+    pub workload: Box<dyn Workload>,
+    paths: Paths,
+    /// The one connection to PostgreSQL of this dispatch, or why there is none.
+    server: Option<Result<Server, Wait>>,
+    address: Option<Option<String>>,
+}
+
+impl World {
+    /// Nothing is asked or opened yet.
+    pub fn new(unit: Unit) -> Self {
+        let paths = Paths::from_charm_dir(&unit.charm_dir, &unit.name);
+        Self {
+            juju: Juju::new(&unit.app, &unit.name),
+            workload: Box::new(Disk::new(paths.clone())),
+            leaving: false,
+            paths,
+            server: None,
+            address: None,
+            unit,
+        }
+    }
+
+    /// This unit's name in DNS.
+    pub fn hostname(&self) -> String {
+        let Unit { app, number, model, .. } = &self.unit;
+        let domain = self.paths.cluster_domain(model);
+        format!("{app}-{number}.{app}-endpoints.{model}.svc.{domain}")
+    }
+
+    /// This unit's address, asked for once.
+    pub fn bind_address(&mut self) -> Result<Option<String>, ToolError> {
+        if self.address.is_none() {
+            self.address = Some(self.juju.bind_address(Endpoint::Peers)?);
+        }
+        Ok(self.address.clone().flatten())
+    }
+
+    /// What the files of this unit's processes depend on.
+    pub fn pgbouncer_unit(&self, listen_addr: String, version: Version) -> pgbouncer::Unit {
+        pgbouncer::Unit {
+            listen_addr,
+            processes: self.workload.processes(),
+            auth_file: self.paths.user_list().display().to_string(),
+            instances_dir: self.paths.instances_dir().display().to_string(),
+            version,
+        }
+    }
+
+    /// The backend, connected on first need. Trying takes a few seconds at most.
+    pub fn server(&mut self) -> anyhow::Result<Result<&mut Server, Wait>> {
+        if self.server.is_none() {
+            let server = match observe::backend_credentials(self)? {
+                Ok(credentials) => Server::connect(&credentials).map_err(|error| Wait::Unreachable(error.to_string())),
+                Err(wait) => Err(wait),
+            };
+            self.server = Some(server);
+        }
+        Ok(match &mut self.server {
+            Some(Ok(server)) => Ok(server),
+            Some(Err(wait)) => Err(wait.clone()),
+            None => Err(Wait::Backend),
+        })
+    }
+}

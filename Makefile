@@ -1,0 +1,31 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test fmt clippy doc deny clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\): ## /make \1	/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: ## Watch the charm at work in a simulated Juju model
+	scripts/parts
+	cargo build --release --locked --workspace
+	target/release/jujusim demo
+
+# The scenarios deploy the charm's release binary.
+test: ## Run every test
+	scripts/parts
+	cargo build --release --locked --package pgbouncer-k8s
+	cargo test --workspace --locked
+
+fmt: ## Format the sources
+	cargo fmt --all
+
+clippy: ## Lint; a warning is an error
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
+
+doc: ## Build the documentation; a warning is an error
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked --document-private-items
+
+deny: ## Check licences, duplicates and sources (needs cargo-deny)
+	cargo deny --workspace --locked check bans licenses sources
+
+clean: ## Remove what was built
+	cargo clean

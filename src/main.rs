@@ -1,1 +1,29 @@
-fn main() {}
+//! The charm's binary: decides the exit code and nothing else.
+
+use std::process::ExitCode;
+
+use pgbouncer_k8s::{cli, dispatch, event, log};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            log::flush();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn run() -> anyhow::Result<()> {
+    let env = |name: &str| std::env::var(name).ok();
+    if std::env::args_os().len() > 1 || env("JUJU_DISPATCH_PATH").is_none_or(|path| path.is_empty()) {
+        return cli::run();
+    }
+    let (unit, event) = event::from_env(env)?;
+    log::start(matches!(event, event::Event::Action(_)));
+    dispatch::dispatch(unit, &event)?;
+    log::flush();
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! One dispatch: the handlers that are due, each observed, decided and applied; then the status;
+//! then everything Juju is to commit, at once.
+
+use anyhow::Result;
+
+use crate::apply::apply;
+use crate::event::{Event, RelationEvent, RelationHook, RelationId, SecretEvent, SecretHook, Unit, secret_id};
+use crate::handlers::{Handler, actions, backend_database, database, peers, schedule};
+use crate::observe;
+use crate::plan::{Effect, Plan, Wait};
+use crate::status;
+use crate::world::World;
+
+/// State: the names of the handlers that have work left, as a JSON list.
+const DEFERRED: &str = "deferred";
+/// State: set once this unit was told that it leaves.
+const LEAVING: &str = "leaving";
+
+/// Handles one event. An error fails the hook: Juju drops what was to be committed and repeats it.
+pub fn dispatch(unit: Unit, event: &Event) -> Result<()> {
+    let mut world = World::new(unit);
+    match event {
+        Event::Action(action) => return Ok(world.juju.fail_action(&actions::refusal(action))?),
+        Event::Metrics | Event::Stop | Event::Remove => return Ok(()),
+        Event::Unknown(name) => tracing::debug!("no handler for {name}"),
+        _ => {}
+    }
+    let Some(peer) = observe::peer(&mut world)? else {
+        // `install`: no relation is known to the agent yet.
+        return Ok(world.juju.set_status(&status::of(&[Wait::Peers], ""))?);
+    };
+    if let Event::Relation(relation) = event {
+        learn(relation, &mut world)?;
+    }
+    world.leaving = world.juju.state(LEAVING)?.is_some_and(|text| !text.is_empty());
+
+    let mut deferred = remembered(&mut world)?;
+    deferred.extend(observe::owed(&mut world, peer)?);
+    let mut waits = Vec::new();
+    let mut left = Vec::new();
+    for handler in schedule(event, &deferred) {
+        let mut plan = decide(handler, event, &mut world, peer)?;
+        plan.waits.extend(apply(&plan, &mut world, peer)?);
+        if !plan.waits.is_empty() {
+            left.push(handler);
+        }
+        waits.extend(plan.waits);
+    }
+    if let Event::Secret(secret) = event {
+        apply(&obsolete(secret, &mut world)?, &mut world, peer)?;
+    }
+    remember(&left, &mut world)?;
+    world.juju.flush()?;
+
+    for wait in &waits {
+        tracing::debug!("wait: {wait}");
+    }
+    let serving = if waits.is_empty() { observe::serving(&mut world, peer)? } else { String::new() };
+    Ok(world.juju.set_status(&status::of(&waits, &serving))?)
+}
+
+/// What the environment of a relation hook tells, so that nobody has to ask.
+fn learn(event: &RelationEvent, world: &mut World) -> Result<()> {
+    if let Some(app) = &event.remote_app {
+        world.juju.know_remote_app(event.relation, app);
+    }
+    if event.hook == RelationHook::Broken {
+        world.juju.forget(event.endpoint, event.relation)?;
+    }
+    // On the unit that goes, or with its whole application, Juju names that unit itself.
+    if event.hook == RelationHook::Departed && event.departing_unit.as_ref() == Some(&world.unit.name) {
+        world.juju.set_state(LEAVING, "true")?;
+    }
+    Ok(())
+}
+
+/// Looks, then asks the handler.
+fn decide(handler: Handler, event: &Event, world: &mut World, peer: RelationId) -> Result<Plan> {
+    Ok(match handler {
+        Handler::PeersCreated => peers::created(&observe::peers_created(world, peer)?),
+        Handler::PeersChanged => match observe::peers_changed(world, peer)? {
+            Ok(seen) => peers::changed(&seen),
+            Err(wait) => Plan::waiting(wait),
+        },
+        Handler::BackendDatabase => match observe::backend_changed(world, peer)? {
+            Some(seen) => backend_database::changed(&seen),
+            None => no_backend(event, world, peer)?,
+        },
+        Handler::Database => match observe::database_changed(world, peer)? {
+            Some(seen) => database::changed(&seen),
+            None => Plan::default(),
+        },
+        Handler::NotBuilt(endpoint) if observe::is_related(world, endpoint)? => {
+            Plan::waiting(Wait::NotBuilt(endpoint))
+        }
+        Handler::NotBuilt(_) => Plan::default(),
+    })
+}
+
+/// There is no backend relation, or no longer.
+fn no_backend(event: &Event, world: &mut World, peer: RelationId) -> Result<Plan> {
+    let is_broken = matches!(event, Event::Relation(relation) if relation.hook == RelationHook::Broken);
+    if !is_broken || world.leaving || !world.juju.is_leader()? {
+        return Ok(Plan::default());
+    }
+    let (users, store) = observe::backend_broken(world, peer)?;
+    Ok(backend_database::broken(users.as_ref(), &store))
+}
+
+/// Handles `secret-remove`: a revision of ours that nobody reads any more. Before Juju 3.6.11 the
+/// removal could take other revisions with it, so there it is left to lie.
+fn obsolete(event: &SecretEvent, world: &mut World) -> Result<Plan> {
+    let mut plan = Plan::default();
+    if let (SecretHook::Remove, Some(revision)) = (event.hook, event.revision) {
+        if world.unit.juju.removes_single_revisions() && world.juju.is_leader()? {
+            plan.push(Effect::RemoveSecretRevision { id: secret_id(&event.uri).to_owned(), revision });
+        }
+    }
+    Ok(plan)
+}
+
+fn remembered(world: &mut World) -> Result<Vec<Handler>> {
+    let text = world.juju.state(DEFERRED)?.unwrap_or_default();
+    let names: Vec<String> = serde_json::from_str(&text).unwrap_or_default();
+    Ok(names.iter().filter_map(|name| Handler::named(name)).collect())
+}
+
+fn remember(left: &[Handler], world: &mut World) -> Result<()> {
+    let names: Vec<&str> = left.iter().map(|handler| handler.name()).collect();
+    let text = if names.is_empty() { String::new() } else { serde_json::to_string(&names)? };
+    Ok(world.juju.set_state(DEFERRED, &text)?)
+}

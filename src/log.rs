@@ -1,0 +1,82 @@
+//! Where log lines go. In a hook Juju logs stdout as DEBUG and stderr as WARNING for free; INFO and
+//! ERROR go to `juju-log`, collected so that a hook needs at most one call for each. In an action
+//! stdout is the result, so DEBUG is dropped.
+
+use std::io::{self, Write};
+use std::sync::Mutex;
+
+use tracing::{Level, Metadata};
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::juju::Juju;
+
+static INFO: Mutex<String> = Mutex::new(String::new());
+static ERROR: Mutex<String> = Mutex::new(String::new());
+
+/// Starts logging for this dispatch.
+pub fn start(is_action: bool) {
+    let level = if is_action { Level::INFO } else { Level::DEBUG };
+    tracing_subscriber::fmt()
+        .with_writer(Routes)
+        .with_max_level(level)
+        .with_target(false)
+        .with_level(false)
+        .with_ansi(false)
+        .without_time()
+        .init();
+}
+
+/// Hands what was collected to `juju-log`. A log line that cannot be told is no reason to fail.
+pub fn flush() {
+    for (level, lines) in [("INFO", &INFO), ("ERROR", &ERROR)] {
+        let Ok(mut lines) = lines.lock() else { continue };
+        let text = std::mem::take(&mut *lines);
+        if !text.is_empty() && Juju::log(level, text.trim_end()).is_err() {
+            let _ = io::stderr().write_all(text.as_bytes());
+        }
+    }
+}
+
+struct Routes;
+
+enum Route {
+    Debug(io::Stdout),
+    Warning(io::Stderr),
+    Collected(&'static Mutex<String>),
+}
+
+impl<'a> MakeWriter<'a> for Routes {
+    type Writer = Route;
+
+    fn make_writer(&'a self) -> Route {
+        Route::Debug(io::stdout())
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Route {
+        match *metadata.level() {
+            Level::ERROR => Route::Collected(&ERROR),
+            Level::WARN => Route::Warning(io::stderr()),
+            Level::INFO => Route::Collected(&INFO),
+            _ => Route::Debug(io::stdout()),
+        }
+    }
+}
+
+impl Write for Route {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Debug(stdout) => stdout.write(bytes),
+            Self::Warning(stderr) => stderr.write(bytes),
+            Self::Collected(lines) => {
+                if let Ok(mut lines) = lines.lock() {
+                    lines.push_str(&String::from_utf8_lossy(bytes));
+                }
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,368 @@
+//! The PostgreSQL server behind the pooler: roles, databases, and the function PgBouncer looks passwords up with.
+
+pub mod connection;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+use tokio_postgres::{Config, Row, config::TargetSessionAttrs, types::ToSql};
+
+use self::connection::Connection;
+use crate::secret::Secret;
+
+/// How long one address may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// How long one host may take to be reached and logged in to.
+const LOG_IN: Duration = Duration::from_secs(5);
+
+/// How long the server may work on a statement before it gives up itself.
+const STATEMENT: Duration = Duration::from_secs(10);
+
+/// How long a database may take to be made: up to PostgreSQL 14 that ends with a checkpoint.
+const CREATE_DATABASE: Duration = Duration::from_secs(60);
+
+/// How much longer than the server we wait, for the answer to travel.
+const TRAVEL: Duration = Duration::from_secs(3);
+
+/// Where the server is and as whom to log in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Host names or addresses with their ports, tried in order until one takes writes. A host that starts
+    /// with `/` is the directory of a Unix socket.
+    pub hosts: Vec<(String, u16)>,
+    /// A superuser.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+    /// The database to begin with.
+    pub database: String,
+}
+
+/// A role that logs in to one database through the pooler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Its name.
+    pub role: String,
+    /// Its database.
+    pub database: String,
+    /// The verifier of its password, as `pg_authid` keeps it.
+    pub verifier: Secret,
+    /// What marks the role as ours: the model and the relation it was made for.
+    pub comment: String,
+}
+
+/// A server we are logged in to.
+pub struct Server {
+    credentials: Credentials,
+    connections: BTreeMap<String, Connection>,
+}
+
+/// The server does not let us in.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot connect to database {database} of PostgreSQL at {hosts} as {user}: {source}")]
+pub struct Unreachable {
+    /// All hosts that were tried, with ports.
+    pub hosts: String,
+    /// The database.
+    pub database: String,
+    /// The role.
+    pub user: String,
+    /// Why not.
+    pub source: connection::Error,
+}
+
+/// The server did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It does not let us in.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    /// The role was made by somebody else.
+    #[error("cannot touch role {role}: it does not carry the comment \"{comment}\"; remove or rename it")]
+    RoleNotOurs {
+        /// The role.
+        role: String,
+        /// The comment it had to carry.
+        comment: String,
+    },
+    /// A statement failed.
+    #[error("cannot {what}: {source}")]
+    Statement {
+        /// What was to be done, without any secret.
+        what: String,
+        /// What the server answered.
+        source: connection::Error,
+    },
+}
+
+/// What `pg_authid` says of a role.
+struct Role {
+    verifier: Option<String>,
+    plain: bool,
+    comment: Option<String>,
+}
+
+impl Server {
+    /// Logs in.
+    pub fn connect(credentials: &Credentials) -> Result<Self, Unreachable> {
+        let mut server = Self { credentials: credentials.clone(), connections: BTreeMap::new() };
+        server.connection(&credentials.database)?;
+        Ok(server)
+    }
+
+    /// The server's version, such as `15.18`.
+    pub fn server_version(&mut self) -> Result<String, Refused> {
+        let rows =
+            self.query("tell the version", "SELECT pg_catalog.current_setting('server_version')", &[])?;
+        let version: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
+        Ok(version.split_whitespace().next().unwrap_or_default().to_owned())
+    }
+
+    /// Makes sure of the role PgBouncer looks passwords up as: it can log in and nothing else. One of that
+    /// name without any comment, as the Python charm made it, is taken over; one with another comment is not.
+    pub fn ensure_auth_role(&mut self, name: &str, verifier: &Secret, comment: &str) -> Result<(), Refused> {
+        let command = match self.role(name)? {
+            Some(role) if role.comment.as_deref().is_some_and(|found| found != comment) => {
+                return Err(Refused::RoleNotOurs { role: name.to_owned(), comment: comment.to_owned() });
+            }
+            Some(role) if role.is(verifier, comment) => return Ok(()),
+            Some(_) => "ALTER",
+            None => "CREATE",
+        };
+        self.batch(
+            format!("make role {name}"),
+            &format!(
+                "{command} ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS \
+                 PASSWORD {verifier}; COMMENT ON ROLE {role} IS {comment}",
+                role = escape_identifier(name),
+                verifier = escape_literal(verifier.reveal()),
+                comment = escape_literal(comment),
+            ),
+        )
+    }
+
+    /// Makes sure of `get_auth` in a database, the function PgBouncer's `auth_query` asks, in a schema named
+    /// after the auth user. It tells a role's name and verifier, unless that role is a superuser, replicates,
+    /// cannot log in, has expired, or is the auth user itself. What is not exactly so is made anew: whoever
+    /// could write into that schema could answer in the function's place.
+    pub fn install_get_auth(&mut self, database: &str, auth_user: &str) -> Result<(), Refused> {
+        let what = format!("install get_auth in database {database}");
+        let body = format!(
+            "SELECT rolname::text, rolpassword FROM pg_catalog.pg_authid \
+             WHERE rolname = $1::name AND rolname::text = $1 \
+             AND rolcanlogin AND NOT rolsuper AND NOT rolreplication AND rolname <> {} \
+             AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())",
+            escape_literal(auth_user)
+        );
+        if !self.query_in(database, &what, INSTALLED, &[&auth_user, &body])?.is_empty() {
+            return Ok(());
+        }
+        let sql = format!(
+            "DROP SCHEMA IF EXISTS {user} CASCADE; CREATE SCHEMA {user}; GRANT USAGE ON SCHEMA {user} TO {user};\
+             CREATE FUNCTION {user}.get_auth(text) RETURNS TABLE (username text, password text) \
+             LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {body}; \
+             REVOKE ALL ON FUNCTION {user}.get_auth(text) FROM PUBLIC; \
+             GRANT EXECUTE ON FUNCTION {user}.get_auth(text) TO {user}; \
+             GRANT CONNECT ON DATABASE {database} TO {user}",
+            user = escape_identifier(auth_user),
+            body = escape_literal(&body),
+            database = escape_identifier(database),
+        );
+        self.batch_in(database, what, &sql)
+    }
+
+    /// Makes sure of a client's database and role, the one with all rights in the other. A verifier the
+    /// role has already stays if it `matches` the password.
+    pub fn ensure_client(&mut self, client: &Client, matches: &dyn Fn(&str) -> bool) -> Result<(), Refused> {
+        let Client { role: name, database, verifier, comment } = client;
+        let password = match self.role(name)? {
+            Some(role) if role.comment.as_ref() != Some(comment) => {
+                return Err(Refused::RoleNotOurs { role: name.clone(), comment: comment.clone() });
+            }
+            Some(role) if role.verifier.as_deref().is_some_and(matches) => None,
+            Some(_) => Some("ALTER"),
+            None => Some("CREATE"),
+        };
+        self.ensure_database(database)?;
+        let role = escape_identifier(name);
+        if let Some(command) = password {
+            let (verifier, comment) = (escape_literal(verifier.reveal()), escape_literal(comment));
+            let sql = format!(
+                "{command} ROLE {role} LOGIN PASSWORD {verifier}; COMMENT ON ROLE {role} IS {comment}"
+            );
+            self.batch(format!("make role {name}"), &sql)?;
+        }
+        let what = format!("grant database {database} to role {name}");
+        let sql = format!("GRANT ALL ON DATABASE {} TO {role}", escape_identifier(database));
+        self.batch(what.clone(), &sql)?;
+        let public = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'public'";
+        if self.query_in(database, &what, public, &[])?.is_empty() {
+            return Ok(());
+        }
+        // `get_auth` lies in a schema of its own, so no grant in `public` reaches it.
+        let sql = format!(
+            "GRANT ALL ON SCHEMA public TO {role}; GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}; \
+             GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}; \
+             GRANT ALL ON ALL ROUTINES IN SCHEMA public TO {role}"
+        );
+        self.batch_in(database, what, &sql)
+    }
+
+    /// Drops a client's role; what it owns, in whatever database, goes to another role. Databases stay.
+    pub fn drop_client(&mut self, name: &str, reassign_to: &str, comment: &str) -> Result<(), Refused> {
+        match self.role(name)? {
+            None => return Ok(()),
+            Some(role) if role.comment.as_deref() != Some(comment) => {
+                return Err(Refused::RoleNotOurs { role: name.to_owned(), comment: comment.to_owned() });
+            }
+            Some(_) => {}
+        }
+        let what = format!("drop role {name}");
+        // The server knows where a role owns or may do anything; what databases share counts to any.
+        let rows = self.query(&what, HOLDINGS, &[&name])?;
+        let role = escape_identifier(name);
+        let sql =
+            format!("REASSIGN OWNED BY {role} TO {}; DROP OWNED BY {role}", escape_identifier(reassign_to));
+        for row in rows {
+            self.batch_in(row.get(0), what.clone(), &sql)?;
+        }
+        self.batch(what.clone(), &sql)?;
+        self.batch(what, &format!("DROP ROLE IF EXISTS {role}"))
+    }
+
+    fn ensure_database(&mut self, name: &str) -> Result<(), Refused> {
+        let what = format!("create database {name}");
+        let found = self.query(&what, "SELECT FROM pg_catalog.pg_database WHERE datname = $1", &[&name])?;
+        let database = escape_identifier(name);
+        if found.is_empty() {
+            // Outside of a transaction, hence each statement alone.
+            let main = self.credentials.database.clone();
+            let connection = self.connection(&main)?;
+            let (patience, usual) = (CREATE_DATABASE.as_millis(), STATEMENT.as_millis());
+            connection
+                .simple(&format!("SET statement_timeout = {patience}"), STATEMENT + TRAVEL)
+                .and_then(|_| {
+                    connection.simple(&format!("CREATE DATABASE {database}"), CREATE_DATABASE + TRAVEL)
+                })
+                .and_then(|_| {
+                    connection.simple(&format!("SET statement_timeout = {usual}"), STATEMENT + TRAVEL)
+                })
+                .map_err(|source| Refused::Statement { what: what.clone(), source })?;
+        }
+        self.batch(what, &format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"))
+    }
+
+    fn role(&mut self, name: &str) -> Result<Option<Role>, Refused> {
+        let rows = self.query(&format!("look up role {name}"), ROLE, &[&name])?;
+        Ok(rows.first().map(|row| Role { verifier: row.get(0), plain: row.get(1), comment: row.get(2) }))
+    }
+
+    /// Runs one statement in the database we began with.
+    fn query(&mut self, what: &str, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Refused> {
+        let main = self.credentials.database.clone();
+        self.query_in(&main, what, sql, values)
+    }
+
+    fn query_in(
+        &mut self,
+        database: &str,
+        what: &str,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Refused> {
+        let rows = self.connection(database)?.query(sql, values, STATEMENT + TRAVEL);
+        rows.map_err(|source| Refused::Statement { what: what.to_owned(), source })
+    }
+
+    /// Runs statements as one transaction, in the database we began with.
+    fn batch(&mut self, what: String, sql: &str) -> Result<(), Refused> {
+        let main = self.credentials.database.clone();
+        self.batch_in(&main, what, sql)
+    }
+
+    fn batch_in(&mut self, database: &str, what: String, sql: &str) -> Result<(), Refused> {
+        let done = self.connection(database)?.simple(sql, STATEMENT + TRAVEL);
+        done.map(drop).map_err(|source| Refused::Statement { what, source })
+    }
+
+    /// The connection to a database, made when it is first needed.
+    fn connection(&mut self, database: &str) -> Result<&mut Connection, Unreachable> {
+        if !self.connections.contains_key(database) {
+            let opened = self.credentials.open(database)?;
+            self.connections.insert(database.to_owned(), opened);
+        }
+        Ok(self.connections.get_mut(database).expect("it was just put there"))
+    }
+}
+
+impl Credentials {
+    fn open(&self, database: &str) -> Result<Connection, Unreachable> {
+        let mut config = Config::new();
+        config.user(&self.user).password(self.password.reveal()).dbname(database);
+        config.application_name("pgbouncer-k8s").connect_timeout(CONNECT);
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        config.options(format!("-c statement_timeout={}", STATEMENT.as_millis()));
+        for (host, port) in &self.hosts {
+            config.host(host).port(*port);
+        }
+        let limit = LOG_IN * u32::try_from(self.hosts.len()).unwrap_or(1).max(1);
+        // PostgreSQL 16 of the charms gives every login another role (its `login_hook`); and what a client
+        // made in `public` must not stand in for a function or type that we mean.
+        let begin = "RESET ROLE; SET search_path = pg_catalog, pg_temp";
+        let opened = Connection::open(&config, limit).and_then(|mut connection| {
+            connection.simple(begin, STATEMENT + TRAVEL)?;
+            Ok(connection)
+        });
+        opened.map_err(|source| Unreachable {
+            hosts: self
+                .hosts
+                .iter()
+                .map(|(host, port)| format!("{host}:{port}"))
+                .collect::<Vec<_>>()
+                .join(", "),
+            database: database.to_owned(),
+            user: self.user.clone(),
+            source,
+        })
+    }
+}
+
+impl Role {
+    /// Whether it is an auth role with this verifier and comment.
+    fn is(&self, verifier: &Secret, comment: &str) -> bool {
+        self.plain
+            && self.verifier.as_deref() == Some(verifier.reveal())
+            && self.comment.as_deref() == Some(comment)
+    }
+}
+
+const ROLE: &str = "
+    SELECT rolpassword,
+           rolcanlogin AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls),
+           pg_catalog.shobj_description(oid, 'pg_authid')
+    FROM pg_catalog.pg_authid WHERE rolname = $1";
+
+/// One row if `get_auth` is what it should be, and nobody but us could have put it or anything else there.
+const INSTALLED: &str = "
+    SELECT FROM pg_catalog.pg_namespace n
+    JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
+    JOIN pg_catalog.pg_roles me ON me.rolname = current_user
+    JOIN pg_catalog.pg_roles a ON a.rolname = $1
+    WHERE n.nspname = $1 AND n.nspowner = me.oid AND p.proowner = me.oid
+      AND p.proname = 'get_auth' AND p.prosrc = $2 AND p.prosecdef
+      AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp']
+      AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc WHERE pronamespace = n.oid) = 1
+      AND n.nspacl::text[] = ARRAY[me.rolname || '=UC/' || me.rolname, a.rolname || '=U/' || me.rolname]
+      AND p.proacl::text[] = ARRAY[me.rolname || '=X/' || me.rolname, a.rolname || '=X/' || me.rolname]
+      AND EXISTS (SELECT FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) g
+                  WHERE d.datname = pg_catalog.current_database()
+                    AND g.grantee = a.oid AND g.privilege_type = 'CONNECT')";
+
+/// The databases in which a role owns anything or has been granted anything.
+const HOLDINGS: &str = "
+    SELECT DISTINCT d.datname FROM pg_catalog.pg_shdepend s
+    JOIN pg_catalog.pg_database d ON d.oid = s.dbid
+    JOIN pg_catalog.pg_authid a ON a.oid = s.refobjid
+    WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND a.rolname = $1 AND d.datallowconn
+    ORDER BY 1";

@@ -1,0 +1,158 @@
+//! The PgBouncer processes of this unit: what they run, and how they are given something else.
+
+pub mod console;
+mod disk;
+mod paths;
+mod process;
+
+use std::{collections::BTreeMap, io, path::PathBuf};
+
+pub use self::{disk::Disk, paths::Paths};
+use crate::secret::Secret;
+
+/// Where the processes of a unit live: on this machine's disk, or in a container beside the charm.
+pub trait Workload {
+    /// The first line of `pgbouncer --version`, such as `PgBouncer 1.18.0`; `None` if it is not installed.
+    fn version(&mut self) -> Result<Option<String>, VersionUnknown>;
+
+    /// How many processes a unit runs.
+    fn processes(&self) -> u16;
+
+    /// What the running process of an instance has been seen to have loaded. `None` if it was not seen, or
+    /// is another process by now: a load is owed. Asks nobody.
+    fn loaded(&mut self, instance: u16) -> Option<Loaded>;
+
+    /// The files all instances share, as they lie there now.
+    fn saved(&mut self) -> Saved;
+
+    /// Makes every instance run these files, one after another. May be killed anywhere and repeated.
+    fn load(&mut self, files: &Files) -> Result<Done, NotLoaded>;
+}
+
+/// What one process has loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The digest of everything it runs.
+    pub digest: String,
+    /// The version it was rendered for.
+    pub version: String,
+}
+
+/// The files all instances share; what is missing, unreadable or longer than 1 MiB is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// The shared configuration.
+    pub config: Option<String>,
+    /// The user list.
+    pub users: Option<Secret>,
+}
+
+/// Everything the instances of a unit run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The configuration all units share; kept for the next hook, read by no process.
+    pub shared: String,
+    /// The user list all instances read.
+    pub users: Secret,
+    /// A user of that list with its password, to be named in `admin_users` or `stats_users`: a login proves
+    /// that the list was read (PgBouncer's `SHOW CONFIG` does not).
+    pub proof: Option<(String, Secret)>,
+    /// The version the files are rendered for.
+    pub version: String,
+    /// One for each process.
+    pub instances: Vec<InstanceFile>,
+}
+
+/// What one process runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceFile {
+    /// Its number, from 0.
+    pub instance: u16,
+    /// Its whole configuration, with `syslog_ident = <digest>` as its last line.
+    pub text: String,
+    /// The digest of everything it is to run, the user list included.
+    pub digest: String,
+    /// Settings that a reload ignores, by name, as `SHOW CONFIG` spells their values ("" where it shows none).
+    pub restart: BTreeMap<String, String>,
+}
+
+/// What a load did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Instances that did not run their files yet and do now.
+    pub loaded: Vec<u16>,
+    /// Those among them whose process had to be replaced for it.
+    pub restarted: Vec<u16>,
+}
+
+/// Why PgBouncer's version cannot be told.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot run pgbouncer --version: {0}")]
+pub struct VersionUnknown(#[from] pub io::Error);
+
+/// Why a load did not come to its end. What was loaded before it stays loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum NotLoaded {
+    /// No process of this instance was started in time.
+    #[error("cannot load instance {instance} of PgBouncer: it is not running; see its log and its service")]
+    NotRunning {
+        /// Its number.
+        instance: u16,
+    },
+    /// The process runs, but did not show the digest in time.
+    #[error(
+        "cannot confirm that instance {instance} of PgBouncer took its configuration: {reason}; see its log"
+    )]
+    NotConfirmed {
+        /// Its number.
+        instance: u16,
+        /// What its console said last.
+        reason: String,
+    },
+    /// The process runs its configuration, and refuses a user of its user list.
+    #[error(
+        "cannot log in to instance {instance} of PgBouncer with its new user list: {reason}; see its log"
+    )]
+    UserListRefused {
+        /// Its number.
+        instance: u16,
+        /// What PgBouncer answered.
+        reason: String,
+    },
+    /// The process may not be signalled.
+    #[error("cannot signal instance {instance} of PgBouncer: {reason}")]
+    NotSignalled {
+        /// Its number.
+        instance: u16,
+        /// What the kernel answered.
+        reason: nix::Error,
+    },
+    /// Its console socket would have a name longer than a Unix socket can have.
+    #[error("cannot use {} for a console socket: the path is too long; deploy under a shorter one", path.display())]
+    PathTooLong {
+        /// The instance's directory.
+        path: PathBuf,
+    },
+    /// There is nobody to run PgBouncer as, which refuses to run as root.
+    #[error("cannot find the user {user}, which PgBouncer runs as; install the package postgresql-common")]
+    NoUser {
+        /// Its name.
+        user: &'static str,
+    },
+    /// Somebody else made this directory.
+    #[error("cannot use {}: it belongs to user id {owner}, not to PgBouncer; remove it", path.display())]
+    ForeignDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// The file system refused.
+    #[error("cannot write {}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it answered.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,66 @@
+//! A running PgBouncer, told apart from anything that later has the same process id.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Gid, Pid, Uid},
+};
+
+/// A process that was PgBouncer, on a certain ini, when it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) pid: i32,
+    /// In clock ticks since boot; with the pid it is unique (proc(5), field 22 of `/proc/<pid>/stat`).
+    pub(super) started: u64,
+}
+
+impl Process {
+    /// The process of a pid file, if it still runs and runs this ini.
+    pub(super) fn of(pid_file: &Path, ini: &Path) -> Option<Self> {
+        Self::running(fs::read_to_string(pid_file).ok()?.trim().parse().ok()?, ini)
+    }
+
+    /// The process with this id, if it is PgBouncer with this ini on its command line. A pid file outlives a
+    /// killed process, and its id may be anybody's by now. A zombie has no command line.
+    pub(super) fn running(pid: i32, ini: &Path) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name stands in parentheses and may hold any character, hence the last one.
+        let (name, fields) = stat.split_once('(')?.1.rsplit_once(')')?;
+        let started = fields.split_whitespace().nth(19)?.parse().ok()?;
+        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let names_ini =
+            command.split(|&byte| byte == 0).any(|word| word == ini.as_os_str().as_encoded_bytes());
+        (name == "pgbouncer" && names_ini).then_some(Self { pid, started })
+    }
+
+    /// Signals it if it still runs; that it does not is no error.
+    pub(super) fn signal(self, ini: &Path, signal: Signal) -> nix::Result<()> {
+        if Self::running(self.pid, ini) != Some(self) {
+            return Ok(());
+        }
+        match kill(Pid::from_raw(self.pid), signal) {
+            Err(nix::Error::ESRCH) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Whom it runs as: the owner of its directory in `/proc` is its effective user.
+    pub(super) fn user(self) -> Option<(Uid, Gid)> {
+        let process = fs::metadata(format!("/proc/{}", self.pid)).ok()?;
+        Some((process.uid().into(), process.gid().into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_not_pgbouncer_is_none_and_is_left_alone() {
+        let own = i32::try_from(std::process::id()).expect("a process id fits");
+        let ini = std::env::current_exe().expect("a test has an executable");
+        assert_eq!(Process::running(own, &ini), None);
+        assert_eq!(Process { pid: own, started: 1 }.signal(&ini, Signal::SIGKILL), Ok(()));
+    }
+}

@@ -63,7 +63,10 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
         }
         Effect::EnsureClient(client) => return ensure_client(client, world),
         Effect::DropClient { role, comment } => {
-            return sql(world, |server| server.drop_client(role, comment));
+            return sql(world, |server| {
+                let heir = server.user().to_owned();
+                server.drop_client(role, &heir, comment)
+            });
         }
         Effect::Load(load) => return self::load(load, world),
     }
@@ -102,7 +105,12 @@ fn load(load: &Load, world: &mut World) -> anyhow::Result<Option<Wait>> {
         Ok(text) => Secret::new(text),
         Err(error) => return Ok(Some(Wait::NotLoaded(format!("cannot write the user list: {error}")))),
     };
-    for name in load.instances.iter().flat_map(|instance| &instance.left_out).collect::<std::collections::BTreeSet<_>>() {
+    for name in load
+        .instances
+        .iter()
+        .flat_map(|instance| &instance.left_out)
+        .collect::<std::collections::BTreeSet<_>>()
+    {
         tracing::warn!("left {name} out of pgbouncer.ini: PgBouncer {} does not know it", load.version);
     }
     let files = Files {

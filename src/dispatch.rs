@@ -4,7 +4,9 @@
 use anyhow::Result;
 
 use crate::apply::apply;
-use crate::event::{Event, RelationEvent, RelationHook, RelationId, SecretEvent, SecretHook, Unit, secret_id};
+use crate::event::{
+    Event, RelationEvent, RelationHook, RelationId, SecretEvent, SecretHook, Unit, secret_id,
+};
 use crate::handlers::{Handler, actions, backend_database, database, peers, schedule};
 use crate::observe;
 use crate::plan::{Effect, Plan, Wait};

@@ -117,7 +117,7 @@ pub enum SecretHook {
 macro_rules! endpoints {
     ($($variant:ident = $name:literal),* $(,)?) => {
         /// Our endpoints, as `metadata.yaml` names them.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[expect(missing_docs, reason = "the names are those of metadata.yaml")]
         pub enum Endpoint { $($variant),* }
 
@@ -394,7 +394,11 @@ mod tests {
     fn an_empty_remote_unit_is_no_unit() {
         let event = event(
             "hooks/pgb-peers-relation-changed",
-            &[("JUJU_RELATION_ID", "pgb-peers:1"), ("JUJU_REMOTE_APP", "pgbouncer-k8s"), ("JUJU_REMOTE_UNIT", "")],
+            &[
+                ("JUJU_RELATION_ID", "pgb-peers:1"),
+                ("JUJU_REMOTE_APP", "pgbouncer-k8s"),
+                ("JUJU_REMOTE_UNIT", ""),
+            ],
         );
         let Event::Relation(relation) = event else { panic!("{event:?}") };
         assert_eq!(relation.endpoint, Endpoint::Peers);
@@ -426,12 +430,30 @@ mod tests {
     fn every_hook_of_juju_has_a_variant() {
         let relation = [("JUJU_RELATION_ID", "database:7"), ("JUJU_SECRET_ID", "secret:x")];
         for name in [
-            "install", "start", "stop", "remove", "config-changed", "update-status", "upgrade-charm",
-            "leader-elected", "leader-settings-changed", "leader-deposed", "collect-metrics",
-            "meter-status-changed", "pre-series-upgrade", "post-series-upgrade", "secret-changed",
-            "secret-remove", "secret-rotate", "secret-expired", "data-storage-attached",
-            "data-storage-detaching", "pgbouncer-pebble-ready", "pgbouncer-pebble-custom-notice",
-            "pgbouncer-pebble-check-failed", "pgbouncer-pebble-check-recovered",
+            "install",
+            "start",
+            "stop",
+            "remove",
+            "config-changed",
+            "update-status",
+            "upgrade-charm",
+            "leader-elected",
+            "leader-settings-changed",
+            "leader-deposed",
+            "collect-metrics",
+            "meter-status-changed",
+            "pre-series-upgrade",
+            "post-series-upgrade",
+            "secret-changed",
+            "secret-remove",
+            "secret-rotate",
+            "secret-expired",
+            "data-storage-attached",
+            "data-storage-detaching",
+            "pgbouncer-pebble-ready",
+            "pgbouncer-pebble-custom-notice",
+            "pgbouncer-pebble-check-failed",
+            "pgbouncer-pebble-check-recovered",
         ] {
             let event = event(&format!("hooks/{name}"), &relation);
             assert!(!matches!(event, Event::Unknown(_)), "{name} is unknown");

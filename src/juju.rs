@@ -222,7 +222,13 @@ impl Juju {
     }
 
     /// Sets a key of a bag of ours, or removes it with `None`. Nothing happens where nothing differs.
-    pub fn set(&mut self, relation: RelationId, owner: &Owner, key: &str, value: Option<&str>) -> Result<(), ToolError> {
+    pub fn set(
+        &mut self,
+        relation: RelationId,
+        owner: &Owner,
+        key: &str,
+        value: Option<&str>,
+    ) -> Result<(), ToolError> {
         // Juju takes the empty text for removal.
         let value = value.filter(|value| !value.is_empty());
         let bag = self.open(relation, owner)?;
@@ -273,7 +279,11 @@ impl Juju {
 
     /// The newest content of another application's secret; from then on `label` is its name for
     /// this unit.
-    pub fn foreign_secret(&mut self, uri: &str, label: &str) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
+    pub fn foreign_secret(
+        &mut self,
+        uri: &str,
+        label: &str,
+    ) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
         self.secret(label, &[uri, "--label", label])
     }
 
@@ -391,8 +401,7 @@ impl Juju {
 
     /// Hands what differs to Juju. It is committed only if the hook then exits with 0.
     pub fn flush(&mut self) -> Result<(), ToolError> {
-        let mut changed: Vec<_> =
-            self.bags.iter_mut().filter(|(_, bag)| !bag.changes.is_empty()).collect();
+        let mut changed: Vec<_> = self.bags.iter_mut().filter(|(_, bag)| !bag.changes.is_empty()).collect();
         changed.sort_by(|(a, _), (b, _)| a.cmp(b));
         for ((relation, owner), bag) in changed {
             let id = relation.to_string();
@@ -445,7 +454,11 @@ fn absent_is_none<T>(answer: Result<T, ToolError>) -> Result<Option<T>, ToolErro
 /// Runs a tool that takes a secret's content. The agent, not the tool, opens the file it is named,
 /// so the content lies in an anonymous file of ours, reached through `/proc`: no disk ever has it,
 /// and it goes when we go.
-fn tell_secret(tool: &'static str, args: &[&str], content: &BTreeMap<String, Secret>) -> Result<String, ToolError> {
+fn tell_secret(
+    tool: &'static str,
+    args: &[&str],
+    content: &BTreeMap<String, Secret>,
+) -> Result<String, ToolError> {
     let start = |source: std::io::Error| ToolError::Start { tool, source };
     let fd = nix::sys::memfd::memfd_create(c"secret", nix::sys::memfd::MFdFlags::empty())
         .map_err(|errno| start(errno.into()))?;

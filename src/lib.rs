@@ -3,22 +3,22 @@
 //! The modules in reading order follow the flow: environment → [`event`] → [`observe`] →
 //! [`handlers`] → [`plan`] → [`apply`] → [`status`].
 
+pub mod apply;
 pub mod cli;
 pub mod dispatch;
 pub mod event;
-pub mod observe;
 pub mod handlers;
+pub mod observe;
 pub mod plan;
-pub mod apply;
 pub mod status;
 
 pub mod options;
 pub mod pgbouncer;
 pub mod secret;
 
-pub mod world;
 pub mod juju;
 pub mod postgres;
 pub mod workload;
+pub mod world;
 
 pub mod log;

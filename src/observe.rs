@@ -74,7 +74,10 @@ pub fn peers_changed(world: &mut World, peer: RelationId) -> anyhow::Result<Resu
 }
 
 /// The input of [`backend_database::changed`]; nothing where there is no such relation.
-pub fn backend_changed(world: &mut World, peer: RelationId) -> anyhow::Result<Option<backend_database::Changed>> {
+pub fn backend_changed(
+    world: &mut World,
+    peer: RelationId,
+) -> anyhow::Result<Option<backend_database::Changed>> {
     let Some((relation, remote)) = backend(world)? else { return Ok(None) };
     let has_secrets = world.unit.juju.has_secrets();
     // On every unit: reading the secret once by its URI makes the label this unit's name for it.
@@ -98,7 +101,11 @@ pub fn backend_changed(world: &mut World, peer: RelationId) -> anyhow::Result<Op
             backend,
             users: found.users,
             store: found.store,
-            databases: databases.0.into_values().map(|entry| entry.auth_dbname.unwrap_or(entry.name)).collect(),
+            databases: databases
+                .0
+                .into_values()
+                .map(|entry| entry.auth_dbname.unwrap_or(entry.name))
+                .collect(),
             app_name: world.unit.app.clone(),
             comment: format!("{}, relation backend-database:{relation}", comment(world)),
             fresh: Fresh {
@@ -131,9 +138,9 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
     for relation in world.juju.relations(Endpoint::Database)? {
         clients.push(client(world, peer, relation)?);
     }
-    let gone = |id: &String| clients.iter().all(|client| client.relation.to_string() != *id);
+    let gone = |id: u32| clients.iter().all(|client| client.relation.0 != id);
     let pending = clients.iter().any(|client| !client.is_answered() && !client.remote.is_empty())
-        || databases.1.0.iter().any(|(id, entry)| !entry.legacy && id != "*" && gone(id));
+        || databases.1.0.iter().any(|(origin, entry)| !entry.legacy && origin.relation().is_some_and(gone));
     let (mut backend, mut units) = (database::Backend::NotNeeded, Vec::new());
     if pending {
         backend = backend_for_clients(world, peer)?;
@@ -162,7 +169,7 @@ pub fn is_related(world: &mut World, endpoint: Endpoint) -> anyhow::Result<bool>
 /// The line an active unit shows.
 pub fn serving(world: &mut World, peer: RelationId) -> anyhow::Result<String> {
     let (_, databases) = databases(world, peer)?;
-    let count = databases.0.keys().filter(|id| *id != "*").count();
+    let count = databases.0.keys().filter_map(|origin| origin.relation()).count();
     let Ok(options) = Options::parse(world.juju.config()?) else { return Ok(String::new()) };
     let processes = world.workload.processes();
     Ok(format!(
@@ -194,7 +201,9 @@ fn answers(world: &mut World, peer: RelationId, endpoints: &str) -> anyhow::Resu
     for relation in world.juju.relations(Endpoint::Database)? {
         let client = client(world, peer, relation)?;
         let database = client.app.get(database::DATABASE).cloned();
-        if let (true, Some(password), Some(database)) = (client.is_answered(), client.password.clone(), database) {
+        if let (true, Some(password), Some(database)) =
+            (client.is_answered(), client.password.clone(), database)
+        {
             answers.push(database::Answer {
                 relation,
                 secrets: database::secrets(&client, has_secrets),
@@ -237,9 +246,9 @@ fn followed(world: &mut World, peer: RelationId) -> anyhow::Result<Followed> {
 fn kept(world: &mut World) -> Kept {
     let saved = world.workload.saved();
     Kept {
-        config: saved.config.and_then(|text| {
-            SharedConfig::parse(&text).ok().map(|shared| Config { shared, text })
-        }),
+        config: saved
+            .config
+            .and_then(|text| SharedConfig::parse(&text).ok().map(|shared| Config { shared, text })),
         users: saved.users.and_then(|text| UserList::parse(text.reveal()).ok()),
     }
 }
@@ -315,8 +324,7 @@ fn users(world: &mut World, peer: RelationId) -> anyhow::Result<Found> {
         .filter_map(|name| Some((name.clone(), Secret::new(app.get(&name)?.clone()))))
         .collect();
     let has_secrets = world.unit.juju.has_secrets();
-    let (content, adopt) =
-        if has_secrets { peer_secret(world, &app)? } else { (BTreeMap::new(), None) };
+    let (content, adopt) = if has_secrets { peer_secret(world, &app)? } else { (BTreeMap::new(), None) };
     let value = |key: &str| {
         let value = plain
             .get(key)
@@ -326,7 +334,9 @@ fn users(world: &mut World, peer: RelationId) -> anyhow::Result<Found> {
     };
     let present = |key: &str| value(key).filter(|value| value.reveal() != peers::DELETED);
     let mut broken = Vec::new();
-    let list = match present(peers::AUTH).map(|text| bounded(&text).and_then(UserList::parse_reason)) {
+    let list = match present(peers::AUTH)
+        .map(|text| bounded(&text).and_then(|text| UserList::parse(text).map_err(|error| error.to_string())))
+    {
         Some(Ok(list)) if list.is_initialised() => Some(list),
         Some(Ok(_)) => {
             broken.push(Wait::Published(peers::AUTH, "it has no line for the auth role".into()));
@@ -343,6 +353,8 @@ fn users(world: &mut World, peer: RelationId) -> anyhow::Result<Found> {
             tracing::warn!("pgb-peers: ignored {key}: {reason}");
         }
     }
+    let deleted = value(peers::AUTH).is_some_and(|value| value.reveal() == peers::DELETED);
+    let (monitoring, admin) = (present(peers::MONITORING_PASSWORD), present(peers::ADMIN_PASSWORD));
     let store = if has_secrets {
         let revision = if world.juju.is_leader()? {
             world.juju.secret_info(&peer_label(world))?.map(|info| info.revision)
@@ -353,16 +365,7 @@ fn users(world: &mut World, peer: RelationId) -> anyhow::Result<Found> {
     } else {
         Store::Bag
     };
-    Ok(Found {
-        deleted: value(peers::AUTH).is_some_and(|value| value.reveal() == peers::DELETED),
-        users: list.map(|list| Users {
-            list,
-            monitoring: present(peers::MONITORING_PASSWORD),
-            admin: present(peers::ADMIN_PASSWORD),
-        }),
-        store,
-        broken,
-    })
+    Ok(Found { deleted, users: list.map(|list| Users { list, monitoring, admin }), store, broken })
 }
 
 fn bounded(text: &Secret) -> Result<&str, String> {
@@ -370,24 +373,20 @@ fn bounded(text: &Secret) -> Result<&str, String> {
 }
 
 /// The peer secret's content, and what to adopt if it is not under today's label.
-fn peer_secret(
-    world: &mut World,
-    app: &Texts,
-) -> anyhow::Result<(BTreeMap<String, Secret>, Option<String>)> {
+fn peer_secret(world: &mut World, app: &Texts) -> anyhow::Result<(BTreeMap<String, Secret>, Option<String>)> {
     let label = peer_label(world);
     if let Some(content) = world.juju.secret_by_label(&label)? {
         return Ok((content, None));
     }
     let old = format!("{}.app", world.unit.app);
     if let Some(content) = world.juju.secret_by_label(&old)? {
-        let id = if world.juju.is_leader()? { world.juju.secret_info(&old)?.map(|info| info.id) } else { None };
+        let id =
+            if world.juju.is_leader()? { world.juju.secret_info(&old)?.map(|info| info.id) } else { None };
         return Ok((content, id));
     }
     // A follower gives no label here: it would be refused or become its own.
     match app.get("internal-secret") {
-        Some(uri) => {
-            Ok((world.juju.secret_by_uri(uri)?.unwrap_or_default(), Some(uri.clone())))
-        }
+        Some(uri) => Ok((world.juju.secret_by_uri(uri)?.unwrap_or_default(), Some(uri.clone()))),
         None => Ok((BTreeMap::new(), None)),
     }
 }
@@ -432,9 +431,7 @@ pub fn credentials(
     remote: &Texts,
 ) -> anyhow::Result<Option<Credentials>> {
     let content = match remote.get("secret-user") {
-        Some(uri) => {
-            world.juju.foreign_secret(uri, &format!("backend-database.{relation}.user.secret"))?
-        }
+        Some(uri) => world.juju.foreign_secret(uri, &format!("backend-database.{relation}.user.secret"))?,
         None => None,
     };
     let value = |key: &str| {

@@ -19,7 +19,7 @@ pub struct Options {
 }
 
 /// An option whose value cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Error)]
 #[error("option {option} is {value}: set it to {remedy}")]
 pub struct InvalidOption {
     /// Its name in `config.yaml`.
@@ -129,7 +129,10 @@ mod tests {
             max_prepared_statements: 100,
         };
         assert_eq!(options(&json!({})), Ok(expected.clone()));
-        assert_eq!(options(&json!({"listen_port": 6432.0, "pool_mode": "", "expose-external": "false"})), Ok(expected));
+        assert_eq!(
+            options(&json!({"listen_port": 6432.0, "pool_mode": "", "expose-external": "false"})),
+            Ok(expected)
+        );
     }
 
     #[test]
@@ -137,7 +140,10 @@ mod tests {
         for (config, words) in [
             (json!({"listen_port": 0}), "option listen_port is 0: set it to a port between 1 and 65535"),
             (json!({"listen_port": 70000}), "option listen_port is 70000"),
-            (json!({"pool_mode": "swimming"}), "option pool_mode is \"swimming\": set it to session, transaction or statement"),
+            (
+                json!({"pool_mode": "swimming"}),
+                "option pool_mode is \"swimming\": set it to session, transaction or statement",
+            ),
             (json!({"max_db_connections": -1}), "option max_db_connections is -1"),
             (json!({"max_db_connections": 1.5}), "option max_db_connections is 1.5"),
             (json!({"max_prepared_statements": 1001}), "between 0 (off) and 1000"),

@@ -232,7 +232,9 @@ impl fmt::Display for Effect {
             Self::SetClientSecret(relation, group, content) => {
                 write!(f, "set the secret database.{relation}.{group}: {}", Fields(content))
             }
-            Self::RemoveSecretRevision { id, revision } => write!(f, "remove revision {revision} of secret {id}"),
+            Self::RemoveSecretRevision { id, revision } => {
+                write!(f, "remove revision {revision} of secret {id}")
+            }
             Self::EnsureAuthRole { role, .. } => write!(f, "make the auth role {role}"),
             Self::InstallGetAuth { databases, auth_user } => {
                 write!(f, "install get_auth for {auth_user} in {}", databases.join(", "))
@@ -242,7 +244,9 @@ impl fmt::Display for Effect {
             }
             Self::DropClient { role, .. } => write!(f, "drop the role {role}"),
             Self::Remember(key, value) => write!(f, "remember {key} = {value}"),
-            Self::Load(load) => write!(f, "load {} users into {} processes", load.users.0.len(), load.instances.len()),
+            Self::Load(load) => {
+                write!(f, "load {} users into {} processes", load.users.0.len(), load.instances.len())
+            }
         }
     }
 }
@@ -274,10 +278,15 @@ impl fmt::Display for Wait {
             Self::Options(invalid) => invalid.fmt(f),
             Self::NoBackend => f.write_str("waiting for backend database relation to initialise"),
             Self::Backend => f.write_str("backend database relation not ready"),
-            Self::Unreachable(reason) | Self::Refused(reason) | Self::NotLoaded(reason) => f.write_str(reason),
+            Self::Unreachable(reason) | Self::Refused(reason) | Self::NotLoaded(reason) => {
+                f.write_str(reason)
+            }
             Self::Leader => f.write_str("waiting for the leader to publish its configuration"),
             Self::Published(key, reason) => {
-                write!(f, "cannot use {key} of pgb-peers: {reason}; waiting for the leader to publish it anew")
+                write!(
+                    f,
+                    "cannot use {key} of pgb-peers: {reason}; waiting for the leader to publish it anew"
+                )
             }
             Self::Units(units) => write!(f, "waiting for {} to load a new database", units.join(", ")),
             Self::Client(relation, reason) => write!(f, "cannot serve database:{relation}: {reason}"),

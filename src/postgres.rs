@@ -111,6 +111,11 @@ impl Server {
         Ok(server)
     }
 
+    /// The role we are logged in as.
+    pub fn user(&self) -> &str {
+        &self.credentials.user
+    }
+
     /// The server's version, such as `15.18`.
     pub fn server_version(&mut self) -> Result<String, Refused> {
         let rows =

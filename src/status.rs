@@ -28,13 +28,10 @@ pub enum Kind {
 
 /// The status of a unit that still waits for `waits`. With none it is active and says `serving`.
 pub fn of<'a>(waits: impl IntoIterator<Item = &'a Wait>, serving: &str) -> Status {
-    waits
-        .into_iter()
-        .min_by_key(|wait| (kind(wait), *wait))
-        .map_or_else(
-            || Status { kind: Kind::Active, message: serving.to_owned() },
-            |wait| Status { kind: kind(wait), message: wait.to_string() },
-        )
+    waits.into_iter().min_by_key(|wait| (kind(wait), *wait)).map_or_else(
+        || Status { kind: Kind::Active, message: serving.to_owned() },
+        |wait| Status { kind: kind(wait), message: wait.to_string() },
+    )
 }
 
 fn kind(wait: &Wait) -> Kind {
@@ -46,7 +43,9 @@ fn kind(wait: &Wait) -> Kind {
         | Wait::Refused(_)
         | Wait::Client(..)
         | Wait::NotBuilt(_) => Kind::Blocked,
-        Wait::Peers | Wait::Leader | Wait::Published(..) | Wait::NotLoaded(_) | Wait::Units(_) => Kind::Waiting,
+        Wait::Peers | Wait::Leader | Wait::Published(..) | Wait::NotLoaded(_) | Wait::Units(_) => {
+            Kind::Waiting
+        }
     }
 }
 

@@ -60,7 +60,7 @@ impl World {
             listen_addr,
             processes: self.workload.processes(),
             auth_file: self.paths.user_list().display().to_string(),
-            instances_dir: self.paths.instances_dir().display().to_string(),
+            instance_dir: self.paths.instances_dir().display().to_string(),
             version,
         }
     }
@@ -69,7 +69,9 @@ impl World {
     pub fn server(&mut self) -> anyhow::Result<Result<&mut Server, Wait>> {
         if self.server.is_none() {
             let server = match observe::backend_credentials(self)? {
-                Ok(credentials) => Server::connect(&credentials).map_err(|error| Wait::Unreachable(error.to_string())),
+                Ok(credentials) => {
+                    Server::connect(&credentials).map_err(|error| Wait::Unreachable(error.to_string()))
+                }
                 Err(wait) => Err(wait),
             };
             self.server = Some(server);

@@ -97,7 +97,11 @@ pub fn changed(seen: &Changed) -> Plan {
     let auth_user = auth_user(username);
     let (users, made) = users(leader, &auth_user);
     if let Some(verifier) = made {
-        plan.push(Effect::EnsureAuthRole { role: auth_user.clone(), verifier, comment: leader.comment.clone() });
+        plan.push(Effect::EnsureAuthRole {
+            role: auth_user.clone(),
+            verifier,
+            comment: leader.comment.clone(),
+        });
         let mut databases = vec!["pgbouncer".to_owned(), "postgres".to_owned()];
         databases.extend(leader.databases.iter().cloned());
         databases.sort();
@@ -173,7 +177,8 @@ fn users(leader: &Leader, auth_user: &str) -> (Users, Option<Secret>) {
     };
     let (stats_user, admin_user) = (peers::stats_user(&leader.app_name), peers::admin_user(&leader.app_name));
     let known = |pick: fn(&Users) -> Option<&Secret>| old.and_then(pick).is_some();
-    let stats_line = scram(&stats_user, &monitoring, known(|u| u.monitoring.as_ref()), &leader.fresh.salts[0]);
+    let stats_line =
+        scram(&stats_user, &monitoring, known(|u| u.monitoring.as_ref()), &leader.fresh.salts[0]);
     let admin_line = scram(&admin_user, &admin, known(|u| u.admin.as_ref()), &leader.fresh.salts[1]);
     // The auth role can only be let in with an md5 line: PgBouncer cannot log in as `auth_user` with
     // a SCRAM verifier, and PostgreSQL's charms give names like this one the md5 method.
@@ -184,4 +189,135 @@ fn users(leader: &Leader, auth_user: &str) -> (Users, Option<Secret>) {
         User { name: admin_user, secret: admin_line },
     ]);
     (Users { list, monitoring: Some(monitoring), admin: Some(admin) }, made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh() -> Fresh {
+        Fresh {
+            auth: Secret::new("fresh auth"),
+            monitoring: Secret::new("fresh monitoring"),
+            admin: Secret::new("fresh admin"),
+            salts: [[1; 16], [2; 16]],
+        }
+    }
+
+    fn leader() -> Leader {
+        Leader {
+            app: Texts::new(),
+            backend: Ok("relation_id_4".into()),
+            users: None,
+            store: Store::Secret { content: BTreeMap::new(), adopt: None, revision: None, plain: Vec::new() },
+            databases: vec!["shop".into()],
+            app_name: "pgbouncer-k8s".into(),
+            comment: "model m, relation backend-database:4".into(),
+            fresh: fresh(),
+        }
+    }
+
+    fn seen(seat: Seat<Leader, ()>) -> Changed {
+        Changed {
+            relation: RelationId(4),
+            has_secrets: true,
+            unit: Texts::new(),
+            remote: Texts::from([("endpoints".to_owned(), "pg:5432".to_owned())]),
+            seat,
+        }
+    }
+
+    #[track_caller]
+    fn check(seen: &Changed, expected: &str) {
+        assert_eq!(changed(seen).to_string().trim(), expected.trim());
+    }
+
+    #[test]
+    fn a_leader_asks_for_a_database_and_waits_for_credentials() {
+        check(
+            &seen(Seat::Leader(Leader { backend: Err(Wait::Backend), ..leader() })),
+            r#"
+set app 4 database = pgbouncer
+set app 4 extra-user-roles = SUPERUSER
+set app 4 requested-secrets = ‹101 bytes›
+set app 4 provided-secrets = ["mtls-cert"]
+set unit 4 data = ‹23 characters›
+wait: backend database relation not ready"#,
+        );
+    }
+
+    #[test]
+    fn a_request_that_stands_keeps_its_bytes_and_one_without_secrets_asks_for_none() {
+        let app = Texts::from([("database".to_owned(), "other".to_owned())]);
+        let mut seen = seen(Seat::Leader(Leader { app, backend: Err(Wait::Backend), ..leader() }));
+        seen.has_secrets = false;
+        seen.unit.insert("data".into(), r#"{"endpoints": "pg:5432"}"#.into());
+        check(
+            &seen,
+            "
+set app 4 extra-user-roles = SUPERUSER
+wait: backend database relation not ready",
+        );
+    }
+
+    #[test]
+    fn a_follower_remembers_what_it_saw_and_asks_for_nothing() {
+        check(&seen(Seat::Follower(())), "set unit 4 data = ‹23 characters›");
+    }
+
+    #[test]
+    fn with_credentials_the_role_comes_first_and_the_users_are_published_after() {
+        let mut leader = leader();
+        leader.app =
+            REQUEST.iter().chain(&REQUEST_SECRETS).map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        check(
+            &seen(Seat::Leader(leader)),
+            "
+set unit 4 data = ‹23 characters›
+make the auth role pgbouncer_auth_relation_id_4
+install get_auth for pgbouncer_auth_relation_id_4 in pgbouncer, postgres, shop
+set the peer secret: admin-password, auth-file, monitoring-password",
+        );
+    }
+
+    #[test]
+    fn users_that_are_there_keep_every_password_and_line() {
+        let (made, verifier) = users(&leader(), "pgbouncer_auth_relation_id_4");
+        assert!(verifier.is_some());
+        let other = Fresh { auth: Secret::new("other"), salts: [[9; 16]; 2], ..fresh() };
+        let again = Leader { users: Some(made.clone()), fresh: other, ..leader() };
+        assert_eq!(users(&again, "pgbouncer_auth_relation_id_4"), (made, None));
+    }
+
+    #[test]
+    fn an_md5_stats_line_and_a_missing_admin_line_are_made_good() {
+        let (mut old, _) = users(&leader(), "pgbouncer_auth_relation_id_4");
+        let whole = old.clone();
+        old.list.0[1].secret =
+            verifier::md5("pgbouncer_stats_pgbouncer_k8s", &Secret::new("fresh monitoring"));
+        old.list.0.truncate(2);
+        old.admin = None;
+        let again = Leader { users: Some(old), ..leader() };
+        assert_eq!(users(&again, "pgbouncer_auth_relation_id_4"), (whole, None));
+    }
+
+    #[test]
+    fn another_backend_gets_an_auth_role_of_its_own() {
+        let (old, _) = users(&leader(), "pgbouncer_auth_relation_id_4");
+        let again = Leader { users: Some(old.clone()), ..leader() };
+        let (new, verifier) = users(&again, "pgbouncer_auth_relation_id_9");
+        assert!(verifier.is_some());
+        assert_eq!(new.list.auth_user(), Some("pgbouncer_auth_relation_id_9"));
+        assert_eq!(new.monitoring, old.monitoring);
+    }
+
+    #[test]
+    fn a_broken_relation_marks_the_users_as_deleted() {
+        let (made, _) = users(&leader(), "pgbouncer_auth_relation_id_4");
+        let plan = broken(Some(&made), &leader().store);
+        let Some(Effect::SetPeerSecret { content, .. }) = plan.effects.first() else { panic!("{plan}") };
+        assert_eq!(content["auth-file"], Secret::new("None"));
+        assert_eq!(broken(None, &leader().store), Plan::default());
+        assert_eq!(broken(Some(&made), &Store::Bag).to_string(), "remove peer app auth_file\n");
+    }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use crate::event::RelationId;
 use crate::handlers::{backend_database, peers};
 use crate::juju::Texts;
-use crate::pgbouncer::{DatabaseName, Entry, PgbDbs, hash};
-use crate::plan::{Bag, Effect, NewClient, Plan, Value, Wait};
 use crate::observe::ENDPOINTS;
+use crate::pgbouncer::{DatabaseName, Entry, Origin, PgbDbs, hash};
+use crate::plan::{Bag, Effect, NewClient, Plan, Value, Wait};
 use crate::secret::Secret;
 
 /// The client's key that asks for a database, and ours that grants it.
@@ -100,7 +100,7 @@ pub fn changed(seen: &Changed) -> Plan {
         match request(client, seen.has_secrets) {
             Ok(Some(name)) => {
                 let entry = Entry { name: name.clone(), legacy: false, auth_dbname: None };
-                databases.0.insert(client.relation.to_string(), entry);
+                databases.0.insert(Origin::Relation(client.relation.0), entry);
                 requests.push((client, name));
             }
             Ok(None) => {}
@@ -156,10 +156,7 @@ pub fn changed(seen: &Changed) -> Plan {
             salt: client.salt,
             comment: comment(&seen.comment, client.relation),
         }));
-        plan.push(Effect::InstallGetAuth {
-            databases: vec![name.clone()],
-            auth_user: auth_user.clone(),
-        });
+        plan.push(Effect::InstallGetAuth { databases: vec![name.clone()], auth_user: auth_user.clone() });
         plan.append(answer(&Answer {
             relation: client.relation,
             secrets: secrets(client, seen.has_secrets),
@@ -251,13 +248,14 @@ fn forget_gone(seen: &Changed, databases: &mut PgbDbs) -> Vec<RelationId> {
         .0
         .iter()
         .filter(|(_, entry)| !entry.legacy)
-        .filter_map(|(id, _)| id.parse().ok())
-        .filter(|id| seen.clients.iter().all(|client| client.relation != *id))
+        .filter_map(|(origin, _)| origin.relation())
+        .filter(|id| seen.clients.iter().all(|client| client.relation.0 != *id))
+        .map(RelationId)
         .collect();
     // With no backend at all there is no role to drop.
     if matches!(seen.backend, Backend::Ready { .. } | Backend::Waiting(Wait::NoBackend)) {
         for relation in &gone {
-            databases.0.remove(&relation.to_string());
+            databases.0.remove(&Origin::Relation(relation.0));
         }
     }
     gone
@@ -307,4 +305,177 @@ fn answer(client: &Answer) -> Plan {
         plan.set(bag, "version", version.as_str());
     }
     plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(pairs: &[(&str, &str)]) -> Texts {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn client(id: u32, remote: &[(&str, &str)]) -> Client {
+        Client {
+            relation: RelationId(id),
+            app: Texts::new(),
+            remote: texts(remote),
+            password: None,
+            fresh: Secret::new("fresh password"),
+            salt: [7; 16],
+        }
+    }
+
+    const REQUEST: [(&str, &str); 2] =
+        [("database", "shop"), ("requested-secrets", r#"["username","password","uris","tls"]"#)];
+
+    fn seen(clients: Vec<Client>) -> Changed {
+        Changed {
+            has_secrets: true,
+            databases: (None, PgbDbs::default()),
+            clients,
+            backend: Backend::Ready { version: Some("15.18".into()), auth_user: "auth".into() },
+            endpoints: Some("10.0.0.7:6432".into()),
+            units: Vec::new(),
+            comment: "model m".into(),
+        }
+    }
+
+    #[track_caller]
+    fn check(seen: &Changed, expected: &str) {
+        assert_eq!(changed(seen).to_string().trim(), expected.trim());
+    }
+
+    #[test]
+    fn a_client_alone_with_one_unit_is_served_in_one_hook() {
+        check(
+            &seen(vec![client(6, &REQUEST)]),
+            r#"
+set app 6 data = ‹86 characters›
+set peer app pgb_dbs_config = {"6": {"name": "shop", "legacy": false}}
+make the database "shop" and the role relation_id_6
+install get_auth for auth in shop
+set the secret database.6.user: password, uris, username
+set the secret database.6.tls: tls
+set app 6 database = shop
+set app 6 endpoints = 10.0.0.7:6432
+set app 6 read-only-endpoints = 10.0.0.7:6432
+set app 6 version = 15.18"#,
+        );
+    }
+
+    #[test]
+    fn a_client_waits_until_every_other_unit_has_loaded_its_database() {
+        let mut seen = seen(vec![client(6, &REQUEST)]);
+        let hash = hash(r#"{"6": {"name": "shop", "legacy": false}}"#);
+        seen.units = vec![("p/1".into(), Some(hash.clone())), ("p/2".into(), None)];
+        let plan = changed(&seen);
+        assert_eq!(plan.waits, [Wait::Units(vec!["p/2".into()])]);
+        assert!(!plan.to_string().contains("relation_id_6"), "{plan}");
+        seen.units[1].1 = Some(hash);
+        assert_eq!(changed(&seen).waits, []);
+    }
+
+    #[test]
+    fn a_client_is_entered_into_the_configuration_before_the_backend_is_there() {
+        let mut seen = seen(vec![client(6, &REQUEST)]);
+        seen.backend = Backend::Waiting(Wait::Backend);
+        let plan = changed(&seen);
+        assert!(plan.to_string().contains("pgb_dbs_config"), "{plan}");
+        assert_eq!(plan.waits, [Wait::Backend]);
+    }
+
+    #[test]
+    fn a_password_that_survived_a_failed_hook_is_taken_up_again() {
+        let mut client = client(6, &REQUEST);
+        client.password = Some(Secret::new("survivor"));
+        let plan = changed(&seen(vec![client]));
+        let made = plan.effects.iter().find_map(|effect| match effect {
+            Effect::EnsureClient(client) => Some(client.password.clone()),
+            _ => None,
+        });
+        assert_eq!(made, Some(Secret::new("survivor")));
+    }
+
+    #[test]
+    fn an_answered_client_is_left_alone() {
+        let mut answered = client(6, &REQUEST);
+        answered.app = texts(&[("secret-user", "secret:abc"), ("database", "shop")]);
+        answered.app.insert(
+            "data".into(),
+            r#"{"requested-secrets": "[\"username\",\"password\",\"uris\",\"tls\"]", "database": "shop"}"#
+                .into(),
+        );
+        let text = r#"{"6": {"legacy": false, "name": "shop"}}"#;
+        let mut seen = seen(vec![answered]);
+        seen.backend = Backend::NotNeeded;
+        seen.databases = (Some(text.into()), PgbDbs::parse(text).expect("valid"));
+        check(&seen, &format!("set peer app pgb_dbs_config = {text}"));
+    }
+
+    #[test]
+    fn without_secrets_credentials_stand_in_the_bag_and_in_the_peer_bag() {
+        let mut seen = seen(vec![client(4, &[("database", "shop")])]);
+        seen.has_secrets = false;
+        let text = changed(&seen).to_string();
+        for line in ["set app 4 password = ‹14 characters›", "set peer app relation_id_4 = ‹14 characters›"]
+        {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("secret database"), "{text}");
+        assert!(!text.contains("fresh password"), "{text}");
+    }
+
+    #[test]
+    fn a_relation_that_began_plain_stays_plain() {
+        let mut began_plain = client(6, &REQUEST);
+        assert_eq!(secrets(&began_plain, true).len(), 4);
+        began_plain.app = texts(&[("username", "relation_id_6"), ("password", "p")]);
+        assert_eq!(secrets(&began_plain, true), Vec::<String>::new());
+    }
+
+    #[test]
+    fn one_client_that_cannot_be_served_does_not_stop_the_next() {
+        for (remote, reason) in [
+            (vec![("database", "a\nb")], "database:6"),
+            (vec![("database", "*")], "database:6"),
+            (vec![("database", "shop"), ("extra-user-roles", "admin")], "extra-user-roles"),
+            (vec![("database", "shop"), ("requested-secrets", "username")], "requested-secrets"),
+            (vec![("version", "v1"), ("requests", "[]")], "requests"),
+            (vec![("entity-type", "USER")], "entity-type"),
+        ] {
+            let plan = changed(&seen(vec![client(6, &remote), client(7, &REQUEST)]));
+            let [wait] = plan.waits.as_slice() else { panic!("{plan}") };
+            assert!(wait.to_string().contains("cannot serve database:6: "), "{wait}");
+            assert!(wait.to_string().contains(reason), "{wait}");
+            assert!(plan.to_string().contains("the role relation_id_7"), "{plan}");
+            assert!(!plan.to_string().contains("the role relation_id_6"), "{plan}");
+        }
+    }
+
+    #[test]
+    fn a_relation_that_is_gone_leaves_the_configuration_and_its_role_is_dropped() {
+        let text = r#"{"6": {"name": "shop", "legacy": false}, "8": {"name": "old", "legacy": true}}"#;
+        let mut seen = seen(Vec::new());
+        seen.databases = (Some(text.into()), PgbDbs::parse(text).expect("valid"));
+        check(
+            &seen,
+            r#"
+set peer app pgb_dbs_config = {"8": {"name": "old", "legacy": true}}
+drop the role relation_id_6"#,
+        );
+    }
+
+    #[test]
+    fn while_the_backend_is_away_a_gone_relation_stays_in_memory() {
+        let text = r#"{"6": {"name": "shop", "legacy": false}}"#;
+        let mut seen = seen(Vec::new());
+        seen.databases = (Some(text.into()), PgbDbs::parse(text).expect("valid"));
+        seen.backend = Backend::Waiting(Wait::Unreachable("no".into()));
+        let plan = changed(&seen);
+        assert_eq!(plan.waits, [Wait::Unreachable("no".into())]);
+        assert!(plan.to_string().contains(text), "{plan}");
+        seen.backend = Backend::Waiting(Wait::NoBackend);
+        assert!(changed(&seen).to_string().contains("pgb_dbs_config = {}"));
+    }
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use crate::handlers::{Seat, database};
 use crate::options::Options;
 use crate::pgbouncer::{
-    Auth, AuthType, DATABASE_NAME_LIMIT, Database, InstanceConfig, PgbDbs, SharedConfig, Unit, UserList,
+    Auth, AuthType, DATABASE_NAME_LIMIT, Database, DatabaseName, InstanceConfig, PgbDbs, SharedConfig, Unit,
+    UserList,
 };
 use crate::plan::{Bag, Effect, Load, Plan, Value, Wait};
 use crate::secret::Secret;
@@ -355,6 +356,10 @@ pub fn configuration(
                 entries.insert(name.to_owned(), to(&endpoints.primary, None, entry.auth_dbname.as_deref()));
                 continue;
             }
+            // The Python charm checked no name; one that cannot be written would break every other.
+            if DatabaseName::parse(name).is_err() {
+                continue;
+            }
             entries.insert(name.to_owned(), to(&endpoints.primary, Some(name), None));
             let suffixes: &[&str] = if entry.legacy { &["_readonly", "_standby"] } else { &["_readonly"] };
             for suffix in suffixes {
@@ -388,4 +393,350 @@ pub fn stats_user(app: &str) -> String {
 /// The user who may do everything on the console.
 pub fn admin_user(app: &str) -> String {
     format!("pgbouncer_admin_{}", app.replace('-', "_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::InvalidOption;
+    use crate::pgbouncer::{Entry, Origin, PoolMode, User, Version};
+
+    #[track_caller]
+    fn check(plan: &Plan, expected: &str) {
+        assert_eq!(plan.to_string().trim(), expected.trim());
+    }
+
+    fn users() -> Users {
+        let line = |name: &str, secret: &str| User { name: name.to_owned(), secret: Secret::new(secret) };
+        Users {
+            list: UserList(vec![
+                line("pgbouncer_auth_relation_id_4", "md5e21e02687122653119af0b4eabb4dc0e"),
+                line("pgbouncer_stats_pgbouncer_k8s", "SCRAM-SHA-256$stats"),
+                line("pgbouncer_admin_pgbouncer_k8s", "SCRAM-SHA-256$admin"),
+            ]),
+            monitoring: Some(Secret::new("monitoring password")),
+            admin: Some(Secret::new("admin password")),
+        }
+    }
+
+    fn options() -> Options {
+        Options {
+            listen_port: 6432,
+            pool_mode: PoolMode::Session,
+            max_db_connections: 100,
+            max_prepared_statements: 100,
+        }
+    }
+
+    fn config_of(options: &Options, users: Option<&UserList>) -> Config {
+        let mut databases = PgbDbs::default();
+        databases
+            .0
+            .insert(Origin::Relation(6), Entry { name: "shop".into(), legacy: false, auth_dbname: None });
+        let text = databases.render();
+        let primary = Servers { hosts: vec!["10.0.0.1".into()], port: 5432 };
+        let endpoints = Endpoints { replicas: primary.clone(), primary };
+        let shared = configuration("pgbouncer-k8s", options, (&text, &databases), Some(&endpoints), users);
+        Config { text: shared.render().expect("a valid configuration"), shared }
+    }
+
+    fn config() -> Config {
+        config_of(&options(), Some(&users().list))
+    }
+
+    fn no_secret_yet() -> Store {
+        Store::Secret { content: BTreeMap::new(), adopt: None, revision: None, plain: Vec::new() }
+    }
+
+    /// The store of users that are published already.
+    fn published() -> Store {
+        let Store::Secret { mut content, .. } = no_secret_yet() else { unreachable!("it is one") };
+        content.insert("auth-file".into(), Secret::new(users().list.render().expect("a list")));
+        content.insert("monitoring-password".into(), Secret::new("monitoring password"));
+        content.insert("admin-password".into(), Secret::new("admin password"));
+        Store::Secret { content, adopt: None, revision: Some(1), plain: Vec::new() }
+    }
+
+    fn own() -> Own {
+        Own {
+            config: Ok(config()),
+            users: Some(users()),
+            store: published(),
+            clients: Vec::new(),
+            endpoints: None,
+        }
+    }
+
+    fn followed() -> Followed {
+        Followed { config: Some(config()), users: Some(users()), kept: Kept::default(), broken: Vec::new() }
+    }
+
+    fn invalid_option() -> Wait {
+        Wait::Options(InvalidOption { option: "listen_port", value: "0".into(), remedy: "a port" })
+    }
+
+    fn unit() -> Unit {
+        Unit {
+            listen_addr: "10.1.0.7".into(),
+            processes: 2,
+            auth_file: "/dev/shm/pgbouncer-k8s-1/userlist.txt".into(),
+            instance_dir: "/var/lib/pgbouncer".into(),
+            version: Version::new(1, 24),
+        }
+    }
+
+    fn nothing_loaded() -> Here {
+        Here { unit: unit(), loaded: vec![None, None], stats_user: "pgbouncer_stats_pgbouncer_k8s".into() }
+    }
+
+    fn loaded(config: &Config, list: &UserList) -> Here {
+        let digest =
+            |n| Some(InstanceConfig::derive(&config.shared, list, &unit(), n).expect("valid").digest);
+        Here { loaded: (0..2).map(digest).collect(), ..nothing_loaded() }
+    }
+
+    fn create(seat: Seat<Own, ()>) -> Plan {
+        created(&Created { hostname: "pgb-1".into(), seat })
+    }
+
+    fn change(seat: Seat<Own, Followed>, here: Here) -> Plan {
+        changed(&Changed { hostname: "pgb-1".into(), seat, here })
+    }
+
+    fn config_length() -> usize {
+        config().text.len()
+    }
+
+    #[test]
+    fn created_on_a_follower_saves_its_hostname_and_nothing_else() {
+        check(&create(Seat::Follower(())), "set peer unit hostname = pgb-1");
+    }
+
+    #[test]
+    fn created_on_a_leader_without_a_usable_configuration_defers() {
+        check(
+            &create(Seat::Leader(Own { config: Err(invalid_option()), ..own() })),
+            "
+set peer unit hostname = pgb-1
+wait: option listen_port is 0: set it to a port",
+        );
+    }
+
+    #[test]
+    fn created_on_a_leader_without_a_backend_publishes_the_configuration_and_defers() {
+        check(
+            &create(Seat::Leader(Own { users: None, ..own() })),
+            &format!(
+                "
+set peer unit hostname = pgb-1
+set peer app cfg_file = ‹{} bytes›
+wait: backend database relation not ready",
+                config_length()
+            ),
+        );
+    }
+
+    #[test]
+    fn created_on_a_leader_with_a_backend_publishes_configuration_and_users() {
+        check(
+            &create(Seat::Leader(Own { store: no_secret_yet(), ..own() })),
+            &format!(
+                "
+set peer unit hostname = pgb-1
+set peer app cfg_file = ‹{} bytes›
+set the peer secret: admin-password, auth-file, monitoring-password",
+                config_length()
+            ),
+        );
+    }
+
+    #[test]
+    fn created_without_secrets_puts_the_users_into_the_bag() {
+        let plan = create(Seat::Leader(Own { store: Store::Bag, ..own() }));
+        let text = plan.to_string();
+        assert!(text.contains("set peer app auth_file = ‹"), "{text}");
+        assert!(text.contains("set peer app monitoring_password = ‹19 characters›"), "{text}");
+        assert!(!text.contains("pgbouncer_auth") && !text.contains("monitoring password"), "{text}");
+    }
+
+    #[test]
+    fn changed_on_a_leader_without_a_usable_configuration_defers_and_lets_run_what_runs() {
+        check(
+            &change(Seat::Leader(Own { config: Err(invalid_option()), ..own() }), nothing_loaded()),
+            "
+set peer unit hostname = pgb-1
+remember endpoints = 
+wait: option listen_port is 0: set it to a port",
+        );
+    }
+
+    #[test]
+    fn changed_on_a_leader_publishes_and_runs_the_same() {
+        check(
+            &change(Seat::Leader(own()), nothing_loaded()),
+            &format!(
+                "
+set peer unit hostname = pgb-1
+remember endpoints = 
+set peer app cfg_file = ‹{} bytes›
+set peer app leader_hostname = pgb-1
+set peer app auth_file_revision = 1
+load 3 users into 2 processes
+set peer unit pgb_dbs = {}",
+                config_length(),
+                config().shared.databases_hash
+            ),
+        );
+    }
+
+    #[test]
+    fn changed_on_a_leader_that_runs_it_already_loads_nothing() {
+        let plan = change(Seat::Leader(own()), loaded(&config(), &users().list));
+        assert!(!plan.effects.iter().any(|effect| matches!(effect, Effect::Load(_))), "{plan}");
+        assert!(!plan.effects.iter().any(|effect| matches!(effect, Effect::SetPeerSecret { .. })), "{plan}");
+    }
+
+    /// The load in a plan, by the first process's text.
+    #[track_caller]
+    fn load(plan: &Plan) -> &Load {
+        let load = plan.effects.iter().find_map(|effect| match effect {
+            Effect::Load(load) => Some(load),
+            _ => None,
+        });
+        load.unwrap_or_else(|| panic!("no load in {plan}"))
+    }
+
+    #[test]
+    fn changed_on_a_follower_saves_configuration_and_users_and_reloads() {
+        let plan = change(Seat::Follower(followed()), nothing_loaded());
+        check(
+            &plan,
+            &format!(
+                "
+set peer unit hostname = pgb-1
+remember endpoints = 
+load 3 users into 2 processes
+set peer unit pgb_dbs = {}",
+                config().shared.databases_hash
+            ),
+        );
+        assert_eq!(load(&plan).shared, config().text);
+        assert_eq!(
+            load(&plan).proof.as_ref().map(|(user, _)| user.as_str()),
+            Some("pgbouncer_stats_pgbouncer_k8s")
+        );
+    }
+
+    #[test]
+    fn changed_on_a_follower_that_runs_it_already_reloads_nothing() {
+        let plan = change(Seat::Follower(followed()), loaded(&config(), &users().list));
+        assert!(!plan.to_string().contains("load"), "{plan}");
+    }
+
+    #[test]
+    fn changed_on_a_follower_reloads_when_one_process_of_two_is_behind() {
+        let mut here = loaded(&config(), &users().list);
+        here.loaded[1] = None;
+        assert_eq!(load(&change(Seat::Follower(followed()), here)).instances.len(), 2);
+    }
+
+    #[test]
+    fn changed_on_a_follower_with_a_valid_configuration_and_no_users_keeps_the_users_it_has() {
+        let kept = Kept { config: None, users: Some(users().list) };
+        let plan = change(Seat::Follower(Followed { users: None, kept, ..followed() }), nothing_loaded());
+        assert_eq!(load(&plan).users, users().list);
+        assert_eq!(load(&plan).proof, None);
+    }
+
+    #[test]
+    fn changed_on_a_follower_with_valid_users_and_no_configuration_keeps_the_configuration_it_has() {
+        let old = config_of(&Options { pool_mode: PoolMode::Transaction, ..options() }, Some(&users().list));
+        let kept = Kept { config: Some(old.clone()), users: None };
+        let plan = change(Seat::Follower(Followed { config: None, kept, ..followed() }), nothing_loaded());
+        assert_eq!(load(&plan).shared, old.text);
+        assert_eq!(load(&plan).users, users().list);
+    }
+
+    #[test]
+    fn changed_on_a_follower_with_neither_serves_on_with_what_it_had() {
+        let kept = Kept { config: Some(config()), users: Some(users().list) };
+        let broken = vec![Wait::Published(CONFIG, "line 3".into())];
+        let here = loaded(&config(), &users().list);
+        let plan = change(Seat::Follower(Followed { config: None, users: None, kept, broken }), here);
+        assert!(!plan.to_string().contains("load 3"), "{plan}");
+        assert_eq!(plan.waits, [Wait::Published(CONFIG, "line 3".into())]);
+    }
+
+    #[test]
+    fn changed_on_a_follower_that_never_had_anything_waits_for_the_leader() {
+        let seen = Followed { config: None, users: None, kept: Kept::default(), broken: Vec::new() };
+        check(
+            &change(Seat::Follower(seen), nothing_loaded()),
+            "
+set peer unit hostname = pgb-1
+remember endpoints = 
+wait: waiting for the leader to publish its configuration",
+        );
+    }
+
+    #[test]
+    fn a_configuration_without_a_backend_is_run_without_users() {
+        let before = config_of(&options(), None);
+        let followed = Followed { config: Some(before), ..followed() };
+        let plan = change(Seat::Follower(followed), nothing_loaded());
+        assert_eq!(load(&plan).users, UserList::default());
+        assert_eq!(load(&plan).proof, None);
+    }
+
+    #[test]
+    fn what_an_older_layout_left_plain_moves_into_the_secret_and_leaves_the_bag() {
+        let store = Store::Secret {
+            content: BTreeMap::from([("cfg-file".into(), Secret::new("old"))]),
+            adopt: Some("abc".into()),
+            revision: None,
+            plain: vec!["auth_file".into(), "monitoring-password".into()],
+        };
+        check(
+            &publish_users(&users(), &store),
+            "
+set the peer secret: admin-password, auth-file, cfg-file, monitoring-password, taking over the old one
+remove peer app auth_file
+remove peer app monitoring-password",
+        );
+    }
+
+    #[test]
+    fn a_stats_line_of_md5_keeps_the_processes_on_md5() {
+        let mut list = users().list;
+        list.0[1].secret = Secret::new("md5e21e02687122653119af0b4eabb4dc0e");
+        let auth_type = |list| config_of(&options(), Some(list)).shared.auth.map(|auth| auth.auth_type);
+        assert_eq!(auth_type(&list), Some(AuthType::Md5));
+        assert_eq!(auth_type(&users().list), Some(AuthType::ScramSha256));
+    }
+
+    #[test]
+    fn a_database_named_like_an_alias_of_another_stays_itself() {
+        let mut databases = PgbDbs::default();
+        for (id, name) in [(6, "shop"), (7, "shop_readonly")] {
+            databases
+                .0
+                .insert(Origin::Relation(id), Entry { name: name.into(), legacy: false, auth_dbname: None });
+        }
+        let primary = Servers { hosts: vec!["rw".into()], port: 5432 };
+        let endpoints = Endpoints { primary, replicas: Servers { hosts: vec!["ro".into()], port: 5432 } };
+        let shared = configuration("a", &options(), ("", &databases), Some(&endpoints), Some(&users().list));
+        assert_eq!(shared.databases["shop_readonly"].dbname.as_deref(), Some("shop_readonly"));
+        assert_eq!(shared.databases["shop_readonly_readonly"].hosts, ["ro"]);
+    }
+
+    #[test]
+    fn an_endpoint_is_read_with_its_port_and_an_address_of_six_groups_too() {
+        let servers = |text| Servers::parse(text).map(|servers| (servers.hosts.join(" "), servers.port));
+        assert_eq!(servers("pg-primary.prod.svc:5432"), Some(("pg-primary.prod.svc".into(), 5432)));
+        assert_eq!(servers("[fd00::1]:5433"), Some(("fd00::1".into(), 5433)));
+        assert_eq!(servers("b:5432, a:5432"), Some(("a b".into(), 5432)));
+        for text in ["", "pg", "pg:0", "pg:x", "pg:70000", "p'g:5432", "p g:5432", ":5432"] {
+            assert_eq!(servers(text), None, "{text}");
+        }
+    }
 }

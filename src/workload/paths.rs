@@ -74,6 +74,20 @@ impl Paths {
     pub fn resolv_conf(&self) -> PathBuf {
         self.root.join("etc/resolv.conf")
     }
+
+    /// The domain of the cluster a pod of `model` runs in, by the search list the kubelet wrote;
+    /// `cluster.local` where there is none.
+    #[expect(clippy::disallowed_methods, reason = "a file of the unit, by its path")]
+    pub fn cluster_domain(&self, model: &str) -> String {
+        let text = std::fs::read_to_string(self.resolv_conf()).unwrap_or_default();
+        let prefix = format!("{model}.svc.");
+        text.lines()
+            .filter_map(|line| line.strip_prefix("search "))
+            .flat_map(str::split_whitespace)
+            .find_map(|domain| domain.strip_prefix(prefix.as_str()))
+            .unwrap_or("cluster.local")
+            .to_owned()
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,282 @@
+//! Which database each client relation has: the peer databag's `pgb_dbs_config`, and the names allowed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::Value;
+use sha3::Shake128;
+use sha3::digest::{ExtendableOutput, Update, XofReader};
+
+use super::{hex, printable};
+
+/// The databases by relation. Sorted as they are written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PgbDbs(pub BTreeMap<Origin, Entry>);
+
+/// Who asked for a database. The order is that of the text: relations by number, then the wildcard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// A client relation, by its id.
+    Relation(u32),
+    /// `*`: a client whose role may use every database.
+    Wildcard,
+}
+
+/// One database. `name` is as it was read; [`DatabaseName`] tells whether it can be served.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Entry {
+    /// The database; `*` for the wildcard.
+    pub name: String,
+    /// Asked for over `db` or `db-admin`. Not written by charms before revision 316.
+    #[serde(default)]
+    pub legacy: bool,
+    /// Where the wildcard's users are looked up.
+    #[serde(default)]
+    pub auth_dbname: Option<String>,
+}
+
+/// A `pgb_dbs_config` that is not one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPgbDbs {
+    /// Not a JSON object.
+    #[error("cannot read pgb_dbs_config: not a JSON object")]
+    NotAnObject,
+    /// An entry is malformed.
+    #[error("cannot read pgb_dbs_config: the entry {key} is malformed")]
+    Entry {
+        /// Printable form of its key.
+        key: String,
+    },
+}
+
+impl PgbDbs {
+    /// Reads today's layout and the older ones; keys that are not known are passed over.
+    pub fn parse(text: &str) -> Result<Self, InvalidPgbDbs> {
+        let Ok(Value::Object(object)) = serde_json::from_str(text) else {
+            return Err(InvalidPgbDbs::NotAnObject);
+        };
+        let entry = |(key, value): (String, Value)| {
+            let entry = Origin::parse(&key).zip(Entry::deserialize(value).ok());
+            entry.ok_or_else(|| InvalidPgbDbs::Entry { key: printable(&key) })
+        };
+        object.into_iter().map(entry).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The bytes that Python's `json.dumps` gives for the same content, so that the hashes agree.
+    pub fn render(&self) -> String {
+        let entries: Vec<_> =
+            self.0.iter().map(|(origin, entry)| format!("\"{origin}\": {}", entry.render())).collect();
+        format!("{{{}}}", entries.join(", "))
+    }
+}
+
+/// What a unit answers in `pgb_dbs`: SHAKE128, 16 bytes in hex, of `pgb_dbs_config` exactly as read
+/// (`{}` if there is none).
+pub fn hash(text: &str) -> String {
+    let mut digest = [0; 16];
+    let mut hasher = Shake128::default();
+    hasher.update(text.as_bytes());
+    hasher.finalize_xof().read(&mut digest);
+    hex(&digest)
+}
+
+impl Origin {
+    /// The id of the client relation; none for the wildcard.
+    pub fn relation(self) -> Option<u32> {
+        match self {
+            Self::Relation(id) => Some(id),
+            Self::Wildcard => None,
+        }
+    }
+
+    fn parse(key: &str) -> Option<Self> {
+        if key == "*" {
+            return Some(Self::Wildcard);
+        }
+        key.parse().ok().map(Self::Relation).filter(|origin| origin.to_string() == key)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Relation(id) => id.fmt(f),
+            Self::Wildcard => f.write_str("*"),
+        }
+    }
+}
+
+impl Entry {
+    fn render(&self) -> String {
+        let auth_dbname =
+            self.auth_dbname.as_deref().map(|name| format!(", \"auth_dbname\": {}", python_string(name)));
+        format!(
+            "{{\"name\": {}{}, \"legacy\": {}}}",
+            python_string(&self.name),
+            auth_dbname.unwrap_or_default(),
+            self.legacy
+        )
+    }
+}
+
+/// A JSON string in ASCII, as Python's `ensure_ascii` writes it.
+fn python_string(text: &str) -> String {
+    let mut json = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' => json += "\\\"",
+            '\\' => json += "\\\\",
+            '\n' => json += "\\n",
+            '\r' => json += "\\r",
+            '\t' => json += "\\t",
+            '\u{8}' => json += "\\b",
+            '\u{c}' => json += "\\f",
+            ' '..='~' => json.push(c),
+            _ => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| json += &format!("\\u{unit:04x}")),
+        }
+    }
+    json.push('"');
+    json
+}
+
+/// The name of a database that a client may have: one that every supported PgBouncer can list and
+/// PostgreSQL can create.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DatabaseName(String);
+
+/// A name that cannot be served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot serve the database {name:?}: {reason}", name = Bare(.name))]
+pub struct InvalidName {
+    /// Printable form of the name.
+    pub name: String,
+    /// Why, and the remedy.
+    pub reason: &'static str,
+}
+
+/// A text that is quoted but not escaped a second time.
+struct Bare<'a>(&'a str);
+
+impl fmt::Debug for Bare<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
+    }
+}
+
+impl DatabaseName {
+    /// Takes a name exactly as it is, or refuses it in words.
+    pub fn parse(name: &str) -> Result<Self, InvalidName> {
+        let reason = match name {
+            "" => "the name is empty",
+            "*" => "* stands for every other database; ask for one by name",
+            "pgbouncer" => "the name belongs to PgBouncer's console; choose another name",
+            "postgres" | "template0" | "template1" => "the name belongs to PostgreSQL; choose another name",
+            _ if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) => {
+                "PgBouncer before 1.25 cannot list such a name; use letters, digits, _ . -"
+            }
+            _ if name.len() > 63 => "PostgreSQL cuts names at 63 bytes; choose a shorter name",
+            _ => return Ok(Self(name.into())),
+        };
+        Err(InvalidName { name: printable(name), reason })
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DatabaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FOUR: &str = r#"{"6": {"name": "shop", "legacy": false}, "7": {"name": "crm", "legacy": false}, "8": {"name": "waltz", "legacy": true}, "*": {"name": "*", "auth_dbname": "crm", "legacy": false}}"#;
+
+    #[test]
+    fn hashes_are_those_of_the_python_charm() {
+        for (text, expected) in [
+            ("{}", "468067f3e2f88531db254c9c96b0e335"),
+            (r#"{"5": {"name": "mydb", "legacy": false}}"#, "039a24cd89b607aa8f9119a1e3833f39"),
+            (FOUR, "34d41c6d0381b29696b7111737885258"),
+        ] {
+            assert_eq!(hash(text), expected);
+            let databases = PgbDbs::parse(text).expect("a valid text");
+            assert_eq!(hash(&databases.render()), expected);
+        }
+    }
+
+    #[test]
+    fn relations_come_in_the_order_of_numbers_and_the_wildcard_last() {
+        let databases = PgbDbs::parse(
+            r#"{"*":{"name":"*"},"10":{"name":"b"},"9":{"name":"a\"\u00e9\ud83d\ude00\u007f"}}"#,
+        )
+        .expect("a valid text");
+        let expected = r#"{"9": {"name": "a\"\u00e9\ud83d\ude00\u007f", "legacy": false}, "10": {"name": "b", "legacy": false}, "*": {"name": "*", "legacy": false}}"#;
+        assert_eq!(databases.render(), expected);
+        assert_eq!(PgbDbs::parse(expected), Ok(databases));
+    }
+
+    #[test]
+    fn old_layouts_are_read() {
+        let databases = PgbDbs::parse(r#"{"5": {"name": "mydb", "more": 1, "auth_dbname": null}}"#);
+        let entry = Entry { name: "mydb".into(), legacy: false, auth_dbname: None };
+        assert_eq!(databases, Ok(PgbDbs(BTreeMap::from([(Origin::Relation(5), entry)]))));
+    }
+
+    #[test]
+    fn malformed_entries_are_named_without_their_value() {
+        for text in ["", "[]", "None", "1"] {
+            assert_eq!(PgbDbs::parse(text), Err(InvalidPgbDbs::NotAnObject));
+        }
+        for (text, key) in [
+            (r#"{"5": {"legacy": false}}"#, "5"),
+            (r#"{"5": "secret"}"#, "5"),
+            (r#"{"5": {"name": 1}}"#, "5"),
+            (r#"{"5": {"name": "a", "legacy": "no"}}"#, "5"),
+            (r#"{"05": {"name": "a"}}"#, "05"),
+            (r#"{"-1": {"name": "a"}}"#, "-1"),
+            (r#"{"a\nb": {"name": "a"}}"#, "a\\nb"),
+        ] {
+            assert_eq!(PgbDbs::parse(text), Err(InvalidPgbDbs::Entry { key: key.into() }), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_kept_exactly_or_refused_in_words() {
+        for name in ["shop", "Shop", "a.b-c_1", &"d".repeat(63)] {
+            assert_eq!(DatabaseName::parse(name).expect(name).as_str(), name);
+        }
+        for name in [
+            "",
+            "*",
+            "a*",
+            "pgbouncer",
+            "postgres",
+            "template0",
+            "template1",
+            "a b",
+            "a]",
+            "a=b",
+            "a'b",
+            "a\"b",
+            "é",
+            "a;b",
+            &"d".repeat(64),
+        ] {
+            assert!(DatabaseName::parse(name).is_err(), "{name}");
+        }
+        let message = |name: &str| DatabaseName::parse(name).expect_err(name).to_string();
+        assert_eq!(
+            message("a\n\u{1b}[31m"),
+            r#"cannot serve the database "a\n\u{1b}[31m": PgBouncer before 1.25 cannot list such a name; use letters, digits, _ . -"#
+        );
+        assert!(message(&" ".repeat(1000)).len() < 200);
+    }
+}

@@ -1,0 +1,292 @@
+//! The file of one process: the shared configuration, and what belongs to this unit and instance.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use super::ini::ConnectionString;
+use super::settings::{Change, check, lookup};
+use super::shared::SharedConfig;
+use super::userlist::UserList;
+use super::version::Version;
+use super::{Unrepresentable, hex};
+
+/// What one unit adds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// `*` in a pod; an address where several units share a machine.
+    pub listen_addr: String,
+    /// How many processes share the port; at least 1.
+    pub processes: u16,
+    /// Absolute path of the user list, as the process sees it.
+    pub auth_file: String,
+    /// Absolute path of the directory that holds `instance_<n>` for each process.
+    pub instance_dir: String,
+    /// The version that will read the file.
+    pub version: Version,
+}
+
+/// The file of one process, and how to tell whether it runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceConfig {
+    /// Counted from 0.
+    pub instance: u16,
+    /// `pgbouncer.ini`.
+    pub text: String,
+    /// What `SHOW CONFIG` gives for `syslog_ident` once all of [`text`](Self::text) was read. It stands for the
+    /// user list too.
+    pub digest: String,
+    /// What a reload would not take over; see [`needs_restart`].
+    pub restart: BTreeMap<String, String>,
+    /// What the running version does not know, each fit for a warning.
+    pub left_out: Vec<String>,
+}
+
+/// The key under which [`InstanceConfig::restart`] notes that `*` is listed: it stays in force after a
+/// reload without it.
+const WILDCARD: &str = "[databases] *";
+
+impl InstanceConfig {
+    /// Equal input gives equal bytes.
+    pub fn derive(
+        shared: &SharedConfig,
+        users: &UserList,
+        unit: &Unit,
+        instance: u16,
+    ) -> Result<Self, Unrepresentable> {
+        let mut ini = shared.ini()?;
+        let mut left_out = Vec::new();
+        let directory = |instance| format!("{}/instance_{instance}", unit.instance_dir);
+
+        ini.comment = vec![format!("instance {instance}, written by the charm, which overwrites changes")];
+        if unit.version < Version::PEERS {
+            for (name, connection) in &mut ini.databases {
+                if connection.remove("auth_dbname") {
+                    left_out.push(format!("auth_dbname of the database {name}"));
+                }
+            }
+        } else {
+            // Every process lists all of them, itself included: a cancel request can arrive at any.
+            let peer = |instance| {
+                ConnectionString::default()
+                    .with("host", directory(instance))
+                    .with("port", shared.listen_port.to_string())
+            };
+            ini.peers =
+                (0..unit.processes).map(|instance| (instance.saturating_add(1), peer(instance))).collect();
+        }
+
+        let pools = Pools::share(shared.max_db_connections, unit.processes);
+        let own = [
+            ("listen_addr", unit.listen_addr.clone()),
+            ("so_reuseport", "1".into()),
+            ("unix_socket_dir", directory(instance)),
+            ("pidfile", format!("{}/pgbouncer.pid", directory(instance))),
+            ("auth_file", unit.auth_file.clone()),
+            ("default_pool_size", pools.default.to_string()),
+            ("min_pool_size", pools.min.to_string()),
+            ("reserve_pool_size", pools.reserve.to_string()),
+            ("peer_id", instance.saturating_add(1).to_string()),
+        ];
+        let settings = std::mem::take(&mut ini.pgbouncer).into_iter();
+        for (key, value) in settings.chain(own.map(|(key, value)| (key.to_owned(), value))) {
+            if lookup(&key).is_some_and(|setting| unit.version < setting.since) {
+                // The identity is ours alone; nobody asked for it.
+                if key != "peer_id" {
+                    left_out.push(key);
+                }
+                continue;
+            }
+            check(&key, &value, unit.version)
+                .map_err(|_| Unrepresentable::new(format!("the setting {key}"), "it is out of its range"))?;
+            ini.pgbouncer.push((key, value));
+        }
+
+        let mut restart: BTreeMap<_, _> = ini
+            .pgbouncer
+            .iter()
+            .filter(|(key, _)| lookup(key).is_some_and(|setting| setting.change == Change::Restart))
+            .cloned()
+            .collect();
+        if ini.databases.contains_key("*") {
+            restart.insert(WILDCARD.into(), "listed".into());
+        }
+
+        let mut text = ini.render()?;
+        let hash = Sha256::new().chain_update(&text).chain_update(users.file_text()?).finalize();
+        let digest = format!("pgb-{}", &hex(&hash)[..24]);
+        // Last, because a reload that fails resets what stands below the fault: only a file that was
+        // read to its end shows this.
+        text += &format!("syslog_ident = {digest}\n");
+        Ok(Self { instance, text, digest, restart, left_out })
+    }
+}
+
+/// Whether a process with the [`restart`](InstanceConfig::restart) values `before` needs a restart, not a
+/// reload, to run with `after`.
+pub fn needs_restart(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> bool {
+    let changed = before.iter().any(|(key, value)| after.get(key) != Some(value));
+    changed || after.keys().any(|key| key != WILDCARD && !before.contains_key(key))
+}
+
+/// Server connections of one pool in one process.
+struct Pools {
+    default: u32,
+    min: u32,
+    reserve: u32,
+}
+
+impl Pools {
+    /// Half of a process's share for the pool, a quarter each to keep ready and to have in reserve,
+    /// so that two users of one database can work side by side.
+    fn share(max_db_connections: u32, processes: u16) -> Self {
+        if max_db_connections == 0 {
+            return Self { default: 20, min: 10, reserve: 10 };
+        }
+        let part = |fraction: u32| max_db_connections.div_ceil(fraction * u32::from(processes.max(1)));
+        Self { default: part(2), min: part(4), reserve: part(4) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shared::tests::example;
+    use super::super::userlist::User;
+    use super::*;
+    use crate::secret::Secret;
+
+    fn unit(minor: u16) -> Unit {
+        Unit {
+            listen_addr: "*".into(),
+            processes: 2,
+            auth_file: "/dev/shm/pgbouncer/userlist.txt".into(),
+            instance_dir: "/var/lib/pgbouncer".into(),
+            version: Version::new(1, minor),
+        }
+    }
+
+    fn users(secret: &str) -> UserList {
+        UserList(vec![User { name: "pgbouncer_auth_relation_id_4".into(), secret: Secret::new(secret) }])
+    }
+
+    fn derive(shared: &SharedConfig, minor: u16) -> InstanceConfig {
+        InstanceConfig::derive(shared, &users("md5"), &unit(minor), 1).expect("the example can be written")
+    }
+
+    const GOLDEN: &str = "\
+; instance 1, written by the charm, which overwrites changes
+
+[databases]
+* = host='10.0.0.1' port='5432' auth_user='pgbouncer_auth_relation_id_4' auth_dbname='shop'
+shop = host='10.0.0.1' port='5432' dbname='shop' auth_user='pgbouncer_auth_relation_id_4'
+shop_readonly = host='10.0.0.2,10.0.0.3' port='5432' dbname='shop' auth_user='pgbouncer_auth_relation_id_4'
+
+[peers]
+1 = host='/var/lib/pgbouncer/instance_0' port='6432'
+2 = host='/var/lib/pgbouncer/instance_1' port='6432'
+
+[pgbouncer]
+max_client_conn = 10000
+ignore_startup_parameters = extra_float_digits,options
+query_wait_timeout = 30
+server_login_retry = 2
+server_tls_sslmode = prefer
+listen_port = 6432
+pool_mode = session
+max_db_connections = 100
+max_prepared_statements = 100
+auth_type = scram-sha-256
+auth_query = SELECT username, password FROM pgbouncer_auth_relation_id_4.get_auth($1)
+admin_users = pgbouncer_admin_pgbouncer_k8s
+stats_users = pgbouncer_stats_pgbouncer_k8s
+listen_addr = *
+so_reuseport = 1
+unix_socket_dir = /var/lib/pgbouncer/instance_1
+pidfile = /var/lib/pgbouncer/instance_1/pgbouncer.pid
+auth_file = /dev/shm/pgbouncer/userlist.txt
+default_pool_size = 25
+min_pool_size = 13
+reserve_pool_size = 13
+peer_id = 2
+syslog_ident = DIGEST
+";
+
+    #[test]
+    fn a_process_gets_a_complete_file() {
+        let config = derive(&example(), 24);
+        assert_eq!(config.text, GOLDEN.replace("DIGEST", "pgb-d3a550aa05b826e229aa4531"));
+        assert_eq!(config.digest, "pgb-d3a550aa05b826e229aa4531");
+        assert_eq!(config.left_out, [""; 0]);
+        let restart: Vec<_> = config.restart.keys().map(String::as_str).collect();
+        assert_eq!(
+            restart,
+            [WILDCARD, "listen_addr", "listen_port", "pidfile", "so_reuseport", "unix_socket_dir"]
+        );
+    }
+
+    #[test]
+    fn an_old_version_gets_only_what_it_knows() {
+        let config = derive(&example(), 18);
+        for newer in ["[peers]", "peer_id", "max_prepared_statements", "auth_dbname"] {
+            assert!(!config.text.contains(newer), "{newer}");
+        }
+        assert_eq!(config.left_out, ["auth_dbname of the database *", "max_prepared_statements"]);
+        let config = derive(&example(), 19);
+        assert!(config.text.contains("peer_id = 2") && config.text.contains("auth_dbname"));
+        assert_eq!(config.left_out, ["max_prepared_statements"]);
+    }
+
+    #[test]
+    fn the_digest_stands_for_the_file_and_the_user_list() {
+        let config = derive(&example(), 24);
+        assert_eq!(derive(&example(), 24), config);
+        let other_users =
+            InstanceConfig::derive(&example(), &users("other"), &unit(24), 1).expect("it can be written");
+        assert_ne!(other_users.digest, config.digest);
+        let other_port = derive(&SharedConfig { listen_port: 6433, ..example() }, 24);
+        assert_ne!(other_port.digest, config.digest);
+        assert!(config.text.ends_with(&format!("syslog_ident = {}\n", config.digest)));
+    }
+
+    #[test]
+    fn only_what_a_reload_ignores_needs_a_restart() {
+        let before = derive(&example(), 24).restart;
+        let mut without_wildcard = example();
+        without_wildcard.databases.remove("*");
+        let without_wildcard = derive(&without_wildcard, 24).restart;
+        let other_port = derive(&SharedConfig { listen_port: 6433, ..example() }, 24).restart;
+        let other_mode = derive(&SharedConfig { max_db_connections: 7, ..example() }, 24).restart;
+
+        assert!(needs_restart(&before, &other_port));
+        assert!(!needs_restart(&before, &other_mode));
+        assert!(needs_restart(&before, &without_wildcard));
+        assert!(!needs_restart(&without_wildcard, &before));
+    }
+
+    #[test]
+    fn pools_share_the_limit_of_a_database() {
+        for (limit, processes, expected) in [
+            (0, 2, (20, 10, 10)),
+            (100, 2, (25, 13, 13)),
+            (100, 3, (17, 9, 9)),
+            (100, 4, (13, 7, 7)),
+            (1, 64, (1, 1, 1)),
+            (100, 0, (50, 25, 25)),
+        ] {
+            let pools = Pools::share(limit, processes);
+            assert_eq!((pools.default, pools.min, pools.reserve), expected, "{limit} {processes}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_pgbouncer_would_misread_is_refused() {
+        for unit in [
+            Unit { auth_file: "relative".into(), ..unit(24) },
+            Unit { auth_file: "/a\nuser = root".into(), ..unit(24) },
+            Unit { instance_dir: "/a\n".into(), ..unit(24) },
+            Unit { listen_addr: "*\n".into(), ..unit(24) },
+        ] {
+            assert!(InstanceConfig::derive(&example(), &users("md5"), &unit, 0).is_err(), "{unit:?}");
+        }
+    }
+}

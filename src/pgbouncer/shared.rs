@@ -1,0 +1,590 @@
+//! The configuration that the leader publishes: a complete `pgbouncer.ini` without anything of one unit.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::Unrepresentable;
+use super::ini::{ConnectionString, Ini, ParseError};
+use super::settings::{InvalidSetting, TABLE, check};
+use super::version::Version;
+
+/// What all units have in common. Settings of ours that never vary are not in it: they are code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedConfig {
+    /// [`hash`](super::databases::hash) of the `pgb_dbs_config` it was made with: 32 hex digits.
+    pub databases_hash: String,
+    /// By the name that clients use; `*` for all others.
+    pub databases: BTreeMap<String, Database>,
+    /// Absent until the backend is ready, and nobody can log in.
+    pub auth: Option<Auth>,
+    /// 1 to 65535.
+    pub listen_port: u16,
+    /// When a server connection goes back to its pool.
+    pub pool_mode: PoolMode,
+    /// Server connections for each database and process; 0 for no limit.
+    pub max_db_connections: u32,
+    /// Prepared statements kept for each server connection; 0 to leave them alone.
+    pub max_prepared_statements: u16,
+}
+
+/// Where a database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// At least one; PgBouncer takes turns.
+    pub hosts: Vec<String>,
+    /// 1 to 65535.
+    pub port: u16,
+    /// The name on the server, if it is not the client's.
+    pub dbname: Option<String>,
+    /// The database with the lookup function, if it is not this one (1.19 and later).
+    pub auth_dbname: Option<String>,
+}
+
+/// Who looks up passwords, and who may use the console. All three are names of letters, digits and `_`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// The role that owns the schema of the lookup function, which bears the same name.
+    pub auth_user: String,
+    /// May use `SHOW`.
+    pub stats_user: String,
+    /// May use every console command.
+    pub admin_user: String,
+    /// How clients prove their password.
+    pub auth_type: AuthType,
+}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl $name {
+            /// Reads the word as PgBouncer's documentation spells it.
+            pub fn parse(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $word,)+ })
+            }
+        }
+    };
+}
+
+words! {
+    /// `auth_type`, as far as it is used here.
+    AuthType {
+        /// Any verifier will do, SCRAM included.
+        Md5 = "md5",
+        /// No MD5 verifier is accepted.
+        ScramSha256 = "scram-sha-256",
+    }
+}
+
+words! {
+    /// `pool_mode`.
+    PoolMode {
+        /// When the client leaves.
+        Session = "session",
+        /// When the transaction ends.
+        Transaction = "transaction",
+        /// When the statement ends.
+        Statement = "statement",
+    }
+}
+
+/// A text that is not a configuration of ours. Never holds a value of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// No format line: another charm wrote it.
+    #[error("cannot take the shared configuration: it is not in this charm's format")]
+    Foreign,
+    /// A format line of another format.
+    #[error("cannot take the shared configuration: its format is not 1; refresh all units to one revision")]
+    Format,
+    /// Over 1 MiB.
+    #[error("cannot take the shared configuration: it is larger than 1 MiB")]
+    TooLarge,
+    /// No file of PgBouncer's.
+    #[error("cannot take the shared configuration: {0}")]
+    Ini(#[from] ParseError),
+    /// A key is missing, misplaced or out of its range.
+    #[error("cannot take the shared configuration: {key}: {reason}")]
+    Key {
+        /// The key, or the database and the key.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+const SIZE_MAX: usize = 1 << 20;
+const FORMAT: &str = "pgbouncer-k8s shared configuration, format ";
+const FORMAT_1: &str = "pgbouncer-k8s shared configuration, format 1, pgb_dbs_config ";
+
+/// Settings of one process. In a shared file they would send every unit to one socket or identity.
+const INSTANCE: &[&str] = &[
+    "auth_file",
+    "client_tls_ca_file",
+    "client_tls_cert_file",
+    "client_tls_key_file",
+    "client_tls_sslmode",
+    "conffile",
+    "default_pool_size",
+    "job_name",
+    "listen_addr",
+    "logfile",
+    "min_pool_size",
+    "peer_id",
+    "pidfile",
+    "reserve_pool_size",
+    "service_name",
+    "so_reuseport",
+    "syslog",
+    "syslog_facility",
+    "syslog_ident",
+    "unix_socket_dir",
+    "unix_socket_group",
+    "unix_socket_mode",
+    "user",
+];
+
+/// Ours: better defaults for a pooler in front of one PostgreSQL.
+const OURS: [(&str, &str); 5] = [
+    // The pool, not the door, is what limits PostgreSQL's load.
+    ("max_client_conn", "10000"),
+    // What JDBC and libpq clients send on connecting and PgBouncer would refuse.
+    ("ignore_startup_parameters", "extra_float_digits,options"),
+    // With PgBouncer's 120 s a client of a backend that is down hangs past its own patience.
+    ("query_wait_timeout", "30"),
+    // With PgBouncer's 15 s a failover costs each pool that much more.
+    ("server_login_retry", "2"),
+    // The default since 1.20, so that 1.18 speaks TLS to the backend too.
+    ("server_tls_sslmode", "prefer"),
+];
+
+const OPERATOR: [&str; 4] = ["listen_port", "pool_mode", "max_db_connections", "max_prepared_statements"];
+
+impl Auth {
+    /// What we force: an operator who could change one of these could let in everybody, or nobody.
+    fn forced(&self) -> [(&'static str, String); 4] {
+        [
+            // Must fit the verifiers in the user list: SCRAM refuses a list of MD5 ones.
+            ("auth_type", self.auth_type.to_string()),
+            // The function that the charm made; the default reads pg_authid, which needs a superuser.
+            ("auth_query", format!("SELECT username, password FROM {}.get_auth($1)", self.auth_user)),
+            // Only the user whose password the charm keeps: others could read secrets by SHOW FDS.
+            ("admin_users", self.admin_user.clone()),
+            // What the exporter logs in as.
+            ("stats_users", self.stats_user.clone()),
+        ]
+    }
+}
+
+impl SharedConfig {
+    /// The text to publish.
+    pub fn render(&self) -> Result<String, Unrepresentable> {
+        self.ini()?.render()
+    }
+
+    pub(super) fn ini(&self) -> Result<Ini, Unrepresentable> {
+        if !is_hash(&self.databases_hash) {
+            return Err(Unrepresentable::new(
+                "the hash of pgb_dbs_config",
+                "it is not 32 lower-case hex digits",
+            ));
+        }
+        let auth_user = match &self.auth {
+            Some(auth) => {
+                for (name, what) in [
+                    (&auth.auth_user, "auth_user"),
+                    (&auth.stats_user, "stats_user"),
+                    (&auth.admin_user, "admin_user"),
+                ] {
+                    if !is_identifier(name) {
+                        return Err(Unrepresentable::new(
+                            what,
+                            "it is not a name of a-z, 0-9 and _ of at most 63 bytes",
+                        ));
+                    }
+                }
+                Some(auth.auth_user.as_str())
+            }
+            None => None,
+        };
+
+        let ours = OURS.map(|(key, value)| (key, value.to_owned()));
+        let operator = OPERATOR.into_iter().zip([
+            self.listen_port.to_string(),
+            self.pool_mode.to_string(),
+            self.max_db_connections.to_string(),
+            self.max_prepared_statements.to_string(),
+        ]);
+        let forced = self.auth.iter().flat_map(Auth::forced);
+        let settings: Vec<_> = ours.into_iter().chain(operator).chain(forced).collect();
+        for (key, value) in &settings {
+            check(key, value, newest())
+                .map_err(|_| Unrepresentable::new(format!("the setting {key}"), "it is out of its range"))?;
+        }
+
+        let mut databases = BTreeMap::new();
+        for (name, database) in &self.databases {
+            let connection = database.connection(auth_user);
+            let connection = connection.map_err(|reason| {
+                Unrepresentable::new(format!("the database {}", super::printable(name)), reason)
+            })?;
+            databases.insert(name.clone(), connection);
+        }
+        Ok(Ini {
+            comment: vec![format!("{FORMAT_1}{}", self.databases_hash)],
+            databases,
+            peers: BTreeMap::new(),
+            pgbouncer: settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        })
+    }
+
+    /// Reads a published text. Whatever is not exactly ours, within its range, is refused by name.
+    ///
+    /// Settings of our own layer are checked but not kept: a unit writes those of its own revision.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.len() > SIZE_MAX {
+            return Err(Invalid::TooLarge);
+        }
+        let first = text.lines().next().and_then(|line| line.strip_prefix("; ")).unwrap_or_default();
+        if !first.starts_with(FORMAT) {
+            return Err(Invalid::Foreign);
+        }
+        let databases_hash =
+            first.strip_prefix(FORMAT_1).filter(|hash| is_hash(hash)).ok_or(Invalid::Format)?;
+        let ini = Ini::parse(text)?;
+        if !ini.peers.is_empty() {
+            return Err(invalid("[peers]", "it belongs to one unit"));
+        }
+        for (key, value) in &ini.pgbouncer {
+            check_setting(key, value)?;
+        }
+
+        let auth = auth(&ini)?;
+        let auth_user = auth.as_ref().map(|auth| auth.auth_user.as_str());
+        let database = |(name, connection): (&String, &ConnectionString)| {
+            let database = Database::read(connection, auth_user);
+            Ok((
+                name.clone(),
+                database
+                    .map_err(|(key, reason)| invalid(&format!("{key} of the database {name}"), reason))?,
+            ))
+        };
+        Ok(Self {
+            databases_hash: databases_hash.into(),
+            databases: ini.databases.iter().map(database).collect::<Result<_, Invalid>>()?,
+            listen_port: number(&ini, "listen_port")?,
+            pool_mode: PoolMode::parse(required(&ini, "pool_mode")?)
+                .ok_or_else(|| invalid("pool_mode", "no such mode"))?,
+            max_db_connections: number(&ini, "max_db_connections")?,
+            max_prepared_statements: number(&ini, "max_prepared_statements")?,
+            auth,
+        })
+    }
+}
+
+impl Database {
+    fn connection(&self, auth_user: Option<&str>) -> Result<ConnectionString, &'static str> {
+        if self.hosts.is_empty() || !self.hosts.iter().all(|host| is_host(host)) {
+            return Err("a host is not a name or an address");
+        }
+        if self.port == 0 {
+            return Err("the port is not a number from 1 to 65535");
+        }
+        let names = [("dbname", &self.dbname), ("auth_dbname", &self.auth_dbname)];
+        if names.iter().any(|(_, name)| name.as_ref().is_some_and(|name| name.len() > 63)) {
+            return Err("PostgreSQL cuts names at 63 bytes");
+        }
+        if self.auth_dbname.as_deref() == Some("pgbouncer") {
+            return Err("PgBouncer refuses its own console as auth_dbname");
+        }
+        let connection = ConnectionString::default()
+            .with("host", self.hosts.join(","))
+            .with("port", self.port.to_string());
+        let names = names.into_iter().filter_map(|(key, name)| Some((key, name.clone()?)));
+        let names = names.chain(auth_user.map(|name| ("auth_user", name.to_owned())));
+        Ok(names.fold(connection, |connection, (key, name)| connection.with(key, name)))
+    }
+
+    fn read(
+        connection: &ConnectionString,
+        auth_user: Option<&str>,
+    ) -> Result<Self, (&'static str, &'static str)> {
+        if let Some(key) = connection
+            .keys()
+            .find(|key| !["host", "port", "dbname", "auth_user", "auth_dbname"].contains(key))
+        {
+            return Err((key, "it does not belong in a shared configuration"));
+        }
+        let required = |key| connection.get(key).ok_or((key, "it is missing"));
+        let port = required("port")?;
+        let database = Self {
+            hosts: required("host")?.split(',').map(str::to_owned).collect(),
+            port: port
+                .parse()
+                .ok()
+                .filter(|number: &u16| number.to_string() == port)
+                .ok_or(("port", "it is not a number from 1 to 65535"))?,
+            dbname: connection.get("dbname").map(str::to_owned),
+            auth_dbname: connection.get("auth_dbname").map(str::to_owned),
+        };
+        if connection.get("auth_user") != auth_user {
+            return Err(("auth_user", "it is not the one of auth_query"));
+        }
+        database.connection(auth_user).map_err(|reason| ("host, port or name", reason))?;
+        Ok(database)
+    }
+}
+
+fn check_setting(key: &str, value: &str) -> Result<(), Invalid> {
+    if INSTANCE.contains(&key) {
+        return Err(invalid(key, "it belongs to one unit"));
+    }
+    let ours = OURS.iter().any(|(ours, _)| *ours == key);
+    let forced = ["auth_type", "auth_query", "admin_users", "stats_users"].contains(&key);
+    if !ours && !forced && !OPERATOR.contains(&key) {
+        return Err(invalid(key, "it does not belong in a shared configuration"));
+    }
+    match check(key, value, newest()) {
+        Ok(()) => Ok(()),
+        Err(InvalidSetting::Value { expected, .. }) => Err(invalid(key, format!("it is not {expected}"))),
+        Err(_) => Err(invalid(key, "there is no such setting")),
+    }
+}
+
+/// Either none of the forced settings, or all four as we would write them.
+fn auth(ini: &Ini) -> Result<Option<Auth>, Invalid> {
+    let forced = ["auth_type", "auth_query", "admin_users", "stats_users"];
+    if forced.iter().all(|key| ini.setting(key).is_none()) {
+        return Ok(None);
+    }
+    let auth_query = required(ini, "auth_query")?;
+    let auth_user = auth_query
+        .strip_prefix("SELECT username, password FROM ")
+        .and_then(|rest| rest.strip_suffix(".get_auth($1)"));
+    let auth = Auth {
+        auth_user: auth_user.unwrap_or_default().into(),
+        stats_user: required(ini, "stats_users")?.into(),
+        admin_user: required(ini, "admin_users")?.into(),
+        auth_type: AuthType::parse(required(ini, "auth_type")?)
+            .ok_or_else(|| invalid("auth_type", "it is neither md5 nor scram-sha-256"))?,
+    };
+    for (key, name) in [
+        ("auth_query", &auth.auth_user),
+        ("stats_users", &auth.stats_user),
+        ("admin_users", &auth.admin_user),
+    ] {
+        if !is_identifier(name) {
+            return Err(invalid(key, "it is not what this charm writes"));
+        }
+    }
+    Ok(Some(auth))
+}
+
+fn invalid(key: &str, reason: impl Into<String>) -> Invalid {
+    Invalid::Key { key: key.into(), reason: reason.into() }
+}
+
+fn required<'a>(ini: &'a Ini, key: &str) -> Result<&'a str, Invalid> {
+    ini.setting(key).ok_or_else(|| invalid(key, "it is missing"))
+}
+
+fn number<N: std::str::FromStr>(ini: &Ini, key: &str) -> Result<N, Invalid> {
+    required(ini, key)?.parse().map_err(|_| invalid(key, "the number is too large"))
+}
+
+/// The newest version that a setting in use here needs.
+fn newest() -> Version {
+    TABLE.iter().map(|setting| setting.since).max().unwrap_or(Version::OLDEST)
+}
+
+fn is_hash(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A name that SQL and PgBouncer's lists take without quotes and without folding.
+fn is_identifier(name: &str) -> bool {
+    let start = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    start && name.len() <= 63 && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+}
+
+/// A DNS name, an address or a socket directory.
+fn is_host(host: &str) -> bool {
+    !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:/".contains(c))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) const HASH: &str = "34d41c6d0381b29696b7111737885258";
+
+    pub(in super::super) fn example() -> SharedConfig {
+        let database = |hosts: &[&str], dbname: Option<&str>, auth_dbname: Option<&str>| Database {
+            hosts: hosts.iter().map(|&host| host.into()).collect(),
+            port: 5432,
+            dbname: dbname.map(str::to_owned),
+            auth_dbname: auth_dbname.map(str::to_owned),
+        };
+        SharedConfig {
+            databases_hash: HASH.into(),
+            databases: BTreeMap::from([
+                ("*".into(), database(&["10.0.0.1"], None, Some("shop"))),
+                ("shop".into(), database(&["10.0.0.1"], Some("shop"), None)),
+                ("shop_readonly".into(), database(&["10.0.0.2", "10.0.0.3"], Some("shop"), None)),
+            ]),
+            auth: Some(Auth {
+                auth_user: "pgbouncer_auth_relation_id_4".into(),
+                stats_user: "pgbouncer_stats_pgbouncer_k8s".into(),
+                admin_user: "pgbouncer_admin_pgbouncer_k8s".into(),
+                auth_type: AuthType::ScramSha256,
+            }),
+            listen_port: 6432,
+            pool_mode: PoolMode::Session,
+            max_db_connections: 100,
+            max_prepared_statements: 100,
+        }
+    }
+
+    const GOLDEN: &str = "\
+; pgbouncer-k8s shared configuration, format 1, pgb_dbs_config 34d41c6d0381b29696b7111737885258
+
+[databases]
+* = host='10.0.0.1' port='5432' auth_user='pgbouncer_auth_relation_id_4' auth_dbname='shop'
+shop = host='10.0.0.1' port='5432' dbname='shop' auth_user='pgbouncer_auth_relation_id_4'
+shop_readonly = host='10.0.0.2,10.0.0.3' port='5432' dbname='shop' auth_user='pgbouncer_auth_relation_id_4'
+
+[pgbouncer]
+max_client_conn = 10000
+ignore_startup_parameters = extra_float_digits,options
+query_wait_timeout = 30
+server_login_retry = 2
+server_tls_sslmode = prefer
+listen_port = 6432
+pool_mode = session
+max_db_connections = 100
+max_prepared_statements = 100
+auth_type = scram-sha-256
+auth_query = SELECT username, password FROM pgbouncer_auth_relation_id_4.get_auth($1)
+admin_users = pgbouncer_admin_pgbouncer_k8s
+stats_users = pgbouncer_stats_pgbouncer_k8s
+";
+
+    #[test]
+    fn the_leader_publishes_a_complete_file() {
+        assert_eq!(example().render().as_deref(), Ok(GOLDEN));
+    }
+
+    #[test]
+    fn what_is_published_is_read_back() {
+        let before_the_backend = SharedConfig { auth: None, databases: BTreeMap::new(), ..example() };
+        let odd_name =
+            Database { dbname: Some("it's \"odd\" = é".into()), ..example().databases["shop"].clone() };
+        let odd = SharedConfig { databases: BTreeMap::from([("odd".into(), odd_name)]), ..example() };
+        let extremes = SharedConfig {
+            listen_port: 65535,
+            pool_mode: PoolMode::Statement,
+            max_db_connections: 0,
+            max_prepared_statements: u16::MAX,
+            ..example()
+        };
+        for config in [example(), before_the_backend, odd, extremes] {
+            assert_eq!(SharedConfig::parse(&config.render().expect("it can be written")), Ok(config));
+        }
+        assert_eq!(SharedConfig::parse(&GOLDEN.replace('\n', "\r\n")), Ok(example()));
+    }
+
+    #[test]
+    fn another_charms_file_is_told_apart() {
+        let python =
+            "[databases]\nshop = host=h dbname=shop port=5432 auth_user=a\n\n[pgbouncer]\nlisten_addr = *\n";
+        assert_eq!(SharedConfig::parse(python), Err(Invalid::Foreign));
+        assert_eq!(SharedConfig::parse(""), Err(Invalid::Foreign));
+        assert_eq!(SharedConfig::parse(&GOLDEN.replace("format 1", "format 2")), Err(Invalid::Format));
+        assert_eq!(SharedConfig::parse(&GOLDEN.replace(HASH, "abc")), Err(Invalid::Format));
+        assert_eq!(
+            SharedConfig::parse(&format!("{GOLDEN};{}", " ".repeat(SIZE_MAX))),
+            Err(Invalid::TooLarge)
+        );
+    }
+
+    #[test]
+    fn whatever_is_not_ours_is_refused_by_name_and_without_its_value() {
+        for (from, to, named) in [
+            ("auth_type = scram-sha-256", "auth_type = any", "auth_type"),
+            ("auth_type = scram-sha-256", "auth_type = evil", "auth_type"),
+            ("auth_type = scram-sha-256\n", "", "auth_type"),
+            (".get_auth($1)", ".evil($1)", "auth_query"),
+            ("FROM pgbouncer_auth", "FROM evil;pgbouncer_auth", "auth_query"),
+            ("admin_users = pgb", "admin_users = evil,pgb", "admin_users"),
+            ("stats_users = pgbouncer_stats_pgbouncer_k8s\n", "stats_users =\n", "stats_users"),
+            ("listen_port = 6432\n", "", "listen_port"),
+            ("listen_port = 6432", "listen_port = 0x20", "listen_port"),
+            ("max_prepared_statements = 100", "max_prepared_statements = 70000", "max_prepared_statements"),
+            ("pool_mode = session", "pool_mode = evil", "pool_mode"),
+            ("query_wait_timeout = 30", "query_wait_timeout = evil", "query_wait_timeout"),
+            ("[pgbouncer]\n", "[pgbouncer]\nlisten_addr = evil\n", "listen_addr"),
+            ("[pgbouncer]\n", "[pgbouncer]\nunix_socket_dir = evil\n", "unix_socket_dir"),
+            ("[pgbouncer]\n", "[pgbouncer]\nsyslog_ident = evil\n", "syslog_ident"),
+            ("[pgbouncer]\n", "[pgbouncer]\nauth_hba_file = /evil\n", "auth_hba_file"),
+            ("[pgbouncer]\n", "[peers]\n1 = host=evil\n[pgbouncer]\n", "[peers]"),
+            ("[pgbouncer]\n", "%include evil\n[pgbouncer]\n", "line 8"),
+            ("shop = host='10.0.0.1'", "shop = host='evil evil'", "shop"),
+            ("shop = host='10.0.0.1' ", "shop = ", "host of the database shop"),
+            ("shop = host='10.0.0.1' port='5432'", "shop = host='evil' port='0'", "shop"),
+            ("shop = host='10.0.0.1'", "shop = password='evil' host='h'", "password of the database shop"),
+            (
+                "dbname='shop' auth_user='pgb",
+                "dbname='shop' auth_user='evil",
+                "auth_user of the database shop",
+            ),
+            ("auth_dbname='shop'", "auth_dbname='pgbouncer'", "database *"),
+        ] {
+            let text = GOLDEN.replacen(from, to, 1);
+            assert_ne!(text, GOLDEN, "{from}");
+            let message = SharedConfig::parse(&text).expect_err(to).to_string();
+            assert!(message.contains(named) && !message.contains("evil"), "{to}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_published_is_refused() {
+        let shop = |change: fn(&mut Database)| {
+            let mut config = example();
+            change(config.databases.get_mut("shop").expect("it is in the example"));
+            config
+        };
+        for config in [
+            SharedConfig { listen_port: 0, ..example() },
+            SharedConfig { max_db_connections: u32::MAX, ..example() },
+            SharedConfig { databases_hash: "\n".into(), ..example() },
+            SharedConfig {
+                auth: Some(Auth { auth_user: "a; DROP".into(), ..example().auth.expect("it has one") }),
+                ..example()
+            },
+            SharedConfig {
+                auth: Some(Auth { admin_user: "a,b".into(), ..example().auth.expect("it has one") }),
+                ..example()
+            },
+            SharedConfig {
+                databases: BTreeMap::from([("my db".into(), example().databases["shop"].clone())]),
+                ..example()
+            },
+            shop(|shop| shop.hosts.clear()),
+            shop(|shop| shop.hosts = vec!["a,b".into()]),
+            shop(|shop| shop.port = 0),
+            shop(|shop| shop.dbname = Some("a\nb".into())),
+            shop(|shop| shop.dbname = Some(String::new())),
+            shop(|shop| shop.auth_dbname = Some("d".repeat(64))),
+        ] {
+            assert!(config.render().is_err(), "{config:?}");
+        }
+    }
+}

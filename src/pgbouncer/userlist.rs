@@ -1,0 +1,235 @@
+//! The user list (`auth_file`): who may log in, and by which verifier.
+
+use std::collections::BTreeSet;
+
+use super::Unrepresentable;
+use crate::secret::Secret;
+
+/// The users, in the order of the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserList(pub Vec<User>);
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The role or console user.
+    pub name: String,
+    /// A verifier, or a plain password.
+    pub secret: Secret,
+}
+
+/// A text that is no user list. Never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidUserList {
+    /// Empty, or the word `None`, which an old charm left for "nothing yet".
+    #[error("cannot read the user list: no users")]
+    NoUsers,
+    /// A defect, below which PgBouncer would skip every user.
+    #[error("cannot read line {line} of the user list: {reason}")]
+    Line {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        reason: &'static str,
+    },
+}
+
+/// Bytes of a name, its quotes doubled (PgBouncer's `MAX_USERNAME`, less the end mark).
+const NAME_MAX: usize = 127;
+/// Bytes of a secret, its quotes doubled (PgBouncer's `MAX_PASSWORD`, less the end mark).
+const SECRET_MAX: usize = 2047;
+
+/// How the name of the auth role begins: PostgreSQL's charms tell it by that.
+pub const AUTH_USER: &str = "pgbouncer_auth_";
+
+impl UserList {
+    /// Reads lines of `"name" "secret"`, and nothing else but empty lines.
+    pub fn parse(text: &str) -> Result<Self, InvalidUserList> {
+        let mut users = Vec::new();
+        let mut names = BTreeSet::new();
+        if matches!(text.trim(), "" | "None") {
+            return Err(InvalidUserList::NoUsers);
+        }
+        for (number, line) in (1..).zip(text.split('\n')) {
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            if line.is_empty() {
+                continue;
+            }
+            let user = user(line).and_then(|user| {
+                check(&user)?;
+                if names.insert(user.name.clone()) { Ok(user) } else { Err("the user was listed before") }
+            });
+            users.push(user.map_err(|reason| InvalidUserList::Line { line: number, reason })?);
+        }
+        Ok(Self(users))
+    }
+
+    /// The lines joined by a line feed, with none at the end: the form kept in the peer relation.
+    pub fn render(&self) -> Result<String, Unrepresentable> {
+        let mut names = BTreeSet::new();
+        let mut lines = Vec::new();
+        for (number, user) in (1..).zip(&self.0) {
+            let refused = |reason| Unrepresentable::new(format!("user {number} of the user list"), reason);
+            check(user).map_err(refused)?;
+            if !names.insert(&user.name) {
+                return Err(refused("the user was listed before"));
+            }
+            lines.push(format!("{} {}", quoted(&user.name), quoted(user.secret.reveal())));
+        }
+        Ok(lines.join("\n"))
+    }
+
+    /// The form on disk: every line ended.
+    pub fn file_text(&self) -> Result<String, Unrepresentable> {
+        let text = self.render()?;
+        Ok(if text.is_empty() { text } else { text + "\n" })
+    }
+
+    /// The role that looks up the others: the first whose name begins with `pgbouncer_auth_`.
+    pub fn auth_user(&self) -> Option<&str> {
+        self.0.iter().map(|user| user.name.as_str()).find(|name| name.starts_with(AUTH_USER))
+    }
+
+    /// Whether the backend is set up, as far as the user list tells.
+    pub fn is_initialised(&self) -> bool {
+        self.auth_user().is_some()
+    }
+}
+
+fn check(user: &User) -> Result<(), &'static str> {
+    let broken = |text: &str| text.contains(['\n', '\r', '\0']);
+    if user.name.is_empty() {
+        Err("the name is empty")
+    } else if broken(&user.name) || broken(user.secret.reveal()) {
+        Err("a line break or a NUL byte")
+    } else if quoted(&user.name).len() - 2 > NAME_MAX {
+        Err("the name is longer than 127 bytes")
+    } else if quoted(user.secret.reveal()).len() - 2 > SECRET_MAX {
+        Err("the secret is longer than 2047 bytes")
+    } else {
+        Ok(())
+    }
+}
+
+fn user(line: &str) -> Result<User, &'static str> {
+    let (name, rest) = unquoted(line)?;
+    let secret = rest.trim_start_matches([' ', '\t']);
+    if secret.len() == rest.len() {
+        return Err("no blank between name and secret");
+    }
+    let (secret, rest) = unquoted(secret)?;
+    if !rest.trim_end_matches([' ', '\t']).is_empty() {
+        return Err("something after the secret");
+    }
+    Ok(User { name, secret: Secret::new(secret) })
+}
+
+/// In double quotes, where the quote itself is doubled and nothing else is special.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+fn unquoted(text: &str) -> Result<(String, &str), &'static str> {
+    let mut rest = text.strip_prefix('"').ok_or("not a quoted name and a quoted secret")?;
+    let mut value = String::new();
+    loop {
+        let (part, after) = rest.split_once('"').ok_or("a quote that is never closed")?;
+        value += part;
+        match after.strip_prefix('"') {
+            Some(after) => {
+                value.push('"');
+                rest = after;
+            }
+            None => return Ok((value, after)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(users: &[(&str, &str)]) -> UserList {
+        let user = |&(name, secret): &(&str, &str)| User { name: name.into(), secret: Secret::new(secret) };
+        UserList(users.iter().map(user).collect())
+    }
+
+    #[test]
+    fn a_list_is_written_as_the_peer_relation_keeps_it() {
+        let users = list(&[
+            ("pgbouncer_auth_relation_id_4", "md55e21e02687122653119af0b4eabb4dc0"),
+            ("a \"b\"", "\\"),
+        ]);
+        let text = "\"pgbouncer_auth_relation_id_4\" \"md55e21e02687122653119af0b4eabb4dc0\"\n\"a \"\"b\"\"\" \"\\\"";
+        assert_eq!(users.render().as_deref(), Ok(text));
+        assert_eq!(users.file_text(), Ok(format!("{text}\n")));
+        assert_eq!(UserList::parse(text), Ok(users.clone()));
+        assert_eq!(UserList::parse(&format!("{text}\n")), Ok(users.clone()));
+        assert_eq!(users.auth_user(), Some("pgbouncer_auth_relation_id_4"));
+        assert!(users.is_initialised());
+        assert!(!list(&[("pgbouncer_stats_pgbouncer_k8s", "x")]).is_initialised());
+    }
+
+    #[test]
+    fn awkward_names_and_secrets_come_back_as_they_were() {
+        for text in ["\"", "\"\"", " ", "\\\"", ";", "#", "'", "é", "\t"] {
+            let users = list(&[(text, text), ("x", "")]);
+            assert_eq!(UserList::parse(&users.render().expect("it can be written")), Ok(users), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn any_defect_is_an_error_that_keeps_the_secret() {
+        for text in ["", "\n", "None", " None\n"] {
+            assert_eq!(UserList::parse(text), Err(InvalidUserList::NoUsers));
+        }
+        for defect in [
+            "\"u\"\"pencil\"",
+            "\"u\"",
+            "\"u\" \"pencil",
+            "u \"pencil\"",
+            "\"u\" pencil",
+            "\"u\" \"pencil\" rest",
+            "\"\" \"pencil\"",
+            "# pencil",
+            " \"u\" \"pencil\"",
+            "\u{feff}\"u\" \"pencil\"",
+            "\"u\" \"pen\0cil\"",
+            "\"first\" \"pencil\"",
+            "None",
+        ] {
+            let error = UserList::parse(&format!("\"first\" \"pencil\"\n{defect}\n\"last\" \"pencil\""))
+                .expect_err(defect);
+            assert!(matches!(error, InvalidUserList::Line { line: 2, .. }), "{defect}: {error}");
+            assert!(!error.to_string().contains("pencil"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_limits_count_doubled_quotes() {
+        for (name, secret, fits) in [
+            ("n".repeat(127), "s".repeat(2047), true),
+            ("n".repeat(128), "s".into(), false),
+            ("n".into(), "s".repeat(2048), false),
+            ("\"".repeat(63), "\"".repeat(1023), true),
+            ("\"".repeat(64), "s".into(), false),
+            ("n".into(), "\"".repeat(1024), false),
+        ] {
+            assert_eq!(list(&[(&name, &secret)]).render().is_ok(), fits);
+            let line = format!("{} {}", quoted(&name), quoted(&secret));
+            assert_eq!(UserList::parse(&line).is_ok(), fits);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused_without_its_text() {
+        for users in [
+            list(&[("pencil\n", "x")]),
+            list(&[("u", "pencil\0")]),
+            list(&[("", "pencil")]),
+            list(&[("pencil", "a"), ("pencil", "b")]),
+        ] {
+            assert!(!users.render().expect_err("it cannot be written").to_string().contains("pencil"));
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Password verifiers in PostgreSQL's text forms, as PgBouncer's user list holds them.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit, Mac};
+use md5::Md5;
+use sha2::{Digest, Sha256};
+
+use super::hex;
+use crate::secret::Secret;
+
+/// PostgreSQL's own default (`scram_iterations`).
+pub const ITERATIONS: u32 = 4096;
+
+/// More than this in a stored verifier is not worth a hook's time.
+const ITERATIONS_MAX: u32 = 1_000_000;
+
+const SCRAM: &str = "SCRAM-SHA-256$";
+
+/// `md5` and the hash of the password followed by the user name: 32 lower-case digits, because
+/// PgBouncer takes upper-case ones for a plain password.
+pub fn md5(user: &str, password: &Secret) -> Secret {
+    let hash = Md5::new().chain_update(password.reveal()).chain_update(user).finalize();
+    Secret::new(format!("md5{}", hex(&hash)))
+}
+
+/// `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>` (RFC 5803 in PostgreSQL's spelling).
+///
+/// `iterations` is at least 1; PostgreSQL makes salts of 16 bytes.
+pub fn scram_sha_256(password: &Secret, salt: &[u8], iterations: u32) -> Secret {
+    let salted = pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(&prepared(password), salt, iterations);
+    let stored_key = Sha256::digest(hmac_sha_256(&salted, b"Client Key"));
+    let server_key = hmac_sha_256(&salted, b"Server Key");
+    Secret::new(format!(
+        "{SCRAM}{iterations}:{}${}:{}",
+        BASE64.encode(salt),
+        BASE64.encode(stored_key),
+        BASE64.encode(server_key)
+    ))
+}
+
+/// Whether the verifier, of either form, was made of this password for this user.
+///
+/// A text of neither form is no verifier and matches nothing.
+pub fn matches(verifier: &str, user: &str, password: &Secret) -> bool {
+    if verifier.starts_with("md5") {
+        return md5(user, password).reveal() == verifier;
+    }
+    let Some((iterations, salt)) = scram_parameters(verifier) else { return false };
+    scram_sha_256(password, &salt, iterations).reveal() == verifier
+}
+
+fn scram_parameters(verifier: &str) -> Option<(u32, Vec<u8>)> {
+    let (parameters, _keys) = verifier.strip_prefix(SCRAM)?.split_once('$')?;
+    let (iterations, salt) = parameters.split_once(':')?;
+    let iterations = iterations.parse().ok().filter(|count| (1..=ITERATIONS_MAX).contains(count))?;
+    Some((iterations, BASE64.decode(salt).ok()?))
+}
+
+/// SASLprep (RFC 4013) as libpq applies it: a password that it refuses, or would leave empty, counts
+/// as it is.
+fn prepared(password: &Secret) -> Vec<u8> {
+    match stringprep::saslprep(password.reveal()) {
+        Ok(text) if !text.is_empty() => text.as_bytes().to_vec(),
+        _ => password.reveal().as_bytes().to_vec(),
+    }
+}
+
+fn hmac_sha_256(key: &[u8], message: &[u8]) -> [u8; 32] {
+    let mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+    mac.chain_update(message).finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PENCIL: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+
+    #[test]
+    fn md5_is_what_the_python_charm_wrote() {
+        let verifier = md5("pgbouncer_auth_relation_id_4", &Secret::new("Z4OtFCe6r5HG6mk1XuR6LkwZ"));
+        assert_eq!(verifier.reveal(), "md55e21e02687122653119af0b4eabb4dc0");
+        assert!(matches(
+            verifier.reveal(),
+            "pgbouncer_auth_relation_id_4",
+            &Secret::new("Z4OtFCe6r5HG6mk1XuR6LkwZ")
+        ));
+        assert!(!matches(verifier.reveal(), "another", &Secret::new("Z4OtFCe6r5HG6mk1XuR6LkwZ")));
+    }
+
+    /// RFC 7677, section 3: what its client proves and its server signs follows from our two keys.
+    #[test]
+    fn scram_agrees_with_rfc_7677() {
+        let salt = BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").expect("the RFC's salt is base64");
+        let verifier = scram_sha_256(&Secret::new("pencil"), &salt, ITERATIONS);
+        let (stored_key, server_key) =
+            verifier.reveal().rsplit_once('$').and_then(|(_, keys)| keys.split_once(':')).expect("two keys");
+        let [stored_key, server_key] =
+            [stored_key, server_key].map(|key| BASE64.decode(key).expect("base64"));
+
+        let without_proof = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
+        let exchange = format!(
+            "n=user,r=rOprNGfwEbeRWgbNEkqO,\
+             r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,{without_proof}"
+        );
+        let proof =
+            BASE64.decode("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=").expect("the RFC's proof is base64");
+        let client_signature = hmac_sha_256(&stored_key, exchange.as_bytes());
+        let client_key: Vec<u8> =
+            proof.iter().zip(client_signature).map(|(proof, signature)| proof ^ signature).collect();
+
+        assert_eq!(Sha256::digest(&client_key).as_slice(), stored_key);
+        assert_eq!(
+            BASE64.encode(hmac_sha_256(&server_key, exchange.as_bytes())),
+            "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
+        );
+        assert_eq!(verifier.reveal(), PENCIL);
+    }
+
+    #[test]
+    fn a_verifier_is_checked_with_its_own_salt_and_count() {
+        let verifier = scram_sha_256(&Secret::new("s3cret"), b"another salt", 77);
+        assert!(matches(verifier.reveal(), "any", &Secret::new("s3cret")));
+        assert!(!matches(verifier.reveal(), "any", &Secret::new("s3creT")));
+        assert!(matches(PENCIL, "user", &Secret::new("pencil")));
+    }
+
+    #[test]
+    fn what_is_no_verifier_matches_nothing() {
+        for text in [
+            "",
+            "None",
+            "pencil",
+            "md5",
+            "md5pencil",
+            "SCRAM-SHA-256$",
+            "SCRAM-SHA-256$0:AA==$a:b",
+            "SCRAM-SHA-256$4294967295:AA==$a:b",
+            "SCRAM-SHA-256$4096:!$a:b",
+        ] {
+            assert!(!matches(text, "user", &Secret::new("pencil")), "{text}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_prepared_as_libpq_does() {
+        // RFC 4013, section 3: a soft hyphen is mapped to nothing, and a Roman numeral to a letter.
+        for (written, meant) in [("I\u{ad}X", "IX"), ("\u{2168}", "IX"), ("\u{aa}", "a")] {
+            assert_eq!(
+                scram_sha_256(&Secret::new(written), b"salt", 1),
+                scram_sha_256(&Secret::new(meant), b"salt", 1)
+            );
+        }
+        // Refused by SASLprep, or empty after it: taken as it is.
+        for raw in ["\u{7}", "\u{627}1", "\u{ad}"] {
+            assert_eq!(prepared(&Secret::new(raw)), raw.as_bytes());
+        }
+    }
+}

@@ -68,7 +68,7 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
                 server.drop_client(role, &heir, comment)
             });
         }
-        Effect::Load(load) => return self::load(load, world),
+        Effect::Load(load) => return Ok(self::load(load, world)),
     }
     Ok(None)
 }
@@ -100,10 +100,10 @@ fn sql(
     Ok(work(server).err().map(|refused| Wait::Refused(refused.to_string())))
 }
 
-fn load(load: &Load, world: &mut World) -> anyhow::Result<Option<Wait>> {
+fn load(load: &Load, world: &mut World) -> Option<Wait> {
     let users = match load.users.file_text() {
         Ok(text) => Secret::new(text),
-        Err(error) => return Ok(Some(Wait::NotLoaded(format!("cannot write the user list: {error}")))),
+        Err(error) => return Some(Wait::NotLoaded(format!("cannot write the user list: {error}"))),
     };
     for name in load
         .instances
@@ -137,11 +137,11 @@ fn load(load: &Load, world: &mut World) -> anyhow::Result<Option<Wait>> {
                 done.loaded.len(),
                 if done.restarted.is_empty() { "" } else { ", restarted" }
             );
-            Ok(None)
+            None
         }
         Err(error) => {
             tracing::warn!("{error}");
-            Ok(Some(Wait::NotLoaded(error.to_string())))
+            Some(Wait::NotLoaded(error.to_string()))
         }
     }
 }

@@ -113,10 +113,11 @@ fn no_backend(event: &Event, world: &mut World, peer: RelationId) -> Result<Plan
 /// removal could take other revisions with it, so there it is left to lie.
 fn obsolete(event: &SecretEvent, world: &mut World) -> Result<Plan> {
     let mut plan = Plan::default();
-    if let (SecretHook::Remove, Some(revision)) = (event.hook, event.revision) {
-        if world.unit.juju.removes_single_revisions() && world.juju.is_leader()? {
-            plan.push(Effect::RemoveSecretRevision { id: secret_id(&event.uri).to_owned(), revision });
-        }
+    if let (SecretHook::Remove, Some(revision)) = (event.hook, event.revision)
+        && world.unit.juju.removes_single_revisions()
+        && world.juju.is_leader()?
+    {
+        plan.push(Effect::RemoveSecretRevision { id: secret_id(&event.uri).to_owned(), revision });
     }
     Ok(plan)
 }

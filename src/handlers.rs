@@ -74,10 +74,11 @@ impl Handler {
 /// event brings, and convergence, which does not depend on which hook came.
 pub fn schedule(event: &Event, deferred: &[Handler]) -> Vec<Handler> {
     let brought: &[Handler] = match event {
-        // No relation is known before `start`, and none of a unit that goes is worth a change.
-        Event::Install | Event::Stop | Event::Remove => return Vec::new(),
-        // Restricted contexts: most tools are refused.
-        Event::Metrics | Event::Action(_) => return Vec::new(),
+        // In `install` no relation is known yet, a unit that goes changes nothing for others, and in a
+        // metrics hook most tools are refused.
+        Event::Install | Event::Stop | Event::Remove | Event::Metrics | Event::Action(_) => {
+            return Vec::new();
+        }
         Event::Relation(relation) => match Handler::of(relation.endpoint) {
             Some(Handler::PeersChanged) if relation.hook == RelationHook::Created => &[Handler::PeersCreated],
             Some(Handler::PeersChanged) | None => &[],

@@ -402,7 +402,7 @@ impl Juju {
     /// Hands what differs to Juju. It is committed only if the hook then exits with 0.
     pub fn flush(&mut self) -> Result<(), ToolError> {
         let mut changed: Vec<_> = self.bags.iter_mut().filter(|(_, bag)| !bag.changes.is_empty()).collect();
-        changed.sort_by(|(a, _), (b, _)| a.cmp(b));
+        changed.sort_by_key(|(key, _)| (*key).clone());
         for ((relation, owner), bag) in changed {
             let id = relation.to_string();
             let mut args = vec!["-r", &id, "--file", "-"];

@@ -1,8 +1,11 @@
 //! The PgBouncer processes of this unit: what they run, and how they are given something else.
 
+#[expect(clippy::disallowed_methods, reason = "looks for the socket")]
 pub mod console;
+#[expect(clippy::disallowed_methods, reason = "files, and waiting for processes, are what it is for")]
 mod disk;
 mod paths;
+#[expect(clippy::disallowed_methods, reason = "processes are read from /proc")]
 mod process;
 
 use std::{collections::BTreeMap, io, path::PathBuf};

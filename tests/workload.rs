@@ -1,5 +1,7 @@
 //! Loads configurations into a real PgBouncer that a small supervisor keeps running.
 
+#![expect(clippy::disallowed_methods, reason = "a test sets up the machine it needs")]
+
 use std::{
     collections::BTreeMap,
     error::Error,
@@ -61,18 +63,23 @@ impl Unit {
 
     fn supervised(instances: u16) -> Result<Self, Box<dyn Error>> {
         let mut unit = Self::new()?;
+        unit.supervise(instances)?;
+        Ok(unit)
+    }
+
+    fn supervise(&mut self, instances: u16) -> Outcome {
         for instance in 0..instances {
-            let log = File::create(unit.log(instance))?;
+            let log = File::create(self.log(instance))?;
             let mut command = Command::new("sh");
-            command.args(["-c", KEEP]).arg(unit.paths.ini(instance)).process_group(0);
+            command.args(["-c", KEEP]).arg(self.paths.ini(instance)).process_group(0);
             command.stdout(Stdio::null()).stderr(log);
             if geteuid().is_root() {
                 let (uid, gid) = postgres()?;
                 command.uid(uid).gid(gid);
             }
-            unit.supervisors.push(command.spawn()?);
+            self.supervisors.push(command.spawn()?);
         }
-        Ok(unit)
+        Ok(())
     }
 
     fn log(&self, instance: u16) -> PathBuf {
@@ -129,8 +136,8 @@ fn postgres() -> Result<(u32, u32), Box<dyn Error>> {
     Ok((user.uid.as_raw(), user.gid.as_raw()))
 }
 
-fn generation(digest: &str) -> Option<Loaded> {
-    Some(Loaded { digest: digest.to_owned(), version: "PgBouncer 1.18.0".to_owned() })
+fn generation(digest: &str) -> Loaded {
+    Loaded { digest: digest.to_owned(), version: "PgBouncer 1.18.0".to_owned() }
 }
 
 fn names(directory: &Path) -> Result<Vec<String>, Box<dyn Error>> {
@@ -157,8 +164,8 @@ fn a_load_is_confirmed_and_leaves_its_files_and_nothing_else() -> Outcome {
     let files = unit.files(2, "one");
     let done = unit.disk.load(&files)?;
     assert_eq!((done.loaded, done.restarted), (vec![0, 1], vec![]));
-    assert_eq!(unit.disk.loaded(0), generation("one"));
-    assert_eq!(unit.disk.loaded(1), generation("one"));
+    assert_eq!(unit.disk.loaded(0), Some(generation("one")));
+    assert_eq!(unit.disk.loaded(1), Some(generation("one")));
     let saved = unit.disk.saved();
     assert_eq!((saved.config.as_ref(), saved.users.as_ref()), (Some(&files.shared), Some(&files.users)));
 
@@ -190,7 +197,7 @@ fn another_text_is_one_reload_and_the_same_text_is_none() -> Outcome {
 
     let done = unit.disk.load(&unit.files(1, "two"))?;
     assert_eq!((done.loaded, done.restarted), (vec![0], vec![]));
-    assert_eq!(unit.disk.loaded(0), generation("two"));
+    assert_eq!(unit.disk.loaded(0), Some(generation("two")));
     assert_eq!((unit.pid(0)?, unit.reloads(0)?), (pid, before + 1));
 
     let done = unit.disk.load(&unit.files(1, "two"))?;
@@ -209,7 +216,7 @@ fn a_marker_does_not_count_for_the_next_process() -> Outcome {
     until("another process runs", || unit.pid(0).is_ok_and(|pid| pid != old));
     assert_eq!(unit.disk.loaded(0), None);
     assert_eq!(unit.disk.load(&files)?.loaded, [0]);
-    assert_eq!(unit.disk.loaded(0), generation("one"));
+    assert_eq!(unit.disk.loaded(0), Some(generation("one")));
     Ok(())
 }
 
@@ -230,7 +237,7 @@ fn a_run_killed_between_writing_and_signalling_is_made_good() -> Outcome {
 
     let before = unit.reloads(0)?;
     assert_eq!(unit.disk.load(&files)?.loaded, [0]);
-    assert_eq!(unit.disk.loaded(0), generation("two"));
+    assert_eq!(unit.disk.loaded(0), Some(generation("two")));
     assert_eq!(unit.reloads(0)?, before + 1);
     assert!(!half.exists());
     Ok(())
@@ -248,7 +255,7 @@ fn another_port_is_a_restart() -> Outcome {
     }
     let done = unit.disk.load(&files)?;
     assert_eq!((done.loaded, done.restarted), (vec![0, 1], vec![0, 1]));
-    assert_eq!(unit.disk.loaded(1), generation("two"));
+    assert_eq!(unit.disk.loaded(1), Some(generation("two")));
     assert_ne!(unit.pid(0)?, old);
     assert!(unit.paths.instance_dir(0).join(".s.PGSQL.6433").exists());
     assert_eq!(unit.disk.load(&files)?.loaded, []);
@@ -324,7 +331,19 @@ fn the_user_list_lies_in_memory_and_not_in_a_strangers_directory() -> Outcome {
         chown(memory.join("pgb-0"), Some(12345), None)?;
         let error = unit.disk.load(&unit.files(1, "two")).expect_err("it belongs to another");
         assert!(matches!(error, NotLoaded::ForeignDirectory { owner: 12345, .. }), "{error:?}");
-        assert_eq!(unit.disk.loaded(0), generation("one"));
+        assert_eq!(unit.disk.loaded(0), Some(generation("one")));
     }
+    Ok(())
+}
+
+#[test]
+fn a_pid_file_that_names_a_stranger_keeps_nobody_from_starting() -> Outcome {
+    let mut unit = Unit::new()?;
+    let files = unit.files(1, "one");
+    let error = unit.disk.load(&files).expect_err("nobody starts it");
+    assert!(matches!(error, NotLoaded::NotRunning { .. }), "{error:?}");
+    fs::write(unit.paths.pid_file(0), format!("{}\n", std::process::id()))?;
+    unit.supervise(1)?;
+    assert_eq!(unit.disk.load(&files)?.loaded, [0]);
     Ok(())
 }

@@ -233,10 +233,9 @@ fn request(client: &Client, has_secrets: bool) -> Result<Option<String>, String>
     if client.remote.get(ROLES).is_some_and(|roles| !roles.trim().is_empty()) {
         return Err(format!("it asks for {ROLES}, which is not supported yet: remove the relation"));
     }
-    if let Some(text) = client.remote.get(REQUESTED_SECRETS).filter(|_| has_secrets) {
-        if serde_json::from_str::<Vec<String>>(text).is_err() {
-            return Err(format!("its {REQUESTED_SECRETS} is not a JSON list of names"));
-        }
+    let requested = client.remote.get(REQUESTED_SECRETS).filter(|_| has_secrets);
+    if requested.is_some_and(|text| serde_json::from_str::<Vec<String>>(text).is_err()) {
+        return Err(format!("its {REQUESTED_SECRETS} is not a JSON list of names"));
     }
     DatabaseName::parse(name).map(|name| Some(name.to_string())).map_err(|error| error.to_string())
 }

@@ -134,6 +134,8 @@ impl Disk {
                     Err(error) => error.to_string(),
                 };
                 failure = NotLoaded::NotConfirmed { instance, reason };
+            } else {
+                Process::forget(&self.paths.pid_file(instance), &self.paths.ini(instance));
             }
             if Instant::now() > until {
                 return Err(failure);
@@ -152,12 +154,11 @@ impl Disk {
     ) -> Result<BTreeMap<String, String>, ConsoleError> {
         let directory = self.paths.instance_dir(instance);
         let gone = || ConsoleError::NoSocket(directory.display().to_string());
-        let mut open = match console.take() {
-            Some(open) => open,
-            None => {
-                let (uid, gid) = process.user().ok_or_else(gone)?;
-                Console::connect(&directory, uid, gid)?
-            }
+        let mut open = if let Some(open) = console.take() {
+            open
+        } else {
+            let (uid, gid) = process.user().ok_or_else(gone)?;
+            Console::connect(&directory, uid, gid)?
         };
         let config = open.show_config()?;
         *console = Some(open);
@@ -274,8 +275,8 @@ impl Owner {
     /// Makes a directory that is the owner's alone, or repairs one of which only the making was finished.
     /// Another user's is refused: everybody may make one in `/dev/shm`.
     fn directory(self, path: &Path) -> Result<(), NotLoaded> {
-        let owned = || -> io::Result<Option<u32>> {
-            match DirBuilder::new().recursive(false).mode(0o700).create(path) {
+        let stranger = || -> io::Result<Option<u32>> {
+            match DirBuilder::new().mode(0o700).create(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     fs::create_dir_all(path.parent().unwrap_or(path))?;
                     DirBuilder::new().mode(0o700).create(path)?;
@@ -298,7 +299,7 @@ impl Owner {
             }
             Ok(None)
         };
-        match owned() {
+        match stranger() {
             Ok(None) => Ok(()),
             Ok(Some(owner)) => Err(NotLoaded::ForeignDirectory { path: path.to_path_buf(), owner }),
             Err(source) => Err(NotLoaded::Io { path: path.to_path_buf(), source }),
@@ -309,12 +310,12 @@ impl Owner {
     /// so already stays: PgBouncer takes a new inode for a new user list.
     fn write(self, path: &Path, text: &str) -> Result<(), NotLoaded> {
         let write = || {
-            if self.has(path, text) {
-                return Ok(());
-            }
             // One hook of a unit runs at a time, so whatever has this name was left by one that was killed.
             let new = path.with_extension("new");
             remove(&new)?;
+            if self.has(path, text) {
+                return Ok(());
+            }
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&new)?;
             fchown(&file, Some(self.uid.as_raw()), Some(self.gid.as_raw()))?;
             file.write_all(text.as_bytes())?;

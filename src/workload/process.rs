@@ -21,6 +21,16 @@ impl Process {
         Self::running(fs::read_to_string(pid_file).ok()?.trim().parse().ok()?, ini)
     }
 
+    /// Removes a pid file whose id is somebody else's by now: PgBouncer would take that one for itself
+    /// running, and not start. One whose id is nobody's it removes itself, so that is left to it.
+    pub(super) fn forget(pid_file: &Path, ini: &Path) {
+        let pid = fs::read_to_string(pid_file).ok().and_then(|text| text.trim().parse().ok());
+        let taken = pid.is_some_and(|pid: i32| Path::new(&format!("/proc/{pid}")).exists());
+        if taken && Self::of(pid_file, ini).is_none() {
+            let _ = fs::remove_file(pid_file);
+        }
+    }
+
     /// The process with this id, if it is PgBouncer with this ini on its command line. A pid file outlives a
     /// killed process, and its id may be anybody's by now. A zombie has no command line.
     pub(super) fn running(pid: i32, ini: &Path) -> Option<Self> {

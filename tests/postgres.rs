@@ -1,0 +1,448 @@
+//! Roles, databases and `get_auth` in a real PostgreSQL, one private server for each test.
+
+#![expect(clippy::disallowed_methods, reason = "a test sets up the machine it needs")]
+
+use std::{
+    error::Error,
+    fs,
+    net::TcpListener,
+    os::unix::{fs::chown, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, User, geteuid},
+};
+use pgbouncer_k8s::{
+    postgres::{Client, Credentials, Refused, Server},
+    secret::Secret,
+};
+use postgres_protocol::password::scram_sha_256;
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+const AUTH: &str = "pgbouncer_auth_relation_id_4";
+const COMMENT: &str = "model prod, relation 4";
+
+/// A name that every careless quoting falls for.
+const NASTY: &str = "a\"; DROP ROLE operator; --'\\\n$$ b";
+
+/// A server of our own, with a superuser `operator`.
+struct Cluster {
+    directory: PathBuf,
+    port: u16,
+    server: Child,
+}
+
+impl Cluster {
+    fn start() -> Result<Self, Box<dyn Error>> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let directory = PathBuf::from(format!("/tmp/p{}-{port}", std::process::id()));
+        fs::create_dir(&directory)?;
+        let (password, data) = (directory.join("password"), directory.join("data"));
+        fs::write(&password, "operator's password\n")?;
+        if geteuid().is_root() {
+            let user = User::from_name("postgres")?.ok_or("these tests need the user postgres")?;
+            chown(&directory, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        }
+        let initdb = program("initdb")?
+            .args([
+                "-U",
+                "operator",
+                "--auth-local=trust",
+                "--auth-host=scram-sha-256",
+                "--no-sync",
+                "-E",
+                "UTF8",
+            ])
+            .arg("--pwfile")
+            .arg(&password)
+            .arg("-D")
+            .arg(&data)
+            .stdout(Stdio::null())
+            .status()?;
+        assert!(initdb.success(), "initdb: {initdb}");
+        let server = program("postgres")?
+            .args(["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-p", &port.to_string(), "-k"])
+            .arg(&directory)
+            .arg("-D")
+            .arg(&data)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let cluster = Self { directory, port, server };
+        let start = Instant::now();
+        while cluster.psql("operator", "postgres", "SELECT 1").is_err() {
+            assert!(start.elapsed() < Duration::from_secs(20), "PostgreSQL does not start");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(cluster)
+    }
+
+    fn credentials(&self) -> Credentials {
+        Credentials {
+            hosts: vec![("127.0.0.1".to_owned(), self.port)],
+            user: "operator".to_owned(),
+            password: Secret::new("operator's password"),
+            database: "postgres".to_owned(),
+        }
+    }
+
+    fn connect(&self) -> Result<Server, Box<dyn Error>> {
+        Ok(Server::connect(&self.credentials())?)
+    }
+
+    /// What a role sees, over the Unix socket, where everybody is trusted.
+    fn psql(&self, user: &str, database: &str, sql: &str) -> Result<String, String> {
+        self.ask(&self.directory.to_string_lossy(), user, "", database, sql)
+    }
+
+    /// The same over TCP, with a password.
+    fn log_in(&self, user: &str, password: &str, database: &str) -> Result<String, String> {
+        self.ask("127.0.0.1", user, password, database, "SELECT current_user")
+    }
+
+    fn ask(
+        &self,
+        host: &str,
+        user: &str,
+        password: &str,
+        database: &str,
+        sql: &str,
+    ) -> Result<String, String> {
+        let output = Command::new("psql")
+            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql])
+            .envs([("PGHOST", host), ("PGUSER", user), ("PGPASSWORD", password), ("PGDATABASE", database)])
+            .env("PGPORT", self.port.to_string())
+            .output()
+            .map_err(|error| error.to_string())?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.server.id()).expect("a process id fits");
+        kill(Pid::from_raw(pid), Signal::SIGINT).expect("the child is ours");
+        self.server.wait().expect("the child is ours");
+        fs::remove_dir_all(&self.directory).expect("the directory is ours");
+    }
+}
+
+/// One of PostgreSQL's programs, to be run by somebody it does not refuse.
+fn program(name: &str) -> Result<Command, Box<dyn Error>> {
+    let path = Path::new("/usr/lib/postgresql/15/bin").join(name);
+    assert!(path.exists(), "these tests need {}: install the package postgresql-15", path.display());
+    let mut command = Command::new(path);
+    if geteuid().is_root() {
+        let user = User::from_name("postgres")?.ok_or("these tests need the user postgres")?;
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    Ok(command)
+}
+
+fn verifier(password: &str) -> Secret {
+    Secret::new(scram_sha_256(password.as_bytes()))
+}
+
+fn client(role: &str, database: &str) -> Client {
+    Client {
+        role: role.to_owned(),
+        database: database.to_owned(),
+        verifier: verifier("first"),
+        comment: COMMENT.to_owned(),
+    }
+}
+
+#[test]
+fn a_server_tells_its_version_and_a_wrong_password_stays_hidden() -> Outcome {
+    let cluster = Cluster::start()?;
+    let version = cluster.connect()?.server_version()?;
+    assert!(version.starts_with("15.") && !version.contains(' '), "{version}");
+
+    let wrong = Credentials { password: Secret::new("not the password"), ..cluster.credentials() };
+    let error = Server::connect(&wrong).err().ok_or("the password is wrong")?;
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "cannot connect to database postgres of PostgreSQL at 127.0.0.1:{} as operator: \
+             password authentication failed for user \"operator\"",
+            cluster.port
+        )
+    );
+    assert!(!format!("{error:?}").contains("not the password"));
+    Ok(())
+}
+
+#[test]
+fn the_first_host_that_takes_writes_is_used() -> Outcome {
+    let cluster = Cluster::start()?;
+    let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let mut credentials = cluster.credentials();
+    credentials.hosts.insert(0, ("127.0.0.1".to_owned(), closed));
+    Server::connect(&credentials)?.server_version()?;
+    Ok(())
+}
+
+#[test]
+fn a_silent_server_is_given_up() -> Outcome {
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    let credentials = Credentials {
+        hosts: vec![("127.0.0.1".to_owned(), silent.local_addr()?.port())],
+        user: "operator".to_owned(),
+        password: Secret::new("x"),
+        database: "postgres".to_owned(),
+    };
+    let error = Server::connect(&credentials).err().ok_or("nobody answers")?;
+    assert!(error.to_string().ends_with("no answer within 5s"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn the_auth_role_logs_in_and_can_do_nothing_else() -> Outcome {
+    let cluster = Cluster::start()?;
+    let mut server = cluster.connect()?;
+    let state = || {
+        let sql = format!("SELECT xmin, rolsuper, rolcanlogin FROM pg_authid WHERE rolname = '{AUTH}'");
+        cluster.psql("operator", "postgres", &sql)
+    };
+    let secret = verifier("its password");
+    server.ensure_auth_role(AUTH, &secret, COMMENT)?;
+    assert_eq!(cluster.log_in(AUTH, "its password", "postgres")?, AUTH);
+    let made = state()?;
+    assert!(made.ends_with("|f|t"), "{made}");
+    server.ensure_auth_role(AUTH, &secret, COMMENT)?;
+    assert_eq!(state()?, made);
+
+    server.ensure_auth_role(AUTH, &verifier("another"), COMMENT)?;
+    assert_eq!(cluster.log_in(AUTH, "another", "postgres")?, AUTH);
+    assert!(cluster.log_in(AUTH, "its password", "postgres").is_err());
+
+    let refused = server.ensure_auth_role(AUTH, &secret, "model other, relation 4");
+    assert!(matches!(refused, Err(Refused::RoleNotOurs { .. })), "{refused:?}");
+    Ok(())
+}
+
+#[test]
+fn the_superuser_that_the_python_charm_made_is_taken_over_and_demoted() -> Outcome {
+    let cluster = Cluster::start()?;
+    cluster.psql("operator", "postgres", &format!("CREATE ROLE {AUTH} LOGIN SUPERUSER PASSWORD 'x'"))?;
+    cluster.connect()?.ensure_auth_role(AUTH, &verifier("y"), COMMENT)?;
+    let sql = format!("SELECT rolsuper FROM pg_roles WHERE rolname = '{AUTH}'");
+    assert_eq!(cluster.psql("operator", "postgres", &sql)?, "f");
+    assert_eq!(cluster.log_in(AUTH, "y", "postgres")?, AUTH);
+    Ok(())
+}
+
+#[test]
+fn get_auth_tells_of_plain_login_roles_only() -> Outcome {
+    let cluster = Cluster::start()?;
+    let mut server = cluster.connect()?;
+    server.ensure_auth_role(AUTH, &verifier("x"), COMMENT)?;
+    cluster.psql(
+        "operator",
+        "postgres",
+        "CREATE ROLE plain LOGIN PASSWORD 'x'; CREATE ROLE timed LOGIN PASSWORD 'x' VALID UNTIL '2100-01-01';
+         CREATE ROLE expired LOGIN PASSWORD 'x' VALID UNTIL '2001-01-01'; CREATE ROLE grouped PASSWORD 'x';
+         CREATE ROLE replica LOGIN REPLICATION PASSWORD 'x'; CREATE ROLE root LOGIN SUPERUSER PASSWORD 'x'",
+    )?;
+    server.install_get_auth("postgres", AUTH)?;
+    let state =
+        || cluster.psql("operator", "postgres", "SELECT oid, xmin FROM pg_proc WHERE proname = 'get_auth'");
+    let installed = state()?;
+    server.install_get_auth("postgres", AUTH)?;
+    assert_eq!(state()?, installed);
+
+    let found = |name: &str| {
+        let sql =
+            format!("SELECT username FROM {AUTH}.get_auth('{name}') WHERE password LIKE 'SCRAM-SHA-256$%'");
+        cluster.psql(AUTH, "postgres", &sql)
+    };
+    assert_eq!(found("plain")?, "plain");
+    assert_eq!(found("timed")?, "timed");
+    for hidden in
+        ["expired", "grouped", "replica", "root", "operator", "nobody", AUTH, "pla%", &"p".repeat(80)]
+    {
+        assert_eq!(found(hidden)?, "", "{hidden}");
+    }
+    for privilege in ["USAGE", "CREATE"] {
+        let sql = format!("SELECT has_schema_privilege('plain', '{AUTH}', '{privilege}')");
+        assert_eq!(cluster.psql("operator", "postgres", &sql)?, "f");
+    }
+    let sql = format!("SELECT * FROM {AUTH}.get_auth('plain')");
+    let refused = cluster.psql("plain", "postgres", &sql).expect_err("only the auth user may");
+    assert!(refused.contains("permission denied"), "{refused}");
+    Ok(())
+}
+
+#[test]
+fn a_shadow_of_pg_authid_deceives_nobody() -> Outcome {
+    let cluster = Cluster::start()?;
+    let mut server = cluster.connect()?;
+    server.ensure_auth_role(AUTH, &verifier("x"), COMMENT)?;
+    server.install_get_auth("postgres", AUTH)?;
+    let shadow = "(rolname name, rolpassword text, rolcanlogin bool, rolsuper bool, rolreplication bool, \
+                  rolvaliduntil timestamptz)";
+    let sql = format!(
+        "CREATE SCHEMA evil; GRANT ALL ON SCHEMA evil TO PUBLIC; CREATE TABLE evil.pg_authid {shadow};
+         INSERT INTO evil.pg_authid VALUES ('operator', 'mine', true, false, false, NULL);
+         GRANT ALL ON evil.pg_authid TO PUBLIC;
+         CREATE FUNCTION evil.eq(text, text) RETURNS bool LANGUAGE sql AS 'SELECT true';
+         CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.eq)"
+    );
+    cluster.psql("operator", "postgres", &sql)?;
+    let sql = format!(
+        "CREATE TEMP TABLE pg_authid {shadow};
+         INSERT INTO pg_temp.pg_authid SELECT * FROM evil.pg_authid;
+         SET search_path = evil, pg_temp, pg_catalog;
+         SELECT pg_catalog.count(*) FROM {AUTH}.get_auth('operator')"
+    );
+    assert_eq!(cluster.psql(AUTH, "postgres", &sql)?, "0");
+    Ok(())
+}
+
+#[test]
+fn a_get_auth_that_somebody_else_got_hold_of_is_made_anew() -> Outcome {
+    let cluster = Cluster::start()?;
+    let mut server = cluster.connect()?;
+    server.ensure_auth_role(AUTH, &verifier("x"), COMMENT)?;
+    cluster.psql(
+        "operator",
+        "postgres",
+        "CREATE ROLE eve LOGIN PASSWORD 'x'; CREATE ROLE plain LOGIN PASSWORD 'x'",
+    )?;
+    for spoil in [
+        "SELECT 1".to_owned(),
+        format!("ALTER FUNCTION {AUTH}.get_auth(text) OWNER TO eve"),
+        format!("ALTER SCHEMA {AUTH} OWNER TO eve"),
+        format!("GRANT CREATE ON SCHEMA {AUTH} TO eve"),
+        format!("CREATE FUNCTION {AUTH}.get_auth(name) RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+        format!("GRANT EXECUTE ON FUNCTION {AUTH}.get_auth(text) TO PUBLIC"),
+        format!("ALTER FUNCTION {AUTH}.get_auth(text) RESET ALL"),
+        format!("REVOKE CONNECT ON DATABASE postgres FROM {AUTH}, PUBLIC"),
+        format!("DROP SCHEMA {AUTH} CASCADE"),
+    ] {
+        server.install_get_auth("postgres", AUTH)?;
+        let state =
+            "SELECT pg_get_functiondef(p.oid), p.proowner::regrole, p.proacl, n.nspowner::regrole, n.nspacl
+                     FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE proname = 'get_auth'";
+        let before = cluster.psql("operator", "postgres", state)?;
+        cluster.psql("operator", "postgres", &spoil)?;
+        server.install_get_auth("postgres", AUTH)?;
+        assert_eq!(cluster.psql("operator", "postgres", state)?, before, "{spoil}");
+        let sql = format!("SELECT username FROM {AUTH}.get_auth('plain')");
+        assert_eq!(cluster.psql(AUTH, "postgres", &sql)?, "plain", "{spoil}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_has_its_database_to_itself() -> Outcome {
+    let cluster = Cluster::start()?;
+    let mut server = cluster.connect()?;
+    let mut wanted = client("relation_id_7", "shop");
+    server.ensure_client(&wanted, &|_| panic!("there is nothing to compare yet"))?;
+    assert_eq!(cluster.log_in("relation_id_7", "first", "shop")?, "relation_id_7");
+    cluster.psql("relation_id_7", "shop", "CREATE TABLE t (n serial); INSERT INTO t DEFAULT VALUES")?;
+    cluster.psql("operator", "postgres", "CREATE ROLE eve LOGIN PASSWORD 'x'")?;
+    let refused = cluster.psql("eve", "shop", "SELECT 1").expect_err("the database is not public");
+    assert!(refused.contains("permission denied for database"), "{refused}");
+
+    let stored = || {
+        let sql = "SELECT rolpassword FROM pg_authid WHERE rolname = 'relation_id_7'";
+        cluster.psql("operator", "postgres", sql)
+    };
+    let kept = stored()?;
+    wanted.verifier = verifier("second");
+    server.ensure_client(&wanted, &|found| found == kept)?;
+    assert_eq!(stored()?, kept);
+    server.ensure_client(&wanted, &|_| false)?;
+    assert_eq!(cluster.log_in("relation_id_7", "second", "shop")?, "relation_id_7");
+    assert!(cluster.log_in("relation_id_7", "first", "shop").is_err());
+
+    let second = client("relation_id_8", "shop");
+    server.ensure_client(&second, &|_| false)?;
+    assert_eq!(cluster.psql("relation_id_8", "shop", "SELECT n FROM t")?, "1");
+    Ok(())
+}
+
+#[test]
+fn a_database_without_a_public_schema_is_no_obstacle() -> Outcome {
+    let cluster = Cluster::start()?;
+    let mut server = cluster.connect()?;
+    let wanted = client("relation_id_7", "shop");
+    server.ensure_client(&wanted, &|_| true)?;
+    cluster.psql("operator", "shop", "DROP SCHEMA public")?;
+    server.ensure_client(&wanted, &|_| true)?;
+    Ok(())
+}
+
+#[test]
+fn a_role_that_is_not_ours_is_never_touched() -> Outcome {
+    let cluster = Cluster::start()?;
+    let mut server = cluster.connect()?;
+    cluster.psql("operator", "postgres", "CREATE ROLE relation_id_7 LOGIN PASSWORD 'x'")?;
+    let all = "SELECT pg_catalog.array_agg(a.* ORDER BY oid) FROM pg_authid a";
+    let before = cluster.psql("operator", "postgres", all)?;
+    for role in ["relation_id_7", "operator"] {
+        let error = server.ensure_client(&client(role, "shop"), &|_| false).expect_err("it has no comment");
+        assert!(matches!(&error, Refused::RoleNotOurs { role: named, .. } if named == role), "{error:?}");
+        let error = server.drop_client(role, "operator", COMMENT).expect_err("it has no comment");
+        assert!(matches!(error, Refused::RoleNotOurs { .. }), "{error:?}");
+    }
+    assert_eq!(cluster.psql("operator", "postgres", all)?, before);
+    Ok(())
+}
+
+#[test]
+fn what_a_dropped_client_owned_is_kept_wherever_it_lies() -> Outcome {
+    let cluster = Cluster::start()?;
+    let mut server = cluster.connect()?;
+    server.ensure_client(&client("relation_id_7", "shop"), &|_| false)?;
+    server.ensure_client(&client("relation_id_8", "store"), &|_| false)?;
+    cluster.psql(
+        "operator",
+        "store",
+        "GRANT ALL ON SCHEMA public TO relation_id_7; GRANT CONNECT ON DATABASE store TO relation_id_7",
+    )?;
+    for database in ["shop", "store"] {
+        cluster.psql("relation_id_7", database, "CREATE TABLE kept AS SELECT 42 AS n")?;
+    }
+    cluster.psql("operator", "postgres", "CREATE DATABASE own OWNER relation_id_7")?;
+
+    server.drop_client("relation_id_7", "operator", COMMENT)?;
+    server.drop_client("relation_id_7", "operator", COMMENT)?;
+    let roles = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'relation%'";
+    assert_eq!(cluster.psql("operator", "postgres", roles)?, "relation_id_8");
+    for database in ["shop", "store"] {
+        let sql = "SELECT n, tableowner FROM kept, pg_tables WHERE tablename = 'kept'";
+        assert_eq!(cluster.psql("operator", database, sql)?, "42|operator");
+    }
+    Ok(())
+}
+
+#[test]
+fn nasty_names_are_names() -> Outcome {
+    let cluster = Cluster::start()?;
+    let mut server = cluster.connect()?;
+    server.ensure_auth_role(NASTY, &verifier("x"), NASTY)?;
+    let role = format!("{NASTY} client");
+    let wanted = Client { comment: NASTY.to_owned(), ..client(&role, NASTY) };
+    server.ensure_client(&wanted, &|_| false)?;
+    server.ensure_client(&wanted, &|_| true)?;
+    server.install_get_auth(NASTY, NASTY)?;
+    server.install_get_auth(NASTY, NASTY)?;
+    assert_eq!(cluster.log_in(&role, "first", NASTY)?, role);
+    let quoted = NASTY.replace('"', "\"\"");
+    let sql = format!("SELECT count(*) FROM \"{quoted}\".get_auth((SELECT '{}'))", role.replace('\'', "''"));
+    assert_eq!(cluster.psql(NASTY, NASTY, &sql)?, "1");
+    server.drop_client(&role, "operator", NASTY)?;
+    let roles = "SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_'";
+    assert_eq!(cluster.psql("operator", "postgres", roles)?, "2");
+    Ok(())
+}

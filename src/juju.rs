@@ -95,6 +95,7 @@ pub struct Juju {
     bags: HashMap<(RelationId, Owner), Bag>,
     secrets: HashMap<String, Option<BTreeMap<String, Secret>>>,
     infos: HashMap<String, Option<SecretInfo>>,
+    addresses: HashMap<Endpoint, Option<String>>,
     state: Option<Kept>,
 }
 
@@ -126,6 +127,7 @@ impl Juju {
             bags: HashMap::new(),
             secrets: HashMap::new(),
             infos: HashMap::new(),
+            addresses: HashMap::new(),
             state: None,
         }
     }
@@ -377,9 +379,14 @@ impl Juju {
         struct Address {
             value: String,
         }
+        if let Some(address) = self.addresses.get(&endpoint) {
+            return Ok(address.clone());
+        }
         let network: Option<Network> = absent_is_none(ask("network-get", &[endpoint.name()]))?;
         let mut addresses = network.into_iter().flat_map(|n| n.devices).flat_map(|d| d.addresses);
-        Ok(addresses.next().map(|address| address.value))
+        let address = addresses.next().map(|address| address.value);
+        self.addresses.insert(endpoint, address.clone());
+        Ok(address)
     }
 
     /// Shows the unit's status; at once, surviving a failing hook.

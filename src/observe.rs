@@ -505,7 +505,7 @@ pub fn client_label(relation: RelationId, group: &str) -> String {
 /// Where clients reach this application: each unit's address. Nothing while this unit has none.
 fn endpoints(world: &mut World, peer: RelationId) -> anyhow::Result<Option<String>> {
     let Ok(options) = Options::parse(world.juju.config()?) else { return Ok(None) };
-    let Some(own) = world.bind_address()? else { return Ok(None) };
+    let Some(own) = world.juju.bind_address(Endpoint::Peers)? else { return Ok(None) };
     let mut addresses = vec![own];
     for unit in world.juju.members(peer)? {
         let bag = world.juju.bag(peer, &Owner::Other(unit))?;
@@ -522,7 +522,7 @@ fn endpoints(world: &mut World, peer: RelationId) -> anyhow::Result<Option<Strin
 }
 
 fn here(world: &mut World) -> anyhow::Result<Result<Here, Wait>> {
-    let Some(listen_addr) = world.bind_address()? else {
+    let Some(listen_addr) = world.juju.bind_address(Endpoint::Peers)? else {
         return Ok(Err(Wait::NotLoaded("waiting for this unit's address".into())));
     };
     let processes = world.workload.processes();

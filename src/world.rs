@@ -1,7 +1,7 @@
 //! The rooms that reach out, opened once a dispatch, and no sooner than somebody needs them.
 
-use crate::event::{Endpoint, Unit};
-use crate::juju::{Juju, ToolError};
+use crate::event::Unit;
+use crate::juju::Juju;
 use crate::observe;
 use crate::pgbouncer::{self, Version};
 use crate::plan::Wait;
@@ -21,7 +21,6 @@ pub struct World {
     paths: Paths,
     /// The one connection to PostgreSQL of this dispatch, or why there is none.
     server: Option<Result<Server, Wait>>,
-    address: Option<Option<String>>,
 }
 
 impl World {
@@ -34,7 +33,6 @@ impl World {
             leaving: false,
             paths,
             server: None,
-            address: None,
             unit,
         }
     }
@@ -44,14 +42,6 @@ impl World {
         let Unit { app, number, model, .. } = &self.unit;
         let domain = self.paths.cluster_domain(model);
         format!("{app}-{number}.{app}-endpoints.{model}.svc.{domain}")
-    }
-
-    /// This unit's address, asked for once.
-    pub fn bind_address(&mut self) -> Result<Option<String>, ToolError> {
-        if self.address.is_none() {
-            self.address = Some(self.juju.bind_address(Endpoint::Peers)?);
-        }
-        Ok(self.address.clone().flatten())
     }
 
     /// What the files of this unit's processes depend on.

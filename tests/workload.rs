@@ -201,7 +201,7 @@ fn another_text_is_one_reload_and_the_same_text_is_none() -> Outcome {
     assert_eq!((unit.pid(0)?, unit.reloads(0)?), (pid, before + 1));
 
     let done = unit.disk.load(&unit.files(1, "two"))?;
-    assert_eq!(done.loaded, []);
+    assert_eq!(done.loaded, Vec::<u16>::new());
     assert_eq!(unit.reloads(0)?, before + 1);
     Ok(())
 }
@@ -258,7 +258,7 @@ fn another_port_is_a_restart() -> Outcome {
     assert_eq!(unit.disk.loaded(1), Some(generation("two")));
     assert_ne!(unit.pid(0)?, old);
     assert!(unit.paths.instance_dir(0).join(".s.PGSQL.6433").exists());
-    assert_eq!(unit.disk.load(&files)?.loaded, []);
+    assert_eq!(unit.disk.load(&files)?.loaded, Vec::<u16>::new());
     Ok(())
 }
 

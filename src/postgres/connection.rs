@@ -1,5 +1,7 @@
 //! A connection that speaks PostgreSQL's protocol and answers in bounded time.
 
+#![expect(clippy::disallowed_methods, reason = "the one place that speaks PostgreSQL's protocol")]
+
 use std::{io, time::Duration};
 
 use tokio::{runtime::Runtime, time::timeout};

@@ -1,0 +1,127 @@
+//! A Juju model on one machine: it runs charms, in any language, the way Juju's controller and unit agents do.
+//!
+//! [`Sim`] takes words as a person would type them (`deploy`, `integrate`, `settle`, …); [`Sim::model`] gives typed answers
+//! to tests; [`check_script`] compares a whole script with its transcript. The binary of this crate is the command line and, under
+//! another name, every hook tool.
+
+mod actors;
+mod charm;
+pub mod client;
+mod commit;
+mod error;
+mod events;
+mod hook;
+mod model;
+mod network;
+mod pods;
+mod pooler;
+mod tools;
+mod transcript;
+mod words;
+
+use std::path::{Path, PathBuf};
+
+pub use error::{Error, Result};
+pub use hook::{Exit, HookRun, ToolCall};
+pub use model::{Bag, Consumer, Entity, Model, Secret, Status, UnitName, Version};
+pub use pooler::Instance;
+pub use tools::{Answer, Request};
+pub use transcript::{Transcript, check_script, run_script};
+
+use transcript::Stable;
+
+/// How a model is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The `jujusim` binary, which the hook tools are links to.
+    pub tools: PathBuf,
+    /// The Juju to behave as: `3.6.14`, or `2.9.52` without secrets.
+    pub juju: String,
+    /// A directory with another `pgbouncer`, searched before `PATH`.
+    pub pgbouncer: Option<PathBuf>,
+    /// Leave the model's directory behind.
+    pub keep: bool,
+    /// The model's name.
+    pub model: String,
+    /// Print stable names for what changes from run to run.
+    pub stable: bool,
+}
+
+impl Default for Options {
+    /// The binary is looked for beside the running one, or above it where test binaries lie in `deps`.
+    fn default() -> Options {
+        let exe = std::env::current_exe().unwrap_or_default();
+        let dir = exe.parent().unwrap_or(Path::new("/"));
+        let dir = if dir.ends_with("deps") { dir.parent().unwrap_or(dir) } else { dir };
+        Options {
+            tools: dir.join("jujusim"),
+            juju: "3.6.14".to_owned(),
+            pgbouncer: None,
+            keep: false,
+            model: "dev".to_owned(),
+            stable: false,
+        }
+    }
+}
+
+/// A model and the state of the conversation with it.
+pub struct Sim {
+    model: Model,
+    stable: Option<Stable>,
+    /// What the previous word printed: `expect` looks there.
+    printed: String,
+    /// The unit whose hook ran last: the next one's turn comes first.
+    turn: Option<UnitName>,
+    /// Last: removed after everything in it has ended.
+    _dir: Option<tempfile::TempDir>,
+}
+
+impl Sim {
+    /// An empty model.
+    pub fn new(options: &Options) -> Result<Sim> {
+        if !options.tools.exists() {
+            return Err(Error::refused(format!(
+                "{} is not there: build jujusim first",
+                options.tools.display()
+            )));
+        }
+        let dir = tempfile::Builder::new().prefix("js-").rand_bytes(5).tempdir_in("/tmp");
+        let dir = dir.map_err(|source| Error::Io { doing: "make a directory in /tmp".to_owned(), source })?;
+        let path = dir.path().to_owned();
+        let dir = if options.keep {
+            let _ = dir.keep();
+            None
+        } else {
+            Some(dir)
+        };
+        let model = Model::new(options, path)?;
+        let stable = options.stable.then(|| Stable::new(&model));
+        Ok(Sim { model, stable, printed: String::new(), turn: None, _dir: dir })
+    }
+
+    /// Does one word, as a line of a script; what it prints.
+    pub fn run(&mut self, line: &str) -> Result<String> {
+        let result = self.word(line).map(|text| self.cleaned(&text));
+        match &result {
+            // Several expectations may follow one word.
+            Ok(_) if line.trim_start().starts_with("expect") => {}
+            Ok(text) => self.printed.clone_from(text),
+            Err(error) => self.printed = self.cleaned(&error.to_string()),
+        }
+        result
+    }
+
+    /// The model, for typed reads.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Text without passwords and, in a transcript, without what changes from run to run.
+    fn cleaned(&mut self, text: &str) -> String {
+        let masked = transcript::mask(text, &self.model.passwords());
+        match &mut self.stable {
+            Some(stable) => stable.rename(&masked),
+            None => masked,
+        }
+    }
+}

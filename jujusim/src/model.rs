@@ -1,0 +1,470 @@
+//! What Juju's controller holds: applications, units, relations, secrets; and what each unit's agent remembers.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Arc, mpsc};
+
+use serde_json::Value;
+
+use crate::actors::Actor;
+use crate::charm::{Charm, Role};
+use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::hook::{Agent, Fault, HookRun, Message};
+use crate::network::Network;
+use crate::pooler::Supervisor;
+
+/// A model: everything Juju knows, and the directory its units live under.
+pub struct Model {
+    /// The model's name.
+    pub name: String,
+    /// The model's UUID.
+    pub uuid: String,
+    /// The Juju whose behaviour is modelled.
+    pub version: Version,
+    pub(crate) dir: PathBuf,
+    pub(crate) network: Network,
+    /// The binary that the hook tools are links to.
+    pub(crate) tools: PathBuf,
+    /// A directory searched before the caller's `PATH`: the chosen PgBouncer.
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) apps: BTreeMap<String, App>,
+    pub(crate) units: BTreeMap<UnitName, Unit>,
+    pub(crate) relations: BTreeMap<u32, Relation>,
+    pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) runs: Vec<HookRun>,
+    pub(crate) next_relation: u32,
+    pub(crate) next_host: u8,
+    pub(crate) next_action: u32,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) sender: mpsc::Sender<Message>,
+    pub(crate) receiver: mpsc::Receiver<Message>,
+    /// Secret values that were removed or replaced since: a leak of one is still a leak.
+    pub(crate) past_passwords: BTreeSet<String>,
+}
+
+/// An application and its wanted configuration.
+pub(crate) struct App {
+    pub(crate) kind: Kind,
+    pub(crate) config: BTreeMap<String, Value>,
+    pub(crate) leader: Option<UnitName>,
+    /// Counts changes of leader: followers get `leader-settings-changed` for each (Juju up to 3.6).
+    pub(crate) term: u64,
+    pub(crate) settings: Bag,
+    pub(crate) status: Option<Status>,
+    pub(crate) version: String,
+    pub(crate) next_unit: u32,
+    pub(crate) dying: bool,
+}
+
+/// What runs in the units of an application.
+pub(crate) enum Kind {
+    Charm(Charm),
+    Actor(Arc<dyn Actor>, Charm),
+}
+
+/// A unit: the controller's view and what the agent remembers between hooks.
+pub(crate) struct Unit {
+    pub(crate) root: PathBuf,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) dying: bool,
+    pub(crate) installed: bool,
+    pub(crate) started: bool,
+    pub(crate) stopped: bool,
+    pub(crate) status: Status,
+    pub(crate) status_set: bool,
+    pub(crate) state: Bag,
+    pub(crate) ports: BTreeSet<String>,
+    pub(crate) queue: VecDeque<Event>,
+    pub(crate) pending: Option<Pending>,
+    pub(crate) views: BTreeMap<u32, View>,
+    /// Remote unit bags as fetched, kept until an event of that unit (Juju's relation cache).
+    pub(crate) cache: BTreeMap<(u32, UnitName), Bag>,
+    /// Whether the agent saw itself as leader, and in which term.
+    pub(crate) leadership: Option<(bool, u64)>,
+    pub(crate) config_seen: Option<BTreeMap<String, Value>>,
+    /// The newest revision at the last `secret-changed`, per secret.
+    pub(crate) secrets_seen: BTreeMap<String, u32>,
+    /// The agent was restarted: it forgot which relations are peer relations.
+    pub(crate) restarted: bool,
+    pub(crate) faults: Vec<Fault>,
+    /// Open while the pod lives.
+    pub(crate) agent: Option<Agent>,
+}
+
+/// A hook that did not finish and runs again before any other.
+#[derive(Clone)]
+pub(crate) struct Pending {
+    pub(crate) event: Event,
+    pub(crate) failures: u32,
+    /// The unit shows `error`: the hook failed, rather than being killed.
+    pub(crate) error: bool,
+}
+
+/// One relation as the agent of one unit knows it.
+#[derive(Clone, Default)]
+pub(crate) struct View {
+    pub(crate) created: bool,
+    pub(crate) broken: bool,
+    /// The version of the remote application's bag at the last `-changed` for it.
+    pub(crate) app_version: u64,
+    /// Units whose `-joined` ran, with the version of their bag at the last `-changed`.
+    pub(crate) members: BTreeMap<UnitName, u64>,
+    /// The unit whose `-joined` just ran: its `-changed` comes before anything else.
+    pub(crate) joined: Option<UnitName>,
+}
+
+/// Keys and values of a databag.
+pub type Bag = BTreeMap<String, String>;
+
+/// A databag and how often it changed.
+#[derive(Clone, Default)]
+pub(crate) struct Settings {
+    pub(crate) values: Bag,
+    pub(crate) version: u64,
+}
+
+/// A relation between two applications, or within one.
+pub(crate) struct Relation {
+    pub(crate) interface: String,
+    /// One end for a peer relation, else provider and requirer.
+    pub(crate) ends: Vec<End>,
+    pub(crate) dying: bool,
+    pub(crate) apps: BTreeMap<String, Settings>,
+    /// Bags of the units that are or were in the relation.
+    pub(crate) units: BTreeMap<UnitName, Settings>,
+    /// Units in the relation now.
+    pub(crate) scope: BTreeSet<UnitName>,
+}
+
+/// One side of a relation.
+#[derive(Clone)]
+pub(crate) struct End {
+    pub(crate) app: String,
+    pub(crate) endpoint: String,
+    pub(crate) role: Role,
+}
+
+/// A secret with its revisions, consumers and grants.
+#[derive(Clone)]
+pub struct Secret {
+    /// Who owns it: an application's name or a unit's.
+    pub owner: Entity,
+    /// The owner's label, maybe empty.
+    pub label: String,
+    /// What `--description` said.
+    pub description: Option<String>,
+    /// The rotation policy, `never` by default. Rotation is not modelled; the policy is only shown.
+    pub rotate: String,
+    /// When it expires, as given. Expiry is not modelled; it is only shown.
+    pub expire: Option<String>,
+    /// The newest revision's number, counted from 1.
+    pub latest: u32,
+    /// The content of each revision that was not removed.
+    pub revisions: BTreeMap<u32, Bag>,
+    /// Application or unit name → the relation the grant lives with.
+    pub grants: BTreeMap<String, u32>,
+    /// What each unit that read the secret tracks.
+    pub consumers: BTreeMap<UnitName, Consumer>,
+    pub(crate) obsolete_announced: BTreeSet<u32>,
+}
+
+/// A unit that read a secret.
+#[derive(Clone)]
+pub struct Consumer {
+    /// The revision a plain `secret-get` returns.
+    pub pin: u32,
+    /// The consumer's own label.
+    pub label: Option<String>,
+}
+
+/// The owner of a secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entity {
+    /// An application.
+    App(String),
+    /// A unit.
+    Unit(UnitName),
+}
+
+/// A workload status and its message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// `active`, `waiting`, …
+    pub word: String,
+    /// What the charm said.
+    pub message: String,
+}
+
+/// `app/0`; ordered by application, then by number.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnitName {
+    /// The application.
+    pub app: String,
+    /// The ordinal.
+    pub number: u32,
+}
+
+/// A Juju release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version(String);
+
+impl Model {
+    /// A bag of a relation: `entity` is an application or a unit. Missing bags read as empty.
+    pub fn bag(&self, relation: u32, entity: &str) -> Bag {
+        let Some(relation) = self.relations.get(&relation) else { return Bag::new() };
+        let settings = match entity.parse::<UnitName>() {
+            Ok(unit) => relation.units.get(&unit),
+            Err(_) => relation.apps.get(entity),
+        };
+        settings.map(|settings| settings.values.clone()).unwrap_or_default()
+    }
+
+    /// The relations at `app:endpoint`, by id.
+    pub fn relations_at(&self, endpoint: &str) -> Vec<u32> {
+        let has = |end: &End| format!("{}:{}", end.app, end.endpoint) == endpoint;
+        self.relations.iter().filter(|(_, r)| r.ends.iter().any(has)).map(|(id, _)| *id).collect()
+    }
+
+    /// The secret with this owner label, or with this id.
+    pub fn secret(&self, label: &str) -> Option<&Secret> {
+        self.find_secret(label).and_then(|id| self.secrets.get(&id))
+    }
+
+    pub(crate) fn find_secret(&self, label: &str) -> Option<String> {
+        let id = label.rsplit(['/', ':']).next().unwrap_or(label);
+        if self.secrets.contains_key(id) {
+            return Some(id.to_owned());
+        }
+        self.secrets.iter().find(|(_, secret)| secret.label == label).map(|(id, _)| id.clone())
+    }
+
+    /// Every hook that ran, oldest first.
+    pub fn hook_runs(&self) -> &[HookRun] {
+        &self.runs
+    }
+
+    /// The directory that is `/` to the unit's charm.
+    pub fn unit_root(&self, unit: &str) -> Result<&Path> {
+        Ok(&self.unit(&unit.parse()?)?.root)
+    }
+
+    /// The unit's own loopback address.
+    pub fn unit_address(&self, unit: &str) -> Result<Ipv4Addr> {
+        Ok(self.unit(&unit.parse()?)?.address)
+    }
+
+    /// The unit's workload status.
+    pub fn unit_status(&self, unit: &str) -> Result<&Status> {
+        Ok(&self.unit(&unit.parse()?)?.status)
+    }
+
+    /// The units of an application, by number.
+    pub fn units_of(&self, app: &str) -> Vec<UnitName> {
+        self.units.keys().filter(|unit| unit.app == app).cloned().collect()
+    }
+
+    /// The leader of an application.
+    pub fn leader(&self, app: &str) -> Option<&UnitName> {
+        self.apps.get(app)?.leader.as_ref()
+    }
+
+    /// Every password the model has seen: for searching logs, files and arguments.
+    ///
+    /// A field of a secret or a bag counts when its name says so (`password`, `key`, but not a list of requested names), and
+    /// so do the passwords inside the lines of a user list.
+    pub fn passwords(&self) -> BTreeSet<String> {
+        let mut found = self.past_passwords.clone();
+        for secret in self.secrets.values() {
+            for content in secret.revisions.values() {
+                found.extend(passwords_in(content));
+            }
+        }
+        for relation in self.relations.values() {
+            for settings in relation.apps.values().chain(relation.units.values()) {
+                found.extend(passwords_in(&settings.values));
+            }
+        }
+        found
+    }
+
+    pub(crate) fn unit(&self, name: &UnitName) -> Result<&Unit> {
+        self.units.get(name).ok_or_else(|| Error::refused(format!("unit {name} not found")))
+    }
+
+    pub(crate) fn unit_mut(&mut self, name: &UnitName) -> Result<&mut Unit> {
+        self.units.get_mut(name).ok_or_else(|| Error::refused(format!("unit {name} not found")))
+    }
+
+    pub(crate) fn app(&self, name: &str) -> Result<&App> {
+        self.apps.get(name).ok_or_else(|| Error::refused(format!("application {name} not found")))
+    }
+
+    pub(crate) fn app_mut(&mut self, name: &str) -> Result<&mut App> {
+        self.apps.get_mut(name).ok_or_else(|| Error::refused(format!("application {name} not found")))
+    }
+
+    pub(crate) fn is_leader(&self, unit: &UnitName) -> bool {
+        self.leader(&unit.app) == Some(unit)
+    }
+
+    /// Remembers the passwords of content that is about to be replaced or removed.
+    pub(crate) fn remember(&mut self, content: &Bag) {
+        self.past_passwords.extend(passwords_in(content));
+    }
+
+    pub(crate) fn charm(&self, app: &str) -> Option<&Charm> {
+        self.apps.get(app).map(App::charm)
+    }
+}
+
+/// Passwords by the name of their field, and those within user list lines.
+fn passwords_in(content: &Bag) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (key, value) in content {
+        if key.contains("password") && value.len() >= 8 {
+            found.insert(value.clone());
+        }
+        if key.contains("auth") && value.starts_with('"') {
+            found.extend(value.lines().filter_map(|line| Some(line.split('"').nth(3)?.to_owned())));
+        }
+    }
+    found.retain(|value| value.len() >= 8);
+    found
+}
+
+impl App {
+    pub(crate) fn charm(&self) -> &Charm {
+        match &self.kind {
+            Kind::Charm(charm) | Kind::Actor(_, charm) => charm,
+        }
+    }
+
+    /// Options that have a value, set or default.
+    pub(crate) fn effective_config(&self) -> BTreeMap<String, Value> {
+        let mut values = BTreeMap::new();
+        for (name, option) in &self.charm().options {
+            if let Some(value) = self.config.get(name).or(option.default.as_ref()) {
+                values.insert(name.clone(), value.clone());
+            }
+        }
+        values
+    }
+}
+
+impl Relation {
+    pub(crate) fn is_peer(&self) -> bool {
+        self.ends.len() == 1
+    }
+
+    /// The side of `app`.
+    pub(crate) fn end(&self, app: &str) -> Option<&End> {
+        self.ends.iter().find(|end| end.app == app)
+    }
+
+    /// The other side; for peers the same.
+    pub(crate) fn remote(&self, app: &str) -> Option<&End> {
+        if self.is_peer() { self.ends.first() } else { self.ends.iter().find(|end| end.app != app) }
+    }
+
+    /// Juju's relation key: requirer first.
+    pub(crate) fn key(&self) -> String {
+        let name = |end: &End| format!("{}:{}", end.app, end.endpoint);
+        let mut names: Vec<String> =
+            self.ends.iter().filter(|e| e.role != Role::Provider).map(name).collect();
+        names.extend(self.ends.iter().filter(|e| e.role == Role::Provider).map(name));
+        names.join(" ")
+    }
+}
+
+impl Settings {
+    /// Takes the new content; counts only a real change.
+    pub(crate) fn replace(&mut self, values: Bag) {
+        if self.values != values {
+            self.values = values;
+            self.version += 1;
+        }
+    }
+}
+
+impl Secret {
+    /// The newest content.
+    pub fn content(&self) -> &Bag {
+        static EMPTY: Bag = Bag::new();
+        self.revisions.get(&self.latest).unwrap_or(&EMPTY)
+    }
+}
+
+impl Status {
+    pub(crate) fn new(word: &str, message: &str) -> Status {
+        Status { word: word.to_owned(), message: message.to_owned() }
+    }
+}
+
+impl UnitName {
+    /// `unit-app-0`.
+    pub(crate) fn tag(&self) -> String {
+        format!("unit-{self}").replace('/', "-")
+    }
+
+    /// `app-0`.
+    pub(crate) fn dashed(&self) -> String {
+        format!("{}-{}", self.app, self.number)
+    }
+}
+
+impl fmt::Display for UnitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.app, self.number)
+    }
+}
+
+impl FromStr for UnitName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<UnitName> {
+        let parsed = text.split_once('/').and_then(|(app, number)| Some((app, number.parse().ok()?)));
+        match parsed {
+            Some((app, number)) if !app.is_empty() => Ok(UnitName { app: app.to_owned(), number }),
+            _ => Err(Error::refused(format!("invalid unit name {text:?}"))),
+        }
+    }
+}
+
+impl fmt::Display for Entity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Entity::App(app) => f.write_str(app),
+            Entity::Unit(unit) => unit.fmt(f),
+        }
+    }
+}
+
+impl Version {
+    /// Whether this Juju has secrets (3.0 and later).
+    pub fn has_secrets(&self) -> bool {
+        !self.0.starts_with("2.")
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Version {
+    type Err = Error;
+
+    /// Modelled are the last of Juju 2 and the long term support release of Juju 3.
+    fn from_str(text: &str) -> Result<Version> {
+        if text.starts_with("2.9.") || text.starts_with("3.6.") {
+            Ok(Version(text.to_owned()))
+        } else {
+            Err(Error::NotModelled(format!("Juju {text}; use 3.6.14 or 2.9.52")))
+        }
+    }
+}

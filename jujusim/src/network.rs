@@ -1,0 +1,37 @@
+//! Loopback addresses that no other model on this machine uses.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use rand::RngExt as _;
+
+use crate::error::{Error, Result};
+
+/// A private /24 of the loopback network, held while this value lives.
+pub(crate) struct Network {
+    prefix: [u8; 3],
+    /// The claim: nobody else can bind this address and port.
+    _claim: TcpListener,
+}
+
+impl Network {
+    pub(crate) fn claim() -> Result<Network> {
+        for _ in 0..1000 {
+            let mut random = rand::rng();
+            let prefix = [127, random.random_range(1..=254), random.random_range(1..=254)];
+            if let Ok(claim) = TcpListener::bind((Ipv4Addr::new(prefix[0], prefix[1], prefix[2], 254), 17070))
+            {
+                return Ok(Network { prefix, _claim: claim });
+            }
+        }
+        Err(Error::refused("cannot claim a loopback network: every one that was tried is in use"))
+    }
+
+    pub(crate) fn address(&self, host: u8) -> Ipv4Addr {
+        Ipv4Addr::new(self.prefix[0], self.prefix[1], self.prefix[2], host)
+    }
+
+    /// `127.x.y.`: what addresses of this model begin with.
+    pub(crate) fn prefix(&self) -> String {
+        format!("{}.{}.{}.", self.prefix[0], self.prefix[1], self.prefix[2])
+    }
+}

@@ -1,0 +1,203 @@
+//! Pods: the files, address and agent of a unit, made and replaced.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::Options;
+use crate::charm::Charm;
+use crate::error::{Doing as _, Error, Result};
+use crate::events::Event;
+use crate::hook::{Agent, agent_dir, charm_dir, socket};
+use crate::model::{End, Kind, Model, Relation, Settings, Status, Unit, UnitName};
+use crate::network::Network;
+use crate::pooler::Supervisor;
+use crate::tools;
+
+/// The first unit's address ends so; lower ones are the actors'.
+const FIRST_HOST: u8 = 10;
+
+impl Model {
+    pub(crate) fn new(options: &Options, dir: PathBuf) -> Result<Model> {
+        open_to_all(&dir)?;
+        let random: u128 = rand::random();
+        let hex = format!("{random:032x}");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        Ok(Model {
+            name: options.model.clone(),
+            uuid: [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"),
+            version: options.juju.parse()?,
+            dir,
+            network: Network::claim()?,
+            tools: options.tools.clone(),
+            path: options.pgbouncer.clone(),
+            apps: BTreeMap::new(),
+            units: BTreeMap::new(),
+            relations: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            runs: Vec::new(),
+            next_relation: 0,
+            next_host: FIRST_HOST,
+            next_action: 0,
+            supervisor: Supervisor::start(options.pgbouncer.clone()),
+            sender,
+            receiver,
+            past_passwords: std::collections::BTreeSet::new(),
+        })
+    }
+
+    pub(crate) fn add_unit(&mut self, app: &str) -> Result<()> {
+        if self.next_host > 250 {
+            return Err(Error::NotModelled("more than 240 units".to_owned()));
+        }
+        let (dir, address) = (self.dir.clone(), self.network.address(self.next_host));
+        let application = self.app_mut(app)?;
+        // On Kubernetes ordinals are used again.
+        let number = application.next_unit;
+        let alive = self.units_of(app);
+        let number = (0..=number).find(|n| !alive.iter().any(|unit| unit.number == *n)).unwrap_or(number);
+        let application = self.app_mut(app)?;
+        application.next_unit = application.next_unit.max(number + 1);
+        let name = UnitName { app: app.to_owned(), number };
+        if application.leader.is_none() {
+            application.leader = Some(name.clone());
+        }
+        self.next_host += 1;
+        let unit = Unit {
+            root: dir.join(name.dashed()),
+            address,
+            dying: false,
+            installed: false,
+            started: false,
+            stopped: false,
+            status: Status::new("waiting", "installing agent"),
+            status_set: false,
+            state: BTreeMap::new(),
+            ports: std::collections::BTreeSet::new(),
+            queue: VecDeque::new(),
+            pending: None,
+            views: BTreeMap::new(),
+            cache: BTreeMap::new(),
+            leadership: None,
+            config_seen: None,
+            secrets_seen: BTreeMap::new(),
+            restarted: false,
+            faults: Vec::new(),
+            agent: None,
+        };
+        self.units.insert(name.clone(), unit);
+        self.make_pod(&name)
+    }
+
+    /// The directories, charm, tools and socket of a fresh pod.
+    fn make_pod(&mut self, name: &UnitName) -> Result<()> {
+        let unit = self.unit(name)?;
+        let root = unit.root.clone();
+        let charm = charm_dir(&root, name);
+        for dir in [agent_dir(&root, name), root.join("dev/shm"), root.join("etc"), root.join("var/log")] {
+            fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
+        }
+        if let Kind::Charm(Charm { dir, .. }) = &self.app(&name.app)?.kind {
+            // Another process copies: a file that we hold open for writing could not be run.
+            let status =
+                Command::new("cp").arg("-a").arg(dir).arg(&charm).status().doing(|| "run cp".to_owned())?;
+            if !status.success() {
+                return Err(Error::refused(format!("cannot copy {} to {}", dir.display(), charm.display())));
+            }
+            self.link_tools(name)?;
+        }
+        let agent = Agent::listen(&socket(&root, name), self.sender.clone())?;
+        self.unit_mut(name)?.agent = Some(agent);
+        self.supervisor.add(&root);
+        Ok(())
+    }
+
+    fn link_tools(&self, name: &UnitName) -> Result<()> {
+        let dir = self.dir.join("tools").join(name.dashed());
+        fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
+        for tool in tools::names(&self.version) {
+            let link = dir.join(tool);
+            if !link.exists() {
+                symlink(&self.tools, &link).doing(|| format!("make {}", link.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces a unit's pod: its processes end, its files go, a new agent starts and finds its way back.
+    ///
+    /// A hook that was cut off or in error is resumed, and then `upgrade-charm` is not run. Secret changes that were made
+    /// meanwhile are never announced.
+    pub(crate) fn new_pod(&mut self, name: &UnitName) -> Result<()> {
+        let leader = self.is_leader(name);
+        let term = self.app(&name.app)?.term;
+        let followers_hear = leader.then_some((true, term));
+        let unit = self.unit_mut(name)?;
+        let root = unit.root.clone();
+        unit.agent = None;
+        self.supervisor.remove(&root);
+        fs::remove_dir_all(&root).doing(|| format!("remove {}", root.display()))?;
+        let latest: BTreeMap<String, u32> =
+            self.secrets.iter().map(|(id, secret)| (id.clone(), secret.latest)).collect();
+        let unit = self.unit_mut(name)?;
+        unit.cache.clear();
+        unit.restarted = true;
+        unit.faults.clear();
+        for (id, told) in &mut unit.secrets_seen {
+            *told = latest.get(id).copied().unwrap_or(*told);
+        }
+        if unit.installed {
+            unit.queue.clear();
+            if unit.pending.is_none() {
+                unit.queue.extend([Event::UpgradeCharm, Event::ConfigChanged]);
+            }
+            unit.queue.push_back(Event::Start);
+            if !leader && unit.leadership.is_some() {
+                unit.queue.push_back(Event::LeaderSettingsChanged);
+            } else if unit.leadership.is_some_and(|(led, _)| led) {
+                unit.leadership = followers_hear;
+            }
+        }
+        self.make_pod(name)
+    }
+
+    pub(crate) fn relate(&mut self, interface: String, ends: Vec<End>) -> u32 {
+        let id = self.next_relation;
+        self.next_relation += 1;
+        let apps = ends.iter().map(|end| (end.app.clone(), Settings::default())).collect();
+        let relation = Relation {
+            interface,
+            ends,
+            dying: false,
+            apps,
+            units: BTreeMap::new(),
+            scope: std::collections::BTreeSet::new(),
+        };
+        self.relations.insert(id, relation);
+        id
+    }
+
+    /// Marks a relation as dying; nobody in it, nobody to tell.
+    pub(crate) fn break_relation(&mut self, id: u32) {
+        if let Some(relation) = self.relations.get_mut(&id) {
+            relation.dying = true;
+        }
+        self.reap_relation(id);
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        // Actors and agents first: they have processes and files in the directory.
+        self.units.clear();
+        self.apps.clear();
+    }
+}
+
+/// PgBouncer and PostgreSQL run as another user than root and must get through.
+fn open_to_all(dir: &std::path::Path) -> Result<()> {
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(dir, mode).doing(|| format!("open {}", dir.display()))
+}

@@ -1,0 +1,199 @@
+//! PgBouncer's supervisor: whatever configuration lies under a unit's root is kept running.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+const LOOK: Duration = Duration::from_millis(10);
+/// A process that lived shorter than this waits as long before its next start.
+const BACK_OFF: Duration = Duration::from_millis(300);
+
+/// Keeps one `pgbouncer` for every `<root>/var/lib/pgbouncer/instance_*/pgbouncer.ini`, until it is dropped.
+pub(crate) struct Supervisor(Arc<Mutex<Shared>>);
+
+#[derive(Default)]
+struct Shared {
+    over: bool,
+    /// Searched before `PATH`.
+    path: Option<PathBuf>,
+    roots: Vec<PathBuf>,
+    processes: BTreeMap<PathBuf, Process>,
+}
+
+#[derive(Default)]
+struct Process {
+    child: Option<Child>,
+    starts: u32,
+    started: Option<Instant>,
+}
+
+/// A PgBouncer process as the supervisor sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// The configuration file.
+    pub ini: PathBuf,
+    /// Its process id while it runs.
+    pub pid: Option<u32>,
+    /// How often it was started again.
+    pub restarts: u32,
+}
+
+impl Supervisor {
+    pub(crate) fn start(path: Option<PathBuf>) -> Supervisor {
+        let shared = Arc::new(Mutex::new(Shared { path, ..Shared::default() }));
+        let seen = Arc::clone(&shared);
+        thread::spawn(move || {
+            loop {
+                {
+                    let mut shared = lock(&seen);
+                    if shared.over {
+                        return;
+                    }
+                    shared.look();
+                }
+                thread::sleep(LOOK);
+            }
+        });
+        Supervisor(shared)
+    }
+
+    /// Looks after a unit from now on.
+    pub(crate) fn add(&self, root: &Path) {
+        lock(&self.0).roots.push(root.to_owned());
+    }
+
+    /// Ends a unit's processes, as its pod ends, and forgets it.
+    pub(crate) fn remove(&self, root: &Path) {
+        let mut shared = lock(&self.0);
+        shared.roots.retain(|other| other != root);
+        let gone: Vec<PathBuf> =
+            shared.processes.keys().filter(|ini| ini.starts_with(root)).cloned().collect();
+        for ini in gone {
+            if let Some(process) = shared.processes.remove(&ini) {
+                process.end();
+            }
+        }
+    }
+
+    pub(crate) fn instances(&self, root: &Path) -> Vec<Instance> {
+        let mut shared = lock(&self.0);
+        let own = shared.processes.iter_mut().filter(|(ini, _)| ini.starts_with(root));
+        own.map(|(ini, process)| Instance {
+            ini: ini.clone(),
+            pid: process.running(),
+            restarts: process.starts.saturating_sub(1),
+        })
+        .collect()
+    }
+
+    /// Kills one process; it will be started again.
+    pub(crate) fn kill(&self, ini: &Path) -> Result<()> {
+        let mut shared = lock(&self.0);
+        let child = shared.processes.get_mut(ini).and_then(|process| process.child.as_mut());
+        let child = child.ok_or_else(|| Error::refused(format!("{} does not run", ini.display())))?;
+        child
+            .kill()
+            .and_then(|()| child.wait())
+            .map_err(|source| Error::Io { doing: "kill PgBouncer".to_owned(), source })?;
+        Ok(())
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        let mut shared = lock(&self.0);
+        shared.over = true;
+        for (_, process) in std::mem::take(&mut shared.processes) {
+            process.end();
+        }
+    }
+}
+
+impl Shared {
+    fn look(&mut self) {
+        let wanted: Vec<(PathBuf, PathBuf)> = self
+            .roots
+            .iter()
+            .flat_map(|root| configurations(root).into_iter().map(|ini| (root.clone(), ini)))
+            .collect();
+        let gone: Vec<PathBuf> = self
+            .processes
+            .keys()
+            .filter(|ini| !wanted.iter().any(|(_, other)| other == *ini))
+            .cloned()
+            .collect();
+        for ini in gone {
+            if let Some(process) = self.processes.remove(&ini) {
+                process.end();
+            }
+        }
+        for (root, ini) in wanted {
+            let process = self.processes.entry(ini.clone()).or_default();
+            if process.running().is_some() || process.started.is_some_and(|at| at.elapsed() < BACK_OFF) {
+                continue;
+            }
+            process.started = Some(Instant::now());
+            // What cannot be started now is tried again after the back-off; its log says why.
+            if let Ok(child) = start(&root, &ini, self.path.as_deref()) {
+                process.child = Some(child);
+                process.starts += 1;
+            }
+        }
+    }
+}
+
+impl Process {
+    fn running(&mut self) -> Option<u32> {
+        let child = self.child.as_mut()?;
+        matches!(child.try_wait(), Ok(None)).then(|| child.id())
+    }
+
+    fn end(mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn configurations(root: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(root.join("var/lib/pgbouncer")) else { return Vec::new() };
+    let instance = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("instance_");
+    let inis = entries
+        .flatten()
+        .filter(|entry| instance(&entry.file_name()))
+        .map(|entry| entry.path().join("pgbouncer.ini"));
+    inis.filter(|ini| ini.exists()).collect()
+}
+
+fn start(root: &Path, ini: &Path, path: Option<&Path>) -> std::io::Result<Child> {
+    let instance = ini.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    let logs = root.join("var/log");
+    fs::create_dir_all(&logs)?;
+    let log =
+        File::options().create(true).append(true).open(logs.join(format!("pgbouncer-{instance}.log")))?;
+    let program = path.map(|path| path.join("pgbouncer")).filter(|program| program.exists());
+    let mut command = as_postgres("KILL");
+    command.arg(program.unwrap_or_else(|| PathBuf::from("pgbouncer"))).arg(ini).current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()
+}
+
+/// A command line that runs what follows as user `postgres` when we are root, and that gets a signal when we die.
+pub(crate) fn as_postgres(signal: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.arg(format!("--pdeathsig={signal}"));
+    if nix::unistd::geteuid().is_root() {
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    }
+    command
+}

@@ -1,0 +1,147 @@
+//! The words of a script: Juju's own, and the simulator's.
+
+mod change;
+mod settle;
+mod show;
+
+use crate::Sim;
+use crate::error::{Error, Result};
+
+/// The words after the first, with options taken out as they are asked for.
+pub(crate) struct Words {
+    words: Vec<String>,
+}
+
+impl Words {
+    /// Splits as a shell would: blanks, quotes, backslashes; `#` begins a comment.
+    fn split(line: &str) -> Result<Words> {
+        let mut words = Vec::new();
+        let mut word: Option<String> = None;
+        let mut quote = None;
+        let mut characters = line.chars();
+        while let Some(character) = characters.next() {
+            match (quote, character) {
+                (Some(open), close) if open == close => quote = None,
+                (None, '\'' | '"') => {
+                    quote = Some(character);
+                    word.get_or_insert_default();
+                }
+                (None | Some('"'), '\\') => word.get_or_insert_default().extend(characters.next()),
+                (None, blank) if blank.is_whitespace() => words.extend(word.take()),
+                (None, '#') if word.is_none() => break,
+                (_, other) => word.get_or_insert_default().push(other),
+            }
+        }
+        if quote.is_some() {
+            return Err(Error::refused(format!("a quote is not closed: {line}")));
+        }
+        words.extend(word);
+        words.reverse();
+        Ok(Words { words })
+    }
+
+    fn next(&mut self, what: &str) -> Result<String> {
+        self.words.pop().ok_or_else(|| Error::refused(format!("{what} expected")))
+    }
+
+    fn maybe(&mut self) -> Option<String> {
+        self.words.pop()
+    }
+
+    fn rest(&mut self) -> Vec<String> {
+        let mut rest = std::mem::take(&mut self.words);
+        rest.reverse();
+        rest
+    }
+
+    /// Takes a flag out, wherever it stands.
+    fn flag(&mut self, name: &str) -> bool {
+        let before = self.words.len();
+        self.words.retain(|word| word != name);
+        self.words.len() < before
+    }
+
+    /// Takes an option and its value out, wherever it stands; the last given first.
+    fn option(&mut self, name: &str) -> Result<Option<String>> {
+        let Some(index) = self.words.iter().position(|word| word == name) else { return Ok(None) };
+        if index == 0 {
+            return Err(Error::refused(format!("{name} needs a value")));
+        }
+        self.words.remove(index);
+        Ok(Some(self.words.remove(index - 1)))
+    }
+
+    /// A count after an option, `default` without it.
+    fn count(&mut self, name: &str, default: usize) -> Result<usize> {
+        match self.option(name)? {
+            Some(text) => {
+                text.parse().map_err(|_| Error::refused(format!("{name} needs a number, got {text:?}")))
+            }
+            None => Ok(default),
+        }
+    }
+
+    /// A number at the end, 1 without it.
+    fn nth(&mut self) -> Result<usize> {
+        match self.maybe() {
+            Some(text) => {
+                text.parse().map_err(|_| Error::refused(format!("a number expected, got {text:?}")))
+            }
+            None => Ok(1),
+        }
+    }
+
+    fn end(self) -> Result<()> {
+        match self.words.last() {
+            Some(surplus) => Err(Error::refused(format!("unrecognized args: {surplus:?}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Sim {
+    pub(crate) fn word(&mut self, line: &str) -> Result<String> {
+        if let Some((word @ ("expect" | "expect-not"), text)) = line.trim().split_once(' ') {
+            return self.expect(word == "expect", text.trim().trim_matches('"'));
+        }
+        let mut words = Words::split(line)?;
+        let Some(word) = words.maybe() else { return Ok(String::new()) };
+        match word.as_str() {
+            "deploy" => self.deploy(words),
+            "add-unit" => self.add_unit(words),
+            "remove-unit" => self.remove_unit(words),
+            "remove-application" => self.remove_application(words),
+            "integrate" | "relate" => self.integrate(words),
+            "remove-relation" => self.remove_relation(words),
+            "config" => self.config(words),
+            "leader" => self.leader(words),
+            "replace-pod" => self.replace_pod(words),
+            "trigger" => self.trigger(words),
+            "run" => self.action(words),
+            "exec" => self.exec(words),
+            "settle" => self.settle(words),
+            "step" => self.step(words),
+            "databag" => self.databag(words),
+            "secret-edit" => self.secret_edit(words),
+            "kill" => self.kill(words),
+            "fail" => self.fail(words),
+            "fail-commit" => self.fail_commit(words),
+            "status" => self.status(words),
+            "show-unit" => self.show_unit(words),
+            "show-secret" => self.show_secret(words),
+            "hooks" => self.hooks(words),
+            "log" => self.log(words),
+            "files" => self.files(words),
+            "cat" => self.cat(words),
+            other => Err(Error::refused(format!("unknown word {other:?}; the README lists all"))),
+        }
+    }
+
+    fn expect(&self, wanted: bool, text: &str) -> Result<String> {
+        if self.printed.contains(text) == wanted {
+            return Ok(String::new());
+        }
+        let not = if wanted { "not found" } else { "found" };
+        Err(Error::refused(format!("expectation failed: {text:?} {not} in\n{}", self.printed)))
+    }
+}

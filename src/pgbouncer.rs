@@ -11,6 +11,15 @@ pub mod userlist;
 pub mod verifier;
 pub mod version;
 
+pub use databases::{DatabaseName, Entry, Origin, PgbDbs, hash};
+pub use instance::{InstanceConfig, Unit};
+pub use shared::{Auth, AuthType, Database, Invalid, PoolMode, SharedConfig};
+pub use userlist::{AUTH_USER as AUTH_USER_PREFIX, User, UserList};
+pub use version::Version;
+
+/// PostgreSQL cuts names at this many bytes, and PgBouncer refuses longer ones.
+pub const DATABASE_NAME_LIMIT: usize = 63;
+
 /// Something that a file of PgBouncer has no way to say.
 ///
 /// `what` names the thing without its value, so the message can be logged.
@@ -47,12 +56,3 @@ fn hex(bytes: &[u8]) -> String {
         .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
         .collect()
 }
-
-pub use databases::{DatabaseName, Entry, Origin, PgbDbs, hash};
-pub use instance::{InstanceConfig, Unit};
-pub use shared::{Auth, AuthType, Database, Invalid, PoolMode, SharedConfig};
-pub use userlist::{AUTH_USER as AUTH_USER_PREFIX, User, UserList};
-pub use version::Version;
-
-/// PostgreSQL cuts names at this many bytes, and PgBouncer refuses longer ones.
-pub const DATABASE_NAME_LIMIT: usize = 63;

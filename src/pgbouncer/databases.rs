@@ -133,7 +133,7 @@ fn python_string(text: &str) -> String {
             '\u{8}' => json += "\\b",
             '\u{c}' => json += "\\f",
             ' '..='~' => json.push(c),
-            _ => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| json += &format!("\\u{unit:04x}")),
+            _ => json.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}"))),
         }
     }
     json.push('"');

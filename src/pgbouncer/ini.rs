@@ -132,36 +132,36 @@ impl Ini {
 
     /// The text of the file, if everything in it can be written for PgBouncer 1.18 to read.
     pub fn render(&self) -> Result<String, Unrepresentable> {
-        let mut text = String::new();
+        let mut lines = Vec::new();
         for line in &self.comment {
             if line.contains(['\n', '\r', '\0']) {
                 return Err(Unrepresentable::new("a comment", "it holds a line break or a NUL byte"));
             }
-            text += &format!("; {line}\n");
+            lines.push(format!("; {line}"));
         }
-        if !text.is_empty() {
-            text += "\n";
+        if !lines.is_empty() {
+            lines.push(String::new());
         }
 
-        text += "[databases]\n";
+        lines.push("[databases]".into());
         for (name, connection) in &self.databases {
             let what = || format!("the database {}", printable(name));
             check_name(name).map_err(|reason| Unrepresentable::new(what(), reason))?;
-            text += &format!("{name} = {}\n", connection.render(what, &KEYS)?);
+            lines.push(format!("{name} = {}", connection.render(what, &KEYS)?));
         }
 
         if !self.peers.is_empty() {
-            text += "\n[peers]\n";
+            lines.push("\n[peers]".into());
         }
         for (id, connection) in &self.peers {
             let what = || format!("the peer {id}");
             if *id == 0 {
                 return Err(Unrepresentable::new(what(), "the id of a peer is a number from 1 to 65535"));
             }
-            text += &format!("{id} = {}\n", connection.render(what, &PEER_KEYS)?);
+            lines.push(format!("{id} = {}", connection.render(what, &PEER_KEYS)?));
         }
 
-        text += "\n[pgbouncer]\n";
+        lines.push("\n[pgbouncer]".into());
         let mut written = BTreeSet::new();
         for (key, value) in &self.pgbouncer {
             let refused = |reason| Unrepresentable::new(format!("the setting {}", printable(key)), reason);
@@ -170,9 +170,9 @@ impl Ini {
             if !written.insert(key) {
                 return Err(refused("given twice"));
             }
-            text += &format!("{key} = {value}\n");
+            lines.push(format!("{key} = {value}"));
         }
-        Ok(text)
+        Ok(lines.join("\n") + "\n")
     }
 }
 

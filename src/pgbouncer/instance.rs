@@ -117,7 +117,7 @@ impl InstanceConfig {
         let digest = format!("pgb-{}", &hex(&hash)[..24]);
         // Last, because a reload that fails resets what stands below the fault: only a file that was
         // read to its end shows this.
-        text += &format!("syslog_ident = {digest}\n");
+        text = format!("{text}syslog_ident = {digest}\n");
         Ok(Self { instance, text, digest, restart, left_out })
     }
 }

@@ -106,12 +106,9 @@ pub const TABLE: &[Setting] = &[
     setting("logfile", Path, Reload),
     setting("max_client_conn", Int { min: 1, max: INT_MAX }, Reload),
     setting("max_db_connections", Int { min: 0, max: INT_MAX }, Reload),
-    since(
-        Version::PREPARED_STATEMENTS,
-        setting("max_prepared_statements", Int { min: 0, max: INT_MAX }, Reload),
-    ),
+    since(Version::PREPARED_STATEMENTS, "max_prepared_statements", Int { min: 0, max: INT_MAX }, Reload),
     setting("min_pool_size", Int { min: 0, max: INT_MAX }, Reload),
-    since(Version::PEERS, setting("peer_id", Int { min: 1, max: 16383 }, Reload)),
+    since(Version::PEERS, "peer_id", Int { min: 1, max: 16383 }, Reload),
     setting("pidfile", Path, Restart),
     setting("pool_mode", Enum(&["session", "transaction", "statement"]), Reload),
     setting("query_wait_timeout", Time, Reload),
@@ -127,11 +124,11 @@ pub const TABLE: &[Setting] = &[
 ];
 
 const fn setting(name: &'static str, kind: Kind, change: Change) -> Setting {
-    Setting { name, kind, since: Version::OLDEST, change }
+    since(Version::OLDEST, name, kind, change)
 }
 
-const fn since(since: Version, setting: Setting) -> Setting {
-    Setting { since, ..setting }
+const fn since(since: Version, name: &'static str, kind: Kind, change: Change) -> Setting {
+    Setting { name, kind, since, change }
 }
 
 /// The setting of this name, in exactly this spelling.

@@ -57,7 +57,7 @@ fn scram_parameters(verifier: &str) -> Option<(u32, Vec<u8>)> {
     Some((iterations, BASE64.decode(salt).ok()?))
 }
 
-/// SASLprep (RFC 4013) as libpq applies it: a password that it refuses, or would leave empty, counts
+/// `SASLprep` (RFC 4013) as libpq applies it: a password that it refuses, or would leave empty, counts
 /// as it is.
 fn prepared(password: &Secret) -> Vec<u8> {
     match stringprep::saslprep(password.reveal()) {

@@ -134,10 +134,10 @@ pub enum Wait {
     Peers,
     /// The options cannot be used.
     Options(InvalidOption),
-    /// No `backend-database` relation.
-    NoBackend,
-    /// The relation is there, its credentials are not.
+    /// `backend-database` is there, its credentials are not.
     Backend,
+    /// There are no users yet: no `backend-database`, or the leader has not made them.
+    NoBackend,
     /// PostgreSQL cannot be reached, with the reason.
     Unreachable(String),
     /// PostgreSQL or the state of its roles does not allow what we need, with the reason.

@@ -159,7 +159,7 @@ pub fn created(seen: &Created) -> Plan {
     };
     plan.set(Bag::PeerApp, CONFIG, config.text.as_str());
 
-    let Some(users) = &own.users else { return plan.wait(Wait::Backend) };
+    let Some(users) = &own.users else { return plan.wait(Wait::NoBackend) };
     plan.append(publish_users(users, &own.store));
     plan
 }
@@ -236,6 +236,9 @@ fn serve(config: &Config, list: Option<&UserList>, users: Option<&Users>, here: 
     }
     // After the load, for it vouches for it: the leader hands out credentials once all units did.
     plan.set(Bag::PeerUnit, DATABASES_LOADED, config.shared.databases_hash.as_str());
+    if config.shared.auth.is_none() {
+        return plan.wait(Wait::NoBackend);
+    }
     plan
 }
 
@@ -530,7 +533,7 @@ wait: option listen_port is 0: set it to a port",
                 "
 set peer unit hostname = pgb-1
 set peer app cfg_file = ‹{} bytes›
-wait: backend database relation not ready",
+wait: waiting for backend database relation to initialise",
                 config_length()
             ),
         );

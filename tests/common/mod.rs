@@ -1,0 +1,28 @@
+//! The charm as it is deployed in tests.
+
+#![expect(clippy::disallowed_methods, reason = "tests lay out the charm on disk")]
+
+use std::path::Path;
+use std::{fs, io};
+
+/// Lays out the charm with the binary under test and makes its parent the current directory, so that
+/// scripts say `deploy ./pgbouncer-k8s`.
+pub(crate) fn stage() -> io::Result<()> {
+    let parent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stage");
+    let charm = parent.join("pgbouncer-k8s");
+    let bin = charm.join("bin");
+    fs::create_dir_all(&bin)?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in ["dispatch", "metadata.yaml", "config.yaml", "actions.yaml", "LICENSE"] {
+        copy(&root.join(file), &charm.join(file))?;
+    }
+    copy(Path::new(env!("CARGO_BIN_EXE_pgbouncer-k8s")), &bin.join("pgbouncer-k8s"))?;
+    std::env::set_current_dir(parent)
+}
+
+/// Another test program may be reading the old file.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let new = to.with_extension(format!("new-{}", std::process::id()));
+    fs::copy(from, &new)?;
+    fs::rename(new, to)
+}

@@ -324,6 +324,10 @@ impl Model {
             }
             Event::Start => {
                 unit.started = true;
+                // A restarted agent tells a follower about its leader anew.
+                if unit.restarted && !leader {
+                    unit.leadership = None;
+                }
                 if !unit.status_set {
                     unit.status = Status::new("unknown", "");
                 }

@@ -207,6 +207,10 @@ impl Model {
             None => self.run_process(&mut context, &mut run, &faults)?,
         }
         run.log.append(&mut context.log);
+        if let Event::Broken { .. } = event {
+            // The relation's passwords are still worth searching for when it is gone.
+            self.past_passwords = self.passwords();
+        }
         if run.exit == Exit::Success {
             let refused = faults.iter().find_map(|fault| match fault {
                 Fault::Commit(refused) => Some(*refused),
@@ -470,6 +474,26 @@ impl Model {
     }
 }
 
+impl Model {
+    /// Runs one tool in a unit's context outside any hook, and commits.
+    pub(crate) fn tool_as(&mut self, unit: &UnitName, command: &str, args: &[&str]) -> Result<String> {
+        let mut context = Context::new(self, unit, &Event::Exec { command: Vec::new() });
+        let request = Request {
+            context: context.id.clone(),
+            dir: "/".to_owned(),
+            command: command.to_owned(),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            stdin: None,
+        };
+        let answer = tools::call(self, &mut context, &request);
+        if answer.code != 0 {
+            return Err(Error::refused(answer.stderr.trim().to_owned()));
+        }
+        self.commit(&mut context, None).map_err(Error::Refused)?;
+        Ok(answer.stdout)
+    }
+}
+
 /// The hook tools as an actor calls them: the same tools, without a process.
 pub(crate) struct Port<'a> {
     model: &'a mut Model,
@@ -482,8 +506,15 @@ impl Port<'_> {
         &self.context.event
     }
 
-    pub(crate) fn hook(&self) -> &str {
-        &self.context.hook
+    /// The actor's own application.
+    pub(crate) fn app(&self) -> String {
+        self.context.unit.app.clone()
+    }
+
+    /// A file in the unit's own directory, for what must not stand in an argument.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        let root = self.model.units.get(&self.context.unit).map(|unit| unit.root.clone()).unwrap_or_default();
+        root.join("dev/shm/content")
     }
 
     pub(crate) fn has_secrets(&self) -> bool {

@@ -8,13 +8,16 @@ mod actors;
 mod charm;
 pub mod client;
 mod commit;
+mod console;
 mod error;
 mod events;
 mod hook;
+mod load;
 mod model;
 mod network;
 mod pods;
 mod pooler;
+mod server;
 mod tools;
 mod transcript;
 mod words;
@@ -72,6 +75,8 @@ pub struct Sim {
     printed: String,
     /// The unit whose hook ran last: the next one's turn comes first.
     turn: Option<UnitName>,
+    /// Clients at work in the background.
+    load: Option<load::Load>,
     /// Last: removed after everything in it has ended.
     _dir: Option<tempfile::TempDir>,
 }
@@ -96,7 +101,7 @@ impl Sim {
         };
         let model = Model::new(options, path)?;
         let stable = options.stable.then(|| Stable::new(&model));
-        Ok(Sim { model, stable, printed: String::new(), turn: None, _dir: dir })
+        Ok(Sim { model, stable, printed: String::new(), turn: None, load: None, _dir: dir })
     }
 
     /// Does one word, as a line of a script; what it prints.

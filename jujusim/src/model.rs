@@ -129,7 +129,6 @@ pub(crate) struct Settings {
 
 /// A relation between two applications, or within one.
 pub(crate) struct Relation {
-    pub(crate) interface: String,
     /// One end for a peer relation, else provider and requirer.
     pub(crate) ends: Vec<End>,
     pub(crate) dying: bool,

@@ -131,9 +131,6 @@ impl Model {
     /// A hook that was cut off or in error is resumed, and then `upgrade-charm` is not run. Secret changes that were made
     /// meanwhile are never announced.
     pub(crate) fn new_pod(&mut self, name: &UnitName) -> Result<()> {
-        let leader = self.is_leader(name);
-        let term = self.app(&name.app)?.term;
-        let followers_hear = leader.then_some((true, term));
         let unit = self.unit_mut(name)?;
         let root = unit.root.clone();
         unit.agent = None;
@@ -154,21 +151,15 @@ impl Model {
                 unit.queue.extend([Event::UpgradeCharm, Event::ConfigChanged]);
             }
             unit.queue.push_back(Event::Start);
-            if !leader && unit.leadership.is_some() {
-                unit.queue.push_back(Event::LeaderSettingsChanged);
-            } else if unit.leadership.is_some_and(|(led, _)| led) {
-                unit.leadership = followers_hear;
-            }
         }
         self.make_pod(name)
     }
 
-    pub(crate) fn relate(&mut self, interface: String, ends: Vec<End>) -> u32 {
+    pub(crate) fn relate(&mut self, ends: Vec<End>) -> u32 {
         let id = self.next_relation;
         self.next_relation += 1;
         let apps = ends.iter().map(|end| (end.app.clone(), Settings::default())).collect();
         let relation = Relation {
-            interface,
             ends,
             dying: false,
             apps,

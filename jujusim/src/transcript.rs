@@ -38,7 +38,7 @@ pub fn run_script(script: &str, options: &Options) -> Result<Transcript> {
         match sim.run(line) {
             Ok(printed) => text.push_str(&printed),
             Err(_) => {
-                let _ = writeln!(text, "ERROR {}", sim.printed.trim_end());
+                let _ = writeln!(text, "ERROR {}", sim.printed.trim_end().trim_start_matches("ERROR "));
                 let expected = lines.get(index + 1).is_some_and(|next| next.trim().starts_with("expect"));
                 if !expected {
                     failure = Some(format!("line {}: {line}: {}", index + 1, sim.printed));

@@ -3,6 +3,7 @@
 mod change;
 mod settle;
 mod show;
+mod workload;
 
 use crate::Sim;
 use crate::error::{Error, Result};
@@ -133,6 +134,12 @@ impl Sim {
             "log" => self.log(words),
             "files" => self.files(words),
             "cat" => self.cat(words),
+            "sql" => self.sql(words),
+            "postgresql" => self.postgresql(words),
+            "kill-process" => self.kill_process(words),
+            "processes" => self.processes(words),
+            "pooler" => self.pooler(words),
+            "load" => self.load(words),
             other => Err(Error::refused(format!("unknown word {other:?}; the README lists all"))),
         }
     }

@@ -120,7 +120,6 @@ pub(crate) struct SecretUpdate {
     pub(crate) label: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) rotate: Option<String>,
-    pub(crate) expire: Option<String>,
     pub(crate) content: Option<Bag>,
 }
 

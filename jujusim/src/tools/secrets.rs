@@ -92,13 +92,7 @@ fn metadata(args: &Args) -> Result<SecretUpdate> {
     if rotate.as_deref().is_some_and(|policy| policy != "never") || args.value("expire").is_some() {
         return failed("jujusim does not model rotation and expiry of secrets");
     }
-    Ok(SecretUpdate {
-        label: text("label"),
-        description: text("description"),
-        rotate,
-        expire: None,
-        content: None,
-    })
+    Ok(SecretUpdate { label: text("label"), description: text("description"), rotate, content: None })
 }
 
 pub(super) fn add(model: &Model, context: &mut Context, args: &Args) -> Result<Output> {

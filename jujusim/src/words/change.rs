@@ -24,7 +24,7 @@ impl Sim {
         }
         let source = words.next("a charm's directory")?;
         let kind = match source.strip_prefix("actor:") {
-            Some(actor) => crate::actors::make(actor, &self.model)?,
+            Some(actor) => crate::actors::make(actor, &mut self.model)?,
             None => Kind::Charm(Charm::read(Path::new(&source))?),
         };
         let charm = match &kind {
@@ -53,10 +53,9 @@ impl Sim {
             dying: false,
         };
         self.model.apps.insert(name.clone(), app);
-        for (endpoint, declared) in charm.endpoints.iter().filter(|(_, endpoint)| endpoint.role == Role::Peer)
-        {
+        for (endpoint, _) in charm.endpoints.iter().filter(|(_, endpoint)| endpoint.role == Role::Peer) {
             let end = End { app: name.clone(), endpoint: endpoint.clone(), role: Role::Peer };
-            self.model.relate(declared.interface.clone(), vec![end]);
+            self.model.relate(vec![end]);
         }
         for _ in 0..count {
             self.model.add_unit(&name)?;
@@ -128,11 +127,11 @@ impl Sim {
                     } else {
                         vec![b.clone(), a.clone()]
                     };
-                    found.push((interface.clone(), ends));
+                    found.push(ends);
                 }
             }
         }
-        let (interface, ends) = match found.len() {
+        let ends = match found.len() {
             0 => return Err(Error::refused(format!("no relations found between {one} and {two}"))),
             1 => found.remove(0),
             _ => {
@@ -162,7 +161,7 @@ impl Sim {
         if self.model.relations.values().any(same) {
             return Err(Error::refused(format!("cannot add relation: relation {one} {two} already exists")));
         }
-        self.model.relate(interface, ends);
+        self.model.relate(ends);
         Ok(String::new())
     }
 

@@ -1,0 +1,46 @@
+//! PgBouncer's console, asked the way an operator would: with `psql`, as the user the process runs as, over its socket.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::pooler::as_postgres;
+
+/// The last value of a setting in a configuration file.
+pub(crate) fn setting(ini: &Path, name: &str) -> Option<String> {
+    let text = fs::read_to_string(ini).ok()?;
+    let value = |line: &str| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == name).then(|| value.trim().to_owned())
+    };
+    text.lines().filter(|line| !line.trim_start().starts_with([';', '#'])).filter_map(value).next_back()
+}
+
+/// A setting as the running process has it.
+pub(crate) fn loaded(ini: &Path, name: &str) -> Option<String> {
+    let rows = ask(ini, "SHOW CONFIG")?;
+    rows.into_iter()
+        .find(|row| row.first().is_some_and(|key| key == name))
+        .and_then(|row| row.into_iter().nth(1))
+}
+
+/// Queries answered for databases other than the console itself; 0 when the process does not answer.
+pub(crate) fn client_queries(ini: &Path) -> u64 {
+    let rows = ask(ini, "SHOW STATS").unwrap_or_default();
+    let Some((head, rows)) = rows.split_first() else { return 0 };
+    let Some(column) = head.iter().position(|name| name == "total_query_count") else { return 0 };
+    let clients = rows.iter().filter(|row| row.first().is_some_and(|database| database != "pgbouncer"));
+    clients.filter_map(|row| row.get(column)?.parse::<u64>().ok()).sum()
+}
+
+/// The rows of a console command, column names first; none when nobody answers.
+fn ask(ini: &Path, command: &str) -> Option<Vec<Vec<String>>> {
+    let dir = setting(ini, "unix_socket_dir")?;
+    let port = setting(ini, "listen_port").unwrap_or_else(|| "6432".to_owned());
+    let mut psql = as_postgres("KILL");
+    psql.args(["psql", "-XA", "-F", "\t", "-P", "footer=off", "-U", "pgbouncer", "-d", "pgbouncer"]);
+    psql.args(["-h", &dir, "-p", &port, "-c", command]).current_dir("/").stdin(Stdio::null());
+    let output = psql.env("PGCONNECT_TIMEOUT", "5").output().ok().filter(|output| output.status.success())?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Some(text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect())
+}

@@ -1,0 +1,247 @@
+//! Words about what really runs: PgBouncer's processes, PostgreSQL, and clients that log in.
+
+use std::net::Ipv4Addr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::{NoTls, SimpleQueryMessage};
+
+use super::Words;
+use crate::Sim;
+use crate::console;
+use crate::error::{Error, Result};
+use crate::load::{Load, Target};
+use crate::model::{Bag, Model, UnitName};
+use crate::pooler::Instance;
+
+/// A login that a relation gave to a client.
+struct Login {
+    user: String,
+    password: String,
+    database: String,
+    /// The first of the endpoints.
+    host: String,
+    port: u16,
+    /// Who gave it.
+    provider: String,
+}
+
+impl Sim {
+    /// `sql CLIENT STATEMENT [--through UNIT]`: logs in as the relation says and prints the rows.
+    ///
+    /// With `--through` the login goes to that unit, and its own processes must have counted it.
+    pub(crate) fn sql(&mut self, mut words: Words) -> Result<String> {
+        let through = words.option("--through")?.map(|unit| unit.parse::<UnitName>()).transpose()?;
+        let client = words.next("a client")?;
+        let statement = words.next("a statement")?;
+        words.end()?;
+        let login = self.model.login(&client)?;
+        let Some(unit) = through else {
+            let address = self.model.resolve(&login.host)?;
+            return query(&login, address, &statement);
+        };
+        let address = self.model.unit(&unit)?.address;
+        let before = self.model.queries(&unit);
+        let printed = query(&login, address, &statement)?;
+        // A query is counted when its connection is given back, just after the answer.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while self.model.queries(&unit) <= before {
+            if Instant::now() > deadline {
+                return Err(Error::refused(format!("{printed}but the processes of {unit} did not count it")));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(printed)
+    }
+
+    /// `postgresql stop|start [APP]`
+    pub(crate) fn postgresql(&mut self, mut words: Words) -> Result<String> {
+        let what = words.next("stop or start")?;
+        let app = words.maybe().unwrap_or_else(|| "postgresql-k8s".to_owned());
+        words.end()?;
+        let crate::model::Kind::Actor(actor, _) = &self.model.app(&app)?.kind else {
+            return Err(Error::refused(format!("{app} is no actor")));
+        };
+        let mut server = actor.server().ok_or_else(|| Error::refused(format!("{app} has no server")))?;
+        match what.as_str() {
+            "stop" => server.stop(),
+            "start" => server.start()?,
+            other => return Err(Error::refused(format!("stop or start expected, got {other:?}"))),
+        }
+        Ok(String::new())
+    }
+
+    /// `kill-process UNIT [N]`: one PgBouncer process dies; the first by default.
+    pub(crate) fn kill_process(&mut self, mut words: Words) -> Result<String> {
+        let unit: UnitName = words.next("a unit")?.parse()?;
+        let wanted = words.maybe();
+        words.end()?;
+        let instances = self.model.instances_of(&unit)?;
+        let fits =
+            |instance: &&Instance| wanted.as_ref().is_none_or(|wanted| name_of(instance).ends_with(wanted));
+        let instance = instances
+            .iter()
+            .find(fits)
+            .ok_or_else(|| Error::refused(format!("{unit} has no such process")))?;
+        self.model.supervisor.kill(&instance.ini)?;
+        Ok(String::new())
+    }
+
+    /// `processes UNIT`
+    pub(crate) fn processes(&mut self, mut words: Words) -> Result<String> {
+        let unit: UnitName = words.next("a unit")?.parse()?;
+        words.end()?;
+        let mut rows = vec![["Instance", "Running", "Restarts"].map(str::to_owned).to_vec()];
+        for instance in self.model.instances_of(&unit)? {
+            let running = if instance.pid.is_some() { "yes" } else { "no" };
+            rows.push(vec![name_of(&instance), running.to_owned(), instance.restarts.to_string()]);
+        }
+        Ok(self.table(rows))
+    }
+
+    /// `pooler APP`: what each unit should run and what its processes say they loaded.
+    pub(crate) fn pooler(&mut self, mut words: Words) -> Result<String> {
+        let app = words.next("an application")?;
+        words.end()?;
+        let head = ["Unit", "Address", "Status", "Digest", "Loaded", "Queries"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        self.model.app(&app)?;
+        for unit in self.model.units_of(&app) {
+            let mark = if self.model.is_leader(&unit) { "*" } else { "" };
+            let instances = self.model.instances_of(&unit)?;
+            let digest = |i: &Instance| console::setting(&i.ini, "syslog_ident").unwrap_or_default();
+            let loaded = |i: &&Instance| {
+                console::loaded(&i.ini, "syslog_ident")
+                    .is_some_and(|ident| !ident.is_empty() && ident == digest(i))
+            };
+            let loaded = instances.iter().filter(loaded).count();
+            let known = self.model.unit(&unit)?;
+            rows.push(vec![
+                format!("{unit}{mark}"),
+                known.address.to_string(),
+                known.status.word.clone(),
+                instances.first().map(digest).unwrap_or_default(),
+                format!("{loaded}/{}", instances.len()),
+                self.model.queries(&unit).to_string(),
+            ]);
+        }
+        Ok(self.table(rows))
+    }
+
+    /// `load start CLIENT [-c N]`, `load stop`: simple queries in the background, through every unit.
+    pub(crate) fn load(&mut self, mut words: Words) -> Result<String> {
+        match words.next("start or stop")?.as_str() {
+            "start" => {
+                let clients = words.count("-c", 4)?;
+                let client = words.next("a client")?;
+                words.end()?;
+                let login = self.model.login(&client)?;
+                let units = self.model.units_of(&login.provider);
+                let target = |unit: &UnitName| {
+                    Ok(Target {
+                        address: self.model.unit(unit)?.address,
+                        port: login.port,
+                        user: login.user.clone(),
+                        password: login.password.clone(),
+                        database: login.database.clone(),
+                    })
+                };
+                let targets: Vec<Target> = units.iter().map(target).collect::<Result<_>>()?;
+                self.load = Some(Load::start(&self.model.dir, &targets, clients)?);
+                Ok(String::new())
+            }
+            "stop" => {
+                words.end()?;
+                let load = self.load.take().ok_or_else(|| Error::refused("there is no load"))?;
+                Ok(load.stop())
+            }
+            other => Err(Error::refused(format!("start or stop expected, got {other:?}"))),
+        }
+    }
+}
+
+impl Model {
+    /// The PgBouncer processes of a unit.
+    pub fn instances(&self, unit: &str) -> Result<Vec<Instance>> {
+        self.instances_of(&unit.parse()?)
+    }
+
+    fn instances_of(&self, unit: &UnitName) -> Result<Vec<Instance>> {
+        Ok(self.supervisor.instances(&self.unit(unit)?.root))
+    }
+
+    /// How many queries of clients a unit's processes answered, by their own account.
+    fn queries(&self, unit: &UnitName) -> u64 {
+        let instances = self.instances_of(unit).unwrap_or_default();
+        instances.iter().map(|instance| console::client_queries(&instance.ini)).sum()
+    }
+
+    /// The login of a client application: from the databag, or from the secret, read as its first unit would.
+    fn login(&mut self, client: &str) -> Result<Login> {
+        self.app(client)?;
+        let none = || Error::refused(format!("{client} has no login yet"));
+        let relation = *self.relations_at(&format!("{client}:database")).first().ok_or_else(none)?;
+        let provider =
+            self.relations.get(&relation).and_then(|r| r.remote(client)).map(|end| end.app.clone());
+        let provider = provider.ok_or_else(none)?;
+        let mut answer = self.bag(relation, &provider);
+        if let Some(uri) = answer.get("secret-user").cloned() {
+            let unit = self.units_of(client).into_iter().next().ok_or_else(none)?;
+            let text = self.tool_as(&unit, "secret-get", &[&uri, "--refresh", "--format=json"])?;
+            let content: Bag =
+                serde_json::from_str(&text).map_err(|error| Error::refused(error.to_string()))?;
+            answer.extend(content);
+        }
+        let field = |name: &str| answer.get(name).cloned().ok_or_else(none);
+        let endpoints = field("endpoints")?;
+        let first = endpoints.split(',').next().unwrap_or_default();
+        let (host, port) = first.rsplit_once(':').ok_or_else(none)?;
+        Ok(Login {
+            user: field("username")?,
+            password: field("password")?,
+            database: field("database")
+                .or_else(|_| self.bag(relation, client).get("database").cloned().ok_or_else(none))?,
+            host: host.to_owned(),
+            port: port.parse().map_err(|_| none())?,
+            provider,
+        })
+    }
+
+    /// An address, or what Kubernetes' DNS would say: `<app>-<n>.…` is a unit, `<app>…` the first unit of a service.
+    fn resolve(&self, host: &str) -> Result<Ipv4Addr> {
+        if let Ok(address) = host.parse() {
+            return Ok(address);
+        }
+        let label = host.split('.').next().unwrap_or(host);
+        let unit = self.units.iter().find(|(name, _)| name.dashed() == label);
+        let service = |name: &UnitName| {
+            label == name.app || label.strip_prefix(&name.app).is_some_and(|rest| rest.starts_with('-'))
+        };
+        let found = unit.or_else(|| self.units.iter().find(|(name, _)| service(name)));
+        found.map(|(_, unit)| unit.address).ok_or_else(|| Error::refused(format!("cannot resolve {host}")))
+    }
+}
+
+fn name_of(instance: &Instance) -> String {
+    instance.ini.parent().and_then(|dir| dir.file_name()).unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn query(login: &Login, address: Ipv4Addr, statement: &str) -> Result<String> {
+    let mut config = postgres::Config::new();
+    config.host(&address.to_string()).port(login.port).user(&login.user).password(&login.password);
+    config.dbname(&login.database).connect_timeout(Duration::from_secs(5));
+    let refused = |error: &postgres::Error| {
+        let text = error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string);
+        Error::refused(text)
+    };
+    let mut client = config.connect(NoTls).map_err(|error| refused(&error))?;
+    let mut text = String::new();
+    for message in client.simple_query(statement).map_err(|error| refused(&error))? {
+        if let SimpleQueryMessage::Row(row) = message {
+            let cells: Vec<&str> = (0..row.len()).map(|column| row.get(column).unwrap_or("null")).collect();
+            text.push_str(&cells.join(" | "));
+            text.push('\n');
+        }
+    }
+    Ok(text)
+}

@@ -14,7 +14,9 @@ use crate::world::World;
 /// yet; that is no error, the handler comes again. An error fails the hook, and Juju repeats it.
 pub fn apply(plan: &Plan, world: &mut World, peer: RelationId) -> anyhow::Result<Option<Wait>> {
     for effect in &plan.effects {
-        tracing::debug!("{effect}");
+        if !matches!(effect, Effect::Set(..) | Effect::Remember(..)) {
+            tracing::debug!("{effect}");
+        }
         if let Some(wait) = perform(effect, world, peer)? {
             return Ok(Some(wait));
         }
@@ -31,7 +33,9 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
                 Value::Secret(secret) => Some(secret.reveal()),
                 Value::Absent => None,
             };
-            world.juju.set(relation, &owner, key, value)?;
+            if world.juju.set(relation, &owner, key, value)? {
+                tracing::debug!("{effect}");
+            }
         }
         Effect::Remember(key, value) => world.juju.set_state(key, value)?,
         Effect::SetPeerSecret { content, adopt } => {

@@ -223,26 +223,26 @@ impl Juju {
         Ok(self.bags.entry(key).or_default())
     }
 
-    /// Sets a key of a bag of ours, or removes it with `None`. Nothing happens where nothing differs.
+    /// Sets a key of a bag of ours, or removes it with `None`. Tells whether anything differed.
     pub fn set(
         &mut self,
         relation: RelationId,
         owner: &Owner,
         key: &str,
         value: Option<&str>,
-    ) -> Result<(), ToolError> {
+    ) -> Result<bool, ToolError> {
         // Juju takes the empty text for removal.
         let value = value.filter(|value| !value.is_empty());
         let bag = self.open(relation, owner)?;
         if bag.texts.get(key).map(String::as_str) == value {
-            return Ok(());
+            return Ok(false);
         }
         bag.changes.insert(key.to_owned(), value.unwrap_or_default().to_owned());
         match value {
             Some(value) => bag.texts.insert(key.to_owned(), value.to_owned()),
             None => bag.texts.remove(key),
         };
-        Ok(())
+        Ok(true)
     }
 
     /// A value of the unit's own state, which survives the pod.

@@ -28,7 +28,8 @@ fn trial(script: std::path::PathBuf) -> Trial {
     let name = script.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Trial::test(name, move || {
         // A script whose name ends so runs on a Juju without secrets.
-        let is_old = script.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("-without-secrets"));
+        let is_old =
+            script.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("-without-secrets"));
         let juju = if is_old { "2.9.52" } else { "3.6.14" };
         let options = Options { juju: juju.to_owned(), ..Options::default() };
         check_script(&script, &options).map_err(|error| Failed::from(error.to_string()))

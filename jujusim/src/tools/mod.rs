@@ -268,7 +268,11 @@ fn run(model: &mut Model, context: &mut Context, request: &Request) -> Result<An
         }
         Output::Text(text) => answer.stdout = text,
         Output::Value(value) => {
-            let default = if name.starts_with("secret-") || name == "goal-state" { "yaml" } else { "smart" };
+            let default = if ["secret-get", "secret-info-get", "goal-state"].contains(&name) {
+                "yaml"
+            } else {
+                "smart"
+            };
             answer.stdout = format::render(&value, args.value("format").unwrap_or(default))?;
         }
     }

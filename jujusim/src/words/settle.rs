@@ -41,13 +41,18 @@ impl Sim {
         Err(Error::Unsettled(BOUND))
     }
 
-    /// Runs the next hooks, one by default.
+    /// `step [--unit UNIT] [N]`: runs the next hooks, of all units or of one; one hook by default.
     pub(crate) fn step(&mut self, mut words: Words) -> Result<String> {
+        let only = words.option("--unit")?.map(|unit| unit.parse::<UnitName>()).transpose()?;
         let count = words.nth()?;
         words.end()?;
         let mut printed = String::new();
         for _ in 0..count {
-            let Some(unit) = self.whose_turn(&BTreeSet::new()) else {
+            let next = match &only {
+                Some(unit) => self.model.next_event(unit).map(|_| unit.clone()),
+                None => self.whose_turn(&BTreeSet::new()),
+            };
+            let Some(unit) = next else {
                 printed.push_str("nothing to do\n");
                 break;
             };

@@ -1,0 +1,564 @@
+//! The peer relation on real parts: three units with real PgBouncer processes, a real PostgreSQL and
+//! a client, in a simulated Juju. Everything here goes through the binary.
+
+#![expect(clippy::disallowed_methods, reason = "tests look at the units' files")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use jujusim::{Exit, HookRun, Options, Sim};
+
+const UNITS: [&str; 3] = ["pgbouncer-k8s/0", "pgbouncer-k8s/1", "pgbouncer-k8s/2"];
+const LEADER: &str = UNITS[0];
+const FOLLOWER: &str = UNITS[1];
+
+/// A model and what the tests ask of it.
+struct Bench(Sim);
+
+impl Bench {
+    /// A model of this Juju in which a client is served through three units.
+    fn serving(juju: &str) -> Self {
+        let mut bench = Self::deployed(juju, "");
+        bench.go("deploy actor:client shop --config database=shop");
+        bench.go("settle");
+        bench.go("integrate pgbouncer-k8s:database shop");
+        bench.go("settle");
+        bench.assert_served();
+        bench
+    }
+
+    /// Three units and a backend.
+    fn deployed(juju: &str, config: &str) -> Self {
+        common::stage().expect("the charm can be laid out");
+        let options = Options { juju: juju.to_owned(), ..Options::default() };
+        let mut bench = Self(Sim::new(&options).expect("a model"));
+        bench.go(&format!("deploy ./pgbouncer-k8s -n 3 {config}"));
+        bench.go("deploy actor:postgresql postgresql-k8s");
+        bench.go("settle");
+        bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
+        bench.go("settle");
+        bench
+    }
+
+    #[track_caller]
+    fn go(&mut self, line: &str) -> String {
+        match self.0.run(line) {
+            Ok(text) => text,
+            Err(error) => panic!("{line}: {error}\n{}", self.0.run("log pgbouncer-k8s/0").unwrap_or_default()),
+        }
+    }
+
+    /// The client's SQL is answered by every unit.
+    #[track_caller]
+    fn assert_served(&mut self) {
+        for unit in self.units() {
+            let rows = self.go(&format!("sql shop \"SELECT current_database()\" --through {unit}"));
+            assert_eq!(rows.trim(), "shop", "{unit}");
+        }
+    }
+
+    fn units(&self) -> Vec<String> {
+        self.0.model().units_of("pgbouncer-k8s").iter().map(ToString::to_string).collect()
+    }
+
+    fn runs(&self) -> &[HookRun] {
+        self.0.model().hook_runs()
+    }
+
+    /// What ran since `mark`, a number of runs.
+    fn since(&self, mark: usize) -> &[HookRun] {
+        &self.runs()[mark..]
+    }
+
+    /// How often the processes of a unit were told to reload, by their own logs.
+    fn reloads(&self, unit: &str) -> usize {
+        (0..2).map(|instance| self.log(unit, instance).matches("got SIGHUP").count()).sum()
+    }
+
+    fn log(&self, unit: &str, instance: u16) -> String {
+        let root = self.0.model().unit_root(unit).expect("a unit");
+        std::fs::read_to_string(root.join(format!("var/log/pgbouncer-instance_{instance}.log"))).unwrap_or_default()
+    }
+
+    fn ini(&self, unit: &str, instance: u16) -> String {
+        let root = self.0.model().unit_root(unit).expect("a unit");
+        std::fs::read_to_string(root.join(format!("var/lib/pgbouncer/instance_{instance}/pgbouncer.ini")))
+            .expect("an ini")
+    }
+
+    fn status(&self, unit: &str) -> String {
+        let status = self.0.model().unit_status(unit).expect("a unit");
+        format!("{}: {}", status.word, status.message)
+    }
+
+    /// The log of the last hook of a unit.
+    fn last_log(&self, unit: &str) -> String {
+        self.runs().iter().rev().find(|run| run.unit == unit).map_or_else(String::new, |run| run.log.join("\n"))
+    }
+
+    fn peer_bag(&self, entity: &str) -> std::collections::BTreeMap<String, String> {
+        let [id] = self.0.model().relations_at("pgbouncer-k8s:pgb-peers")[..] else { panic!("one peer relation") };
+        self.0.model().bag(id, entity)
+    }
+
+    /// Every process says on its console that it runs what its file says.
+    #[track_caller]
+    fn assert_loaded(&mut self) {
+        let table = self.go("pooler pgbouncer-k8s");
+        assert_eq!(table.matches("2/2").count(), self.units().len(), "{table}");
+    }
+}
+
+fn writes(runs: &[HookRun]) -> Vec<String> {
+    let calls = runs.iter().flat_map(|run| run.calls.iter().map(move |call| (run, call)));
+    calls
+        .filter(|(_, call)| {
+            ["relation-set", "state-set", "secret-add", "secret-set", "secret-remove"].contains(&call.name.as_str())
+        })
+        .map(|(run, call)| format!("{} {}: {} {}", run.unit, run.hook, call.name, call.args.join(" ")))
+        .collect()
+}
+
+#[test]
+fn ten_hooks_with_nothing_new_send_no_signal_and_write_no_byte() {
+    for juju in ["3.6.14", "2.9.52"] {
+        let mut bench = Bench::serving(juju);
+        let reloads: usize = UNITS.iter().map(|unit| bench.reloads(unit)).sum();
+        let (mark, bags) = (bench.runs().len(), bench.go("show-unit pgbouncer-k8s/0"));
+        for round in 0..10 {
+            // A key that is nobody's wakes every unit with `pgb-peers-relation-changed`.
+            bench.go(&format!("databag pgbouncer-k8s:pgb-peers pgbouncer-k8s noise={round}"));
+            bench.go("settle");
+        }
+        let changed = bench.since(mark).iter().filter(|run| run.hook == "pgb-peers-relation-changed").count();
+        assert!(changed >= 30, "only {changed} hooks ran");
+        assert_eq!(writes(bench.since(mark)), Vec::<String>::new());
+        assert_eq!(UNITS.iter().map(|unit| bench.reloads(unit)).sum::<usize>(), reloads);
+        bench.go("databag pgbouncer-k8s:pgb-peers pgbouncer-k8s noise=");
+        bench.go("settle");
+        assert_eq!(bench.go("show-unit pgbouncer-k8s/0"), bags);
+    }
+}
+
+#[test]
+fn one_changed_byte_reloads_each_process_once() {
+    let mut bench = Bench::serving("3.6.14");
+    let before = UNITS.map(|unit| bench.reloads(unit));
+    bench.go("config pgbouncer-k8s max_db_connections=101");
+    bench.go("settle");
+    assert_eq!(UNITS.map(|unit| bench.reloads(unit)), before.map(|count| count + 2));
+    for unit in UNITS {
+        assert!(bench.ini(unit, 1).contains("max_db_connections = 101\n"), "{}", bench.ini(unit, 1));
+    }
+    bench.assert_loaded();
+    bench.assert_served();
+}
+
+#[test]
+fn a_follower_given_something_broken_serves_on_warns_and_recovers() {
+    let mut bench = Bench::serving("2.9.52");
+    let good = bench.peer_bag("pgbouncer-k8s");
+    let config = good["cfg_file"].clone();
+    let big = format!("{config}; {}", "x".repeat(5 * 1024 * 1024));
+    let secret_marker = "hunter2hunter2hunter2";
+    let cases: Vec<(&str, &str, String)> = vec![
+        ("truncated", "cfg_file", config[..config.len() / 2].to_owned()),
+        ("binary", "cfg_file", format!("{}\u{1}\u{2}\u{7f}{secret_marker}\u{0}", &config[..80])),
+        ("unknown section", "cfg_file", config.replace("[databases]", &format!("[{secret_marker}]"))),
+        ("unknown key", "cfg_file", format!("{config}{secret_marker} = 1\n")),
+        ("a newline in a name", "cfg_file", config.replace("shop = ", &format!("sh\nop{secret_marker} = "))),
+        ("five megabytes", "cfg_file", big),
+        ("a forced key changed", "cfg_file", config.replace("auth_type = scram-sha-256", "auth_type = trust")),
+        ("another auth query", "cfg_file", config.replace("get_auth($1)", &format!("get_auth('{secret_marker}')"))),
+        ("an instance's key", "cfg_file", format!("{config}listen_addr = {secret_marker}\n")),
+        ("stale", "cfg_file", config.replace("pgb_dbs_config ", "pgb_dbs_config 0123")),
+        ("no auth line", "auth_file", format!("\"somebody\" \"{secret_marker}\"")),
+        ("a truncated list", "auth_file", good["auth_file"][..30].to_owned()),
+        ("a word", "auth_file", secret_marker.to_owned()),
+    ];
+    let file = std::env::temp_dir().join(format!("broken-{}", std::process::id()));
+    for (what, key, value) in cases {
+        std::fs::write(&file, &value).expect("a file");
+        let reloads = bench.reloads(FOLLOWER);
+        bench.go(&format!("databag pgbouncer-k8s:pgb-peers pgbouncer-k8s {key}=@{}", file.display()));
+        bench.go(&format!("step --unit {FOLLOWER}"));
+        let run = bench.runs().last().expect("a run");
+        assert_eq!((run.unit.as_str(), &run.exit), (FOLLOWER, &Exit::Success), "{what}");
+        let log = bench.last_log(FOLLOWER);
+        assert!(log.contains(&format!("WARNING pgb-peers: ignored {key}")) || what == "stale", "{what}: {log}");
+        assert!(!log.contains(secret_marker), "{what}: {log}");
+        assert!(!bench.status(FOLLOWER).contains(secret_marker), "{what}");
+        assert_eq!(bench.reloads(FOLLOWER), reloads, "{what}: it reloaded");
+        let rows = bench.go(&format!("sql shop \"SELECT 1\" --through {FOLLOWER}"));
+        assert_eq!(rows.trim(), "1", "{what}");
+
+        // The leader puts it right in its own turn, and a valid one is taken.
+        std::fs::write(&file, &good[key]).expect("a file");
+        bench.go(&format!("databag pgbouncer-k8s:pgb-peers pgbouncer-k8s {key}=@{}", file.display()));
+        bench.go("settle");
+        assert!(bench.status(FOLLOWER).starts_with("active"), "{what}: {}", bench.status(FOLLOWER));
+        assert_eq!(bench.peer_bag("pgbouncer-k8s"), good, "{what}");
+    }
+    bench.assert_loaded();
+    bench.assert_served();
+    std::fs::remove_file(file).expect("it is there");
+}
+
+#[test]
+fn the_leader_puts_right_what_somebody_broke() {
+    let mut bench = Bench::serving("3.6.14");
+    let good = bench.peer_bag("pgbouncer-k8s");
+    bench.go("databag pgbouncer-k8s:pgb-peers pgbouncer-k8s cfg_file=nonsense");
+    bench.go("settle");
+    assert_eq!(bench.peer_bag("pgbouncer-k8s"), good);
+    bench.assert_served();
+}
+
+/// Where a hook can be killed: what it does between its writes, its signal and its commit.
+const KILLS: [&str; 8] = [
+    // Between the files' writing and their renaming, and between the renames.
+    "syscall rename 1",
+    "syscall rename 2",
+    "syscall rename 3",
+    // Written, not signalled.
+    "syscall kill 1",
+    // Signalled, not confirmed.
+    "syscall connect 1",
+    // One process of two done.
+    "syscall kill 2",
+    // Everything done, nothing committed.
+    "relation-set 1",
+    "status-set 1",
+];
+
+#[test]
+fn a_follower_killed_anywhere_is_made_good_by_its_next_hook() {
+    let mut bench = Bench::serving("3.6.14");
+    for (round, kill) in KILLS.iter().enumerate() {
+        bench.go(&format!("config pgbouncer-k8s max_db_connections={}", 200 + round));
+        // The leader publishes; the follower dies in the hook that tells it.
+        bench.go(&format!("step --unit {LEADER} 1"));
+        let published = bench.peer_bag("pgbouncer-k8s")["cfg_file"].clone();
+        assert!(published.contains(&format!("max_db_connections = {}\n", 200 + round)), "{published}");
+        bench.go(&format!("kill {FOLLOWER} at {kill}"));
+        let out = bench.go("settle");
+        let killed = bench.runs().iter().filter(|run| matches!(run.exit, Exit::Killed(_))).count();
+        assert!(killed >= round || kill.starts_with("relation-set"), "{kill} killed nothing: {out}");
+        for unit in UNITS {
+            for instance in 0..2 {
+                let ini = bench.ini(unit, instance);
+                assert!(ini.contains(&format!("max_db_connections = {}\n", 200 + round)), "{kill}: {unit}");
+            }
+        }
+        bench.assert_loaded();
+        bench.assert_served();
+    }
+}
+
+#[test]
+fn what_was_published_died_and_was_taken_back_is_what_runs() {
+    let mut bench = Bench::serving("3.6.14");
+    for kill in ["syscall rename 3", "syscall kill 1", "syscall connect 1", "syscall kill 2", "status-set 1"] {
+        bench.go("config pgbouncer-k8s max_db_connections=100");
+        bench.go("settle");
+        let first = bench.ini(FOLLOWER, 0);
+
+        // A is loaded. The leader publishes B, the follower dies over it.
+        bench.go("config pgbouncer-k8s max_db_connections=150");
+        bench.go(&format!("step --unit {LEADER} 1"));
+        bench.go(&format!("kill {FOLLOWER} at {kill}"));
+        let mut died = false;
+        for _ in 0..4 {
+            let _ = bench.0.run(&format!("step --unit {FOLLOWER} 1"));
+            died = matches!(bench.runs().last().map(|run| &run.exit), Some(Exit::Killed(_)));
+            if died {
+                break;
+            }
+        }
+        assert!(died, "{kill} killed nothing");
+
+        // Before it gets another hook the leader is back at A.
+        bench.go("config pgbouncer-k8s max_db_connections=100");
+        bench.go(&format!("step --unit {LEADER} 1"));
+        bench.go("settle");
+        assert_eq!(bench.ini(FOLLOWER, 0), first, "{kill}");
+        bench.assert_loaded();
+        bench.assert_served();
+    }
+}
+
+#[test]
+fn a_replaced_pod_serves_the_same_users_again() {
+    for unit in [FOLLOWER, LEADER] {
+        let mut bench = Bench::serving("3.6.14");
+        let before = bench.peer_bag("pgbouncer-k8s");
+        let mark = bench.runs().len();
+        bench.go(&format!("replace-pod {unit}"));
+        bench.go("settle");
+        let hooks: BTreeSet<&str> =
+            bench.since(mark).iter().filter(|run| run.unit == unit).map(|run| run.hook.as_str()).collect();
+        assert!(hooks.contains("upgrade-charm") && hooks.contains("start"), "{hooks:?}");
+        assert!(!hooks.iter().any(|hook| hook.contains("relation")), "{hooks:?}");
+        assert_eq!(bench.peer_bag("pgbouncer-k8s"), before);
+        bench.assert_loaded();
+        bench.assert_served();
+    }
+}
+
+#[test]
+fn a_pod_replaced_in_the_middle_of_a_hook_serves_again() {
+    let mut bench = Bench::serving("3.6.14");
+    bench.go("config pgbouncer-k8s max_db_connections=77");
+    bench.go(&format!("step --unit {LEADER} 1"));
+    bench.go(&format!("replace-pod {FOLLOWER} --mid-hook"));
+    bench.go("settle");
+    assert!(bench.ini(FOLLOWER, 0).contains("max_db_connections = 77\n"));
+    bench.assert_loaded();
+    bench.assert_served();
+}
+
+#[test]
+fn a_new_leader_takes_over_what_is_published() {
+    for juju in ["3.6.14", "2.9.52"] {
+        let mut bench = Bench::serving(juju);
+        let passwords = bench.0.model().passwords();
+        let mut before = bench.peer_bag("pgbouncer-k8s");
+        let reloads = UNITS.map(|unit| bench.reloads(unit));
+        bench.go("leader pgbouncer-k8s/2");
+        bench.go("settle");
+        let mut after = bench.peer_bag("pgbouncer-k8s");
+        let name = after.remove("leader_hostname").expect("a leader");
+        assert!(name.starts_with("pgbouncer-k8s-2."), "{name}");
+        before.remove("leader_hostname");
+        assert_eq!(after, before);
+        assert_eq!(bench.0.model().passwords(), passwords);
+        assert_eq!(UNITS.map(|unit| bench.reloads(unit)), reloads);
+        bench.assert_served();
+
+        // And it serves who comes now.
+        bench.go("deploy actor:client crm --config database=crm");
+        bench.go("settle");
+        bench.go("integrate pgbouncer-k8s:database crm");
+        bench.go("settle");
+        assert_eq!(bench.go("sql crm \"SELECT current_database()\" --through pgbouncer-k8s/0").trim(), "crm");
+    }
+}
+
+#[test]
+fn units_come_and_go_and_clients_hear_of_it() {
+    let mut bench = Bench::serving("3.6.14");
+    let endpoints = |bench: &Bench| {
+        let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else { panic!("one client") };
+        bench.0.model().bag(id, "pgbouncer-k8s")["endpoints"].split(',').count()
+    };
+    bench.go("add-unit pgbouncer-k8s");
+    bench.go("settle");
+    assert_eq!((bench.units().len(), endpoints(&bench)), (4, 4));
+    bench.assert_loaded();
+    bench.assert_served();
+    bench.go("remove-unit pgbouncer-k8s -n 2");
+    bench.go("settle");
+    assert_eq!((bench.units().len(), endpoints(&bench)), (2, 2));
+    bench.assert_served();
+}
+
+#[test]
+fn a_leader_that_leaves_takes_no_client_with_it() {
+    let mut bench = Bench::serving("3.6.14");
+    bench.go("leader pgbouncer-k8s/2");
+    bench.go("settle");
+    bench.go("remove-unit pgbouncer-k8s");
+    bench.go("settle");
+    bench.assert_served();
+}
+
+#[test]
+fn a_commit_that_fails_after_the_secrets_makes_no_second_password() {
+    let mut bench = Bench::deployed("3.6.14", "");
+    bench.go("deploy actor:client shop --config database=shop");
+    bench.go("settle");
+    bench.go("integrate pgbouncer-k8s:database shop");
+    // The leader's hooks until the one that answers; each commit of its is torn once.
+    for _ in 0..6 {
+        bench.go(&format!("fail-commit {LEADER} --torn"));
+        bench.go("settle");
+    }
+    bench.go("settle");
+    bench.assert_served();
+    let secret = bench.0.model().secret("database.3.user.secret").expect("it was made");
+    assert_eq!(secret.revisions.len(), 1);
+}
+
+#[test]
+fn the_client_and_its_role_go_with_the_relation() {
+    for juju in ["3.6.14", "2.9.52"] {
+        let mut bench = Bench::serving(juju);
+        bench.go("deploy actor:client crm --config database=crm");
+        bench.go("settle");
+        bench.go("integrate pgbouncer-k8s:database crm");
+        bench.go("settle");
+        assert_eq!(bench.go("sql crm \"CREATE TABLE kept (id int)\" --through pgbouncer-k8s/1").trim(), "");
+        bench.go("remove-relation pgbouncer-k8s:database crm");
+        bench.go("settle");
+        assert!(!bench.ini(FOLLOWER, 0).contains("crm"), "{}", bench.ini(FOLLOWER, 0));
+        assert_eq!(bench.peer_bag("pgbouncer-k8s").get("relation_id_4"), None);
+        bench.assert_served();
+        bench.assert_loaded();
+    }
+}
+
+#[test]
+fn a_name_is_represented_exactly_or_refused_in_words() {
+    let mut bench = Bench::serving("3.6.14");
+    let before: Vec<String> = bench.ini(FOLLOWER, 0).lines().map(str::to_owned).collect();
+    let long = "x".repeat(200);
+    let longest = "y".repeat(63);
+    let names = [
+        ("a\nb", false),
+        ("a]", false),
+        ("a=b", false),
+        ("a'b", false),
+        ("a\"b", false),
+        ("a b", false),
+        (" ", false),
+        (&long, false),
+        ("pgbouncer", false),
+        ("*", false),
+        ("x; DROP DATABASE shop", false),
+        ("naïve", false),
+        ("A.b-c_1", true),
+        (&longest, true),
+    ];
+    let file = std::env::temp_dir().join(format!("name-{}", std::process::id()));
+    for (number, (name, served)) in names.into_iter().enumerate() {
+        let app = format!("app{number}");
+        bench.go(&format!("deploy actor:client {app} --config database=placeholder"));
+        bench.go("settle");
+        std::fs::write(&file, name).expect("a file");
+        bench.go(&format!("config {app} database=@{}", file.display()));
+        bench.go("settle");
+        bench.go(&format!("integrate pgbouncer-k8s:database {app}"));
+        bench.go("settle");
+        let id = *bench.0.model().relations_at(&format!("{app}:database")).first().expect("a relation");
+        let ini = bench.ini(FOLLOWER, 0);
+        if served {
+            assert_eq!(bench.go(&format!("sql {app} \"SELECT current_database()\" --through {FOLLOWER}")).trim(), name);
+            assert!(ini.contains(&format!("\n{name} = ")), "{ini}");
+        } else {
+            let status = bench.status(LEADER);
+            assert!(status.starts_with(&format!("blocked: cannot serve database:{id}: ")), "{name:?}: {status}");
+            let new: Vec<&str> = ini.lines().filter(|line| !before.iter().any(|old| old == line)).collect();
+            // Only the digest and the hash may differ, and they do not either.
+            assert_eq!(new, Vec::<&str>::new(), "{name:?}");
+        }
+        bench.assert_served();
+        bench.go(&format!("remove-relation pgbouncer-k8s:database {app}"));
+        bench.go("settle");
+        assert!(bench.status(LEADER).starts_with("active"), "{name:?}: {}", bench.status(LEADER));
+    }
+    std::fs::remove_file(file).expect("it is there");
+}
+
+#[test]
+fn clients_see_no_error_while_an_option_changes_five_times() {
+    let mut bench = Bench::serving("3.6.14");
+    bench.go("load start shop -c 10");
+    for connections in [60, 70, 80, 90, 110] {
+        bench.go(&format!("config pgbouncer-k8s max_db_connections={connections}"));
+        bench.go("settle");
+        bench.assert_loaded();
+        for unit in UNITS {
+            for instance in 0..2 {
+                let wanted = format!("max_db_connections = {connections}\n");
+                assert!(bench.ini(unit, instance).contains(&wanted), "{unit} {instance}");
+            }
+        }
+    }
+    let out = bench.go("load stop");
+    assert!(out.contains("errors 0"), "{out}");
+    assert!(out.contains("transactions > 0: yes"), "{out}");
+}
+
+#[test]
+fn an_unusable_option_blocks_in_words_and_the_units_serve_on() {
+    let mut bench = Bench::serving("3.6.14");
+    let before = bench.ini(FOLLOWER, 0);
+    bench.go("config pgbouncer-k8s pool_mode=swimming");
+    bench.go("settle");
+    let status = bench.status(LEADER);
+    assert!(status.starts_with("blocked: option pool_mode is \"swimming\": set it to session"), "{status}");
+    assert_eq!(bench.ini(FOLLOWER, 0), before);
+    bench.assert_served();
+    bench.go("config pgbouncer-k8s pool_mode=transaction");
+    bench.go("settle");
+    assert!(bench.status(LEADER).starts_with("active"));
+    assert!(bench.ini(FOLLOWER, 0).contains("pool_mode = transaction\n"));
+    bench.assert_served();
+}
+
+#[test]
+fn a_new_port_restarts_the_processes_and_clients_are_told() {
+    let mut bench = Bench::serving("3.6.14");
+    bench.go("config pgbouncer-k8s listen_port=7432");
+    bench.go("settle");
+    bench.assert_loaded();
+    bench.assert_served();
+    let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else { panic!("one client") };
+    let bag = bench.0.model().bag(id, "pgbouncer-k8s");
+    assert!(bag["endpoints"].ends_with(":7432"), "{}", bag["endpoints"]);
+}
+
+#[test]
+fn a_backend_that_comes_back_finds_its_clients_served() {
+    let mut bench = Bench::deployed("3.6.14", "");
+    bench.go("deploy actor:client shop --config database=shop");
+    bench.go("settle");
+    bench.go("postgresql stop");
+    bench.go("integrate pgbouncer-k8s:database shop");
+    bench.go("settle");
+    let status = bench.status(LEADER);
+    assert!(status.starts_with("blocked: cannot connect to database pgbouncer of PostgreSQL"), "{status}");
+    bench.go("postgresql start");
+    bench.go("trigger pgbouncer-k8s/0 update-status");
+    bench.go("settle");
+    bench.assert_served();
+}
+
+#[test]
+fn no_password_is_seen_where_it_does_not_belong() {
+    for juju in ["3.6.14", "2.9.52"] {
+        let mut bench = Bench::serving(juju);
+        bench.go("config pgbouncer-k8s max_db_connections=33");
+        bench.go("leader pgbouncer-k8s/1");
+        bench.go("settle");
+        bench.go(&format!("replace-pod {LEADER}"));
+        bench.go("settle");
+        let passwords = bench.0.model().passwords();
+        assert!(passwords.len() >= 4, "{} passwords", passwords.len());
+
+        let mut seen = String::new();
+        for run in bench.runs() {
+            for call in &run.calls {
+                let _ = writeln!(seen, "{} {}", call.name, call.args.join(" "));
+            }
+            let _ = writeln!(seen, "{:?}\n{}\n{}", run.processes, run.log.join("\n"), run.stdout);
+        }
+        for word in ["status", "show-unit pgbouncer-k8s/0", "show-unit shop/0", "pooler pgbouncer-k8s"] {
+            seen += &bench.go(word);
+        }
+        for unit in UNITS {
+            for instance in 0..2 {
+                seen += &bench.log(unit, instance);
+                seen += &bench.ini(unit, instance);
+            }
+        }
+        assert!(seen.len() > 10_000, "there is something to look through");
+        for password in &passwords {
+            assert!(!seen.contains(password.as_str()), "a password was seen");
+        }
+        // Verifiers belong into the secret, the user list and PostgreSQL only.
+        assert!(!seen.contains("SCRAM-SHA-256$4096"), "a verifier was seen");
+    }
+}

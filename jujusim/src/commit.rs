@@ -136,7 +136,7 @@ impl Model {
     }
 
     fn grant(&mut self, unit: &UnitName, id: &str, target: &str, relation: u32) -> Result {
-        if !self.relations.get(&relation).is_some_and(|relation| !relation.dying) {
+        if self.relations.get(&relation).is_none_or(|relation| relation.dying) {
             let key = self.relations.get(&relation).map(crate::model::Relation::key).unwrap_or_default();
             return Err(format!("cannot grant access to secret in scope of {key:?} which is not alive"));
         }

@@ -1,7 +1,7 @@
 //! PgBouncer's console, asked the way an operator would: with `psql`, as the user the process runs as, over its socket.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::pooler::as_postgres;
@@ -14,6 +14,13 @@ pub(crate) fn setting(ini: &Path, name: &str) -> Option<String> {
         (key.trim() == name).then(|| value.trim().to_owned())
     };
     text.lines().filter(|line| !line.trim_start().starts_with([';', '#'])).filter_map(value).next_back()
+}
+
+/// Where the process listens locally.
+pub(crate) fn socket(ini: &Path) -> Option<PathBuf> {
+    let dir = setting(ini, "unix_socket_dir")?;
+    let port = setting(ini, "listen_port").unwrap_or_else(|| "6432".to_owned());
+    Some(PathBuf::from(dir).join(format!(".s.PGSQL.{port}")))
 }
 
 /// A setting as the running process has it.

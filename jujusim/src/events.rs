@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::model::{Entity, Model, Relation, Status, Unit, UnitName, View};
+use crate::model::{Entity, Model, Relation, Stage, Status, Unit, UnitName, View};
 
 /// Something a unit's charm is run for.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,7 +120,7 @@ impl Model {
         if let Some(pending) = &unit.pending {
             return Some(pending.event.clone());
         }
-        if unit.installed && !unit.dying {
+        if unit.stage >= Stage::Installed && !unit.dying {
             let ahead = self.created(name, unit).or_else(|| self.leadership(name, unit));
             if let Some(event) = ahead.or_else(|| self.secret_event(name, unit)) {
                 return Some(event);
@@ -129,12 +129,12 @@ impl Model {
         if let Some(event) = unit.queue.front() {
             return Some(event.clone());
         }
-        if unit.dying && unit.installed {
+        if unit.dying && unit.stage >= Stage::Installed {
             let leaving = self.relation_event(name, unit);
-            let last = if unit.stopped { Event::Remove } else { Event::Stop };
+            let last = if unit.stage == Stage::Stopped { Event::Remove } else { Event::Stop };
             return Some(leaving.unwrap_or(last));
         }
-        if !unit.installed {
+        if unit.stage == Stage::Fresh {
             return Some(Event::Install);
         }
         let config = self.apps.get(&name.app)?.effective_config();
@@ -260,7 +260,7 @@ impl Model {
         let Some(unit) = self.units.get_mut(name) else { return };
         match event {
             Event::Install if !unit.status_set => {
-                unit.status = Status::new("maintenance", "installing charm software")
+                unit.status = Status::new("maintenance", "installing charm software");
             }
             Event::Stop => unit.status = Status::new("maintenance", "stopping charm software"),
             Event::Remove => unit.status = Status::new("maintenance", "cleaning up prior to charm deletion"),
@@ -314,16 +314,16 @@ impl Model {
             unit.queue.pop_front();
         }
         match event {
-            Event::Install => unit.installed = true,
+            Event::Install => unit.stage = Stage::Installed,
             Event::ConfigChanged => {
                 unit.config_seen = Some(config);
-                if !unit.started && !unit.queue.contains(&Event::Start) {
+                if unit.stage < Stage::Started && !unit.queue.contains(&Event::Start) {
                     unit.queue.push_back(Event::Start);
                 }
                 self.refresh_addresses(name);
             }
             Event::Start => {
-                unit.started = true;
+                unit.stage = Stage::Started;
                 // A restarted agent tells a follower about its leader anew.
                 if unit.restarted && !leader {
                     unit.leadership = None;
@@ -333,7 +333,7 @@ impl Model {
                 }
             }
             Event::Stop if unit.dying => {
-                unit.stopped = true;
+                unit.stage = Stage::Stopped;
                 unit.status = Status::new("maintenance", "");
             }
             Event::Remove => self.forget_unit(name),
@@ -427,7 +427,7 @@ impl Model {
         let next = self.units.keys().find(|unit| unit.app == name.app).cloned();
         let Some(app) = self.apps.get_mut(&name.app) else { return };
         if app.leader.as_ref() == Some(name) {
-            app.leader = next.clone();
+            app.leader.clone_from(&next);
             app.term += 1;
         }
         if app.dying && next.is_none() {

@@ -264,7 +264,7 @@ impl Model {
             }
         };
         let mut command = under_strace(faults, &program);
-        command.args(args).current_dir(&charm).env_clear().envs(self.environment(context, &root)?);
+        command.args(args).current_dir(&charm).env_clear().envs(self.environment(context, &root));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let started = Instant::now();
         let mut child = match spawn(&mut command) {
@@ -336,7 +336,7 @@ impl Model {
                     }
                 }
                 Message::Line { run: from, error, text } if from == number => {
-                    self.line(context, run, error, &text)
+                    keep_line(context, run, error, &text);
                 }
                 Message::Closed { run: from } if from == number => open -= 1,
                 Message::Exited { run: from, status } if from == number => {
@@ -346,17 +346,6 @@ impl Model {
             }
         }
         ended.ok_or_else(|| Error::refused("the hook has no end"))
-    }
-
-    fn line(&self, context: &mut Context, run: &mut HookRun, error: bool, text: &str) {
-        let _ = self;
-        if context.event.is_hook() {
-            context.log.push(format!("{} {text}", if error { "WARNING" } else { "DEBUG" }));
-        } else {
-            let stream = if error { &mut run.stderr } else { &mut run.stdout };
-            stream.push_str(text);
-            stream.push('\n');
-        }
     }
 
     /// One call, or what a fault makes of it; none when the caller was killed.
@@ -399,7 +388,7 @@ impl Model {
     }
 
     /// The environment Juju builds, from nothing.
-    fn environment(&self, context: &Context, root: &Path) -> Result<Vec<(String, String)>> {
+    fn environment(&self, context: &Context, root: &Path) -> Vec<(String, String)> {
         let unit = &context.unit;
         let charm = charm_dir(root, unit).display().to_string();
         let caller = std::env::var("PATH")
@@ -457,7 +446,7 @@ impl Model {
         if let Some((container, _)) = hook.split_once("-pebble-") {
             variables.push(("JUJU_WORKLOAD_NAME", container.to_owned()));
         }
-        Ok(variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+        variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// The owner's label to units of the owner, else the consumer's.
@@ -567,6 +556,18 @@ pub(crate) fn socket(root: &Path, unit: &UnitName) -> PathBuf {
     agent_dir(root, unit).join("agent.socket")
 }
 
+/// A hook's output is logged line by line; an action's is its result.
+fn keep_line(context: &mut Context, run: &mut HookRun, error: bool, text: &str) {
+    if context.event.is_hook() {
+        let level = if error { "WARNING" } else { "DEBUG" };
+        context.log.push(format!("{level} {}", text.trim_end_matches('\n')));
+    } else if error {
+        run.stderr.push_str(text);
+    } else {
+        run.stdout.push_str(text);
+    }
+}
+
 fn executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
@@ -588,7 +589,7 @@ fn spawn(command: &mut Command) -> io::Result<std::process::Child> {
     for _ in 0..100 {
         match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
-                thread::sleep(Duration::from_millis(2))
+                thread::sleep(Duration::from_millis(2));
             }
             other => return other,
         }
@@ -601,7 +602,7 @@ fn forward(stream: impl Read + Send + 'static, run: usize, error: bool, sender: 
         let mut reader = BufReader::new(stream);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-            let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
+            let text = String::from_utf8_lossy(&line).into_owned();
             line.clear();
             if sender.send(Message::Line { run, error, text }).is_err() {
                 return;

@@ -71,9 +71,7 @@ pub(crate) struct Unit {
     pub(crate) root: PathBuf,
     pub(crate) address: Ipv4Addr,
     pub(crate) dying: bool,
-    pub(crate) installed: bool,
-    pub(crate) started: bool,
-    pub(crate) stopped: bool,
+    pub(crate) stage: Stage,
     pub(crate) status: Status,
     pub(crate) status_set: bool,
     pub(crate) state: Bag,
@@ -93,6 +91,16 @@ pub(crate) struct Unit {
     pub(crate) faults: Vec<Fault>,
     /// Open while the pod lives.
     pub(crate) agent: Option<Agent>,
+}
+
+/// How far a unit has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Fresh,
+    Installed,
+    Started,
+    /// `stop` ran because the unit is going.
+    Stopped,
 }
 
 /// A hook that did not finish and runs again before any other.

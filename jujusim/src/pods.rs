@@ -11,7 +11,7 @@ use crate::charm::Charm;
 use crate::error::{Doing as _, Error, Result};
 use crate::events::Event;
 use crate::hook::{Agent, agent_dir, charm_dir, socket};
-use crate::model::{End, Kind, Model, Relation, Settings, Status, Unit, UnitName};
+use crate::model::{End, Kind, Model, Relation, Settings, Stage, Status, Unit, UnitName};
 use crate::network::Network;
 use crate::pooler::Supervisor;
 use crate::tools;
@@ -69,9 +69,7 @@ impl Model {
             root: dir.join(name.dashed()),
             address,
             dying: false,
-            installed: false,
-            started: false,
-            stopped: false,
+            stage: Stage::Fresh,
             status: Status::new("waiting", "installing agent"),
             status_set: false,
             state: BTreeMap::new(),
@@ -145,7 +143,7 @@ impl Model {
         for (id, told) in &mut unit.secrets_seen {
             *told = latest.get(id).copied().unwrap_or(*told);
         }
-        if unit.installed {
+        if unit.stage >= Stage::Installed {
             unit.queue.clear();
             if unit.pending.is_none() {
                 unit.queue.extend([Event::UpgradeCharm, Event::ConfigChanged]);

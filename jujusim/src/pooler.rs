@@ -8,11 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::console;
 use crate::error::{Error, Result};
 
 const LOOK: Duration = Duration::from_millis(10);
 /// A process that lived shorter than this waits as long before its next start.
 const BACK_OFF: Duration = Duration::from_millis(300);
+
+/// How long a process may take to open its socket.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Keeps one `pgbouncer` for every `<root>/var/lib/pgbouncer/instance_*/pgbouncer.ini`, until it is dropped.
 pub(crate) struct Supervisor(Arc<Mutex<Shared>>);
@@ -81,6 +85,14 @@ impl Supervisor {
         }
     }
 
+    /// Waits until everything that is configured runs and has its socket, but not for what cannot start.
+    pub(crate) fn wait(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline && !lock(&self.0).complete() {
+            thread::sleep(LOOK);
+        }
+    }
+
     pub(crate) fn instances(&self, root: &Path) -> Vec<Instance> {
         let mut shared = lock(&self.0);
         let own = shared.processes.iter_mut().filter(|(ini, _)| ini.starts_with(root));
@@ -116,6 +128,14 @@ impl Drop for Supervisor {
 }
 
 impl Shared {
+    fn complete(&mut self) -> bool {
+        let wanted: Vec<PathBuf> = self.roots.iter().flat_map(|root| configurations(root)).collect();
+        wanted.iter().all(|ini| {
+            let running = self.processes.get_mut(ini).is_some_and(|process| process.running().is_some());
+            running && console::socket(ini).is_none_or(|socket| socket.exists())
+        })
+    }
+
     fn look(&mut self) {
         let wanted: Vec<(PathBuf, PathBuf)> = self
             .roots

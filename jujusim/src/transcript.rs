@@ -35,16 +35,14 @@ pub fn run_script(script: &str, options: &Options) -> Result<Transcript> {
             continue;
         }
         let _ = writeln!(text, "> {line}");
-        match sim.run(line) {
-            Ok(printed) => text.push_str(&printed),
-            Err(_) => {
-                let _ = writeln!(text, "ERROR {}", sim.printed.trim_end().trim_start_matches("ERROR "));
-                let expected = lines.get(index + 1).is_some_and(|next| next.trim().starts_with("expect"));
-                if !expected {
-                    failure = Some(format!("line {}: {line}: {}", index + 1, sim.printed));
-                    break;
-                }
-            }
+        if let Ok(printed) = sim.run(line) {
+            text.push_str(&printed);
+            continue;
+        }
+        let _ = writeln!(text, "ERROR {}", sim.printed.trim_end().trim_start_matches("ERROR "));
+        if !lines.get(index + 1).is_some_and(|next| next.trim().starts_with("expect")) {
+            failure = Some(format!("line {}: {line}: {}", index + 1, sim.printed));
+            break;
         }
     }
     Ok(Transcript { text, failure })

@@ -76,16 +76,15 @@ impl Args {
                 parsed.rest.push(arg.clone());
                 continue;
             }
-            let (spelled, inline) = match arg.strip_prefix("--") {
-                Some(long) => match long.split_once('=') {
-                    Some((name, value)) => (format!("--{name}"), Some(value.to_owned())),
+            let (spelled, inline) = if arg.starts_with("--") {
+                match arg.split_once('=') {
+                    Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
                     None => (arg.clone(), None),
-                },
-                None => {
-                    let letter: String = arg.chars().take(2).collect();
-                    let tail = &arg[letter.len()..];
-                    (letter, (!tail.is_empty()).then(|| tail.strip_prefix('=').unwrap_or(tail).to_owned()))
                 }
+            } else {
+                let letter: String = arg.chars().take(2).collect();
+                let tail = &arg[letter.len()..];
+                (letter, (!tail.is_empty()).then(|| tail.strip_prefix('=').unwrap_or(tail).to_owned()))
             };
             let bare = spelled.trim_start_matches('-');
             let short = !spelled.starts_with("--");

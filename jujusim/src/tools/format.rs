@@ -1,5 +1,7 @@
 //! Values as Juju prints them: `smart`, `yaml`, `json`.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::{Refusal, Result};
@@ -20,7 +22,7 @@ fn json(value: &Value) -> String {
     for character in text.chars() {
         match character {
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                escaped.push_str(&format!("\\u{:04x}", u32::from(character)))
+                let _ = write!(escaped, "\\u{:04x}", u32::from(character));
             }
             other => escaped.push(other),
         }

@@ -26,7 +26,7 @@ fn new_id() -> String {
 }
 
 /// Content from `key=value`, `key#base64=…`, `key#file=…` and `--file`, which wins.
-fn content(args: &Args, pairs: &[String]) -> Result<Bag> {
+fn new_fields(args: &Args, pairs: &[String]) -> Result<Bag> {
     let mut content = Bag::new();
     for pair in pairs {
         let not_valid = || Refusal::Usage(format!("key value {pair:?} not valid"));
@@ -105,7 +105,7 @@ pub(super) fn add(model: &Model, context: &mut Context, args: &Args) -> Result<O
         "unit" => Entity::Unit(context.unit.clone()),
         other => return usage(format!("secret owner {other:?} not valid")),
     };
-    let content = content(args, &args.rest)?;
+    let fields = new_fields(args, &args.rest)?;
     if matches!(owner, Entity::App(_)) && !context.leads(model) {
         return failed("this unit is not the leader");
     }
@@ -121,7 +121,7 @@ pub(super) fn add(model: &Model, context: &mut Context, args: &Args) -> Result<O
         rotate: metadata.rotate.unwrap_or_else(|| "never".to_owned()),
         expire: None,
         latest: 1,
-        revisions: BTreeMap::from([(1, content)]),
+        revisions: BTreeMap::from([(1, fields)]),
         grants: BTreeMap::new(),
         consumers: BTreeMap::new(),
         obsolete_announced: std::collections::BTreeSet::new(),
@@ -154,11 +154,11 @@ fn by_label(model: &Model, context: &Context, label: &str) -> Option<String> {
         let renamed = pending.updates.get(id).and_then(|update| update.label.clone());
         ours(&context.unit, &secret.owner) && renamed.as_deref().unwrap_or(&secret.label) == label
     };
-    let own = model.secrets.iter().find(|(id, secret)| owner_label(id, secret));
+    let mine = model.secrets.iter().find(|(id, secret)| owner_label(id, secret));
     let consumer_label = |secret: &Secret| {
         secret.consumers.get(&context.unit).is_some_and(|consumer| consumer.label.as_deref() == Some(label))
     };
-    own.or_else(|| model.secrets.iter().find(|(_, secret)| consumer_label(secret))).map(|(id, _)| id.clone())
+    mine.or_else(|| model.secrets.iter().find(|(_, secret)| consumer_label(secret))).map(|(id, _)| id.clone())
 }
 
 pub(super) fn get(model: &mut Model, context: &mut Context, args: &Args) -> Result<Output> {
@@ -176,7 +176,7 @@ pub(super) fn get(model: &mut Model, context: &mut Context, args: &Args) -> Resu
         };
     };
     let relabel = label.filter(|_| uri.is_some());
-    let content = if let Some((_, secret)) =
+    let fields = if let Some((_, secret)) =
         context.buffer.secrets.creates.iter_mut().find(|(create, _)| *create == id)
     {
         if let Some(label) = relabel {
@@ -190,11 +190,11 @@ pub(super) fn get(model: &mut Model, context: &mut Context, args: &Args) -> Resu
         Some(key) if key.ends_with("#base64") => {
             return failed("jujusim does not model base64 secret content");
         }
-        Some(key) => match content.get(key) {
+        Some(key) => match fields.get(key) {
             Some(value) => Value::from(value.as_str()),
             None => return failed(format!("secret key value {key:?} not found")),
         },
-        None => json!(content),
+        None => json!(fields),
     }))
 }
 
@@ -243,7 +243,7 @@ fn read(
     }
     let revision = if peek { latest } else { consumer.pin };
     match secret.revisions.get(&revision) {
-        Some(content) => Ok(content.clone()),
+        Some(fields) => Ok(fields.clone()),
         None => failed(format!("secret revision {id}/{revision} not found")),
     }
 }
@@ -260,13 +260,13 @@ pub(crate) fn label_taken(model: &Model, id: &str, owner: &Entity, label: &str) 
         Entity::Unit(unit) => &unit.app,
     };
     model.secrets.iter().any(|(other, secret)| {
-        let owned = match &secret.owner {
+        let within_app = match &secret.owner {
             Entity::App(owner) => owner == app,
             Entity::Unit(owner) => within(owner),
         };
         let consumed =
             secret.consumers.iter().any(|(unit, c)| within(unit) && c.label.as_deref() == Some(label));
-        other != id && (owned && secret.label == label || consumed)
+        other != id && (within_app && secret.label == label || consumed)
     })
 }
 
@@ -274,8 +274,8 @@ pub(super) fn set(_model: &Model, context: &mut Context, args: &Args) -> Result<
     let Some(uri) = args.at(0) else { return usage("missing secret URI") };
     let id = parse_uri(uri)?;
     let mut update = metadata(args)?;
-    let content = content(args, args.rest.get(1..).unwrap_or_default())?;
-    update.content = (!content.is_empty()).then_some(content);
+    let fields = new_fields(args, args.rest.get(1..).unwrap_or_default())?;
+    update.content = (!fields.is_empty()).then_some(fields);
     let pending = &mut context.buffer.secrets;
     if let Some((_, created)) = pending.creates.iter_mut().find(|(create, _)| *create == id) {
         if let Some(label) = update.label {
@@ -395,17 +395,15 @@ pub(super) fn revoke(model: &Model, context: &mut Context, args: &Args) -> Resul
         return usage("do not specify both relation and app");
     }
     let given = app.or(args.value("unit")).map(str::to_owned);
-    let target = match given {
-        Some(target) => target,
-        None => {
-            if args.value("relation").is_none() && context.event.relation().is_none() {
-                return usage("missing relation or application or unit");
-            }
-            let relation = relations::required(model, context, args)?;
-            let remote =
-                model.relations.get(&relation).and_then(|relation| relation.remote(&context.unit.app));
-            remote.map(|end| end.app.clone()).unwrap_or_default()
+    let target = if let Some(target) = given {
+        target
+    } else {
+        if args.value("relation").is_none() && context.event.relation().is_none() {
+            return usage("missing relation or application or unit");
         }
+        let relation = relations::required(model, context, args)?;
+        let remote = model.relations.get(&relation).and_then(|relation| relation.remote(&context.unit.app));
+        remote.map(|end| end.app.clone()).unwrap_or_default()
     };
     if managed(model, context, &id).is_none() {
         return failed(format!("secret {id:?} not found"));

@@ -1,6 +1,7 @@
 //! Words that change the model: what an operator, Kubernetes or bad luck would do.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use crate::commit::Refused;
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::hook::{Exit, Fault, HookRun};
-use crate::model::{App, Bag, End, Entity, Kind, Relation, UnitName};
+use crate::model::{App, Bag, End, Entity, Kind, Relation, Stage, UnitName};
 
 impl Sim {
     /// `deploy PATH|actor:KIND [NAME] [-n N] [--config k=v]…`
@@ -211,7 +212,7 @@ impl Sim {
         let charm = self.model.app(&app)?.charm().clone();
         if pairs.is_empty() {
             let values = self.model.app(&app)?.effective_config();
-            return Ok(values.iter().map(|(key, value)| format!("{key}: {value}\n")).collect());
+            return Ok(serde_yaml::to_string(&values).unwrap_or_default());
         }
         for pair in pairs {
             let (key, value) =
@@ -261,7 +262,7 @@ impl Sim {
                     run.hook
                 )));
             }
-        } else if unit.started {
+        } else if unit.stage == Stage::Started {
             // `stop` has no second chance: whatever it returns, the pod goes.
             let pending = unit.pending.clone();
             self.model.run(&name, &Event::Stop)?;
@@ -481,17 +482,17 @@ fn action_text(run: &HookRun) -> String {
         Exit::Refused(_) => (1, Some("committing requested changes failed".to_owned())),
     };
     for (key, value) in &run.results {
-        text.push_str(&format!("{key}: {value}\n"));
+        let _ = writeln!(text, "{key}: {value}");
     }
-    text.push_str(&format!("return-code: {code}\n"));
+    let _ = writeln!(text, "return-code: {code}");
     for (name, stream) in [("stdout", &run.stdout), ("stderr", &run.stderr)] {
         if !stream.is_empty() {
-            text.push_str(&format!("{name}: |\n"));
+            let _ = writeln!(text, "{name}: |");
             text.extend(stream.lines().map(|line| format!("  {line}\n")));
         }
     }
     if let Some(why) = failure {
-        text.push_str(&format!("action failed: {why}\n"));
+        let _ = writeln!(text, "action failed: {why}");
     }
     text
 }

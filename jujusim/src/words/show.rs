@@ -9,7 +9,7 @@ use std::path::Path;
 use super::Words;
 use crate::Sim;
 use crate::error::{Doing as _, Error, Result};
-use crate::model::{Bag, UnitName};
+use crate::model::{Bag, Stage, UnitName};
 use crate::transcript::masked;
 
 impl Sim {
@@ -40,7 +40,7 @@ impl Sim {
                 None => (unit.status.word.clone(), unit.status.message.clone()),
             };
             let busy = self.model.next_event(name).is_some();
-            let agent = if !unit.installed {
+            let agent = if unit.stage == Stage::Fresh {
                 "allocating"
             } else if busy {
                 "executing"
@@ -179,16 +179,22 @@ impl Sim {
                     nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(metadata.uid())).ok().flatten();
                 let owner = owner.map_or_else(|| metadata.uid().to_string(), |user| user.name);
                 let mode = format!("{:04o}", metadata.mode() & 0o7777);
-                // A log or socket has no size worth comparing.
-                let size = if metadata.is_file() && !inside.starts_with("var/log") {
-                    metadata.len().to_string()
-                } else {
-                    String::new()
-                };
+                let size = self.size(&path, &metadata, &inside);
                 rows.push(vec![format!("/{inside}"), mode, owner, size]);
             }
         }
         Ok(self.table(rows))
+    }
+
+    /// A file's size in bytes, with stable names for what changes from run to run; none for what grows or is no file.
+    fn size(&mut self, path: &Path, metadata: &fs::Metadata, inside: &str) -> String {
+        if !metadata.is_file() || inside.starts_with("var/log") || inside.ends_with("pid") {
+            return String::new();
+        }
+        match fs::read_to_string(path) {
+            Ok(text) if self.stable.is_some() => self.cleaned(&text).len().to_string(),
+            _ => metadata.len().to_string(),
+        }
     }
 
     /// `cat UNIT PATH`

@@ -36,6 +36,7 @@ impl Sim {
         let statement = words.next("a statement")?;
         words.end()?;
         let login = self.model.login(&client)?;
+        self.model.supervisor.wait();
         let Some(unit) = through else {
             let address = self.model.resolve(&login.host)?;
             return query(&login, address, &statement);
@@ -136,6 +137,7 @@ impl Sim {
                 let client = words.next("a client")?;
                 words.end()?;
                 let login = self.model.login(&client)?;
+                self.model.supervisor.wait();
                 let units = self.model.units_of(&login.provider);
                 let target = |unit: &UnitName| {
                     Ok(Target {
@@ -167,6 +169,7 @@ impl Model {
     }
 
     fn instances_of(&self, unit: &UnitName) -> Result<Vec<Instance>> {
+        self.supervisor.wait();
         Ok(self.supervisor.instances(&self.unit(unit)?.root))
     }
 
@@ -231,7 +234,7 @@ fn query(login: &Login, address: Ipv4Addr, statement: &str) -> Result<String> {
     config.host(&address.to_string()).port(login.port).user(&login.user).password(&login.password);
     config.dbname(&login.database).connect_timeout(Duration::from_secs(5));
     let refused = |error: &postgres::Error| {
-        let text = error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string);
+        let text = error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
         Error::refused(text)
     };
     let mut client = config.connect(NoTls).map_err(|error| refused(&error))?;

@@ -1,8 +1,6 @@
 //! The hook tools, row by row.
 
-mod common;
-
-use common::{model, model_of, options, run, script, tool};
+use crate::puppets::{model, model_of, options, run, script, tool};
 use jujusim::Options;
 
 /// A call, and what it answers: exit code, standard output, standard error.

@@ -4,20 +4,20 @@ use std::path::{Path, PathBuf};
 
 use jujusim::{Exit, HookRun, Options, Sim};
 
-pub fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options { tools: PathBuf::from(env!("CARGO_BIN_EXE_jujusim")), ..Options::default() }
 }
 
-pub fn puppet() -> String {
+pub(crate) fn puppet() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charms/puppet").display().to_string()
 }
 
 /// A model after these words; `PUPPET` is the puppet's directory.
-pub fn model(words: &[&str]) -> Sim {
+pub(crate) fn model(words: &[&str]) -> Sim {
     model_of(words, &options())
 }
 
-pub fn model_of(words: &[&str], options: &Options) -> Sim {
+pub(crate) fn model_of(words: &[&str], options: &Options) -> Sim {
     let mut sim = Sim::new(options).expect("a new model");
     for word in words {
         run(&mut sim, word);
@@ -25,18 +25,18 @@ pub fn model_of(words: &[&str], options: &Options) -> Sim {
     sim
 }
 
-pub fn run(sim: &mut Sim, word: &str) -> String {
+pub(crate) fn run(sim: &mut Sim, word: &str) -> String {
     sim.run(&word.replace("PUPPET", &puppet())).unwrap_or_else(|error| panic!("{word}: {error}"))
 }
 
 /// Makes the shell lines what the unit does in this hook.
-pub fn script(sim: &Sim, unit: &str, hook: &str, lines: &str) {
+pub(crate) fn script(sim: &Sim, unit: &str, hook: &str, lines: &str) {
     let path = sim.model().unit_root(unit).expect("a unit").join("etc").join(hook);
     std::fs::write(path, lines).expect("a file under the unit's root");
 }
 
 /// One tool in the unit's context: exit code, standard output, standard error.
-pub fn tool(sim: &mut Sim, unit: &str, line: &str) -> (i32, String, String) {
+pub(crate) fn tool(sim: &mut Sim, unit: &str, line: &str) -> (i32, String, String) {
     // The word fails when the tool does; what it said is in the run.
     let _ = sim.run(&format!("exec {unit} -- {line}"));
     let run = sim.model().hook_runs().last().expect("a run");
@@ -49,8 +49,7 @@ pub fn tool(sim: &mut Sim, unit: &str, line: &str) -> (i32, String, String) {
 }
 
 /// The hooks that ran since the given number of runs, as `unit hook`.
-#[allow(dead_code, reason = "not every test file looks at the order")]
-pub fn since(sim: &Sim, start: usize) -> Vec<String> {
+pub(crate) fn since(sim: &Sim, start: usize) -> Vec<String> {
     sim.model().hook_runs().iter().skip(start).map(named).collect()
 }
 

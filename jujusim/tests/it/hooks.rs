@@ -1,8 +1,6 @@
 //! Which hooks run, in which order, and what becomes of their effects.
 
-mod common;
-
-use common::{model, run, script, since, tool};
+use crate::puppets::{model, run, script, since, tool};
 use jujusim::Exit;
 
 #[test]

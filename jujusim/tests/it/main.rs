@@ -1,0 +1,6 @@
+//! The simulator, from outside.
+
+mod hooks;
+mod puppets;
+mod tools;
+mod workload;

@@ -1,0 +1,83 @@
+//! What really runs: a PgBouncer for each unit, PostgreSQL behind, clients in front.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use jujusim::check_script;
+
+use crate::puppets::{model, options, run, tool};
+
+#[test]
+fn a_client_s_query_goes_through_the_pooler_to_the_server() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/pooler.script");
+    check_script(&script, &options()).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn a_process_that_dies_is_started_again() {
+    let mut sim = pooler();
+    let pid = |sim: &jujusim::Sim| sim.model().instances("pooler/0").expect("a unit")[0].pid;
+    let first = pid(&sim);
+    assert!(first.is_some());
+    run(&mut sim, "kill-process pooler/0");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while pid(&sim).is_none() || pid(&sim) == first {
+        assert!(Instant::now() < deadline, "not started again");
+    }
+    assert_eq!(sim.model().instances("pooler/0").expect("a unit")[0].restarts, 1);
+}
+
+#[test]
+fn processes_end_with_their_pod() {
+    let mut sim = pooler();
+    let pid = sim.model().instances("pooler/0").expect("a unit")[0].pid.expect("a process");
+    run(&mut sim, "replace-pod pooler/0");
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    assert_eq!(sim.model().instances("pooler/0").expect("a unit"), []);
+}
+
+#[test]
+fn what_is_known_to_be_a_password_is_never_printed() {
+    let mut sim = pooler();
+    let passwords = sim.model().passwords();
+    assert!(!passwords.is_empty());
+    for word in ["show-unit shop/0", "cat pooler/0 /var/lib/pgbouncer/instance_0/userlist.txt"] {
+        let printed = run(&mut sim, word);
+        assert!(printed.contains("‹24 characters›"), "{printed}");
+        assert!(!passwords.iter().any(|password| printed.contains(password)), "{word}");
+    }
+}
+
+#[test]
+fn the_client_s_secret_is_read_as_a_consumer_reads_it() {
+    let mut sim = model(&[
+        "deploy actor:postgresql",
+        "deploy actor:client shop --config database=shop",
+        "integrate shop postgresql-k8s",
+        "settle",
+    ]);
+    assert_eq!(run(&mut sim, "sql shop 'SELECT current_database()'"), "shop\n");
+    let secret = sim.model().secret("database.0.user.secret").expect("the user's secret");
+    let fields: Vec<&str> = secret.content().keys().map(String::as_str).collect();
+    assert_eq!(fields, ["password", "read-only-uris", "uris", "username"]);
+    assert!(secret.grants.contains_key("shop"));
+    assert!(tool(&mut sim, "shop/0", "true").0 == 0);
+    run(&mut sim, "postgresql stop");
+    assert!(sim.run("sql shop 'SELECT 1'").is_err());
+    run(&mut sim, "postgresql start");
+    assert_eq!(run(&mut sim, "sql shop 'SELECT 1'"), "1\n");
+    run(&mut sim, "remove-relation shop postgresql-k8s");
+    run(&mut sim, "settle");
+    assert!(sim.run("sql shop 'SELECT 1'").is_err());
+}
+
+fn pooler() -> jujusim::Sim {
+    model(&[
+        "deploy actor:postgresql",
+        "deploy tests/charms/pooler",
+        "deploy actor:client shop --config database=shop",
+        "integrate shop pooler",
+        "integrate pooler postgresql-k8s:database",
+        "settle",
+    ])
+}

@@ -579,7 +579,7 @@ fn under_strace(faults: &[Fault], program: &Path) -> Command {
     });
     let Some((name, nth)) = syscall else { return Command::new(program) };
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={name}")]);
+    command.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={name}")]);
     command.args(["-e", &format!("inject={name}:error=EIO:signal=SIGKILL:when={nth}")]).arg(program);
     command
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::settings::lookup;
 use super::{Unrepresentable, printable};
 
 /// A whole file. Written in this order; read in any, but with exactly one `[pgbouncer]`.
@@ -95,10 +96,12 @@ impl Ini {
                 return Err(refused("%include is not supported here".into()));
             }
             let (key, value) = key_value(rest).map_err(|reason| refused(reason.into()))?;
-            let section =
-                section.ok_or_else(|| refused(format!("the key {key} before the first section")))?;
-            ini.insert(section, key, value)
-                .map_err(|reason| refused(format!("{}: {reason}", printable(key))))?;
+            let section = section.ok_or_else(|| refused("a key before the first section".into()))?;
+            // A name that is no setting's may be anything: the line is enough to find it.
+            ini.insert(section, key, value).map_err(|reason| match lookup(key) {
+                Some(setting) => refused(format!("{}: {reason}", setting.name)),
+                None => refused(reason.to_string()),
+            })?;
         }
         if !seen_pgbouncer {
             return Err(ParseError { line: last, reason: "the section [pgbouncer] is missing".into() });

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::Unrepresentable;
 use super::ini::{ConnectionString, Ini, ParseError};
-use super::settings::{InvalidSetting, TABLE, check};
+use super::settings::{InvalidSetting, TABLE, check, lookup};
 use super::version::Version;
 
 /// What all units have in common. Settings of ours that never vary are not in it: they are code.
@@ -273,8 +273,7 @@ impl SharedConfig {
             let database = Database::read(connection, auth_user);
             Ok((
                 name.clone(),
-                database
-                    .map_err(|(key, reason)| invalid(&format!("{key} of the database {name}"), reason))?,
+                database.map_err(|(key, reason)| invalid(&format!("{key} of a database"), reason))?,
             ))
         };
         Ok(Self {
@@ -350,6 +349,8 @@ fn check_setting(key: &str, value: &str) -> Result<(), Invalid> {
     let ours = OURS.iter().any(|(ours, _)| *ours == key);
     let forced = ["auth_type", "auth_query", "admin_users", "stats_users"].contains(&key);
     if !ours && !forced && !OPERATOR.contains(&key) {
+        // A name that is no setting's is content of a file that somebody else wrote.
+        let key = if lookup(key).is_some() { key } else { "an unknown setting" };
         return Err(invalid(key, "it does not belong in a shared configuration"));
     }
     match check(key, value, newest()) {
@@ -533,19 +534,15 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
             ("[pgbouncer]\n", "[pgbouncer]\nlisten_addr = evil\n", "listen_addr"),
             ("[pgbouncer]\n", "[pgbouncer]\nunix_socket_dir = evil\n", "unix_socket_dir"),
             ("[pgbouncer]\n", "[pgbouncer]\nsyslog_ident = evil\n", "syslog_ident"),
-            ("[pgbouncer]\n", "[pgbouncer]\nauth_hba_file = /evil\n", "auth_hba_file"),
+            ("[pgbouncer]\n", "[pgbouncer]\nauth_hba_file = /evil\n", "an unknown setting"),
             ("[pgbouncer]\n", "[peers]\n1 = host=evil\n[pgbouncer]\n", "[peers]"),
             ("[pgbouncer]\n", "%include evil\n[pgbouncer]\n", "line 8"),
-            ("shop = host='10.0.0.1'", "shop = host='evil evil'", "shop"),
-            ("shop = host='10.0.0.1' ", "shop = ", "host of the database shop"),
-            ("shop = host='10.0.0.1' port='5432'", "shop = host='evil' port='0'", "shop"),
-            ("shop = host='10.0.0.1'", "shop = password='evil' host='h'", "password of the database shop"),
-            (
-                "dbname='shop' auth_user='pgb",
-                "dbname='shop' auth_user='evil",
-                "auth_user of the database shop",
-            ),
-            ("auth_dbname='shop'", "auth_dbname='pgbouncer'", "database *"),
+            ("shop = host='10.0.0.1'", "shop = host='evil evil'", "of a database"),
+            ("shop = host='10.0.0.1' ", "shop = ", "host of a database"),
+            ("shop = host='10.0.0.1' port='5432'", "shop = host='evil' port='0'", "of a database"),
+            ("shop = host='10.0.0.1'", "shop = password='evil' host='h'", "password of a database"),
+            ("dbname='shop' auth_user='pgb", "dbname='shop' auth_user='evil", "auth_user of a database"),
+            ("auth_dbname='shop'", "auth_dbname='pgbouncer'", "of a database"),
         ] {
             let text = GOLDEN.replacen(from, to, 1);
             assert_ne!(text, GOLDEN, "{from}");

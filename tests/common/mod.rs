@@ -3,11 +3,17 @@
 #![expect(clippy::disallowed_methods, reason = "tests lay out the charm on disk")]
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::{fs, io};
 
 /// Lays out the charm with the binary under test and makes its parent the current directory, so that
 /// scripts say `deploy ./pgbouncer-k8s`.
-pub(crate) fn stage() -> io::Result<()> {
+pub(crate) fn stage() {
+    static STAGED: OnceLock<()> = OnceLock::new();
+    STAGED.get_or_init(|| lay_out().expect("the charm can be laid out"));
+}
+
+fn lay_out() -> io::Result<()> {
     let parent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stage");
     let charm = parent.join("pgbouncer-k8s");
     let bin = charm.join("bin");

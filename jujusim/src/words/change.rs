@@ -217,7 +217,7 @@ impl Sim {
         for pair in pairs {
             let (key, value) =
                 pair.split_once('=').ok_or_else(|| Error::refused(format!("expected k=v, got {pair:?}")))?;
-            let value = charm.option_value(key, value)?;
+            let value = charm.option_value(key, &outside_value(value)?)?;
             self.model.app_mut(&app)?.config.insert(key.to_owned(), value);
         }
         Ok(String::new())

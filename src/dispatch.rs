@@ -63,11 +63,9 @@ pub fn dispatch(unit: Unit, event: &Event) -> Result<()> {
 
 /// What the environment of a relation hook tells, so that nobody has to ask.
 fn learn(event: &RelationEvent, world: &mut World) -> Result<()> {
-    if let Some(app) = &event.remote_app {
-        world.juju.know_remote_app(event.relation, app);
-    }
     if event.hook == RelationHook::Broken {
         world.juju.forget(event.endpoint, event.relation)?;
+        world.juju.forget_remote_app(event.relation)?;
     }
     // On the unit that goes, or with its whole application, Juju names that unit itself.
     if event.hook == RelationHook::Departed && event.departing_unit.as_ref() == Some(&world.unit.name) {

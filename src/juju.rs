@@ -91,7 +91,6 @@ pub struct Juju {
     config: Option<Map<String, Value>>,
     relations: HashMap<Endpoint, Vec<RelationId>>,
     members: HashMap<RelationId, Vec<String>>,
-    remote_apps: HashMap<RelationId, Option<String>>,
     bags: HashMap<(RelationId, Owner), Bag>,
     secrets: HashMap<String, Option<BTreeMap<String, Secret>>>,
     infos: HashMap<String, Option<SecretInfo>>,
@@ -123,7 +122,6 @@ impl Juju {
             config: None,
             relations: HashMap::new(),
             members: HashMap::new(),
-            remote_apps: HashMap::new(),
             bags: HashMap::new(),
             secrets: HashMap::new(),
             infos: HashMap::new(),
@@ -183,19 +181,24 @@ impl Juju {
         Ok(units)
     }
 
-    /// The application on the other side of a relation.
+    /// The application on the other side of a relation. It never changes, so the unit's state keeps
+    /// it: one call saved in every later hook.
     pub fn remote_app(&mut self, relation: RelationId) -> Result<Option<String>, ToolError> {
-        if let Some(app) = self.remote_apps.get(&relation) {
-            return Ok(app.clone());
+        let key = format!("app-of-{relation}");
+        if let Some(app) = self.state(&key)?.filter(|app| !app.is_empty()) {
+            return Ok(Some(app));
         }
-        let app = absent_is_none(ask("relation-list", &["--app", "-r", &relation.to_string()]))?;
-        self.remote_apps.insert(relation, app.clone());
+        let app: Option<String> =
+            absent_is_none(ask("relation-list", &["--app", "-r", &relation.to_string()]))?;
+        if let Some(app) = &app {
+            self.set_state(&key, app)?;
+        }
         Ok(app)
     }
 
-    /// Remembers what the environment already told, so that no tool is asked for it.
-    pub fn know_remote_app(&mut self, relation: RelationId, app: &str) {
-        self.remote_apps.insert(relation, Some(app.to_owned()));
+    /// Lets go of what is remembered of a relation that ends.
+    pub fn forget_remote_app(&mut self, relation: RelationId) -> Result<(), ToolError> {
+        self.set_state(&format!("app-of-{relation}"), "")
     }
 
     /// A databag with our own pending writes in it. One that cannot be read is empty: Juju refuses

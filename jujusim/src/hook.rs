@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError, atomic};
 use std::thread;
@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
-use wait4::Wait4 as _;
 
 use crate::commit::Refused;
 use crate::error::{Doing as _, Error, Result};
 use crate::events::Event;
+use crate::launch::{self, Usage};
 use crate::model::{Bag, Kind, Model, Pending, UnitName};
 use crate::tools::{self, Answer, Context, Request};
 
@@ -47,7 +47,7 @@ pub struct HookRun {
     pub wall: Duration,
     /// User and system time of the hook's process and all it waited for.
     pub cpu: Duration,
-    /// The largest of these processes, in bytes; never less than the simulator's own size when it started the hook.
+    /// The peak of the largest of these processes, in bytes; 0 like the times for a hook that was killed with its group.
     pub max_rss: u64,
     /// The log, each line after its level.
     pub log: Vec<String>,
@@ -103,7 +103,7 @@ pub(crate) enum Message {
     Tool { request: Request, stream: UnixStream },
     Line { run: usize, error: bool, text: String },
     Closed { run: usize },
-    Exited { run: usize, status: io::Result<(ExitStatus, Duration, u64)> },
+    Exited { run: usize, status: io::Result<ExitStatus> },
 }
 
 /// The socket of a unit's agent, open while the unit's pod lives.
@@ -263,19 +263,19 @@ impl Model {
                 }
             }
         };
-        let mut command = under_strace(faults, &program);
+        let report = self.dir.join("usage");
+        let _ = fs::remove_file(&report);
+        let mut command = match strace(faults) {
+            Some(options) => {
+                let mut command = launch::command(&self.tools, &report, Path::new("strace"));
+                command.args(options).arg(program);
+                command
+            }
+            None => launch::command(&self.tools, &report, &program),
+        };
         command.args(args).current_dir(&charm).env_clear().envs(self.environment(context, &root));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let started = Instant::now();
-        let mut child = match spawn(&mut command) {
-            Ok(child) => child,
-            Err(error) if matches!(context.event, Event::Exec { .. }) => {
-                run.exit = Exit::Code(127);
-                run.stderr = format!("{}: {error}\n", program.display());
-                return Ok(());
-            }
-            Err(source) => return Err(Error::Io { doing: format!("run {}", program.display()), source }),
-        };
+        let mut child = command.spawn().doing(|| format!("run {}", self.tools.display()))?;
         let pid = child.id();
         if let Some(stdout) = child.stdout.take() {
             forward(stdout, number, false, self.sender.clone());
@@ -285,16 +285,13 @@ impl Model {
         }
         let sender = self.sender.clone();
         thread::spawn(move || {
-            let status =
-                child.wait4().map(|end| (end.status, end.rusage.utime + end.rusage.stime, end.rusage.maxrss));
-            let _ = sender.send(Message::Exited { run: number, status });
+            let _ = sender.send(Message::Exited { run: number, status: child.wait() });
         });
         let watch = Watch::start(pid);
-        let status = self.serve(context, run, faults, pid, started)?;
+        let status = self.serve(context, run, faults, pid)?;
         run.processes = watch.stop();
-        run.wall = started.elapsed();
-        (run.cpu, run.max_rss) = (status.1, status.2);
-        run.exit = match (status.0.code(), status.0.signal()) {
+        Usage { wall: run.wall, cpu: run.cpu, max_rss: run.max_rss } = launch::usage(&report);
+        run.exit = match (status.code(), status.signal()) {
             (Some(0), _) => Exit::Success,
             (Some(code), _) => Exit::Code(code),
             (None, signal) => Exit::Killed(signal.unwrap_or_default()),
@@ -309,9 +306,9 @@ impl Model {
         run: &mut HookRun,
         faults: &[Fault],
         pid: u32,
-        started: Instant,
-    ) -> Result<(ExitStatus, Duration, u64)> {
+    ) -> Result<ExitStatus> {
         let number = self.runs.len();
+        let started = Instant::now();
         let (mut open, mut ended) = (2, None);
         while open > 0 || ended.is_none() {
             let patience = if ended.is_some() { LINGER } else { LIMIT.saturating_sub(started.elapsed()) };
@@ -572,29 +569,16 @@ fn executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-fn under_strace(faults: &[Fault], program: &Path) -> Command {
-    let syscall = faults.iter().find_map(|fault| match fault {
+/// The options that kill a process instead of its n-th call of a system call.
+fn strace(faults: &[Fault]) -> Option<Vec<String>> {
+    let (name, nth) = faults.iter().find_map(|fault| match fault {
         Fault::KillAtSyscall { name, nth } => Some((name, nth)),
         _ => None,
-    });
-    let Some((name, nth)) = syscall else { return Command::new(program) };
-    let mut command = Command::new("strace");
-    command.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={name}")]);
-    command.args(["-e", &format!("inject={name}:error=EIO:signal=SIGKILL:when={nth}")]).arg(program);
-    command
-}
-
-/// Starts a process. A file that another thread's child still holds open for writing is busy for a moment.
-fn spawn(command: &mut Command) -> io::Result<std::process::Child> {
-    for _ in 0..100 {
-        match command.spawn() {
-            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
-                thread::sleep(Duration::from_millis(2));
-            }
-            other => return other,
-        }
-    }
-    command.spawn()
+    })?;
+    let (trace, inject) =
+        (format!("trace={name}"), format!("inject={name}:error=EIO:signal=SIGKILL:when={nth}"));
+    let options = ["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+    Some(options.into_iter().map(str::to_owned).collect())
 }
 
 fn forward(stream: impl Read + Send + 'static, run: usize, error: bool, sender: Sender<Message>) {
@@ -654,7 +638,8 @@ impl Watch {
 fn command_lines(pid: u32, found: &mut BTreeSet<String>) {
     if let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) {
         let text = String::from_utf8_lossy(&line).replace('\0', " ");
-        if !text.is_empty() {
+        // The launcher is ours.
+        if !text.is_empty() && !text.starts_with(launch::NAME) {
             found.insert(text.trim_end().to_owned());
         }
     }

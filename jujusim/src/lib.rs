@@ -12,6 +12,7 @@ mod console;
 mod error;
 mod events;
 mod hook;
+pub mod launch;
 mod load;
 mod model;
 mod network;
@@ -90,6 +91,7 @@ impl Sim {
                 options.tools.display()
             )));
         }
+        sweep();
         let dir = tempfile::Builder::new().prefix("js-").rand_bytes(5).tempdir_in("/tmp");
         let dir = dir.map_err(|source| Error::Io { doing: "make a directory in /tmp".to_owned(), source })?;
         let path = dir.path().to_owned();
@@ -99,6 +101,12 @@ impl Sim {
         } else {
             Some(dir)
         };
+        if dir.is_some() {
+            let owner = path.join("pid");
+            let pid = std::process::id().to_string();
+            std::fs::write(&owner, pid)
+                .map_err(|source| Error::Io { doing: format!("write {}", owner.display()), source })?;
+        }
         let model = Model::new(options, path)?;
         let stable = options.stable.then(|| Stable::new(&model));
         Ok(Sim { model, stable, printed: String::new(), turn: None, load: None, _dir: dir })
@@ -127,6 +135,20 @@ impl Sim {
         match &mut self.stable {
             Some(stable) => stable.rename(&masked),
             None => masked,
+        }
+    }
+}
+
+/// Removes what models left behind whose process was killed; their children got a signal then.
+fn sweep() {
+    for entry in std::fs::read_dir("/tmp").into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with("js-") {
+            continue;
+        }
+        let owner =
+            std::fs::read_to_string(entry.path().join("pid")).ok().and_then(|pid| pid.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use jujusim::{Options, Result, Sim, client, run_script};
+use jujusim::{Options, Result, Sim, client, launch, run_script};
 
 /// A Juju model on one machine: runs a script, or the words typed.
 #[derive(Parser)]
@@ -32,6 +32,9 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
     let name = Path::new(&name).file_name().and_then(OsStr::to_str).unwrap_or("jujusim");
+    if name == launch::NAME {
+        return ExitCode::from(launch::run(args));
+    }
     if name != "jujusim" {
         return ExitCode::from(client::run(name, args));
     }

@@ -205,12 +205,15 @@ impl Sim {
         Ok(String::new())
     }
 
-    /// `config APP k=v…`; without values prints what is in effect.
+    /// `config APP k=v… [--reset k]`; without values prints what is in effect.
     pub(crate) fn config(&mut self, mut words: Words) -> Result<String> {
+        let reset = words.option("--reset")?;
         let app = words.next("an application")?;
         let pairs = words.rest();
         let charm = self.model.app(&app)?.charm().clone();
-        if pairs.is_empty() {
+        if let Some(key) = &reset {
+            self.model.app_mut(&app)?.config.remove(key);
+        } else if pairs.is_empty() {
             let values = self.model.app(&app)?.effective_config();
             return Ok(serde_yaml::to_string(&values).unwrap_or_default());
         }
@@ -300,6 +303,7 @@ impl Sim {
     pub(crate) fn action(&mut self, mut words: Words) -> Result<String> {
         let unit: UnitName = words.next("a unit")?.parse()?;
         let name = words.next("an action")?;
+        self.has_process(&unit)?;
         let charm = self.model.charm(&unit.app).cloned().unwrap_or_default();
         let action = charm.actions.get(&name);
         let action =
@@ -325,6 +329,7 @@ impl Sim {
     /// `exec UNIT -- COMMAND…`: at once, in the unit's context without a hook's name.
     pub(crate) fn exec(&mut self, mut words: Words) -> Result<String> {
         let unit: UnitName = words.next("a unit")?.parse()?;
+        self.has_process(&unit)?;
         let mut command = words.rest();
         if command.first().is_some_and(|word| word == "--") {
             command.remove(0);
@@ -346,6 +351,13 @@ impl Sim {
             Ok(unit) => Entity::Unit(unit),
             Err(_) => Entity::App(name.clone()),
         };
+        let app = match &entity {
+            Entity::App(app) => app,
+            Entity::Unit(unit) => &unit.app,
+        };
+        if self.model.relations.get(&id).is_none_or(|relation| relation.end(app).is_none()) {
+            return Err(Error::refused(format!("{name} has no part in {place}")));
+        }
         let mut bag = self.model.bag(id, &name);
         for pair in words.rest() {
             let (key, value) =
@@ -451,8 +463,18 @@ impl Sim {
     }
 
     fn arm(&mut self, unit: &UnitName, fault: Fault) -> Result<String> {
+        self.has_process(unit)?;
         self.model.unit_mut(unit)?.faults.push(fault);
         Ok(String::new())
+    }
+
+    /// Refuses actors, which have no process to run anything in or to kill.
+    fn has_process(&self, unit: &UnitName) -> Result<()> {
+        self.model.unit(unit)?;
+        match &self.model.app(&unit.app)?.kind {
+            Kind::Charm(_) => Ok(()),
+            Kind::Actor(..) => Err(Error::NotModelled(format!("processes in {unit}: it is an actor"))),
+        }
     }
 }
 

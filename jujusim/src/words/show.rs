@@ -132,8 +132,10 @@ impl Sim {
         Ok(text)
     }
 
-    /// `hooks [UNIT] [--last N]`: what ran, how it ended, its calls by tool.
+    /// `hooks [UNIT] [--last N] [--cost]`: what ran, how it ended, its calls by tool; with `--cost` also what changes from run
+    /// to run: time from start to end, CPU time, memory.
     pub(crate) fn hooks(&mut self, mut words: Words) -> Result<String> {
+        let cost = words.flag("--cost");
         let last = words.count("--last", usize::MAX)?;
         let unit = words.maybe();
         words.end()?;
@@ -143,7 +145,12 @@ impl Sim {
         for run in wanted.iter().skip(wanted.len().saturating_sub(last)) {
             let counts: Vec<String> =
                 run.tool_counts().iter().map(|(tool, count)| format!("{tool} {count}")).collect();
-            rows.push(vec![run.unit.clone(), run.hook.clone(), run.exit.to_string(), counts.join(", ")]);
+            let mut row = vec![run.unit.clone(), run.hook.clone(), run.exit.to_string(), counts.join(", ")];
+            if cost {
+                let (wall, cpu) = (run.wall.as_secs_f64() * 1e3, run.cpu.as_secs_f64() * 1e3);
+                row.insert(3, format!("{wall:.1} ms, CPU {cpu:.1} ms, {} KiB", run.max_rss / 1024));
+            }
+            rows.push(row);
         }
         Ok(self.table(rows))
     }

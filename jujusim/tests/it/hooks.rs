@@ -321,3 +321,18 @@ fn every_command_line_of_a_hook_is_kept() {
     assert!(run.processes.iter().any(|line| line == "sleep 0.05"), "{:?}", run.processes);
     assert!(run.max_rss > 0);
 }
+
+#[test]
+fn a_hook_dies_instead_of_a_system_call() {
+    let mut sim = model(&["deploy PUPPET", "settle"]);
+    let root = sim.model().unit_root("puppet/0").expect("a unit").to_owned();
+    std::fs::write(root.join("etc/old"), "").expect("a file");
+    script(&sim, "puppet/0", "update-status", "cd $root/etc; exec mv -T old new");
+    run(&mut sim, "kill puppet/0 at syscall renameat2");
+    run(&mut sim, "trigger puppet/0 update-status");
+    run(&mut sim, "step");
+    assert!(matches!(sim.model().hook_runs().last().expect("a run").exit, Exit::Killed(9)));
+    assert!(root.join("etc/old").exists() && !root.join("etc/new").exists());
+    run(&mut sim, "settle");
+    assert!(root.join("etc/new").exists());
+}

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jujusim::check_script;
 
-use crate::puppets::{model, options, run, tool};
+use crate::puppets::{model, options, run};
 
 #[test]
 fn a_client_s_query_goes_through_the_pooler_to_the_server() {
@@ -61,7 +61,6 @@ fn the_client_s_secret_is_read_as_a_consumer_reads_it() {
     let fields: Vec<&str> = secret.content().keys().map(String::as_str).collect();
     assert_eq!(fields, ["password", "read-only-uris", "uris", "username"]);
     assert!(secret.grants.contains_key("shop"));
-    assert!(tool(&mut sim, "shop/0", "true").0 == 0);
     run(&mut sim, "postgresql stop");
     assert!(sim.run("sql shop 'SELECT 1'").is_err());
     run(&mut sim, "postgresql start");

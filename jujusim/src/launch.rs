@@ -1,0 +1,73 @@
+//! Starts a hook from a small process: a child's peak memory is never less than that of the process that started it.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, raise};
+use serde::{Deserialize, Serialize};
+use wait4::Wait4 as _;
+
+/// The name under which the simulator's binary does this.
+pub const NAME: &str = "jujusim-launch";
+
+/// What a hook and the processes it waited for used.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Usage {
+    pub(crate) wall: Duration,
+    pub(crate) cpu: Duration,
+    /// In bytes.
+    pub(crate) max_rss: u64,
+}
+
+/// A command that runs `program` through the launcher, which is the binary `tools`.
+pub(crate) fn command(tools: &Path, report: &Path, program: &Path) -> Command {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = Command::new(tools);
+    command.arg0(NAME).arg(report).arg(program);
+    command
+}
+
+/// What the launcher reported; nothing when it was killed with the hook.
+pub(crate) fn usage(report: &Path) -> Usage {
+    std::fs::read(report).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// Runs a program, leaves its cost in a file, and ends as it ended. The arguments: that file, the program, its arguments.
+pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
+    let (Some(report), Some(program)) = (args.next().map(PathBuf::from), args.next()) else { return 2 };
+    let started = Instant::now();
+    let end = spawn(Command::new(&program).args(args)).and_then(|mut child| child.wait4());
+    let end = match end {
+        Ok(end) => end,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{}: {error}", program.display());
+            return 127;
+        }
+    };
+    let (cpu, max_rss) = (end.rusage.utime + end.rusage.stime, end.rusage.maxrss);
+    let usage = Usage { wall: started.elapsed(), cpu, max_rss };
+    // Without the report the run has no cost to show.
+    let _ = std::fs::write(report, serde_json::to_vec(&usage).unwrap_or_default());
+    if let Some(signal) = end.status.signal().and_then(|number| Signal::try_from(number).ok()) {
+        let _ = raise(signal);
+    }
+    end.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+/// Starts a process. A file that another process still holds open for writing is busy for a moment.
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    for _ in 0..100 {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                thread::sleep(Duration::from_millis(2));
+            }
+            other => return other,
+        }
+    }
+    command.spawn()
+}

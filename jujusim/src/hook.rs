@@ -91,7 +91,9 @@ pub(crate) enum Fault {
     /// The hook dies when it makes this call, which then has no effect.
     KillAtTool { tool: String, nth: usize },
     /// The hook dies instead of making this system call.
-    KillAtSyscall { name: String, nth: usize },
+    ///
+    /// With `follow`, so does each process it starts.
+    KillAtSyscall { name: String, nth: usize, follow: bool },
     /// The tool exits with 1.
     FailTool { tool: String, nth: usize, message: String },
     /// The effects are refused.
@@ -571,14 +573,14 @@ fn executable(path: &Path) -> bool {
 
 /// The options that kill a process instead of its n-th call of a system call.
 fn strace(faults: &[Fault]) -> Option<Vec<String>> {
-    let (name, nth) = faults.iter().find_map(|fault| match fault {
-        Fault::KillAtSyscall { name, nth } => Some((name, nth)),
+    let (name, nth, follow) = faults.iter().find_map(|fault| match fault {
+        Fault::KillAtSyscall { name, nth, follow } => Some((name, nth, *follow)),
         _ => None,
     })?;
     let (trace, inject) =
         (format!("trace={name}"), format!("inject={name}:error=EIO:signal=SIGKILL:when={nth}"));
     let options = ["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-    Some(options.into_iter().map(str::to_owned).collect())
+    Some(options.into_iter().skip(usize::from(!follow)).map(str::to_owned).collect())
 }
 
 fn forward(stream: impl Read + Send + 'static, run: usize, error: bool, sender: Sender<Message>) {

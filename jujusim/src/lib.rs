@@ -114,7 +114,14 @@ impl Sim {
 
     /// Does one word, as a line of a script; what it prints.
     pub fn run(&mut self, line: &str) -> Result<String> {
-        let result = self.word(line).map(|text| self.cleaned(&text));
+        let result = match self.word(line) {
+            Ok(text) => Ok(self.cleaned(&text)),
+            Err(Error::Refused(text)) => Err(Error::Refused(self.cleaned(&text))),
+            Err(Error::Stuck { unit, hook, times, log }) => {
+                Err(Error::Stuck { unit, hook, times, log: self.cleaned(&log) })
+            }
+            Err(other) => Err(other),
+        };
         match &result {
             // Several expectations may follow one word.
             Ok(_) if line.trim_start().starts_with("expect") => {}

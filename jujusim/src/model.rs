@@ -281,13 +281,14 @@ impl Model {
 
     /// Every password the model has seen: for searching logs, files and arguments.
     ///
-    /// A field of a secret or a bag counts when its name says so (`password`, `key`, but not a list of requested names), and
-    /// so do the passwords inside the lines of a user list.
+    /// A field of a secret or a bag counts when its name says so or it holds a private key; so do the passwords inside the
+    /// lines of a user list, and whatever looks generated inside a secret.
     pub fn passwords(&self) -> BTreeSet<String> {
         let mut found = self.past_passwords.clone();
         for secret in self.secrets.values() {
             for content in secret.revisions.values() {
                 found.extend(passwords_in(content));
+                found.extend(content.values().filter(|value| generated(value)).cloned());
             }
         }
         for relation in self.relations.values() {
@@ -328,11 +329,11 @@ impl Model {
     }
 }
 
-/// Passwords by the name of their field, and those within user list lines.
+/// Passwords by the name of their field, those within user list lines, and private keys.
 fn passwords_in(content: &Bag) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (key, value) in content {
-        if key.contains("password") && value.len() >= 8 {
+        if key.contains("password") || value.contains("PRIVATE KEY-----") {
             found.insert(value.clone());
         }
         if key.contains("auth") && value.starts_with('"') {
@@ -341,6 +342,11 @@ fn passwords_in(content: &Bag) -> BTreeSet<String> {
     }
     found.retain(|value| value.len() >= 8);
     found
+}
+
+/// What looks generated: in a secret it counts as a password whatever its field is called.
+fn generated(value: &str) -> bool {
+    value.len() == 24 && value.chars().all(|character| character.is_ascii_alphanumeric())
 }
 
 impl App {

@@ -132,7 +132,7 @@ impl Server {
             .map(PathBuf::from)
             .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
         let cache = cache.unwrap_or_else(std::env::temp_dir).join("jujusim");
-        let template = cache.join(format!("postgresql-{version}-{uid}"));
+        let template = cache.join(format!("postgresql-{version}-{uid}-wal1"));
         let data = self.dir.join("data");
         if !template.exists() {
             let mut initdb = as_postgres("KILL");
@@ -142,20 +142,21 @@ impl Server {
                 "postgres",
                 "--auth=trust",
                 "--no-sync",
+                "--wal-segsize=1",
                 "--encoding=UTF8",
                 "--locale=C.UTF-8",
             ]);
             done(&mut initdb)?;
             fs::create_dir_all(&cache).doing(|| format!("make {}", cache.display()))?;
             let fresh = cache.join(format!("new-{:016x}", rand::random::<u64>()));
-            done(Command::new("cp").arg("-a").arg(&data).arg(&fresh))?;
+            done(Command::new("cp").args(["-a", "--reflink=auto"]).arg(&data).arg(&fresh))?;
             // Somebody else may have been quicker.
             if fs::rename(&fresh, &template).is_err() {
                 let _ = fs::remove_dir_all(&fresh);
             }
             return Ok(());
         }
-        done(Command::new("cp").arg("-a").arg(&template).arg(&data))
+        done(Command::new("cp").args(["-a", "--reflink=auto"]).arg(&template).arg(&data))
     }
 }
 

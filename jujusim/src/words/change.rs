@@ -419,8 +419,9 @@ impl Sim {
         Ok(String::new())
     }
 
-    /// `kill UNIT at TOOL [N]`, `kill UNIT at syscall NAME [N]`
+    /// `kill UNIT at TOOL [N]`, `kill UNIT at syscall NAME [N] [--no-follow]`
     pub(crate) fn kill(&mut self, mut words: Words) -> Result<String> {
+        let follow = !words.flag("--no-follow");
         let unit: UnitName = words.next("a unit")?.parse()?;
         if words.next("`at`")? != "at" {
             return Err(Error::refused("kill UNIT at TOOL [N], or kill UNIT at syscall NAME [N]"));
@@ -428,7 +429,7 @@ impl Sim {
         let tool = words.next("a hook tool, or syscall")?;
         let fault = if tool == "syscall" {
             let name = words.next("a system call")?;
-            Fault::KillAtSyscall { name, nth: words.nth()? }
+            Fault::KillAtSyscall { name, nth: words.nth()?, follow }
         } else {
             Fault::KillAtTool { nth: words.nth()?, tool: self.known_tool(tool)? }
         };

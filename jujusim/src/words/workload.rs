@@ -45,7 +45,7 @@ impl Sim {
         let before = self.model.queries(&unit);
         let printed = query(&login, address, &statement)?;
         // A query is counted when its connection is given back, just after the answer.
-        let deadline = Instant::now() + Duration::from_secs(2);
+        let deadline = Instant::now() + Duration::from_secs(5);
         while self.model.queries(&unit) <= before {
             if Instant::now() > deadline {
                 return Err(Error::refused(format!("{printed}but the processes of {unit} did not count it")));

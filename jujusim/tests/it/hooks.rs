@@ -336,3 +336,59 @@ fn a_hook_dies_instead_of_a_system_call() {
     run(&mut sim, "settle");
     assert!(root.join("etc/new").exists());
 }
+
+#[test]
+fn an_application_goes_with_all_it_has() {
+    let mut sim =
+        model(&["deploy PUPPET", "deploy PUPPET far -n 2", "integrate puppet:db far:back", "settle"]);
+    tool(&mut sim, "far/0", "secret-add --label top password=one");
+    let start = sim.model().hook_runs().len();
+    run(&mut sim, "remove-application far");
+    run(&mut sim, "settle");
+    let far: Vec<String> = since(&sim, start).into_iter().filter(|hook| hook.starts_with("far/0")).collect();
+    assert_eq!(
+        far,
+        [
+            "far/0 back-relation-departed",
+            "far/0 back-relation-broken",
+            "far/0 peers-relation-departed",
+            "far/0 stop",
+            "far/0 remove",
+        ]
+    );
+    assert!(since(&sim, start).contains(&"puppet/0 db-relation-broken".to_owned()));
+    assert!(sim.model().secret("top").is_none() && sim.model().units_of("far").is_empty());
+    assert!(
+        sim.model().relations_at("puppet:db").is_empty() && sim.model().relations_at("far:peers").is_empty()
+    );
+}
+
+#[test]
+fn another_unit_leads_when_the_leader_is_gone() {
+    let mut sim = model(&["deploy PUPPET -n 2", "settle", "leader puppet/1", "settle"]);
+    script(&sim, "puppet/1", "remove", "is-leader");
+    run(&mut sim, "remove-unit puppet");
+    let start = sim.model().hook_runs().len();
+    run(&mut sim, "settle");
+    let hooks = since(&sim, start);
+    // The lease is kept until the unit is gone.
+    let removed = hooks.iter().position(|hook| hook == "puppet/1 remove").expect("removed");
+    assert_eq!(hooks[removed + 1..], ["puppet/0 leader-elected"]);
+    let last = sim.model().hook_runs().iter().rfind(|run| run.hook == "remove").expect("removed");
+    assert_eq!(last.log, ["DEBUG True"]);
+}
+
+#[test]
+fn a_script_stops_at_the_first_word_that_fails() {
+    let script = format!("deploy {}\nsettle\nexpect no such text\nstatus", crate::puppets::puppet());
+    let found = jujusim::run_script(&script, &crate::puppets::options()).expect("a transcript");
+    assert!(found.failure.expect("a failure").contains("expectation failed"));
+    assert!(!found.text.contains("> status"));
+    let script = "add-unit nobody\nexpect not found\nexpect-not other";
+    let found = jujusim::run_script(script, &crate::puppets::options()).expect("a transcript");
+    assert_eq!(found.failure, None);
+    assert_eq!(
+        found.text,
+        "> add-unit nobody\nERROR application nobody not found\n> expect not found\n> expect-not other\n"
+    );
+}

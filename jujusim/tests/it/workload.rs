@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use jujusim::check_script;
+use jujusim::{Options, check_script};
 
-use crate::puppets::{model, options, run};
+use crate::puppets::{model, model_of, options, run};
 
 #[test]
 fn a_client_s_query_goes_through_the_pooler_to_the_server() {
@@ -68,6 +68,20 @@ fn the_client_s_secret_is_read_as_a_consumer_reads_it() {
     run(&mut sim, "remove-relation shop postgresql-k8s");
     run(&mut sim, "settle");
     assert!(sim.run("sql shop 'SELECT 1'").is_err());
+}
+
+#[test]
+fn without_secrets_the_answer_is_plain() {
+    let words = [
+        "deploy actor:postgresql",
+        "deploy actor:client shop --config database=shop",
+        "integrate shop postgresql-k8s",
+        "settle",
+    ];
+    let mut sim = model_of(&words, &Options { juju: "2.9.52".to_owned(), ..options() });
+    let answer = sim.model().bag(0, "postgresql-k8s");
+    assert!(answer.contains_key("password") && !answer.contains_key("secret-user"));
+    assert_eq!(run(&mut sim, "sql shop 'SELECT current_user'"), "relation_id_0\n");
 }
 
 fn pooler() -> jujusim::Sim {

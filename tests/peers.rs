@@ -240,15 +240,15 @@ fn the_leader_puts_right_what_somebody_broke() {
 /// Where a hook can be killed: what it does between its writes, its signal and its commit.
 const KILLS: [&str; 7] = [
     // Between the files' writing and their renaming, and between the renames.
-    "syscall rename 1",
-    "syscall rename 2",
-    "syscall rename 3",
+    "syscall rename 1 --no-follow",
+    "syscall rename 2 --no-follow",
+    "syscall rename 3 --no-follow",
     // Written, not signalled.
-    "syscall kill 1",
+    "syscall kill 1 --no-follow",
     // Signalled, not confirmed.
-    "syscall connect 1",
+    "syscall connect 1 --no-follow",
     // One process of two done.
-    "syscall kill 2",
+    "syscall kill 2 --no-follow",
     // Everything done, nothing committed.
     "status-set 1",
 ];
@@ -280,7 +280,7 @@ fn a_follower_killed_anywhere_is_made_good_by_its_next_hook() {
 #[test]
 fn what_was_published_died_and_was_taken_back_is_what_runs() {
     let mut bench = Bench::serving("3.6.14");
-    for kill in ["syscall rename 3", "syscall kill 1", "syscall connect 1", "syscall kill 2", "status-set 1"]
+    for kill in ["syscall rename 3 --no-follow", "syscall kill 1 --no-follow", "syscall connect 1 --no-follow", "syscall kill 2 --no-follow", "status-set 1"]
     {
         bench.go("config pgbouncer-k8s max_db_connections=100");
         bench.go("settle");

@@ -7,12 +7,12 @@ help: ## List the targets
 demo: ## Watch the charm at work in a simulated Juju model
 	scripts/parts
 	cargo build --release --locked --workspace
-	target/release/jujusim demo
+	scripts/stage
+	target/release/jujusim demo.txt
 
-# The scenarios deploy the charm's release binary.
+
 test: ## Run every test
 	scripts/parts
-	cargo build --release --locked --package pgbouncer-k8s
 	cargo test --workspace --locked
 
 fmt: ## Format the sources

@@ -30,7 +30,7 @@ pub use hook::{Exit, HookRun, ToolCall};
 pub use model::{Bag, Consumer, Entity, Model, Secret, Status, UnitName, Version};
 pub use pooler::Instance;
 pub use tools::{Answer, Request};
-pub use transcript::{Transcript, check_script, run_script};
+pub use transcript::{Transcript, check_script, follow_script, run_script};
 
 use transcript::Stable;
 

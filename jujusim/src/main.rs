@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use jujusim::{Options, Result, Sim, client, launch, run_script};
+use jujusim::{Options, Result, Sim, client, launch, follow_script};
 
 /// A Juju model on one machine: runs a script, or the words typed.
 #[derive(Parser)]
@@ -26,6 +26,9 @@ struct Cli {
     /// Leave the model's directory behind.
     #[arg(long)]
     keep: bool,
+    /// Print stable names for what changes from run to run, as transcripts have them.
+    #[arg(long)]
+    stable: bool,
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,7 @@ fn simulate(cli: Cli) -> Result<ExitCode> {
         juju: cli.juju,
         pgbouncer: cli.pgbouncer,
         keep: cli.keep,
+        stable: cli.stable,
         ..Options::default()
     };
     let script = match (cli.command, cli.script) {
@@ -62,9 +66,10 @@ fn simulate(cli: Cli) -> Result<ExitCode> {
         (None, None) if io::stdin().is_terminal() => return converse(&options),
         (None, None) => io::read_to_string(io::stdin()).map_err(refused)?,
     };
-    let transcript = run_script(&script, &options)?;
-    let _ = io::stdout().write_all(transcript.text.as_bytes());
-    Ok(if transcript.failure.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let failure = follow_script(&script, &options, |text| {
+        let _ = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());
+    })?;
+    Ok(if failure.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// A prompt, until the end of input.

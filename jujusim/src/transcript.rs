@@ -24,28 +24,33 @@ pub struct Transcript {
 ///
 /// A failing word goes on when the next line is an `expect`, which then looks at the error's text.
 pub fn run_script(script: &str, options: &Options) -> Result<Transcript> {
-    let mut sim = Sim::new(&Options { stable: true, ..options.clone() })?;
     let mut text = String::new();
-    let mut failure = None;
-    let lines: Vec<&str> = script.lines().collect();
+    let failure = follow_script(script, options, |printed| text.push_str(printed))?;
+    Ok(Transcript { text, failure })
+}
+
+/// Runs a script as [`run_script`] does and hands on each piece as it is printed. Tells why the script
+/// stopped before its end.
+pub fn follow_script(script: &str, options: &Options, mut print: impl FnMut(&str)) -> Result<Option<String>> {
+    let mut sim = Sim::new(options)?;
+    let lines: Vec<&str> = script.lines().map(str::trim).collect();
     for (index, line) in lines.iter().enumerate() {
-        let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
-            let _ = writeln!(text, "{line}");
+            print(&format!("{line}\n"));
             continue;
         }
-        let _ = writeln!(text, "> {line}");
-        if let Ok(printed) = sim.run(line) {
-            text.push_str(&printed);
-            continue;
-        }
-        let _ = writeln!(text, "ERROR {}", sim.printed.trim_end().trim_start_matches("ERROR "));
-        if !lines.get(index + 1).is_some_and(|next| next.trim().starts_with("expect")) {
-            failure = Some(format!("line {}: {line}: {}", index + 1, sim.printed));
-            break;
+        print(&format!("> {line}\n"));
+        match sim.run(line) {
+            Ok(printed) => print(&printed),
+            Err(_) => {
+                print(&format!("ERROR {}\n", sim.printed.trim_end()));
+                if !lines.get(index + 1).is_some_and(|next| next.starts_with("expect")) {
+                    return Ok(Some(format!("line {}: {line}: {}", index + 1, sim.printed)));
+                }
+            }
         }
     }
-    Ok(Transcript { text, failure })
+    Ok(None)
 }
 
 /// Runs the script in a file and compares with the transcript beside it, `<name>.transcript`.
@@ -56,7 +61,7 @@ pub fn check_script(script: &Path, options: &Options) -> Result<()> {
         fs::read_to_string(path)
             .map_err(|source| Error::Io { doing: format!("read {}", path.display()), source })
     };
-    let found = run_script(&read(script)?, options)?;
+    let found = run_script(&read(script)?, &Options { stable: true, ..options.clone() })?;
     if let Some(failure) = found.failure {
         return Err(Error::refused(format!("{failure}\n{}", found.text)));
     }

@@ -280,8 +280,13 @@ fn a_follower_killed_anywhere_is_made_good_by_its_next_hook() {
 #[test]
 fn what_was_published_died_and_was_taken_back_is_what_runs() {
     let mut bench = Bench::serving("3.6.14");
-    for kill in ["syscall rename 3 --no-follow", "syscall kill 1 --no-follow", "syscall connect 1 --no-follow", "syscall kill 2 --no-follow", "status-set 1"]
-    {
+    for kill in [
+        "syscall rename 3 --no-follow",
+        "syscall kill 1 --no-follow",
+        "syscall connect 1 --no-follow",
+        "syscall kill 2 --no-follow",
+        "status-set 1",
+    ] {
         bench.go("config pgbouncer-k8s max_db_connections=100");
         bench.go("settle");
         let first = bench.ini(FOLLOWER, 0);

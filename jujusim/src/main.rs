@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use jujusim::{Options, Result, Sim, client, launch, follow_script};
+use jujusim::{Options, Result, Sim, client, follow_script, launch};
 
 /// A Juju model on one machine: runs a script, or the words typed.
 #[derive(Parser)]

@@ -40,14 +40,13 @@ pub fn follow_script(script: &str, options: &Options, mut print: impl FnMut(&str
             continue;
         }
         print(&format!("> {line}\n"));
-        match sim.run(line) {
-            Ok(printed) => print(&printed),
-            Err(_) => {
-                print(&format!("ERROR {}\n", sim.printed.trim_end()));
-                if !lines.get(index + 1).is_some_and(|next| next.starts_with("expect")) {
-                    return Ok(Some(format!("line {}: {line}: {}", index + 1, sim.printed)));
-                }
-            }
+        if let Ok(printed) = sim.run(line) {
+            print(&printed);
+            continue;
+        }
+        print(&format!("ERROR {}\n", sim.printed.trim_end()));
+        if !lines.get(index + 1).is_some_and(|next| next.starts_with("expect")) {
+            return Ok(Some(format!("line {}: {line}: {}", index + 1, sim.printed)));
         }
     }
     Ok(None)

@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::apply::apply;
 use crate::event::{
-    Event, RelationEvent, RelationHook, RelationId, SecretEvent, SecretHook, Unit, secret_id,
+    Endpoint, Event, RelationEvent, RelationHook, RelationId, SecretEvent, SecretHook, Unit, secret_id,
 };
 use crate::handlers::{Handler, actions, backend_database, database, peers, schedule};
 use crate::observe;
@@ -24,6 +24,10 @@ pub fn dispatch(unit: Unit, event: &Event) -> Result<()> {
     match event {
         Event::Action(action) => return Ok(world.juju.fail_action(&actions::refusal(action))?),
         Event::Metrics | Event::Stop | Event::Remove => return Ok(()),
+        // A unit that goes for good meets this after its agent was restarted: nothing is left to share.
+        Event::Relation(event) if event.endpoint == Endpoint::Peers && event.hook == RelationHook::Broken => {
+            return Ok(());
+        }
         Event::Unknown(name) => tracing::debug!("no handler for {name}"),
         _ => {}
     }

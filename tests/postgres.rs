@@ -13,15 +13,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, User, geteuid},
 };
 use pgbouncer_k8s::{
+    pgbouncer::verifier::{ITERATIONS, matches, md5, scram_sha_256},
     postgres::{Client, Credentials, Refused, Server},
     secret::Secret,
 };
-use postgres_protocol::password::scram_sha_256;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -136,8 +137,7 @@ impl Drop for Cluster {
 
 /// One of PostgreSQL's programs, to be run by somebody it does not refuse.
 fn program(name: &str) -> Result<Command, Box<dyn Error>> {
-    let path = Path::new("/usr/lib/postgresql/15/bin").join(name);
-    assert!(path.exists(), "these tests need {}: install the package postgresql-15", path.display());
+    let path = newest()?.join(name);
     let mut command = Command::new(path);
     if geteuid().is_root() {
         let user = User::from_name("postgres")?.ok_or("these tests need the user postgres")?;
@@ -146,8 +146,21 @@ fn program(name: &str) -> Result<Command, Box<dyn Error>> {
     Ok(command)
 }
 
+/// Where the newest installed server's programs are, as Debian and Ubuntu lay them out.
+fn newest() -> Result<PathBuf, Box<dyn Error>> {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    versions
+        .filter_map(|entry| {
+            Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin")))
+        })
+        .filter(|(_, bin)| bin.join("initdb").exists())
+        .max()
+        .map(|(_, bin)| bin)
+        .ok_or_else(|| "these tests need a PostgreSQL server: run scripts/parts".into())
+}
+
 fn verifier(password: &str) -> Secret {
-    Secret::new(scram_sha_256(password.as_bytes()))
+    scram_sha_256(&Secret::new(password), b"salt of a test", ITERATIONS)
 }
 
 fn client(role: &str, database: &str) -> Client {
@@ -337,6 +350,34 @@ fn a_get_auth_that_somebody_else_got_hold_of_is_made_anew() -> Outcome {
         assert_eq!(cluster.psql("operator", "postgres", state)?, before, "{spoil}");
         let sql = format!("SELECT username FROM {AUTH}.get_auth('plain')");
         assert_eq!(cluster.psql(AUTH, "postgres", &sql)?, "plain", "{spoil}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_postgresql_stores_for_a_password_is_what_we_compute() -> Outcome {
+    let cluster = Cluster::start()?;
+    for (name, password) in
+        [("plain", "Z4OtFCe6r5HG6mk1XuR6LkwZ"), ("prepared", "p\u{2168}ss w\u{f6}rd"), ("odd", "a'b\\c\"d")]
+    {
+        let secret = Secret::new(password);
+        for method in ["md5", "scram-sha-256"] {
+            let literal = password.replace('\'', "''");
+            let sql = format!(
+                "SET password_encryption = '{method}'; DROP ROLE IF EXISTS {name}; CREATE ROLE {name} PASSWORD '{literal}'"
+            );
+            cluster.psql("operator", "postgres", &sql)?;
+            let sql = format!("SELECT rolpassword FROM pg_authid WHERE rolname = '{name}'");
+            let stored = cluster.psql("operator", "postgres", &sql)?;
+            let computed = if method == "md5" {
+                md5(name, &secret)
+            } else {
+                let salt = stored.split(['$', ':']).nth(2).ok_or("no salt")?;
+                scram_sha_256(&secret, &BASE64_STANDARD.decode(salt)?, ITERATIONS)
+            };
+            assert_eq!(computed.reveal(), stored, "{name} {method}");
+            assert!(matches(&stored, name, &secret) && !matches(&stored, name, &Secret::new("other")));
+        }
     }
     Ok(())
 }

@@ -138,6 +138,7 @@ impl Sim {
             "postgresql" => self.postgresql(words),
             "kill-process" => self.kill_process(words),
             "processes" => self.processes(words),
+            "show-config" => self.show_config(words),
             "pooler" => self.pooler(words),
             "load" => self.load(words),
             other => Err(Error::refused(format!("unknown word {other:?}; the README lists all"))),

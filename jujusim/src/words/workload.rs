@@ -100,6 +100,20 @@ impl Sim {
         Ok(self.table(rows))
     }
 
+    /// `show-config UNIT NAME`: a setting, as each process of the unit itself says it has it.
+    pub(crate) fn show_config(&mut self, mut words: Words) -> Result<String> {
+        let unit: UnitName = words.next("a unit")?.parse()?;
+        let name = words.next("a setting")?;
+        words.end()?;
+        let mut printed = String::new();
+        for instance in self.model.instances_of(&unit)? {
+            let value = console::loaded(&instance.ini, &name);
+            let value = value.ok_or_else(|| Error::refused(format!("{unit} does not tell its {name}")))?;
+            printed.push_str(&format!("{}: {value}\n", name_of(&instance)));
+        }
+        Ok(printed)
+    }
+
     /// `pooler APP`: what each unit should run and what its processes say they loaded.
     pub(crate) fn pooler(&mut self, mut words: Words) -> Result<String> {
         let app = words.next("an application")?;

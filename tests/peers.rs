@@ -703,3 +703,79 @@ fn no_verifier_is_seen_but_in_the_user_list_and_in_secrets() {
         assert!(!seen.contains(verifier), "a verifier was seen");
     }
 }
+
+/// A user list as the Python charm leaves it, with its two passwords.
+const LEFT: [(&str, &str); 3] = [
+    (
+        "auth_file",
+        "\"pgbouncer_auth_relation_id_4\" \"md5e21e02687122653119af0b4eabb4dc0e\"\n\
+         \"pgbouncer_stats_pgbouncer_k8s\" \"md5aad46d9afbcc8c8248d254d567b577c1\"",
+    ),
+    ("monitoring_password", "4n2nyR3k6C9Wtyr4NiX5D5Cu"),
+    ("admin_password", "bKj1bFVr4CQ0r43rXmIhtKrZ"),
+];
+
+/// Three units without a backend, and files with the values of [`LEFT`].
+fn with_left(test: &str) -> (Bench, Vec<(String, std::path::PathBuf)>) {
+    common::stage();
+    let mut bench = Bench(Sim::new(&Options::default()).expect("a model"));
+    bench.go("deploy ./pgbouncer-k8s -n 3");
+    bench.go("settle");
+    let files = LEFT.map(|(key, value)| {
+        let file = std::env::temp_dir().join(format!("{test}-{key}-{}", std::process::id()));
+        std::fs::write(&file, value).expect("a file");
+        (key.to_owned(), file)
+    });
+    (bench, files.to_vec())
+}
+
+#[track_caller]
+fn assert_taken_over(bench: &mut Bench) {
+    let secret =
+        bench.0.model().secret("pgb-peers.pgbouncer-k8s.app").expect("it was made").content().clone();
+    for (key, value) in LEFT {
+        assert_eq!(secret[&key.replace('_', "-")], value, "{key}");
+    }
+    for unit in UNITS {
+        let ini = bench.ini(unit, 0);
+        assert!(ini.contains("FROM pgbouncer_auth_relation_id_4.get_auth($1)"), "{unit}: {ini}");
+        // The stats line is still md5, and SCRAM would lock that user out.
+        assert!(ini.contains("auth_type = md5\n"), "{unit}: {ini}");
+    }
+    bench.assert_loaded();
+}
+
+#[test]
+fn users_left_plain_in_the_bag_move_into_the_secret() {
+    for hyphens in [false, true] {
+        let (mut bench, files) = with_left(if hyphens { "hyphens" } else { "plain" });
+        for (key, file) in &files {
+            let key = if hyphens { key.replace('_', "-") } else { key.clone() };
+            bench.go(&format!("databag pgbouncer-k8s:pgb-peers pgbouncer-k8s {key}=@{}", file.display()));
+        }
+        bench.go("settle");
+        let bag = bench.peer_bag("pgbouncer-k8s");
+        let keys: Vec<&str> = bag.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["auth_file_revision", "cfg_file", "leader_hostname"]);
+        assert_taken_over(&mut bench);
+        files.iter().for_each(|(_, file)| std::fs::remove_file(file).expect("it is there"));
+    }
+}
+
+#[test]
+fn a_secret_under_the_older_label_gets_todays_and_there_is_one() {
+    let (mut bench, files) = with_left("label");
+    let content: Vec<String> = files
+        .iter()
+        .map(|(key, file)| format!("{}#file={}", key.replace('_', "-"), file.display()))
+        .collect();
+    bench.go(&format!("exec {LEADER} -- secret-add --label pgbouncer-k8s.app {}", content.join(" ")));
+    // Nothing tells of it: the next hook, whichever it is, finds it.
+    for unit in UNITS {
+        bench.go(&format!("trigger {unit} update-status"));
+    }
+    bench.go("settle");
+    assert_taken_over(&mut bench);
+    assert!(bench.0.model().secret("pgbouncer-k8s.app").is_none(), "the old label is still there");
+    files.iter().for_each(|(_, file)| std::fs::remove_file(file).expect("it is there"));
+}

@@ -97,7 +97,7 @@ fn sql(
     world: &mut World,
     work: impl FnOnce(&mut Server) -> Result<(), Refused>,
 ) -> anyhow::Result<Option<Wait>> {
-    let server = match world.server()? {
+    let server = match observe::server(world)? {
         Ok(server) => server,
         Err(wait) => return Ok(Some(wait)),
     };

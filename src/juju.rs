@@ -15,11 +15,9 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::event::{Endpoint, RelationId, secret_id};
+use crate::plan::Texts;
 use crate::secret::Secret;
 use crate::status::Status;
-
-/// A databag, or a secret's content: texts by key.
-pub type Texts = BTreeMap<String, String>;
 
 /// A hook tool that did not do what it was asked.
 #[derive(Debug, Error)]

@@ -12,16 +12,13 @@ use crate::event::{Endpoint, RelationId};
 use crate::handlers::backend_database::{self, Fresh};
 use crate::handlers::peers::{self, Config, Endpoints, Followed, Here, Kept, Own, Servers, Store, Users};
 use crate::handlers::{Handler, Seat, database};
-use crate::juju::{Owner, Texts};
+use crate::juju::Owner;
 use crate::options::Options;
 use crate::pgbouncer::{self, PgbDbs, SharedConfig, UserList, Version};
-use crate::plan::{Bag, Wait};
-use crate::postgres::Credentials;
+use crate::plan::{Bag, Texts, Wait};
+use crate::postgres::{Credentials, Server};
 use crate::secret::Secret;
 use crate::world::World;
-
-/// State: the endpoints all answered clients were last told by this unit.
-pub const ENDPOINTS: &str = "endpoints";
 
 /// A databag value longer than this is not looked at.
 const LIMIT: usize = 1024 * 1024;
@@ -93,7 +90,7 @@ pub fn backend_changed(
             None => Err(Wait::Backend),
             // With the users made there is nothing to do in PostgreSQL.
             Some(name) if initialised(&name) => Ok(name),
-            Some(name) => world.server()?.map(|_| name),
+            Some(name) => server(world)?.map(|_| name),
         };
         let (_, databases) = databases(world, peer)?;
         Seat::Leader(backend_database::Leader {
@@ -187,7 +184,7 @@ fn own(world: &mut World, peer: RelationId) -> anyhow::Result<Own> {
     let endpoints = endpoints(world, peer)?;
     if let Some(now) = endpoints.clone().filter(|now| !world.leaving && !now.is_empty()) {
         // Bags of clients are read only when there is something to tell.
-        if world.juju.state(ENDPOINTS)?.as_ref() != Some(&now) {
+        if world.juju.state(database::ENDPOINTS)?.as_ref() != Some(&now) {
             clients = answers(world, peer, &now)?;
         }
     }
@@ -425,7 +422,7 @@ fn backend_endpoints(world: &mut World) -> anyhow::Result<Option<Endpoints>> {
 }
 
 /// The credentials PostgreSQL gave us, in a secret or plain.
-pub fn credentials(
+fn credentials(
     world: &mut World,
     relation: RelationId,
     remote: &Texts,
@@ -450,10 +447,23 @@ pub fn credentials(
     }))
 }
 
-/// The credentials of the backend there is now.
-pub fn backend_credentials(world: &mut World) -> anyhow::Result<Result<Credentials, Wait>> {
-    let Some((relation, remote)) = backend(world)? else { return Ok(Err(Wait::NoBackend)) };
-    Ok(credentials(world, relation, &remote)?.ok_or(Wait::Backend))
+/// The backend, or why it cannot be used. Trying takes a few seconds at most and is done once a dispatch.
+pub fn server(world: &mut World) -> anyhow::Result<Result<&mut Server, Wait>> {
+    if world.server.is_none() {
+        let credentials = match backend(world)? {
+            Some((relation, remote)) => credentials(world, relation, &remote)?.ok_or(Wait::Backend),
+            None => Err(Wait::NoBackend),
+        };
+        let connect = |credentials: Credentials| {
+            Server::connect(&credentials).map_err(|error| Wait::Unreachable(error.to_string()))
+        };
+        world.server = Some(credentials.and_then(connect));
+    }
+    Ok(match &mut world.server {
+        Some(Ok(server)) => Ok(server),
+        Some(Err(wait)) => Err(wait.clone()),
+        None => Err(Wait::Backend),
+    })
 }
 
 fn backend_for_clients(world: &mut World, peer: RelationId) -> anyhow::Result<database::Backend> {
@@ -465,7 +475,7 @@ fn backend_for_clients(world: &mut World, peer: RelationId) -> anyhow::Result<da
     else {
         return Ok(database::Backend::Waiting(Wait::Backend));
     };
-    Ok(match world.server()? {
+    Ok(match server(world)? {
         Ok(_) => database::Backend::Ready { version: remote.get("version").cloned(), auth_user },
         Err(wait) => database::Backend::Waiting(wait),
     })

@@ -103,6 +103,9 @@ pub struct Load {
     pub instances: Vec<InstanceConfig>,
 }
 
+/// A databag as it is read: texts by key.
+pub type Texts = BTreeMap<String, String>;
+
 /// A databag this unit may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Bag {

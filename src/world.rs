@@ -2,7 +2,6 @@
 
 use crate::event::Unit;
 use crate::juju::Juju;
-use crate::observe;
 use crate::pgbouncer::{self, Version};
 use crate::plan::Wait;
 use crate::postgres::Server;
@@ -19,8 +18,8 @@ pub struct World {
     /// The PgBouncer processes.
     pub workload: Box<dyn Workload>,
     paths: Paths,
-    /// The one connection to PostgreSQL of this dispatch, or why there is none.
-    server: Option<Result<Server, Wait>>,
+    /// The backend, once somebody needed it, or why it cannot be used; see [`crate::observe::server`].
+    pub server: Option<Result<Server, Wait>>,
 }
 
 impl World {
@@ -53,23 +52,5 @@ impl World {
             instance_dir: self.paths.instances_dir().display().to_string(),
             version,
         }
-    }
-
-    /// The backend, connected on first need. Trying takes a few seconds at most.
-    pub fn server(&mut self) -> anyhow::Result<Result<&mut Server, Wait>> {
-        if self.server.is_none() {
-            let server = match observe::backend_credentials(self)? {
-                Ok(credentials) => {
-                    Server::connect(&credentials).map_err(|error| Wait::Unreachable(error.to_string()))
-                }
-                Err(wait) => Err(wait),
-            };
-            self.server = Some(server);
-        }
-        Ok(match &mut self.server {
-            Some(Ok(server)) => Ok(server),
-            Some(Err(wait)) => Err(wait.clone()),
-            None => Err(Wait::Backend),
-        })
     }
 }

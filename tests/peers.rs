@@ -729,6 +729,12 @@ fn with_left(test: &str) -> (Bench, Vec<(String, std::path::PathBuf)>) {
     (bench, files.to_vec())
 }
 
+fn remove(files: &[(String, std::path::PathBuf)]) {
+    for (_, file) in files {
+        std::fs::remove_file(file).expect("it is there");
+    }
+}
+
 #[track_caller]
 fn assert_taken_over(bench: &mut Bench) {
     let secret =
@@ -758,7 +764,7 @@ fn users_left_plain_in_the_bag_move_into_the_secret() {
         let keys: Vec<&str> = bag.keys().map(String::as_str).collect();
         assert_eq!(keys, ["auth_file_revision", "cfg_file", "leader_hostname"]);
         assert_taken_over(&mut bench);
-        files.iter().for_each(|(_, file)| std::fs::remove_file(file).expect("it is there"));
+        remove(&files);
     }
 }
 
@@ -777,5 +783,5 @@ fn a_secret_under_the_older_label_gets_todays_and_there_is_one() {
     bench.go("settle");
     assert_taken_over(&mut bench);
     assert!(bench.0.model().secret("pgbouncer-k8s.app").is_none(), "the old label is still there");
-    files.iter().for_each(|(_, file)| std::fs::remove_file(file).expect("it is there"));
+    remove(&files);
 }

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use crate::event::RelationId;
 use crate::handlers::Seat;
 use crate::handlers::peers::{self, Store, Users};
-use crate::juju::Texts;
 use crate::pgbouncer::verifier;
 use crate::pgbouncer::{AUTH_USER_PREFIX, User, UserList};
-use crate::plan::{Bag, Effect, Plan, Value, Wait};
+use crate::plan::{Bag, Effect, Plan, Texts, Value, Wait};
 use crate::secret::Secret;
 
 /// Our key in the app bag that asks for a database of this name.

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::event::RelationId;
 use crate::handlers::{backend_database, peers};
-use crate::juju::Texts;
-use crate::observe::ENDPOINTS;
 use crate::pgbouncer::{DatabaseName, Entry, Origin, PgbDbs, hash};
-use crate::plan::{Bag, Effect, NewClient, Plan, Value, Wait};
+use crate::plan::{Bag, Effect, NewClient, Plan, Texts, Value, Wait};
 use crate::secret::Secret;
 
 /// The client's key that asks for a database, and ours that grants it.
@@ -16,6 +14,9 @@ pub const DATABASE: &str = "database";
 const ROLES: &str = "extra-user-roles";
 /// The client's key with the fields it wants in secrets.
 const REQUESTED_SECRETS: &str = "requested-secrets";
+
+/// State: the endpoints all answered clients were last told by this unit.
+pub const ENDPOINTS: &str = "endpoints";
 
 /// What `changed` looks at; only the leader serves clients.
 pub struct Changed {

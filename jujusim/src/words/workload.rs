@@ -1,5 +1,6 @@
 //! Words about what really runs: PgBouncer's processes, PostgreSQL, and clients that log in.
 
+use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -109,7 +110,7 @@ impl Sim {
         for instance in self.model.instances_of(&unit)? {
             let value = console::loaded(&instance.ini, &name);
             let value = value.ok_or_else(|| Error::refused(format!("{unit} does not tell its {name}")))?;
-            printed.push_str(&format!("{}: {value}\n", name_of(&instance)));
+            let _ = writeln!(printed, "{}: {value}", name_of(&instance));
         }
         Ok(printed)
     }

@@ -150,9 +150,14 @@ impl Server {
     /// Makes sure of `get_auth` in a database, the function PgBouncer's `auth_query` asks, in a schema named
     /// after the auth user. It tells a role's name and verifier, unless that role is a superuser, replicates,
     /// cannot log in, has expired, or is the auth user itself. What is not exactly so is made anew: whoever
-    /// could write into that schema could answer in the function's place.
+    /// could write into that schema could answer in the function's place. A database that is not there yet
+    /// gets it when it is made.
     pub fn install_get_auth(&mut self, database: &str, auth_user: &str) -> Result<(), Refused> {
         let what = format!("install get_auth in database {database}");
+        let found = "SELECT FROM pg_catalog.pg_database WHERE datname = $1 AND datallowconn";
+        if self.query(&what, found, &[&database])?.is_empty() {
+            return Ok(());
+        }
         let body = format!(
             "SELECT rolname::text, rolpassword FROM pg_catalog.pg_authid \
              WHERE rolname = $1::name AND rolname::text = $1 \

@@ -784,4 +784,17 @@ fn a_secret_under_the_older_label_gets_todays_and_there_is_one() {
     assert_taken_over(&mut bench);
     assert!(bench.0.model().secret("pgbouncer-k8s.app").is_none(), "the old label is still there");
     remove(&files);
+#[test]
+fn a_client_that_was_there_before_the_backend_is_served() {
+    common::stage();
+    let mut bench = Bench(Sim::new(&Options::default()).expect("a model"));
+    bench.go("deploy ./pgbouncer-k8s -n 2");
+    bench.go("deploy actor:postgresql postgresql-k8s");
+    bench.go("deploy actor:client shop --config database=shop");
+    bench.go("settle");
+    bench.go("integrate pgbouncer-k8s:database shop");
+    bench.go("settle");
+    bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
+    bench.go("settle");
+    bench.assert_served();
 }

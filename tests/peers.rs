@@ -798,3 +798,22 @@ fn a_client_that_was_there_before_the_backend_is_served() {
     bench.go("settle");
     bench.assert_served();
 }
+
+#[test]
+fn a_password_asked_for_in_a_secret_stays_out_of_the_bag_when_units_come() {
+    let mut bench = Bench::deployed("3.6.14", "");
+    let requested = std::env::temp_dir().join(format!("requested-{}", std::process::id()));
+    std::fs::write(&requested, r#"["username", "password", "uris"]"#).expect("a file");
+    bench.go("deploy actor:client shop --config database=shop");
+    bench.go(&format!("config shop requested-secrets=@{}", requested.display()));
+    bench.go("settle");
+    bench.go("integrate pgbouncer-k8s:database shop");
+    bench.go("settle");
+    bench.go("add-unit pgbouncer-k8s");
+    bench.go("settle");
+    let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else { panic!("one client") };
+    let bag = bench.0.model().bag(id, "pgbouncer-k8s");
+    assert!(!bag.contains_key("password") && !bag.contains_key("uris"), "{:?}", bag.keys());
+    bench.assert_served();
+    std::fs::remove_file(requested).expect("it is there");
+}

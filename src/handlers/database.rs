@@ -211,7 +211,8 @@ fn comment(model: &str, relation: RelationId) -> String {
 /// The fields that go into secrets for this client. A relation that began with plain credentials
 /// stays with them: the client would not look elsewhere.
 pub fn secrets(client: &Client, has_secrets: bool) -> Vec<String> {
-    let began_plain = ["username", "password", "uris", "tls"].iter().any(|key| client.app.contains_key(*key));
+    // Not told by `tls` or `uris`: who asked for no secret of that name has it plain beside one.
+    let began_plain = ["username", "password"].iter().any(|key| client.app.contains_key(*key));
     if !has_secrets || began_plain {
         return Vec::new();
     }
@@ -432,6 +433,14 @@ set app 6 version = 15.18"#,
         assert_eq!(secrets(&began_plain, true).len(), 4);
         began_plain.app = texts(&[("username", "relation_id_6"), ("password", "p")]);
         assert_eq!(secrets(&began_plain, true), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_password_given_in_a_secret_never_moves_into_the_bag() {
+        let mut answered =
+            client(6, &[("database", "shop"), ("requested-secrets", r#"["username","password"]"#)]);
+        answered.app = texts(&[("secret-user", "secret:abc"), ("tls", "False"), ("uris", "postgresql://…")]);
+        assert_eq!(secrets(&answered, true), ["username", "password"]);
     }
 
     #[test]

@@ -38,8 +38,11 @@ pub fn owed(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<Handler>>
     if users(world, peer)?.users.is_none() && backend(world)?.is_some() {
         owed.push(Handler::BackendDatabase);
     }
-    let databases = world.juju.bag(peer, &Owner::App)?.contains_key(peers::DATABASES);
-    if !databases && !world.juju.relations(Endpoint::Database)?.is_empty() {
+    // What is missing or broken is made anew from the relations, before a configuration is made of it.
+    let is_entered = world.juju.bag(peer, &Owner::App)?.contains_key(peers::DATABASES);
+    if databases(world, peer)?.is_none()
+        && (is_entered || !world.juju.relations(Endpoint::Database)?.is_empty())
+    {
         owed.push(Handler::Database);
     }
     Ok(owed)
@@ -92,7 +95,7 @@ pub fn backend_changed(
             Some(name) if initialised(&name) => Ok(name),
             Some(name) => server(world)?.map(|_| name),
         };
-        let (_, databases) = databases(world, peer)?;
+        let (_, databases) = databases(world, peer)?.unwrap_or_default();
         Seat::Leader(backend_database::Leader {
             app: world.juju.bag(relation, &Owner::App)?.clone(),
             backend,
@@ -130,7 +133,10 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
         return Ok(None);
     }
     let has_secrets = world.unit.juju.has_secrets();
-    let databases = databases(world, peer)?;
+    let databases = match databases(world, peer)? {
+        Some((text, databases)) => (Some(text), databases),
+        None => (None, PgbDbs::default()),
+    };
     let mut clients = Vec::new();
     for relation in world.juju.relations(Endpoint::Database)? {
         clients.push(client(world, peer, relation)?);
@@ -165,7 +171,7 @@ pub fn is_related(world: &mut World, endpoint: Endpoint) -> anyhow::Result<bool>
 
 /// The line an active unit shows.
 pub fn serving(world: &mut World, peer: RelationId) -> anyhow::Result<String> {
-    let (_, databases) = databases(world, peer)?;
+    let (_, databases) = databases(world, peer)?.unwrap_or_default();
     let count = databases.0.keys().filter_map(|origin| origin.relation()).count();
     let Ok(options) = Options::parse(world.juju.config()?) else { return Ok(String::new()) };
     let processes = world.workload.processes();
@@ -229,7 +235,7 @@ fn followed(world: &mut World, peer: RelationId) -> anyhow::Result<Followed> {
     let config = match published {
         Some(config) => Some(config),
         // A leader of the Python charm publishes databases, and nothing else, in the bag.
-        None if world.juju.bag(peer, &Owner::App)?.contains_key(peers::DATABASES) => {
+        None if databases(world, peer)?.is_some() => {
             rendered(world, peer, found.users.as_ref().map(|users| &users.list))?.ok()
         }
         None => None,
@@ -276,9 +282,8 @@ fn rendered(
         Ok(options) => options,
         Err(invalid) => return Ok(Err(Wait::Options(invalid))),
     };
-    let (text, databases) = databases(world, peer)?;
+    let (text, databases) = databases(world, peer)?.unwrap_or_else(|| ("{}".to_owned(), PgbDbs::default()));
     let endpoints = backend_endpoints(world)?;
-    let text = text.unwrap_or_else(|| "{}".to_owned());
     let shared =
         peers::configuration(&world.unit.app, &options, (&text, &databases), endpoints.as_ref(), users);
     Ok(match shared.render() {
@@ -287,18 +292,19 @@ fn rendered(
     })
 }
 
-/// The databases by relation, with the text they stand in.
-fn databases(world: &mut World, peer: RelationId) -> anyhow::Result<(Option<String>, PgbDbs)> {
-    let text = world.juju.bag(peer, &Owner::App)?.get(peers::DATABASES).cloned();
-    let databases = match text.as_deref().filter(|text| text.len() <= LIMIT).map(PgbDbs::parse) {
-        None => PgbDbs::default(),
-        Some(Ok(databases)) => databases,
-        Some(Err(error)) => {
-            tracing::warn!("pgb-peers: ignored {}: {error}", peers::DATABASES);
-            PgbDbs::default()
-        }
+/// The databases by relation, with the text they stand in; nothing where there is none that is valid.
+fn databases(world: &mut World, peer: RelationId) -> anyhow::Result<Option<(String, PgbDbs)>> {
+    let Some(text) = world.juju.bag(peer, &Owner::App)?.get(peers::DATABASES).cloned() else {
+        return Ok(None);
     };
-    Ok((text, databases))
+    let parsed = bounded(&text).and_then(|text| PgbDbs::parse(text).map_err(|error| error.to_string()));
+    Ok(match parsed {
+        Ok(databases) => Some((text, databases)),
+        Err(reason) => {
+            tracing::warn!("pgb-peers: ignored {}: {reason}", peers::DATABASES);
+            None
+        }
+    })
 }
 
 /// The users as found in whatever layout.
@@ -331,9 +337,9 @@ fn users(world: &mut World, peer: RelationId) -> anyhow::Result<Found> {
     };
     let present = |key: &str| value(key).filter(|value| value.reveal() != peers::DELETED);
     let mut broken = Vec::new();
-    let list = match present(peers::AUTH)
-        .map(|text| bounded(&text).and_then(|text| UserList::parse(text).map_err(|error| error.to_string())))
-    {
+    let list = match present(peers::AUTH).map(|text| {
+        bounded(text.reveal()).and_then(|text| UserList::parse(text).map_err(|error| error.to_string()))
+    }) {
         Some(Ok(list)) if list.is_initialised() => Some(list),
         Some(Ok(_)) => {
             broken.push(Wait::Published(peers::AUTH, "it has no line for the auth role".into()));
@@ -365,8 +371,8 @@ fn users(world: &mut World, peer: RelationId) -> anyhow::Result<Found> {
     Ok(Found { deleted, users: list.map(|list| Users { list, monitoring, admin }), store, broken })
 }
 
-fn bounded(text: &Secret) -> Result<&str, String> {
-    if text.reveal().len() > LIMIT { Err("it is larger than 1 MiB".into()) } else { Ok(text.reveal()) }
+fn bounded(text: &str) -> Result<&str, String> {
+    if text.len() > LIMIT { Err("it is larger than 1 MiB".into()) } else { Ok(text) }
 }
 
 /// The peer secret's content, and what to adopt if it is not under today's label.

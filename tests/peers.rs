@@ -817,3 +817,17 @@ fn a_password_asked_for_in_a_secret_stays_out_of_the_bag_when_units_come() {
     bench.assert_served();
     std::fs::remove_file(requested).expect("it is there");
 }
+
+#[test]
+fn databases_that_somebody_broke_are_entered_again_and_nobody_is_cut_off() {
+    for unit in [LEADER, FOLLOWER] {
+        let mut bench = Bench::serving("3.6.14");
+        let good = bench.peer_bag("pgbouncer-k8s");
+        bench.go("databag pgbouncer-k8s:pgb-peers pgbouncer-k8s pgb_dbs_config=nonsense");
+        bench.go(&format!("step --unit {unit} 1"));
+        bench.assert_served();
+        bench.go("settle");
+        assert_eq!(bench.peer_bag("pgbouncer-k8s"), good);
+        bench.assert_served();
+    }
+}

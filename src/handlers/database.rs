@@ -22,7 +22,7 @@ pub const ENDPOINTS: &str = "endpoints";
 pub struct Changed {
     /// Whether the model has secrets.
     pub has_secrets: bool,
-    /// The text of [`peers::DATABASES`] as it stands, and what it says.
+    /// The text of [`peers::DATABASES`] as it stands, if it is valid, and what it says.
     pub databases: (Option<String>, PgbDbs),
     /// The live relations of clients.
     pub clients: Vec<Client>,
@@ -115,7 +115,9 @@ pub fn changed(seen: &Changed) -> Plan {
     } else {
         databases.render()
     };
-    if !databases.0.is_empty() || seen.databases.0.is_some() {
+    if databases.0.is_empty() && seen.databases.0.is_none() {
+        plan.set(Bag::PeerApp, peers::DATABASES, Value::Absent);
+    } else {
         plan.set(Bag::PeerApp, peers::DATABASES, text.as_str());
     }
 

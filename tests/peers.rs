@@ -831,3 +831,24 @@ fn databases_that_somebody_broke_are_entered_again_and_nobody_is_cut_off() {
         bench.assert_served();
     }
 }
+
+#[test]
+fn a_client_is_answered_only_when_every_unit_lets_it_in() {
+    common::stage();
+    let mut bench = Bench(Sim::new(&Options::default()).expect("a model"));
+    bench.go("deploy ./pgbouncer-k8s -n 3");
+    bench.go("deploy actor:postgresql postgresql-k8s");
+    bench.go("deploy actor:client shop --config database=shop");
+    bench.go("settle");
+    bench.go("integrate pgbouncer-k8s:database shop");
+    bench.go("settle");
+    bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
+    let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else { panic!("one client") };
+    for _ in 0..60 {
+        if bench.0.model().bag(id, "pgbouncer-k8s").contains_key("secret-user") {
+            break;
+        }
+        bench.go("step 1");
+    }
+    bench.assert_served();
+}

@@ -235,10 +235,12 @@ fn serve(config: &Config, list: Option<&UserList>, users: Option<&Users>, here: 
         }));
     }
     // After the load, for it vouches for it: the leader hands out credentials once all units did.
-    plan.set(Bag::PeerUnit, DATABASES_LOADED, config.shared.databases_hash.as_str());
-    if config.shared.auth.is_none() {
-        return plan.wait(Wait::NoBackend);
+    // Without users nobody can be let in, so there is nothing to vouch for.
+    if config.shared.auth.is_none() || list.0.is_empty() {
+        plan.set(Bag::PeerUnit, DATABASES_LOADED, Value::Absent);
+        return plan.wait(if config.shared.auth.is_none() { Wait::NoBackend } else { Wait::Leader });
     }
+    plan.set(Bag::PeerUnit, DATABASES_LOADED, config.shared.databases_hash.as_str());
     plan
 }
 
@@ -689,6 +691,17 @@ wait: waiting for the leader to publish its configuration",
         let plan = change(Seat::Follower(followed), nothing_loaded());
         assert_eq!(load(&plan).users, UserList::default());
         assert_eq!(load(&plan).proof, None);
+    }
+
+    #[test]
+    fn a_unit_that_can_let_nobody_in_vouches_for_no_database() {
+        let no_backend = Followed { config: Some(config_of(&options(), None)), ..followed() };
+        let no_users = Followed { users: None, ..followed() };
+        for (followed, wait) in [(no_backend, Wait::NoBackend), (no_users, Wait::Leader)] {
+            let plan = change(Seat::Follower(followed), nothing_loaded());
+            assert!(plan.to_string().contains("remove peer unit pgb_dbs\n"), "{plan}");
+            assert_eq!(plan.waits, [wait]);
+        }
     }
 
     #[test]

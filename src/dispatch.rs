@@ -45,7 +45,7 @@ pub fn dispatch(unit: Unit, event: &Event) -> Result<()> {
     let mut waits = Vec::new();
     let mut left = Vec::new();
     for handler in schedule(event, &deferred) {
-        let mut plan = decide(handler, event, &mut world, peer)?;
+        let mut plan = decide(handler, &mut world, peer)?;
         plan.waits.extend(apply(&plan, &mut world, peer)?);
         if !plan.waits.is_empty() {
             left.push(handler);
@@ -79,7 +79,7 @@ fn learn(event: &RelationEvent, world: &mut World) -> Result<()> {
 }
 
 /// Looks, then asks the handler.
-fn decide(handler: Handler, event: &Event, world: &mut World, peer: RelationId) -> Result<Plan> {
+fn decide(handler: Handler, world: &mut World, peer: RelationId) -> Result<Plan> {
     Ok(match handler {
         Handler::PeersCreated => peers::created(&observe::peers_created(world, peer)?),
         Handler::PeersChanged => match observe::peers_changed(world, peer)? {
@@ -88,7 +88,7 @@ fn decide(handler: Handler, event: &Event, world: &mut World, peer: RelationId) 
         },
         Handler::BackendDatabase => match observe::backend_changed(world, peer)? {
             Some(seen) => backend_database::changed(&seen),
-            None => no_backend(event, world, peer)?,
+            None => no_backend(world, peer)?,
         },
         Handler::Database => match observe::database_changed(world, peer)? {
             Some(seen) => database::changed(&seen),
@@ -101,10 +101,9 @@ fn decide(handler: Handler, event: &Event, world: &mut World, peer: RelationId) 
     })
 }
 
-/// There is no backend relation, or no longer.
-fn no_backend(event: &Event, world: &mut World, peer: RelationId) -> Result<Plan> {
-    let is_broken = matches!(event, Event::Relation(relation) if relation.hook == RelationHook::Broken);
-    if !is_broken || world.leaving || !world.juju.is_leader()? {
+/// There is no backend relation, or no longer: then who leads now may not have been told that it broke.
+fn no_backend(world: &mut World, peer: RelationId) -> Result<Plan> {
+    if world.leaving || !world.juju.is_leader()? {
         return Ok(Plan::default());
     }
     let (users, store) = observe::backend_broken(world, peer)?;

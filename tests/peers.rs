@@ -852,3 +852,19 @@ fn a_client_is_answered_only_when_every_unit_lets_it_in() {
     }
     bench.assert_served();
 }
+
+#[test]
+fn a_leader_that_missed_the_end_of_the_backend_says_that_there_is_none() {
+    let mut bench = Bench::serving("3.6.14");
+    bench.go("remove-unit pgbouncer-k8s -n 3");
+    bench.go("settle");
+    bench.go("remove-relation pgbouncer-k8s:backend-database postgresql-k8s");
+    bench.go("settle");
+    bench.go("add-unit pgbouncer-k8s");
+    bench.go("settle");
+    let [unit] = &bench.units()[..] else { panic!("one unit") };
+    let status = bench.status(unit);
+    assert!(status.starts_with("blocked: waiting for backend database relation"), "{status}");
+    let secret = bench.0.model().secret("pgb-peers.pgbouncer-k8s.app").expect("it was made");
+    assert_eq!(secret.revisions.values().last().expect("a revision")["auth-file"], "None");
+}

@@ -111,7 +111,7 @@ pub fn changed(seen: &Changed) -> Plan {
     plan
 }
 
-/// Handles `backend-database-relation-broken` of a unit that stays: without a backend there are no
+/// Handles that there is no relation `backend-database`, on a leader that stays: without a backend there are no
 /// users, and with them gone the configuration names no database.
 pub fn broken(users: Option<&Users>, store: &Store) -> Plan {
     let mut plan = Plan::default();

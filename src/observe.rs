@@ -99,7 +99,7 @@ pub fn backend_changed(
         Seat::Leader(backend_database::Leader {
             app: world.juju.bag(relation, &Owner::App)?.clone(),
             backend,
-            users: found.users,
+            users: found.users.unwrap_or(found.passwords),
             store: found.store,
             databases: databases
                 .0
@@ -310,6 +310,8 @@ fn databases(world: &mut World, peer: RelationId) -> anyhow::Result<Option<(Stri
 /// The users as found in whatever layout.
 struct Found {
     users: Option<Users>,
+    /// The passwords alone: they outlive a list that went with its backend, or that is broken.
+    passwords: Users,
     /// The list is marked as deleted: there are to be no users.
     deleted: bool,
     store: Store,
@@ -357,7 +359,11 @@ fn users(world: &mut World, peer: RelationId) -> anyhow::Result<Found> {
         }
     }
     let deleted = value(peers::AUTH).is_some_and(|value| value.reveal() == peers::DELETED);
-    let (monitoring, admin) = (present(peers::MONITORING_PASSWORD), present(peers::ADMIN_PASSWORD));
+    let passwords = Users {
+        monitoring: present(peers::MONITORING_PASSWORD),
+        admin: present(peers::ADMIN_PASSWORD),
+        ..Users::nobody()
+    };
     let store = if has_secrets {
         let revision = if world.juju.is_leader()? {
             world.juju.secret_info(&peer_label(world))?.map(|info| info.revision)
@@ -368,7 +374,8 @@ fn users(world: &mut World, peer: RelationId) -> anyhow::Result<Found> {
     } else {
         Store::Bag
     };
-    Ok(Found { deleted, users: list.map(|list| Users { list, monitoring, admin }), store, broken })
+    let users = list.map(|list| Users { list, ..passwords.clone() });
+    Ok(Found { users, passwords, deleted, store, broken })
 }
 
 fn bounded(text: &str) -> Result<&str, String> {

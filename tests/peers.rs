@@ -868,3 +868,19 @@ fn a_leader_that_missed_the_end_of_the_backend_says_that_there_is_none() {
     let secret = bench.0.model().secret("pgb-peers.pgbouncer-k8s.app").expect("it was made");
     assert_eq!(secret.revisions.values().last().expect("a revision")["auth-file"], "None");
 }
+
+#[test]
+fn a_backend_related_again_finds_the_same_passwords_of_the_console() {
+    let mut bench = Bench::serving("2.9.52");
+    let before = bench.peer_bag("pgbouncer-k8s");
+    bench.go("remove-relation pgbouncer-k8s:backend-database postgresql-k8s");
+    bench.go("settle");
+    bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
+    bench.go("settle");
+    let after = bench.peer_bag("pgbouncer-k8s");
+    for key in ["monitoring_password", "admin_password", "relation_id_3"] {
+        assert!(before.contains_key(key) && before[key] == after[key], "{key} changed");
+    }
+    bench.assert_loaded();
+    bench.assert_served();
+}

@@ -47,8 +47,8 @@ pub struct Leader {
     pub app: Texts,
     /// The role PostgreSQL gave us, once its credentials can be read and it lets us in.
     pub backend: Result<String, Wait>,
-    /// PgBouncer's users, if they were made before.
-    pub users: Option<Users>,
+    /// PgBouncer's users as far as they were made before: the list may be gone, and the passwords not.
+    pub users: Users,
     /// Where they are kept.
     pub store: Store,
     /// The databases of our clients.
@@ -161,13 +161,12 @@ pub fn auth_user(username: &str) -> String {
 /// The users as they should be, and the auth role's new verifier if it needs one. What is there
 /// stays: a new leader changes no password. Missing or outdated lines are made good.
 fn users(leader: &Leader, auth_user: &str) -> (Users, Option<Secret>) {
-    let old = leader.users.as_ref().filter(|users| users.list.auth_user() == Some(auth_user));
+    let old = Some(&leader.users).filter(|users| users.list.auth_user() == Some(auth_user));
     let line = |name: &str| old?.list.0.iter().find(|user| user.name == name).map(|user| user.secret.clone());
     let made = old.is_none().then(|| verifier::md5(auth_user, &leader.fresh.auth));
     let password = |old: Option<&Secret>, fresh: &Secret| old.unwrap_or(fresh).clone();
-    let monitoring =
-        password(leader.users.as_ref().and_then(|u| u.monitoring.as_ref()), &leader.fresh.monitoring);
-    let admin = password(leader.users.as_ref().and_then(|u| u.admin.as_ref()), &leader.fresh.admin);
+    let monitoring = password(leader.users.monitoring.as_ref(), &leader.fresh.monitoring);
+    let admin = password(leader.users.admin.as_ref(), &leader.fresh.admin);
     // A line is kept only together with the password it was made of.
     let scram = |name: &str, password: &Secret, known: bool, salt: &[u8; 16]| {
         line(name)
@@ -207,7 +206,7 @@ mod tests {
         Leader {
             app: Texts::new(),
             backend: Ok("relation_id_4".into()),
-            users: None,
+            users: Users::nobody(),
             store: Store::Secret { content: BTreeMap::new(), adopt: None, revision: None, plain: Vec::new() },
             databases: vec!["shop".into()],
             app_name: "pgbouncer-k8s".into(),
@@ -284,7 +283,7 @@ set the peer secret: admin-password, auth-file, monitoring-password",
         let (made, verifier) = users(&leader(), "pgbouncer_auth_relation_id_4");
         assert!(verifier.is_some());
         let other = Fresh { auth: Secret::new("other"), salts: [[9; 16]; 2], ..fresh() };
-        let again = Leader { users: Some(made.clone()), fresh: other, ..leader() };
+        let again = Leader { users: made.clone(), fresh: other, ..leader() };
         assert_eq!(users(&again, "pgbouncer_auth_relation_id_4"), (made, None));
     }
 
@@ -296,14 +295,14 @@ set the peer secret: admin-password, auth-file, monitoring-password",
             verifier::md5("pgbouncer_stats_pgbouncer_k8s", &Secret::new("fresh monitoring"));
         old.list.0.truncate(2);
         old.admin = None;
-        let again = Leader { users: Some(old), ..leader() };
+        let again = Leader { users: old, ..leader() };
         assert_eq!(users(&again, "pgbouncer_auth_relation_id_4"), (whole, None));
     }
 
     #[test]
     fn another_backend_gets_an_auth_role_of_its_own() {
         let (old, _) = users(&leader(), "pgbouncer_auth_relation_id_4");
-        let again = Leader { users: Some(old.clone()), ..leader() };
+        let again = Leader { users: old.clone(), ..leader() };
         let (new, verifier) = users(&again, "pgbouncer_auth_relation_id_9");
         assert!(verifier.is_some());
         assert_eq!(new.list.auth_user(), Some("pgbouncer_auth_relation_id_9"));

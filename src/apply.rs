@@ -10,18 +10,24 @@ use crate::secret::Secret;
 use crate::workload::{Files, InstanceFile};
 use crate::world::World;
 
-/// Performs the effects in order. Returns why the rest was left out, if an effect could not be had
-/// yet; that is no error, the handler comes again. An error fails the hook, and Juju repeats it.
-pub fn apply(plan: &Plan, world: &mut World, peer: RelationId) -> anyhow::Result<Option<Wait>> {
+/// Performs the effects in order. Returns what the plan waits for, and why its rest was left out if an
+/// effect could not be had yet; that is no error, the handler comes again. An error fails the hook, and
+/// Juju repeats it.
+pub fn apply(plan: &Plan, world: &mut World, peer: RelationId) -> anyhow::Result<Vec<Wait>> {
+    let mut waits = plan.waits.clone();
     for effect in &plan.effects {
         if !matches!(effect, Effect::Set(..) | Effect::Remember(..)) {
             tracing::debug!("{effect}");
         }
         if let Some(wait) = perform(effect, world, peer)? {
-            return Ok(Some(wait));
+            waits.push(wait);
+            return Ok(waits);
         }
     }
-    Ok(None)
+    for part in &plan.parts {
+        waits.extend(apply(part, world, peer)?);
+    }
+    Ok(waits)
 }
 
 fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Result<Option<Wait>> {
@@ -69,7 +75,14 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
         Effect::DropClient { role, comment } => {
             return sql(world, |server| {
                 let heir = server.user().to_owned();
-                server.drop_client(role, &heir, comment)
+                match server.drop_client(role, &heir, comment) {
+                    // Somebody else's role is not ours to drop, today or ever.
+                    Err(refused @ Refused::RoleNotOurs { .. }) => {
+                        tracing::warn!("left the role {role} as it is: {refused}");
+                        Ok(())
+                    }
+                    done => done,
+                }
             });
         }
         Effect::Load(load) => return Ok(self::load(load, world)),

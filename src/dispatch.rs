@@ -45,12 +45,12 @@ pub fn dispatch(unit: Unit, event: &Event) -> Result<()> {
     let mut waits = Vec::new();
     let mut left = Vec::new();
     for handler in schedule(event, &deferred) {
-        let mut plan = decide(handler, &mut world, peer)?;
-        plan.waits.extend(apply(&plan, &mut world, peer)?);
-        if !plan.waits.is_empty() {
+        let plan = decide(handler, &mut world, peer)?;
+        let unfinished = apply(&plan, &mut world, peer)?;
+        if !unfinished.is_empty() {
             left.push(handler);
         }
-        waits.extend(plan.waits);
+        waits.extend(unfinished);
     }
     if let Event::Secret(secret) = event {
         apply(&obsolete(secret, &mut world)?, &mut world, peer)?;

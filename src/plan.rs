@@ -14,6 +14,8 @@ use crate::secret::Secret;
 pub struct Plan {
     /// Applied from first to last. Outside effects stand before what tells others of them.
     pub effects: Vec<Effect>,
+    /// Applied after the effects, each as a plan of its own: where one cannot be done, the next still is.
+    pub parts: Vec<Plan>,
     /// Why the handler has work left. It runs again at the start of the next dispatch.
     pub waits: Vec<Wait>,
 }
@@ -181,9 +183,10 @@ impl Plan {
         self.effects.push(effect);
     }
 
-    /// Adds another plan's effects and waits.
+    /// Adds another plan's effects, parts and waits.
     pub fn append(&mut self, other: Self) {
         self.effects.extend(other.effects);
+        self.parts.extend(other.parts);
         self.waits.extend(other.waits);
     }
 }
@@ -211,6 +214,9 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for effect in &self.effects {
             writeln!(f, "{effect}")?;
+        }
+        for part in &self.parts {
+            part.fmt(f)?;
         }
         for wait in &self.waits {
             writeln!(f, "wait: {wait}")?;

@@ -884,3 +884,60 @@ fn a_backend_related_again_finds_the_same_passwords_of_the_console() {
     bench.assert_loaded();
     bench.assert_served();
 }
+
+/// A client of PostgreSQL itself, with all rights.
+fn deploy_operator(bench: &mut Bench) {
+    bench.go("deploy actor:client dba");
+    bench.go("config dba database=postgres extra-user-roles=SUPERUSER");
+    bench.go("settle");
+    bench.go("integrate postgresql-k8s:database dba");
+    bench.go("settle");
+}
+
+#[test]
+fn a_client_whose_role_is_somebody_elses_does_not_stop_the_next() {
+    let mut bench = Bench::serving("3.6.14");
+    deploy_operator(&mut bench);
+    let id = bench.0.model().relations_at("dba:database")[0] + 1;
+    bench.go(&format!("sql dba \"CREATE ROLE relation_id_{id}\""));
+    for name in ["first", "second"] {
+        bench.go(&format!("deploy actor:client {name} --config database={name}"));
+        bench.go("settle");
+        bench.go(&format!("integrate pgbouncer-k8s:database {name}"));
+        bench.go("settle");
+    }
+    let status = bench.status(LEADER);
+    assert!(status.starts_with(&format!("blocked: cannot serve database:{id}: ")), "{status}");
+    assert_eq!(
+        bench.go(&format!("sql second \"SELECT current_database()\" --through {FOLLOWER}")).trim(),
+        "second"
+    );
+    // Once the operator has removed the role, the first is served too.
+    bench.go(&format!("sql dba \"DROP ROLE relation_id_{id}\""));
+    bench.go("trigger pgbouncer-k8s/0 update-status");
+    bench.go("settle");
+    assert_eq!(
+        bench.go(&format!("sql first \"SELECT current_database()\" --through {FOLLOWER}")).trim(),
+        "first"
+    );
+}
+
+#[test]
+fn a_role_that_could_not_be_dropped_is_dropped_later() {
+    let mut bench = Bench::serving("3.6.14");
+    deploy_operator(&mut bench);
+    let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else { panic!("one client") };
+    bench.go(&format!("sql shop \"CREATE TABLE kept (id int)\" --through {LEADER}"));
+    bench.go("sql dba \"ALTER DATABASE shop ALLOW_CONNECTIONS false\"");
+    bench.go("remove-relation pgbouncer-k8s:database shop");
+    bench.go("settle");
+    let roles = format!("sql dba \"SELECT rolname FROM pg_roles WHERE rolname = 'relation_id_{id}'\"");
+    assert!(bench.go(&roles).contains("relation_id"), "it can be dropped");
+    assert!(bench.status(LEADER).starts_with("blocked: cannot drop role"), "{}", bench.status(LEADER));
+    bench.go("sql dba \"ALTER DATABASE shop ALLOW_CONNECTIONS true\"");
+    bench.go("trigger pgbouncer-k8s/0 update-status");
+    bench.go("settle");
+    assert_eq!(bench.go(&roles).trim(), "");
+    assert!(bench.status(LEADER).starts_with("active"), "{}", bench.status(LEADER));
+    assert_eq!(bench.peer_bag("pgbouncer-k8s")["pgb_dbs_config"], "{}");
+}

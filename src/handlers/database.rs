@@ -108,7 +108,11 @@ pub fn changed(seen: &Changed) -> Plan {
             Err(reason) => plan.append(Plan::waiting(Wait::Client(client.relation, reason))),
         }
     }
-    let gone = forget_gone(seen, &mut databases);
+    let gone = gone(seen, &databases);
+    if matches!(seen.backend, Backend::Waiting(Wait::NoBackend)) {
+        // With no backend at all there is no role to drop.
+        databases.0.retain(|origin, _| gone.iter().all(|relation| *origin != Origin::Relation(relation.0)));
+    }
     let text = if databases == seen.databases.1 && seen.databases.0.is_some() {
         // Whoever wrote it, an equal content keeps its bytes, and with them its hash.
         seen.databases.0.clone().unwrap_or_default()
@@ -126,32 +130,43 @@ pub fn changed(seen: &Changed) -> Plan {
         Backend::Waiting(wait) => return plan.wait(wait.clone()),
         Backend::Ready { version, auth_user } => (version, auth_user),
     };
-    for relation in gone {
-        plan.push(Effect::DropClient { role: role(relation), comment: comment(&seen.comment, relation) });
-        if !seen.has_secrets {
-            plan.set(Bag::PeerApp, role(relation), Value::Absent);
-        }
+    requests.retain(|(client, _)| !client.is_answered());
+    if !requests.is_empty() {
+        plan.append(serve(seen, requests, &hash(&text), version.as_ref(), auth_user));
     }
-    let wanted = hash(&text);
+    if !gone.is_empty() {
+        plan.parts.push(drop_gone(seen, &gone, databases));
+    }
+    plan
+}
+
+/// Gives each client that is new its database, role and answer, once all other units have loaded the
+/// databases of this hash.
+fn serve(
+    seen: &Changed,
+    clients: Vec<(&Client, String)>,
+    wanted: &str,
+    version: Option<&String>,
+    auth_user: &str,
+) -> Plan {
+    let mut plan = Plan::default();
     let behind: Vec<String> = seen
         .units
         .iter()
-        .filter(|(_, loaded)| loaded.as_deref() != Some(wanted.as_str()))
+        .filter(|(_, loaded)| loaded.as_deref() != Some(wanted))
         .map(|(unit, _)| unit.clone())
         .collect();
-    for (client, name) in requests {
-        if client.is_answered() {
-            continue;
-        }
-        if !behind.is_empty() {
-            return plan.wait(Wait::Units(behind));
-        }
-        let Some(endpoints) = &seen.endpoints else {
-            return plan.wait(Wait::NotLoaded("waiting for this unit's address".into()));
-        };
+    if !behind.is_empty() {
+        return plan.wait(Wait::Units(behind));
+    }
+    let Some(endpoints) = &seen.endpoints else {
+        return plan.wait(Wait::NotLoaded("waiting for this unit's address".into()));
+    };
+    for (client, name) in clients {
+        let mut part = Plan::default();
         // A password that survived a hook which did not is taken up again.
         let password = client.password.as_ref().unwrap_or(&client.fresh).clone();
-        plan.push(Effect::EnsureClient(NewClient {
+        part.push(Effect::EnsureClient(NewClient {
             relation: client.relation,
             role: role(client.relation),
             database: name.clone(),
@@ -159,20 +174,36 @@ pub fn changed(seen: &Changed) -> Plan {
             salt: client.salt,
             comment: comment(&seen.comment, client.relation),
         }));
-        plan.push(Effect::InstallGetAuth { databases: vec![name.clone()], auth_user: auth_user.clone() });
-        plan.append(answer(&Answer {
+        part.push(Effect::InstallGetAuth { databases: vec![name.clone()], auth_user: auth_user.to_owned() });
+        part.append(answer(&Answer {
             relation: client.relation,
             secrets: secrets(client, seen.has_secrets),
             role: role(client.relation),
             password: password.clone(),
             database: name,
             endpoints: endpoints.clone(),
-            version: version.clone(),
+            version: version.cloned(),
         }));
         if !seen.has_secrets {
-            plan.set(Bag::PeerApp, role(client.relation), password);
+            part.set(Bag::PeerApp, role(client.relation), password);
         }
+        plan.parts.push(part);
     }
+    plan
+}
+
+/// Drops the roles of relations that are gone, and only then forgets them: their entries are the memory
+/// of that work.
+fn drop_gone(seen: &Changed, gone: &[RelationId], mut databases: PgbDbs) -> Plan {
+    let mut plan = Plan::default();
+    for relation in gone {
+        plan.push(Effect::DropClient { role: role(*relation), comment: comment(&seen.comment, *relation) });
+        if !seen.has_secrets {
+            plan.set(Bag::PeerApp, role(*relation), Value::Absent);
+        }
+        databases.0.remove(&Origin::Relation(relation.0));
+    }
+    plan.set(Bag::PeerApp, peers::DATABASES, databases.render());
     plan
 }
 
@@ -244,24 +275,16 @@ fn request(client: &Client, has_secrets: bool) -> Result<Option<String>, String>
     DatabaseName::parse(name).map(|name| Some(name.to_string())).map_err(|error| error.to_string())
 }
 
-/// Takes the relations that are gone out of `databases`, unless their roles cannot be dropped yet:
-/// then the entry stays as the memory of that work.
-fn forget_gone(seen: &Changed, databases: &mut PgbDbs) -> Vec<RelationId> {
-    let gone: Vec<RelationId> = databases
+/// The relations that have an entry in `databases` and are there no longer.
+fn gone(seen: &Changed, databases: &PgbDbs) -> Vec<RelationId> {
+    databases
         .0
         .iter()
         .filter(|(_, entry)| !entry.legacy)
         .filter_map(|(origin, _)| origin.relation())
         .filter(|id| seen.clients.iter().all(|client| client.relation.0 != *id))
         .map(RelationId)
-        .collect();
-    // With no backend at all there is no role to drop.
-    if matches!(seen.backend, Backend::Ready { .. } | Backend::Waiting(Wait::NoBackend)) {
-        for relation in &gone {
-            databases.0.remove(&Origin::Relation(relation.0));
-        }
-    }
-    gone
+        .collect()
 }
 
 /// Everything a client is told. Where it already stands nothing changes.
@@ -393,7 +416,7 @@ set app 6 version = 15.18"#,
         let mut client = client(6, &REQUEST);
         client.password = Some(Secret::new("survivor"));
         let plan = changed(&seen(vec![client]));
-        let made = plan.effects.iter().find_map(|effect| match effect {
+        let made = plan.parts[0].effects.iter().find_map(|effect| match effect {
             Effect::EnsureClient(client) => Some(client.password.clone()),
             _ => None,
         });
@@ -467,13 +490,18 @@ set app 6 version = 15.18"#,
     #[test]
     fn a_relation_that_is_gone_leaves_the_configuration_and_its_role_is_dropped() {
         let text = r#"{"6": {"name": "shop", "legacy": false}, "8": {"name": "old", "legacy": true}}"#;
+        // Forgotten last: a role that could not be dropped is dropped by a later hook.
         let mut seen = seen(Vec::new());
         seen.databases = (Some(text.into()), PgbDbs::parse(text).expect("valid"));
         check(
             &seen,
-            r#"
-set peer app pgb_dbs_config = {"8": {"name": "old", "legacy": true}}
-drop the role relation_id_6"#,
+            &format!(
+                r#"
+set peer app pgb_dbs_config = ‹{} bytes›
+drop the role relation_id_6
+set peer app pgb_dbs_config = {{"8": {{"name": "old", "legacy": true}}}}"#,
+                text.len()
+            ),
         );
     }
 

@@ -15,7 +15,7 @@ use crate::handlers::{Handler, Seat, database};
 use crate::juju::Owner;
 use crate::options::Options;
 use crate::pgbouncer::{self, PgbDbs, SharedConfig, UserList, Version};
-use crate::plan::{Bag, Texts, Wait};
+use crate::plan::{Bag, NewClient, Texts, Wait};
 use crate::postgres::{Credentials, Server};
 use crate::secret::Secret;
 use crate::world::World;
@@ -96,6 +96,10 @@ pub fn backend_changed(
             Some(name) => server(world)?.map(|_| name),
         };
         let (_, databases) = databases(world, peer)?.unwrap_or_default();
+        let clients = match &backend {
+            Ok(name) if !initialised(name) => answered(world, peer)?,
+            _ => Vec::new(),
+        };
         Seat::Leader(backend_database::Leader {
             app: world.juju.bag(relation, &Owner::App)?.clone(),
             backend,
@@ -106,6 +110,7 @@ pub fn backend_changed(
                 .into_values()
                 .map(|entry| entry.auth_dbname.unwrap_or(entry.name))
                 .collect(),
+            clients,
             app_name: world.unit.app.clone(),
             comment: format!("{}, relation backend-database:{relation}", comment(world)),
             fresh: Fresh {
@@ -195,6 +200,22 @@ fn own(world: &mut World, peer: RelationId) -> anyhow::Result<Own> {
         }
     }
     Ok(Own { config, users: found.users, store: found.store, clients, endpoints })
+}
+
+/// The database and role of every client that has its credentials.
+fn answered(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<NewClient>> {
+    let model = comment(world);
+    let mut answered = Vec::new();
+    for relation in world.juju.relations(Endpoint::Database)? {
+        let client = client(world, peer, relation)?;
+        let database = client.app.get(database::DATABASE).cloned();
+        if let (true, Some(password), Some(database)) =
+            (client.is_answered(), client.password.clone(), database)
+        {
+            answered.push(client.wanted(database, password, &model));
+        }
+    }
+    Ok(answered)
 }
 
 fn answers(world: &mut World, peer: RelationId, endpoints: &str) -> anyhow::Result<Vec<database::Answer>> {

@@ -784,6 +784,8 @@ fn a_secret_under_the_older_label_gets_todays_and_there_is_one() {
     assert_taken_over(&mut bench);
     assert!(bench.0.model().secret("pgbouncer-k8s.app").is_none(), "the old label is still there");
     remove(&files);
+}
+
 #[test]
 fn a_client_that_was_there_before_the_backend_is_served() {
     common::stage();
@@ -940,4 +942,19 @@ fn a_role_that_could_not_be_dropped_is_dropped_later() {
     assert_eq!(bench.go(&roles).trim(), "");
     assert!(bench.status(LEADER).starts_with("active"), "{}", bench.status(LEADER));
     assert_eq!(bench.peer_bag("pgbouncer-k8s")["pgb_dbs_config"], "{}");
+}
+
+#[test]
+fn clients_find_their_databases_with_their_passwords_on_another_backend() {
+    for juju in ["3.6.14", "2.9.52"] {
+        let mut bench = Bench::serving(juju);
+        bench.go("deploy actor:postgresql other");
+        bench.go("settle");
+        bench.go("remove-relation pgbouncer-k8s:backend-database postgresql-k8s");
+        bench.go("settle");
+        bench.go("integrate pgbouncer-k8s:backend-database other");
+        bench.go("settle");
+        bench.assert_loaded();
+        bench.assert_served();
+    }
 }

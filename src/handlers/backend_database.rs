@@ -7,7 +7,7 @@ use crate::handlers::Seat;
 use crate::handlers::peers::{self, Store, Users};
 use crate::pgbouncer::verifier;
 use crate::pgbouncer::{AUTH_USER_PREFIX, User, UserList};
-use crate::plan::{Bag, Effect, Plan, Texts, Value, Wait};
+use crate::plan::{Bag, Effect, NewClient, Plan, Texts, Value, Wait};
 use crate::secret::Secret;
 
 /// Our key in the app bag that asks for a database of this name.
@@ -53,6 +53,8 @@ pub struct Leader {
     pub store: Store,
     /// The databases of our clients.
     pub databases: Vec<String>,
+    /// The clients who have their credentials; read only where the users are still to be made.
+    pub clients: Vec<NewClient>,
     /// Our application's name.
     pub app_name: String,
     /// The mark on the roles of this relation.
@@ -95,6 +97,7 @@ pub fn changed(seen: &Changed) -> Plan {
     };
     let auth_user = auth_user(username);
     let (users, made) = users(leader, &auth_user);
+    let mut publish = Plan::default();
     if let Some(verifier) = made {
         plan.push(Effect::EnsureAuthRole {
             role: auth_user.clone(),
@@ -105,9 +108,13 @@ pub fn changed(seen: &Changed) -> Plan {
         databases.extend(leader.databases.iter().cloned());
         databases.sort();
         databases.dedup();
-        plan.push(Effect::InstallGetAuth { databases, auth_user });
+        // This PostgreSQL may be another than the one our clients were given their credentials for.
+        let clients = leader.clients.iter().cloned().map(Effect::EnsureClient);
+        plan.parts.extend(clients.map(|effect| Plan { effects: vec![effect], ..Plan::default() }));
+        publish.push(Effect::InstallGetAuth { databases, auth_user });
     }
-    plan.append(peers::publish_users(&users, &leader.store));
+    publish.append(peers::publish_users(&users, &leader.store));
+    plan.parts.push(publish);
     plan
 }
 
@@ -209,6 +216,7 @@ mod tests {
             users: Users::nobody(),
             store: Store::Secret { content: BTreeMap::new(), adopt: None, revision: None, plain: Vec::new() },
             databases: vec!["shop".into()],
+            clients: Vec::new(),
             app_name: "pgbouncer-k8s".into(),
             comment: "model m, relation backend-database:4".into(),
             fresh: fresh(),

@@ -166,14 +166,7 @@ fn serve(
         let mut part = Plan::default();
         // A password that survived a hook which did not is taken up again.
         let password = client.password.as_ref().unwrap_or(&client.fresh).clone();
-        part.push(Effect::EnsureClient(NewClient {
-            relation: client.relation,
-            role: role(client.relation),
-            database: name.clone(),
-            password: password.clone(),
-            salt: client.salt,
-            comment: comment(&seen.comment, client.relation),
-        }));
+        part.push(Effect::EnsureClient(client.wanted(name.clone(), password.clone(), &seen.comment)));
         part.push(Effect::InstallGetAuth { databases: vec![name.clone()], auth_user: auth_user.to_owned() });
         part.append(answer(&Answer {
             relation: client.relation,
@@ -223,6 +216,18 @@ impl Client {
     /// Whether the client has its credentials: then they stay for the relation's life.
     pub fn is_answered(&self) -> bool {
         is_answered(&self.app)
+    }
+
+    /// Its database and role as PostgreSQL should have them; `model` begins the mark of our roles.
+    pub fn wanted(&self, database: String, password: Secret, model: &str) -> NewClient {
+        NewClient {
+            relation: self.relation,
+            role: role(self.relation),
+            database,
+            password,
+            salt: self.salt,
+            comment: comment(model, self.relation),
+        }
     }
 }
 

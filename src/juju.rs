@@ -77,8 +77,8 @@ pub enum Owner {
 pub struct SecretInfo {
     /// The bare id.
     pub id: String,
-    /// The newest revision.
-    pub revision: u64,
+    /// The newest revision; none where this hook has just asked for another one.
+    pub revision: Option<u64>,
 }
 
 /// The hook tools of one dispatch.
@@ -324,7 +324,7 @@ impl Juju {
             .unwrap_or_default()
             .into_iter()
             .next()
-            .map(|(id, info)| SecretInfo { id, revision: info.revision });
+            .map(|(id, info)| SecretInfo { id, revision: Some(info.revision) });
         self.infos.insert(name.to_owned(), info.clone());
         Ok(info)
     }
@@ -350,7 +350,8 @@ impl Juju {
             tell_secret("secret-add", &["--label", label, "--owner", "application"], content)?
         };
         self.secrets.insert(label.to_owned(), Some(content.clone()));
-        self.infos.insert(label.to_owned(), Some(SecretInfo { id: secret_id(&uri).to_owned(), revision: 0 }));
+        self.infos
+            .insert(label.to_owned(), Some(SecretInfo { id: secret_id(&uri).to_owned(), revision: None }));
         Ok(uri)
     }
 

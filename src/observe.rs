@@ -178,7 +178,9 @@ pub fn is_related(world: &mut World, endpoint: Endpoint) -> anyhow::Result<bool>
 pub fn serving(world: &mut World, peer: RelationId) -> anyhow::Result<String> {
     let (_, databases) = databases(world, peer)?.unwrap_or_default();
     let count = databases.0.keys().filter_map(|origin| origin.relation()).count();
-    let Ok(options) = Options::parse(world.juju.config()?) else { return Ok(String::new()) };
+    let Ok(options) = Options::parse(world.juju.config()?) else {
+        return Ok("serving by the last good configuration".to_owned());
+    };
     let processes = world.workload.processes();
     Ok(format!(
         "{count} database{}, {} pooling, port {}, {processes} processes",
@@ -253,16 +255,17 @@ fn followed(world: &mut World, peer: RelationId) -> anyhow::Result<Followed> {
             None
         }
     };
+    let users = found.users.or_else(|| found.deleted.then(Users::nobody));
+    let kept = if published.is_none() || users.is_none() { kept(world) } else { Kept::default() };
     let config = match published {
         Some(config) => Some(config),
         // A leader of the Python charm publishes databases, and nothing else, in the bag.
         None if databases(world, peer)?.is_some() => {
-            rendered(world, peer, found.users.as_ref().map(|users| &users.list))?.ok()
+            let list = users.as_ref().map(|users| &users.list).or(kept.users.as_ref());
+            rendered(world, peer, list)?.ok()
         }
         None => None,
     };
-    let users = found.users.or_else(|| found.deleted.then(Users::nobody));
-    let kept = if config.is_none() || users.is_none() { kept(world) } else { Kept::default() };
     Ok(Followed { config, users, kept, broken })
 }
 
@@ -387,7 +390,7 @@ fn users(world: &mut World, peer: RelationId) -> anyhow::Result<Found> {
     };
     let store = if has_secrets {
         let revision = if world.juju.is_leader()? {
-            world.juju.secret_info(&peer_label(world))?.map(|info| info.revision)
+            world.juju.secret_info(&peer_label(world))?.and_then(|info| info.revision)
         } else {
             None
         };

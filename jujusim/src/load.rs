@@ -37,7 +37,8 @@ impl Load {
             let mut command = as_postgres("KILL");
             command
                 .arg(&pgbench)
-                .args(["-n", "-P", "1", "-T", "3600", "-c", &share.to_string()])
+                // A rate that leaves the machine to those who are watched.
+                .args(["-n", "-P", "1", "-T", "3600", "-R", "100", "-c", &share.to_string()])
                 .arg("-f")
                 .arg(&script);
             command.args(["-h", &target.address.to_string(), "-p", &target.port.to_string()]);

@@ -132,21 +132,22 @@ pub enum Value {
     Absent,
 }
 
-/// Why something is not done yet. The words are the operator's; see [`crate::status`].
+/// Why something is not done yet. The words are the operator's; see [`crate::status`], which shows the
+/// first in this order, so that what names a reason stands before what only follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wait {
     /// `pgb-peers` is not there yet.
     Peers,
     /// The options cannot be used.
     Options(InvalidOption),
-    /// `backend-database` is there, its credentials are not.
-    Backend,
-    /// There are no users yet: no `backend-database`, or the leader has not made them.
-    NoBackend,
     /// PostgreSQL cannot be reached, with the reason.
     Unreachable(String),
     /// PostgreSQL or the state of its roles does not allow what we need, with the reason.
     Refused(String),
+    /// `backend-database` is there, its credentials are not.
+    Backend,
+    /// There are no users yet: no `backend-database`, or the leader has not made them.
+    NoBackend,
     /// A follower has nothing to serve yet.
     Leader,
     /// A published value cannot be used, with its key and the reason.

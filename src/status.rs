@@ -79,6 +79,13 @@ mod tests {
     }
 
     #[test]
+    fn why_the_backend_is_not_ready_is_shown_before_that_it_is_not() {
+        for reason in [Wait::Unreachable("cannot connect".into()), Wait::Refused("cannot connect".into())] {
+            assert_eq!(of(&[reason, Wait::Backend, Wait::NoBackend], "").message, "cannot connect");
+        }
+    }
+
+    #[test]
     fn the_status_does_not_depend_on_the_order_of_its_causes() {
         let mut waits = vec![Wait::NotLoaded("x".into()), Wait::Peers, Wait::Units(vec!["a/1".into()])];
         let first = of(&waits, "");

@@ -111,7 +111,7 @@ pub fn changed(seen: &Changed) -> Plan {
     let gone = gone(seen, &databases);
     if matches!(seen.backend, Backend::Waiting(Wait::NoBackend)) {
         // With no backend at all there is no role to drop.
-        databases.0.retain(|origin, _| gone.iter().all(|relation| *origin != Origin::Relation(relation.0)));
+        plan.append(forget(seen, &gone, &mut databases));
     }
     let text = if databases == seen.databases.1 && seen.databases.0.is_some() {
         // Whoever wrote it, an equal content keeps its bytes, and with them its hash.
@@ -191,12 +191,21 @@ fn drop_gone(seen: &Changed, gone: &[RelationId], mut databases: PgbDbs) -> Plan
     let mut plan = Plan::default();
     for relation in gone {
         plan.push(Effect::DropClient { role: role(*relation), comment: comment(&seen.comment, *relation) });
+    }
+    plan.append(forget(seen, gone, &mut databases));
+    plan.set(Bag::PeerApp, peers::DATABASES, databases.render());
+    plan
+}
+
+/// Takes the entries and the passwords of relations away.
+fn forget(seen: &Changed, gone: &[RelationId], databases: &mut PgbDbs) -> Plan {
+    let mut plan = Plan::default();
+    for relation in gone {
+        databases.0.remove(&Origin::Relation(relation.0));
         if !seen.has_secrets {
             plan.set(Bag::PeerApp, role(*relation), Value::Absent);
         }
-        databases.0.remove(&Origin::Relation(relation.0));
     }
-    plan.set(Bag::PeerApp, peers::DATABASES, databases.render());
     plan
 }
 
@@ -521,5 +530,7 @@ set peer app pgb_dbs_config = {{"8": {{"name": "old", "legacy": true}}}}"#,
         assert!(plan.to_string().contains(text), "{plan}");
         seen.backend = Backend::Waiting(Wait::NoBackend);
         assert!(changed(&seen).to_string().contains("pgb_dbs_config = {}"));
+        seen.has_secrets = false;
+        assert!(changed(&seen).to_string().contains("remove peer app relation_id_6"));
     }
 }

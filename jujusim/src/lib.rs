@@ -140,7 +140,13 @@ impl Sim {
     fn cleaned(&mut self, text: &str) -> String {
         let masked = transcript::mask(text, &self.model.passwords());
         match &mut self.stable {
-            Some(stable) => stable.rename(&masked),
+            Some(stable) => {
+                // The machine's PostgreSQL, not the script, decides on this one.
+                let actors =
+                    self.model.apps.values().filter(|app| matches!(app.kind, model::Kind::Actor(..)));
+                let versions = actors.map(|app| app.version.as_str()).filter(|version| !version.is_empty());
+                versions.fold(stable.rename(&masked), |text, version| text.replace(version, "‹version›"))
+            }
             None => masked,
         }
     }

@@ -42,9 +42,15 @@ pub fn follow_script(script: &str, options: &Options, mut print: impl FnMut(&str
         print(&format!("> {line}\n"));
         if let Ok(printed) = sim.run(line) {
             print(&printed);
+            // A file may end without one.
+            if !printed.is_empty() && !printed.ends_with('
+') {
+                print("
+");
+            }
             continue;
         }
-        print(&format!("ERROR {}\n", sim.printed.trim_end()));
+        print(&format!("ERROR {}\n", sim.printed.trim_end().trim_start_matches("ERROR ")));
         if !lines.get(index + 1).is_some_and(|next| next.starts_with("expect")) {
             return Ok(Some(format!("line {}: {line}: {}", index + 1, sim.printed)));
         }

@@ -1,6 +1,7 @@
 //! `secret-*`, as Juju 3.6: owners and consumers track revisions, followers read by owner label.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
@@ -19,10 +20,14 @@ fn parse_uri(text: &str) -> Result<String> {
     if valid { Ok(id.to_owned()) } else { usage(format!("secret URI {text:?} not valid")) }
 }
 
+/// Ids sort by age, as Juju's do: the time first, then what nobody can guess.
 fn new_id() -> String {
     use rand::RngExt as _;
+    let digit = |value: u128| char::from(b"0123456789abcdefghijklmnopqrstuv"[(value % 32) as usize]);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
     let mut random = rand::rng();
-    (0..20).map(|_| char::from(b"0123456789abcdefghijklmnopqrstuv"[random.random_range(0..32)])).collect()
+    let time = (0..13).rev().map(|place| digit(now >> (5 * place)));
+    time.chain((0..7).map(|_| digit(random.random_range(0..32)))).collect()
 }
 
 /// Content from `key=value`, `key#base64=…`, `key#file=…` and `--file`, which wins.

@@ -59,8 +59,9 @@ impl Sim {
         Ok(text)
     }
 
-    /// `show-unit UNIT`: the unit's relations with their bags.
+    /// `show-unit UNIT [--endpoint NAME]`: the unit's relations, or those at one endpoint, with their bags.
     pub(crate) fn show_unit(&mut self, mut words: Words) -> Result<String> {
+        let endpoint = words.option("--endpoint")?;
         let name: UnitName = words.next("a unit")?.parse()?;
         words.end()?;
         let unit = self.model.unit(&name)?;
@@ -75,6 +76,9 @@ impl Sim {
             let (Some(end), Some(remote)) = (relation.end(&name.app), relation.remote(&name.app)) else {
                 continue;
             };
+            if endpoint.as_ref().is_some_and(|endpoint| *endpoint != end.endpoint) {
+                continue;
+            }
             let _ = writeln!(
                 text,
                 "  - relation-id: {id}\n    endpoint: {}\n    related-endpoint: {}",

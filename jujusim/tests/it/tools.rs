@@ -325,6 +325,13 @@ fn a_pinned_revision_is_read_until_refresh() {
 }
 
 #[test]
+fn ids_of_secrets_sort_by_age() {
+    let mut sim = model(&["deploy PUPPET", "settle"]);
+    let ids: Vec<String> = (0..20).map(|_| tool(&mut sim, "puppet/0", "secret-add password=one").1).collect();
+    assert!(ids.is_sorted(), "{ids:?}");
+}
+
+#[test]
 fn a_hook_sees_its_own_pending_secret() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     let lines =

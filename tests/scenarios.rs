@@ -14,7 +14,10 @@ use libtest_mimic::{Arguments, Failed, Trial};
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     common::stage();
-    let scripts = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios"))
+    let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    // Scripts deploy it as `./neighbour`, from where the charm under test lies.
+    let _ = std::os::unix::fs::symlink(scenarios.join("neighbour"), "neighbour");
+    let scripts = std::fs::read_dir(&scenarios)
         .expect("there are scenarios")
         .map(|entry| entry.expect("a readable directory").path())
         .filter(|path| path.extension() == Some(OsStr::new("txt")));

@@ -15,7 +15,7 @@ use crate::handlers::{Handler, Seat, database};
 use crate::juju::Owner;
 use crate::options::Options;
 use crate::pgbouncer::{self, PgbDbs, SharedConfig, UserList, Version};
-use crate::plan::{Bag, NewClient, Texts, Wait};
+use crate::plan::{Bag, Texts, Wait};
 use crate::postgres::{Credentials, Server};
 use crate::secret::Secret;
 use crate::world::World;
@@ -97,7 +97,14 @@ pub fn backend_changed(
         };
         let (_, databases) = databases(world, peer)?.unwrap_or_default();
         let clients = match &backend {
-            Ok(name) if !initialised(name) => answered(world, peer)?,
+            Ok(name) if !initialised(name) => {
+                let model = comment(world);
+                let (answered, _) = answered(world, peer)?;
+                let wanted = |Answered { client, database, password }: Answered| {
+                    client.wanted(database, password, &model)
+                };
+                answered.into_iter().map(wanted).collect()
+            }
             _ => Vec::new(),
         };
         Seat::Leader(backend_database::Leader {
@@ -193,55 +200,59 @@ pub fn serving(world: &mut World, peer: RelationId) -> anyhow::Result<String> {
 fn own(world: &mut World, peer: RelationId) -> anyhow::Result<Own> {
     let found = users(world, peer)?;
     let config = rendered(world, peer, found.users.as_ref().map(|users| &users.list))?;
+    let last_good = match &config {
+        Ok(_) => None,
+        Err(_) => published_config(world, peer)?.ok().flatten().or_else(|| kept(world).config),
+    };
     let mut clients = Vec::new();
-    let endpoints = endpoints(world, peer)?;
+    let mut endpoints = endpoints(world, peer)?;
     if let Some(now) = endpoints.clone().filter(|now| !world.leaving && !now.is_empty()) {
         // Bags of clients are read only when there is something to tell.
         if world.juju.state(database::ENDPOINTS)?.as_ref() != Some(&now) {
-            clients = answers(world, peer, &now)?;
+            let version = backend(world)?.and_then(|(_, remote)| remote.get("version").cloned());
+            let has_secrets = world.unit.juju.has_secrets();
+            let (answered, hidden) = answered(world, peer)?;
+            clients = answered
+                .into_iter()
+                .map(|Answered { client, database, password }| database::Answer {
+                    relation: client.relation,
+                    secrets: database::secrets(&client, has_secrets),
+                    role: database::role(client.relation),
+                    password,
+                    database,
+                    endpoints: now.clone(),
+                    version: version.clone(),
+                })
+                .collect();
+            // Who could not be told today is told in a later hook.
+            endpoints = endpoints.filter(|_| !hidden);
         }
     }
-    Ok(Own { config, users: found.users, store: found.store, clients, endpoints })
+    Ok(Own { config, last_good, users: found.users, store: found.store, clients, endpoints })
 }
 
-/// The database and role of every client that has its credentials.
-fn answered(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<NewClient>> {
-    let model = comment(world);
-    let mut answered = Vec::new();
-    for relation in world.juju.relations(Endpoint::Database)? {
-        let client = client(world, peer, relation)?;
-        let database = client.app.get(database::DATABASE).cloned();
-        if let (true, Some(password), Some(database)) =
-            (client.is_answered(), client.password.clone(), database)
-        {
-            answered.push(client.wanted(database, password, &model));
-        }
-    }
-    Ok(answered)
+/// A client that has its credentials.
+struct Answered {
+    client: database::Client,
+    database: String,
+    password: Secret,
 }
 
-fn answers(world: &mut World, peer: RelationId, endpoints: &str) -> anyhow::Result<Vec<database::Answer>> {
-    let has_secrets = world.unit.juju.has_secrets();
-    let version = backend(world)?.and_then(|(_, remote)| remote.get("version").cloned());
-    let mut answers = Vec::new();
+/// Every client that has its credentials, with its database and password, and whether there is one
+/// whose password cannot be read at present.
+fn answered(world: &mut World, peer: RelationId) -> anyhow::Result<(Vec<Answered>, bool)> {
+    let (mut answered, mut hidden) = (Vec::new(), false);
     for relation in world.juju.relations(Endpoint::Database)? {
         let client = client(world, peer, relation)?;
-        let database = client.app.get(database::DATABASE).cloned();
-        if let (true, Some(password), Some(database)) =
-            (client.is_answered(), client.password.clone(), database)
-        {
-            answers.push(database::Answer {
-                relation,
-                secrets: database::secrets(&client, has_secrets),
-                role: database::role(relation),
-                password,
-                database,
-                endpoints: endpoints.to_owned(),
-                version: version.clone(),
-            });
+        if !client.is_answered() {
+            continue;
+        }
+        match (client.app.get(database::DATABASE).cloned(), client.password.clone()) {
+            (Some(database), Some(password)) => answered.push(Answered { client, database, password }),
+            _ => hidden = true,
         }
     }
-    Ok(answers)
+    Ok((answered, hidden))
 }
 
 fn followed(world: &mut World, peer: RelationId) -> anyhow::Result<Followed> {

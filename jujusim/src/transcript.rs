@@ -43,10 +43,8 @@ pub fn follow_script(script: &str, options: &Options, mut print: impl FnMut(&str
         if let Ok(printed) = sim.run(line) {
             print(&printed);
             // A file may end without one.
-            if !printed.is_empty() && !printed.ends_with('
-') {
-                print("
-");
+            if !printed.is_empty() && !printed.ends_with('\n') {
+                print("\n");
             }
             continue;
         }

@@ -59,6 +59,8 @@ pub struct Own {
     /// The configuration it renders from the options, the databases and the backend; an error where
     /// an option cannot be used.
     pub config: Result<Config, Wait>,
+    /// The configuration to go on with while the leader's own is not available.
+    pub last_good: Option<Config>,
     /// The users, once the backend made them possible.
     pub users: Option<Users>,
     /// Where the users are kept today.
@@ -172,9 +174,16 @@ pub fn changed(seen: &Changed) -> Plan {
     match &seen.seat {
         Seat::Leader(own) => {
             plan.append(database::update_peer_data(&own.clients, own.endpoints.as_deref()));
+            let list = own.users.as_ref().map(|users| &users.list);
             let config = match &own.config {
                 Ok(config) => config,
-                Err(wait) => return plan.wait(wait.clone()),
+                Err(wait) => {
+                    // Nothing to hand down; but a new pod of the leader has to serve all the same.
+                    if let Some(config) = &own.last_good {
+                        plan.append(serve(config, list, own.users.as_ref(), &seen.here));
+                    }
+                    return plan.wait(wait.clone());
+                }
             };
             plan.set(Bag::PeerApp, CONFIG, config.text.as_str());
             plan.set(Bag::PeerApp, LEADER_HOSTNAME, seen.hostname.as_str());
@@ -185,7 +194,6 @@ pub fn changed(seen: &Changed) -> Plan {
                 plan.append(publish_users(users, &own.store));
             }
             // The flowchart takes the leader's local files for granted; they are made here.
-            let list = own.users.as_ref().map(|users| &users.list);
             plan.append(serve(config, list, own.users.as_ref(), &seen.here));
         }
         Seat::Follower(followed) => {
@@ -465,6 +473,7 @@ mod tests {
     fn own() -> Own {
         Own {
             config: Ok(config()),
+            last_good: None,
             users: Some(users()),
             store: published(),
             clients: Vec::new(),
@@ -599,6 +608,15 @@ set peer unit pgb_dbs = {}",
         let plan = change(Seat::Leader(own()), loaded(&config(), &users().list));
         assert!(!plan.effects.iter().any(|effect| matches!(effect, Effect::Load(_))), "{plan}");
         assert!(!plan.effects.iter().any(|effect| matches!(effect, Effect::SetPeerSecret { .. })), "{plan}");
+    }
+
+    #[test]
+    fn changed_on_a_leader_without_a_usable_configuration_serves_the_last_good_one() {
+        let own = Own { config: Err(invalid_option()), last_good: Some(config()), ..own() };
+        let plan = change(Seat::Leader(own), nothing_loaded());
+        assert_eq!(load(&plan).shared, config().text);
+        assert!(!plan.to_string().contains("cfg_file"), "{plan}");
+        assert_eq!(plan.waits, [invalid_option()]);
     }
 
     /// The load in a plan, by the first process's text.

@@ -103,7 +103,7 @@ fn decide(handler: Handler, world: &mut World, peer: RelationId) -> Result<Plan>
 
 /// There is no backend relation, or no longer: then who leads now may not have been told that it broke.
 fn no_backend(world: &mut World, peer: RelationId) -> Result<Plan> {
-    if world.leaving || !world.juju.is_leader()? {
+    if !world.leads()? {
         return Ok(Plan::default());
     }
     let (users, store) = observe::backend_broken(world, peer)?;
@@ -116,7 +116,7 @@ fn obsolete(event: &SecretEvent, world: &mut World) -> Result<Plan> {
     let mut plan = Plan::default();
     if let (SecretHook::Remove, Some(revision)) = (event.hook, event.revision)
         && world.unit.juju.removes_single_revisions()
-        && world.juju.is_leader()?
+        && world.leads()?
     {
         plan.push(Effect::RemoveSecretRevision { id: secret_id(&event.uri).to_owned(), revision });
     }

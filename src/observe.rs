@@ -32,7 +32,7 @@ pub fn peer(world: &mut World) -> anyhow::Result<Option<RelationId>> {
 /// code or a new leader.
 pub fn owed(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<Handler>> {
     let mut owed = Vec::new();
-    if world.leaving || !world.juju.is_leader()? {
+    if !world.leads()? {
         return Ok(owed);
     }
     if users(world, peer)?.users.is_none() && backend(world)?.is_some() {
@@ -52,7 +52,7 @@ pub fn owed(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<Handler>>
 pub fn peers_created(world: &mut World, peer: RelationId) -> anyhow::Result<peers::Created> {
     Ok(peers::Created {
         hostname: world.hostname(),
-        seat: if world.juju.is_leader()? { Seat::Leader(own(world, peer)?) } else { Seat::Follower(()) },
+        seat: if world.leads()? { Seat::Leader(own(world, peer)?) } else { Seat::Follower(()) },
     })
 }
 
@@ -64,7 +64,7 @@ pub fn peers_changed(world: &mut World, peer: RelationId) -> anyhow::Result<Resu
     };
     Ok(Ok(peers::Changed {
         hostname: world.hostname(),
-        seat: if world.juju.is_leader()? {
+        seat: if world.leads()? {
             Seat::Leader(own(world, peer)?)
         } else {
             Seat::Follower(followed(world, peer)?)
@@ -83,7 +83,7 @@ pub fn backend_changed(
     // On every unit: reading the secret once by its URI makes the label this unit's name for it.
     let username = credentials(world, relation, &remote)?.map(|credentials| credentials.user);
     let unit = world.juju.bag(relation, &Owner::Unit)?.clone();
-    let seat = if world.juju.is_leader()? && !world.leaving {
+    let seat = if world.leads()? {
         let found = users(world, peer)?;
         let initialised = |name: &str| {
             found.users.as_ref().and_then(|users| users.list.auth_user())
@@ -141,7 +141,7 @@ pub fn backend_broken(world: &mut World, peer: RelationId) -> anyhow::Result<(Op
 
 /// The input of [`database::changed`]; nothing for who is not the leader.
 pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<Option<database::Changed>> {
-    if world.leaving || !world.juju.is_leader()? {
+    if !world.leads()? {
         return Ok(None);
     }
     let has_secrets = world.unit.juju.has_secrets();
@@ -206,7 +206,7 @@ fn own(world: &mut World, peer: RelationId) -> anyhow::Result<Own> {
     };
     let mut clients = Vec::new();
     let mut endpoints = endpoints(world, peer)?;
-    if let Some(now) = endpoints.clone().filter(|now| !world.leaving && !now.is_empty()) {
+    if let Some(now) = endpoints.clone().filter(|now| !now.is_empty()) {
         // Bags of clients are read only when there is something to tell.
         if world.juju.state(database::ENDPOINTS)?.as_ref() != Some(&now) {
             let version = backend(world)?.and_then(|(_, remote)| remote.get("version").cloned());
@@ -400,7 +400,7 @@ fn users(world: &mut World, peer: RelationId) -> anyhow::Result<Found> {
         ..Users::nobody()
     };
     let store = if has_secrets {
-        let revision = if world.juju.is_leader()? {
+        let revision = if world.leads()? {
             world.juju.secret_info(&peer_label(world))?.and_then(|info| info.revision)
         } else {
             None
@@ -425,8 +425,7 @@ fn peer_secret(world: &mut World, app: &Texts) -> anyhow::Result<(BTreeMap<Strin
     }
     let old = format!("{}.app", world.unit.app);
     if let Some(content) = world.juju.secret_by_label(&old)? {
-        let id =
-            if world.juju.is_leader()? { world.juju.secret_info(&old)?.map(|info| info.id) } else { None };
+        let id = if world.leads()? { world.juju.secret_info(&old)?.map(|info| info.id) } else { None };
         return Ok((content, id));
     }
     // A follower gives no label here: it would be refused or become its own.

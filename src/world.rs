@@ -1,7 +1,7 @@
 //! The rooms that reach out, opened once a dispatch, and no sooner than somebody needs them.
 
 use crate::event::Unit;
-use crate::juju::Juju;
+use crate::juju::{Juju, ToolError};
 use crate::pgbouncer::{self, Version};
 use crate::plan::Wait;
 use crate::postgres::Server;
@@ -11,7 +11,7 @@ use crate::workload::{Disk, Paths, Workload};
 pub struct World {
     /// Who we are.
     pub unit: Unit,
-    /// This unit is going for good: it leaves what all units share alone.
+    /// This unit was told that it goes for good.
     pub leaving: bool,
     /// The hook tools.
     pub juju: Juju,
@@ -34,6 +34,12 @@ impl World {
             server: None,
             unit,
         }
+    }
+
+    /// Whether this unit decides for all. A leader that goes keeps its lease to the end, but what it
+    /// sees of its relations then is their end for itself, not for the units that stay.
+    pub fn leads(&mut self) -> Result<bool, ToolError> {
+        Ok(!self.leaving && self.juju.is_leader()?)
     }
 
     /// This unit's name in DNS.

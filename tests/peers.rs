@@ -443,8 +443,16 @@ fn a_leader_that_leaves_takes_no_client_with_it() {
     let mut bench = Bench::serving("3.6.14");
     bench.go("leader pgbouncer-k8s/2");
     bench.go("settle");
+    let (mut before, passwords) = (bench.peer_bag("pgbouncer-k8s"), bench.0.model().passwords());
+    let reloads = [bench.reloads(UNITS[0]), bench.reloads(UNITS[1])];
     bench.go("remove-unit pgbouncer-k8s");
     bench.go("settle");
+    // Only the leader's name is another one: nothing was taken away in between and made again.
+    let mut after = bench.peer_bag("pgbouncer-k8s");
+    assert_ne!(after.remove("leader_hostname"), before.remove("leader_hostname"));
+    assert_eq!(after, before);
+    assert_eq!(bench.0.model().passwords(), passwords);
+    assert_eq!([bench.reloads(UNITS[0]), bench.reloads(UNITS[1])], reloads);
     bench.assert_served();
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::settings::lookup;
+use super::settings::{self, lookup};
 use super::{Unrepresentable, printable};
 
 /// A whole file. Written in this order; read in any, but with exactly one `[pgbouncer]`.
@@ -98,9 +98,11 @@ impl Ini {
             let (key, value) = key_value(rest).map_err(|reason| refused(reason.into()))?;
             let section = section.ok_or_else(|| refused("a key before the first section".into()))?;
             // A name that is no setting's may be anything: the line is enough to find it.
-            ini.insert(section, key, value).map_err(|reason| match lookup(key) {
-                Some(setting) => refused(format!("{}: {reason}", setting.name)),
-                None => refused(reason.to_string()),
+            ini.insert(section, key, value).map_err(|reason| {
+                match lookup(settings::Section::Pgbouncer, key) {
+                    Some(setting) => refused(format!("{}: {reason}", setting.name)),
+                    None => refused(reason.to_string()),
+                }
             })?;
         }
         if !seen_pgbouncer {

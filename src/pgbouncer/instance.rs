@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::ini::ConnectionString;
-use super::settings::{Change, check, lookup};
+use super::settings::{Change, Section, check, lookup};
 use super::shared::SharedConfig;
 use super::userlist::UserList;
 use super::version::Version;
@@ -90,14 +90,14 @@ impl InstanceConfig {
         ];
         let settings = std::mem::take(&mut ini.pgbouncer).into_iter();
         for (key, value) in settings.chain(own.map(|(key, value)| (key.to_owned(), value))) {
-            if lookup(&key).is_some_and(|setting| unit.version < setting.since) {
+            if lookup(Section::Pgbouncer, &key).is_some_and(|setting| unit.version < setting.since) {
                 // The identity is ours alone; nobody asked for it.
                 if key != "peer_id" {
                     left_out.push(key);
                 }
                 continue;
             }
-            check(&key, &value, unit.version)
+            check(Section::Pgbouncer, &key, &value, unit.version)
                 .map_err(|_| Unrepresentable::new(format!("the setting {key}"), "it is out of its range"))?;
             ini.pgbouncer.push((key, value));
         }
@@ -105,7 +105,9 @@ impl InstanceConfig {
         let mut restart: BTreeMap<_, _> = ini
             .pgbouncer
             .iter()
-            .filter(|(key, _)| lookup(key).is_some_and(|setting| setting.change == Change::Restart))
+            .filter(|(key, _)| {
+                lookup(Section::Pgbouncer, key).is_some_and(|setting| setting.change == Change::Restart)
+            })
             .cloned()
             .collect();
         if ini.databases.contains_key("*") {

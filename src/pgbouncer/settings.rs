@@ -1,22 +1,48 @@
-//! The settings of `[pgbouncer]`: kind, range, first version, and what it takes to change one.
+//! The settings of PgBouncer's file: what each holds, its default, first version, and what a change takes.
+//!
+//! The facts are those of PgBouncer's documentation and changelog, compared with `SHOW CONFIG` of 1.18 to
+//! 1.25. No setting of these versions was ever taken away.
+
+use std::fmt;
 
 use super::printable;
 use super::version::Version;
 
-/// One setting.
+/// One setting, or one key of a database, user or peer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Setting {
+    /// Where it stands.
+    pub section: Section,
     /// As the file spells it.
     pub name: &'static str,
     /// What it holds.
     pub kind: Kind,
+    /// `s`, `ms`, `bytes`, or nothing.
+    pub unit: &'static str,
+    /// What holds without it.
+    pub initial: Initial,
     /// The first version that knows it; an older one refuses the whole file.
     pub since: Version,
     /// What a change takes.
     pub change: Change,
+    /// A remark for the documentation.
+    pub note: &'static str,
 }
 
-/// What a setting holds. Stricter than PgBouncer, which takes `010` for 8 and 4294967299 for 3.
+/// A section of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Section {
+    /// The settings of the process.
+    Pgbouncer,
+    /// A connection string for each database.
+    Databases,
+    /// Limits of single users.
+    Users,
+    /// The processes that share the port, since 1.19.
+    Peers,
+}
+
+/// What a setting holds. Stricter than PgBouncer: see [`Kind::misread`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A whole number in decimal, both ends included.
@@ -26,16 +52,43 @@ pub enum Kind {
         /// The highest.
         max: u32,
     },
+    /// The mode of a file: four octal digits, the first of them 0.
+    Octal,
     /// One of these words.
     Enum(&'static [&'static str]),
+    /// Some of these words, with commas between them.
+    Words(&'static [&'static str]),
     /// 0 or 1.
     Bool,
     /// Seconds, from 0, with an optional fraction.
     Time,
     /// An absolute path.
     Path,
+    /// An absolute path, or nothing.
+    MaybePath,
+    /// The directory of the unix socket, `@` and a name for an abstract socket, or nothing.
+    SocketDirectory,
     /// Any line.
     Text,
+    /// Any line; PgBouncer divides it at commas.
+    List,
+    /// A line of 1 to that many bytes.
+    Short(usize),
+    /// The name of a database, but not of the console.
+    Database,
+}
+
+/// What holds where a setting is not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Initial {
+    /// Nothing. A reload without the line keeps the value that it had; only a restart forgets it.
+    Null,
+    /// A value, as `SHOW CONFIG` spells it.
+    Is(&'static str),
+    /// The first before that minor version of 1, the second since.
+    Since(u16, &'static str, &'static str),
+    /// The value of another setting.
+    Of(&'static str),
 }
 
 /// What it takes to change a setting.
@@ -43,6 +96,8 @@ pub enum Kind {
 pub enum Change {
     /// A reload takes it over.
     Reload,
+    /// A reload takes it over, but server connections keep what they have until `RECONNECT`.
+    Reconnect,
     /// A reload ignores it in silence; only a new process takes it over.
     Restart,
 }
@@ -51,8 +106,10 @@ pub enum Change {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSetting {
     /// In no version.
-    #[error("cannot set {name}: there is no such setting; check its spelling")]
+    #[error("cannot set {name}: there is no such setting in [{section}]; check its spelling")]
     Unknown {
+        /// Where it was looked for.
+        section: Section,
         /// Printable form of the name.
         name: String,
     },
@@ -78,74 +135,213 @@ pub enum InvalidSetting {
     },
 }
 
+use Change::{Reconnect, Reload, Restart};
+use Initial::{Is, Null, Of, Since};
+use Kind::{
+    Bool, Database, Enum, Int, List, MaybePath, Octal, Path, Short, SocketDirectory, Text, Time, Words,
+};
+use Section::{Databases, Peers, Pgbouncer, Users};
+
 /// The largest number that PgBouncer's `int` holds.
 const INT_MAX: u32 = i32::MAX.unsigned_abs();
+const NUMBER: Kind = Int { min: 0, max: INT_MAX };
+const POSITIVE: Kind = Int { min: 1, max: INT_MAX };
+const PORT: Kind = Int { min: 1, max: 65535 };
+
+const AUTH_TYPES: &[&str] = &["any", "trust", "plain", "md5", "cert", "hba", "pam", "scram-sha-256"];
+const FACILITIES: &[&str] = &[
+    "auth", "authpriv", "daemon", "user", "local0", "local1", "local2", "local3", "local4", "local5",
+    "local6", "local7",
+];
+const POOL_MODES: &[&str] = &["session", "transaction", "statement"];
+const PROTOCOLS: &[&str] = &["secure", "all", "tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3"];
 const SSLMODES: &[&str] = &["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+const AUTH_QUERY: &str = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END FROM pg_authid WHERE rolname=$1 AND rolcanlogin";
 
-use Change::{Reload, Restart};
-use Kind::{Bool, Enum, Int, Path, Text, Time};
-
-/// All settings in use here, by name.
+/// Every setting of PgBouncer 1.18 to 1.25, by section and name.
+#[rustfmt::skip]
 pub const TABLE: &[Setting] = &[
-    setting("admin_users", Text, Reload),
-    setting("auth_file", Path, Reload),
-    setting("auth_query", Text, Reload),
-    setting(
-        "auth_type",
-        Enum(&["any", "trust", "plain", "md5", "cert", "hba", "pam", "scram-sha-256"]),
-        Reload,
-    ),
-    setting("client_tls_ca_file", Path, Reload),
-    setting("client_tls_cert_file", Path, Reload),
-    setting("client_tls_key_file", Path, Reload),
-    setting("client_tls_sslmode", Enum(SSLMODES), Reload),
-    setting("default_pool_size", Int { min: 1, max: INT_MAX }, Reload),
-    setting("ignore_startup_parameters", Text, Reload),
-    setting("listen_addr", Text, Restart),
-    setting("listen_port", Int { min: 1, max: 65535 }, Restart),
-    setting("logfile", Path, Reload),
-    setting("max_client_conn", Int { min: 1, max: INT_MAX }, Reload),
-    setting("max_db_connections", Int { min: 0, max: INT_MAX }, Reload),
-    since(Version::PREPARED_STATEMENTS, "max_prepared_statements", Int { min: 0, max: INT_MAX }, Reload),
-    setting("min_pool_size", Int { min: 0, max: INT_MAX }, Reload),
-    since(Version::PEERS, "peer_id", Int { min: 1, max: 16383 }, Reload),
-    setting("pidfile", Path, Restart),
-    setting("pool_mode", Enum(&["session", "transaction", "statement"]), Reload),
-    setting("query_wait_timeout", Time, Reload),
-    setting("reserve_pool_size", Int { min: 0, max: INT_MAX }, Reload),
-    setting("server_login_retry", Time, Reload),
-    setting("server_tls_sslmode", Enum(SSLMODES), Reload),
-    setting("so_reuseport", Bool, Restart),
-    setting("stats_users", Text, Reload),
-    setting("syslog", Bool, Reload),
-    setting("syslog_ident", Text, Reload),
-    setting("unix_socket_dir", Path, Restart),
-    setting("user", Text, Restart),
+    row(Pgbouncer, "admin_users", List, Is(""), Reload).note("a console session that is open keeps its rights"),
+    row(Pgbouncer, "application_name_add_host", Bool, Is("0"), Reload),
+    row(Pgbouncer, "auth_dbname", Database, Null, Reload).since(19),
+    row(Pgbouncer, "auth_file", Path, Null, Reload).note("read again only if the file itself changed"),
+    row(Pgbouncer, "auth_hba_file", MaybePath, Is(""), Reload).note("read with auth_type = hba; without the file nobody can log in"),
+    row(Pgbouncer, "auth_ident_file", Path, Null, Reload).since(23).note("read with auth_type = hba"),
+    row(Pgbouncer, "auth_ldap_options", Text, Null, Reload).since(25).note("only a build with LDAP uses it"),
+    row(Pgbouncer, "auth_query", Text, Is(AUTH_QUERY), Reload).note("before 1.24.1 the default was another, but distributions carry this one in older versions"),
+    row(Pgbouncer, "auth_type", Enum(AUTH_TYPES), Is("md5"), Reload).note("counts for new logins; pam needs a build with PAM; ldap, in some builds of 1.25, is not taken here"),
+    row(Pgbouncer, "auth_user", Short(127), Null, Reload),
+    row(Pgbouncer, "autodb_idle_timeout", Time, Is("3600"), Reload),
+    row(Pgbouncer, "cancel_wait_timeout", Time, Is("10"), Reload).since(19).note("0 waits for ever"),
+    row(Pgbouncer, "client_idle_timeout", Time, Is("0"), Reload),
+    row(Pgbouncer, "client_login_timeout", Time, Is("60"), Reload),
+    row(Pgbouncer, "client_tls13_ciphers", List, Null, Reload).since(25),
+    row(Pgbouncer, "client_tls_ca_file", MaybePath, Is(""), Reload),
+    row(Pgbouncer, "client_tls_cert_file", MaybePath, Is(""), Reload),
+    row(Pgbouncer, "client_tls_ciphers", List, Since(21, "fast", "default"), Reload),
+    row(Pgbouncer, "client_tls_dheparams", Enum(&["none", "auto", "legacy"]), Is("auto"), Reload),
+    row(Pgbouncer, "client_tls_ecdhcurve", Text, Is("auto"), Reload),
+    row(Pgbouncer, "client_tls_key_file", MaybePath, Is(""), Reload),
+    row(Pgbouncer, "client_tls_protocols", Words(PROTOCOLS), Is("secure"), Reload),
+    row(Pgbouncer, "client_tls_sslmode", Enum(SSLMODES), Is("disable"), Reload).note("anything but disable needs key and certificate"),
+    row(Pgbouncer, "conffile", Path, Null, Reload).note("the file of the next reload; with a wrong one each later reload fails"),
+    row(Pgbouncer, "default_pool_size", POSITIVE, Is("20"), Reload).note("surplus connections close as clients release them; 0, unlimited from 1.24, is not taken here"),
+    row(Pgbouncer, "disable_pqexec", Bool, Is("0"), Restart),
+    row(Pgbouncer, "dns_max_ttl", Time, Is("15"), Reload),
+    row(Pgbouncer, "dns_nxdomain_ttl", Time, Is("15"), Reload),
+    row(Pgbouncer, "dns_zone_check_period", Time, Is("0"), Reload).note("only with c-ares"),
+    row(Pgbouncer, "idle_transaction_timeout", Time, Is("0"), Reload),
+    row(Pgbouncer, "ignore_startup_parameters", List, Is(""), Reload),
+    row(Pgbouncer, "job_name", Text, Is("pgbouncer"), Restart),
+    row(Pgbouncer, "listen_addr", List, Is(""), Restart).note("* for all; from 1.19 PgBouncer does not start if none can be bound"),
+    row(Pgbouncer, "listen_backlog", POSITIVE, Is("128"), Restart),
+    row(Pgbouncer, "listen_port", PORT, Is("6432"), Restart),
+    row(Pgbouncer, "log_connections", Bool, Is("1"), Reload),
+    row(Pgbouncer, "log_disconnections", Bool, Is("1"), Reload),
+    row(Pgbouncer, "log_pooler_errors", Bool, Is("1"), Reload),
+    row(Pgbouncer, "log_stats", Bool, Is("1"), Reload),
+    row(Pgbouncer, "logfile", MaybePath, Is(""), Reload).note("opened anew by each reload"),
+    row(Pgbouncer, "max_client_conn", POSITIVE, Is("100"), Reload).note("those connected stay; the console is exempt"),
+    row(Pgbouncer, "max_db_client_connections", NUMBER, Is("0"), Reload).since(24),
+    row(Pgbouncer, "max_db_connections", NUMBER, Is("0"), Reload),
+    row(Pgbouncer, "max_packet_size", Int { min: 1024, max: INT_MAX }, Is("2147483647"), Reload).unit("bytes"),
+    row(Pgbouncer, "max_prepared_statements", NUMBER, Since(24, "0", "200"), Reload).since(21).note("0 turns the tracking off"),
+    row(Pgbouncer, "max_user_client_connections", NUMBER, Is("0"), Reload).since(24),
+    row(Pgbouncer, "max_user_connections", NUMBER, Is("0"), Reload),
+    row(Pgbouncer, "min_pool_size", NUMBER, Is("0"), Reload),
+    row(Pgbouncer, "peer_id", Int { min: 0, max: 16383 }, Is("0"), Reload).since(19).note("0 for none; unique among the peers"),
+    row(Pgbouncer, "pidfile", MaybePath, Is(""), Restart),
+    row(Pgbouncer, "pkt_buf", Int { min: 512, max: 1 << 20 }, Is("4096"), Restart).unit("bytes"),
+    row(Pgbouncer, "pool_mode", Enum(POOL_MODES), Is("session"), Reload).note("live clients change over at their next release"),
+    row(Pgbouncer, "query_timeout", Time, Is("0"), Reload),
+    row(Pgbouncer, "query_wait_notify", NUMBER, Is("5"), Reload).unit("s").since(25).note("0 turns it off"),
+    row(Pgbouncer, "query_wait_timeout", Time, Is("120"), Reload).note("0 waits for ever; it covers logins that wait for a server too"),
+    row(Pgbouncer, "reserve_pool_size", NUMBER, Is("0"), Reload),
+    row(Pgbouncer, "reserve_pool_timeout", Time, Is("5"), Reload),
+    row(Pgbouncer, "resolv_conf", MaybePath, Is(""), Restart).note("only with c-ares or libevent"),
+    row(Pgbouncer, "sbuf_loopcnt", NUMBER, Is("5"), Reload),
+    row(Pgbouncer, "scram_iterations", Int { min: 4096, max: 1_000_000 }, Is("4096"), Reload).since(25),
+    row(Pgbouncer, "server_check_delay", Time, Is("30"), Reload),
+    row(Pgbouncer, "server_check_query", Text, Since(25, "select 1", "<empty>"), Reload).note("nothing turns the check off; <empty>, an empty query, is known from 1.25"),
+    row(Pgbouncer, "server_connect_timeout", Time, Is("15"), Reload),
+    row(Pgbouncer, "server_fast_close", Bool, Is("0"), Reload),
+    row(Pgbouncer, "server_idle_timeout", Time, Is("600"), Reload),
+    row(Pgbouncer, "server_lifetime", Time, Is("3600"), Reload).note("0 for one use of each connection"),
+    row(Pgbouncer, "server_login_retry", Time, Is("15"), Reload).note("the pause after a failed connection to the server"),
+    row(Pgbouncer, "server_reset_query", Text, Is("DISCARD ALL"), Reload).note("sent as one query: a second statement beside DISCARD ALL makes it fail, in silence"),
+    row(Pgbouncer, "server_reset_query_always", Bool, Is("0"), Reload).note("in transaction and statement pools too"),
+    row(Pgbouncer, "server_round_robin", Bool, Is("0"), Reload),
+    row(Pgbouncer, "server_tls13_ciphers", List, Null, Reload).since(25),
+    row(Pgbouncer, "server_tls_ca_file", MaybePath, Is(""), Reload),
+    row(Pgbouncer, "server_tls_cert_file", MaybePath, Is(""), Reload),
+    row(Pgbouncer, "server_tls_ciphers", List, Since(21, "fast", "default"), Reload),
+    row(Pgbouncer, "server_tls_key_file", MaybePath, Is(""), Reload),
+    row(Pgbouncer, "server_tls_protocols", Words(PROTOCOLS), Is("secure"), Reload),
+    row(Pgbouncer, "server_tls_sslmode", Enum(SSLMODES), Since(20, "disable", "prefer"), Reload).note("a change replaces the server connections; before 1.24 with TLS each reload does"),
+    row(Pgbouncer, "service_name", Text, Null, Restart).note("another name of job_name on Windows"),
+    row(Pgbouncer, "so_reuseport", Bool, Is("0"), Restart).note("each process needs a socket directory and a pidfile of its own"),
+    row(Pgbouncer, "stats_period", POSITIVE, Is("60"), Reload).unit("s"),
+    row(Pgbouncer, "stats_users", List, Is(""), Reload),
+    row(Pgbouncer, "suspend_timeout", Time, Is("10"), Reload),
+    row(Pgbouncer, "syslog", Bool, Is("0"), Reload),
+    row(Pgbouncer, "syslog_facility", Enum(FACILITIES), Is("daemon"), Reload),
+    row(Pgbouncer, "syslog_ident", Text, Is("pgbouncer"), Reload).note("without syslog it means nothing, and so can mark what was loaded"),
+    row(Pgbouncer, "tcp_defer_accept", Bool, Is("1"), Reload).note("the default of Linux"),
+    row(Pgbouncer, "tcp_keepalive", Bool, Is("1"), Reload).note("new connections"),
+    row(Pgbouncer, "tcp_keepcnt", Int { min: 0, max: 127 }, Is("0"), Reload).note("new connections"),
+    row(Pgbouncer, "tcp_keepidle", Int { min: 0, max: 32767 }, Is("0"), Reload).unit("s").note("new connections"),
+    row(Pgbouncer, "tcp_keepintvl", Int { min: 0, max: 32767 }, Is("0"), Reload).unit("s").note("new connections"),
+    row(Pgbouncer, "tcp_socket_buffer", NUMBER, Is("0"), Reload).unit("bytes").note("new connections"),
+    row(Pgbouncer, "tcp_user_timeout", NUMBER, Is("0"), Reload).unit("ms").note("new connections"),
+    row(Pgbouncer, "track_extra_parameters", List, Is("IntervalStyle"), Restart).since(20).note("cannot hold options"),
+    row(Pgbouncer, "transaction_timeout", Time, Is("0"), Reload).since(25),
+    row(Pgbouncer, "unix_socket_dir", SocketDirectory, Is("/tmp"), Restart).note("/tmp unless built otherwise; @ for an abstract socket; nothing for none"),
+    row(Pgbouncer, "unix_socket_group", Text, Is(""), Restart),
+    row(Pgbouncer, "unix_socket_mode", Octal, Is("0777"), Restart),
+    row(Pgbouncer, "user", Text, Null, Restart).note("only when started as root"),
+    row(Pgbouncer, "verbose", Int { min: 0, max: 3 }, Null, Reload).note("one more for each -v"),
+    row(Databases, "application_name", Text, Null, Reconnect),
+    row(Databases, "auth_dbname", Database, Null, Reload).since(19).note("replaces the server connections"),
+    row(Databases, "auth_query", Text, Null, Reload).since(22).note("replaces the server connections"),
+    row(Databases, "auth_user", Short(127), Null, Reload).note("the next auth_query uses it"),
+    row(Databases, "client_encoding", Text, Null, Reconnect),
+    row(Databases, "connect_query", Text, Null, Reload).note("replaces the server connections; an error in it is only logged"),
+    row(Databases, "datestyle", Text, Null, Reconnect),
+    row(Databases, "dbname", Short(63), Of("the name before ="), Reload).note("replaces the server connections"),
+    row(Databases, "host", List, Null, Reload).note("replaces the server connections; nothing for the socket in unix_socket_dir"),
+    row(Databases, "load_balance_hosts", Enum(&["disable", "round-robin"]), Is("round-robin"), Reload).since(24).note("replaces the server connections"),
+    row(Databases, "max_db_client_connections", NUMBER, Of("max_db_client_connections"), Reload).since(24),
+    row(Databases, "max_db_connections", NUMBER, Of("max_db_connections"), Reload),
+    row(Databases, "min_pool_size", NUMBER, Of("min_pool_size"), Reload),
+    row(Databases, "password", Short(2047), Of("the user list"), Reconnect).note("the next server connection uses it; only together with user"),
+    row(Databases, "pool_mode", Enum(POOL_MODES), Of("pool_mode"), Reload).note("live clients change over at their next release"),
+    row(Databases, "pool_size", POSITIVE, Of("default_pool_size"), Reload),
+    row(Databases, "port", PORT, Is("5432"), Reload).note("replaces the server connections"),
+    row(Databases, "reserve_pool", NUMBER, Of("reserve_pool_size"), Reload).note("from 1.24 another name of reserve_pool_size"),
+    row(Databases, "reserve_pool_size", NUMBER, Of("reserve_pool_size"), Reload).since(24),
+    row(Databases, "server_lifetime", POSITIVE, Of("server_lifetime"), Reload).unit("s").since(23).note("whole seconds here; 0, not set, is not taken here"),
+    row(Databases, "timezone", Text, Null, Reconnect),
+    row(Databases, "user", Short(127), Null, Reload).note("replaces the server connections; taking it away needs a restart"),
+    row(Users, "client_idle_timeout", NUMBER, Of("client_idle_timeout"), Reload).unit("s").since(24),
+    row(Users, "idle_transaction_timeout", NUMBER, Of("idle_transaction_timeout"), Reload).unit("s").since(24),
+    row(Users, "max_user_client_connections", NUMBER, Of("max_user_client_connections"), Reload).since(24),
+    row(Users, "max_user_connections", NUMBER, Of("max_user_connections"), Reload),
+    row(Users, "pool_mode", Enum(POOL_MODES), Of("pool_mode"), Reload),
+    row(Users, "pool_size", POSITIVE, Of("default_pool_size"), Reload).since(23),
+    row(Users, "query_timeout", NUMBER, Of("query_timeout"), Reload).unit("s").since(24),
+    row(Users, "reserve_pool_size", NUMBER, Of("reserve_pool_size"), Reload).since(24),
+    row(Users, "transaction_timeout", NUMBER, Of("transaction_timeout"), Reload).unit("s").since(25),
+    row(Peers, "host", Text, Null, Reload).since(19).note("required"),
+    row(Peers, "pool_size", POSITIVE, Of("default_pool_size"), Reload).since(19).note("cancel requests under way to this peer"),
+    row(Peers, "port", PORT, Is("6432"), Reload).since(19).note("names the socket file too, when host is a directory"),
 ];
 
-const fn setting(name: &'static str, kind: Kind, change: Change) -> Setting {
-    since(Version::OLDEST, name, kind, change)
+const fn row(section: Section, name: &'static str, kind: Kind, initial: Initial, change: Change) -> Setting {
+    Setting { section, name, kind, unit: "", initial, since: Version::OLDEST, change, note: "" }
 }
 
-const fn since(since: Version, name: &'static str, kind: Kind, change: Change) -> Setting {
-    Setting { name, kind, since, change }
+impl Setting {
+    const fn unit(self, unit: &'static str) -> Self {
+        Self { unit, ..self }
+    }
+
+    const fn since(self, minor: u16) -> Self {
+        Self { since: Version::new(1, minor), ..self }
+    }
+
+    const fn note(self, note: &'static str) -> Self {
+        Self { note, ..self }
+    }
+
+    /// The default in this version as `SHOW CONFIG` spells it; none if there is none of its own.
+    pub fn default(&self, version: Version) -> Option<&'static str> {
+        match self.initial {
+            Null | Of(_) => None,
+            Is(value) => Some(value),
+            Since(minor, before, after) => {
+                Some(if version < Version::new(1, minor) { before } else { after })
+            }
+        }
+    }
 }
 
 /// The setting of this name, in exactly this spelling.
-pub fn lookup(name: &str) -> Option<&'static Setting> {
-    TABLE.binary_search_by(|setting| setting.name.cmp(name)).ok().map(|place| &TABLE[place])
+pub fn lookup(section: Section, name: &str) -> Option<&'static Setting> {
+    let place = TABLE.binary_search_by(|setting| (setting.section, setting.name).cmp(&(section, name)));
+    place.ok().map(|place| &TABLE[place])
 }
 
 /// Whether this version takes this value for what it says.
-pub fn check(name: &str, value: &str, version: Version) -> Result<(), InvalidSetting> {
-    let setting = lookup(name).ok_or_else(|| InvalidSetting::Unknown { name: printable(name) })?;
+pub fn check(section: Section, name: &str, value: &str, version: Version) -> Result<(), InvalidSetting> {
+    let setting =
+        lookup(section, name).ok_or_else(|| InvalidSetting::Unknown { section, name: printable(name) })?;
     if version < setting.since {
         return Err(InvalidSetting::TooNew { name: setting.name, since: setting.since, version });
     }
     if !setting.kind.takes(value) {
         return Err(InvalidSetting::Value {
             name: setting.name,
-            value: printable(value),
+            value: if name == "password" { "‹hidden›".into() } else { printable(value) },
             expected: setting.kind.to_string(),
         });
     }
@@ -154,33 +350,91 @@ pub fn check(name: &str, value: &str, version: Version) -> Result<(), InvalidSet
 
 impl Kind {
     fn takes(self, value: &str) -> bool {
+        let line = !value.contains(['\n', '\r', '\0']);
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match self {
             Int { min, max } => {
                 let canonical = digits(value) && (value == "0" || !value.starts_with('0'));
                 canonical && value.parse::<u32>().is_ok_and(|number| (min..=max).contains(&number))
             }
+            Octal => {
+                value.len() == 4
+                    && value.starts_with('0')
+                    && value.bytes().all(|byte| matches!(byte, b'0'..=b'7'))
+            }
             Enum(words) => words.contains(&value),
+            Words(words) => value.split(',').all(|word| words.contains(&word)),
             Bool => matches!(value, "0" | "1"),
             Time => {
                 let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
                 digits(whole) && digits(fraction) && whole.len() <= 9
             }
-            Path => value.starts_with('/') && !value.contains(['\n', '\r', '\0']),
-            Text => !value.contains(['\n', '\r', '\0']),
+            Path => line && value.starts_with('/'),
+            MaybePath => line && (value.is_empty() || value.starts_with('/')),
+            SocketDirectory => {
+                line && value.len() <= SOCKET_DIRECTORY_MAX
+                    && (value.is_empty() || value.starts_with(['/', '@']))
+            }
+            Text | List => line,
+            Short(max) => line && (1..=max).contains(&value.len()),
+            Database => {
+                line && (1..=super::DATABASE_NAME_LIMIT).contains(&value.len()) && value != "pgbouncer"
+            }
+        }
+    }
+
+    /// Values that PgBouncer takes and we refuse, each with what `SHOW CONFIG` then gives.
+    pub fn misread(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Int { .. } => &[("0x20", "32"), ("010", "8"), ("+5", "5"), ("4294967299", "3")],
+            // In decimal, as it shows each mode: 01411.
+            Octal => &[("777", "777")],
+            Bool => &[("7", "7"), ("-1", "-1")],
+            Time => &[("1e3", "1000"), ("0x10", "16"), ("inf", "0")],
+            Enum(_) | Words(_) | Path | MaybePath | SocketDirectory | Text | List | Short(_) | Database => {
+                &[]
+            }
         }
     }
 }
 
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// Bytes of a directory that leave room for `/.s.PGSQL.65535` in a socket's address of 108 (unix(7)).
+const SOCKET_DIRECTORY_MAX: usize = 92;
+
+impl fmt::Display for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Pgbouncer => "pgbouncer",
+            Databases => "databases",
+            Users => "users",
+            Peers => "peers",
+        })
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Int { min, max } => write!(f, "a whole number from {min} to {max}"),
+            Octal => f.write_str("four octal digits beginning with 0, such as 0770"),
             Enum(words) => write!(f, "one of {}", words.join(", ")),
+            Words(words) => write!(f, "one or, with commas, more of {}", words.join(", ")),
             Bool => f.write_str("0 or 1"),
             Time => f.write_str("a number of seconds from 0 to 999999999"),
             Path => f.write_str("an absolute path"),
+            MaybePath => f.write_str("an absolute path, or nothing"),
+            SocketDirectory => write!(
+                f,
+                "an absolute path of at most {SOCKET_DIRECTORY_MAX} bytes, @ and a name, or nothing"
+            ),
             Text => f.write_str("a text of one line"),
+            List => f.write_str("a list in one line, with commas"),
+            Short(max) => write!(f, "a text of 1 to {max} bytes in one line"),
+            Database => write!(
+                f,
+                "the name of a database, at most {} bytes, but not pgbouncer",
+                super::DATABASE_NAME_LIMIT
+            ),
         }
     }
 }
@@ -191,8 +445,9 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted_for_the_lookup() {
-        assert!(TABLE.is_sorted_by(|a, b| a.name < b.name));
-        assert!(TABLE.iter().all(|setting| lookup(setting.name) == Some(setting)));
+        assert!(TABLE.is_sorted_by(|a, b| (a.section, a.name) < (b.section, b.name)));
+        assert!(TABLE.iter().all(|setting| lookup(setting.section, setting.name) == Some(setting)));
+        assert_eq!(TABLE.len(), 133);
     }
 
     #[test]
@@ -211,17 +466,38 @@ mod tests {
             ("admin_users", &["", "a,b"], &["a\nb", "a\0"]),
         ] {
             for value in good {
-                assert_eq!(check(name, value, Version::OLDEST), Ok(()), "{name} {value:?}");
+                assert_eq!(check(Pgbouncer, name, value, Version::OLDEST), Ok(()), "{name} {value:?}");
             }
             for value in bad {
-                assert!(check(name, value, Version::OLDEST).is_err(), "{name} {value:?}");
+                assert!(check(Pgbouncer, name, value, Version::OLDEST).is_err(), "{name} {value:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_default_is_a_value_we_take() {
+        for setting in TABLE {
+            for version in [setting.since, Version::NEWEST] {
+                if let Some(value) = setting.default(version) {
+                    assert_eq!(check(setting.section, setting.name, value, version), Ok(()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_pgbouncer_would_misread_is_refused() {
+        for setting in TABLE {
+            for (value, _) in setting.kind.misread() {
+                assert!(!setting.kind.takes(value), "{} {value}", setting.name);
             }
         }
     }
 
     #[test]
     fn errors_name_the_setting_the_range_and_the_remedy() {
-        let message = |name, value| check(name, value, Version::OLDEST).expect_err(name).to_string();
+        let message =
+            |name, value| check(Pgbouncer, name, value, Version::OLDEST).expect_err(name).to_string();
         assert_eq!(
             message("listen_port", "70000"),
             "cannot set listen_port to 70000: set it to a whole number from 1 to 65535"
@@ -232,8 +508,8 @@ mod tests {
         );
         assert_eq!(
             message("LISTEN_PORT", "1"),
-            "cannot set LISTEN_PORT: there is no such setting; check its spelling"
+            "cannot set LISTEN_PORT: there is no such setting in [pgbouncer]; check its spelling"
         );
-        assert_eq!(check("max_prepared_statements", "1", Version::PREPARED_STATEMENTS), Ok(()));
+        assert_eq!(check(Pgbouncer, "max_prepared_statements", "1", Version::PREPARED_STATEMENTS), Ok(()));
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::Unrepresentable;
 use super::ini::{ConnectionString, Ini, ParseError};
-use super::settings::{InvalidSetting, TABLE, check, lookup};
+use super::settings::{InvalidSetting, Section, check, lookup};
 use super::version::Version;
 
 /// What all units have in common. Settings of ours that never vary are not in it: they are code.
@@ -226,7 +226,7 @@ impl SharedConfig {
         let forced = self.auth.iter().flat_map(Auth::forced);
         let settings: Vec<_> = ours.into_iter().chain(operator).chain(forced).collect();
         for (key, value) in &settings {
-            check(key, value, newest())
+            check(Section::Pgbouncer, key, value, Version::NEWEST)
                 .map_err(|_| Unrepresentable::new(format!("the setting {key}"), "it is out of its range"))?;
         }
 
@@ -350,10 +350,10 @@ fn check_setting(key: &str, value: &str) -> Result<(), Invalid> {
     let forced = ["auth_type", "auth_query", "admin_users", "stats_users"].contains(&key);
     if !ours && !forced && !OPERATOR.contains(&key) {
         // A name that is no setting's is content of a file that somebody else wrote.
-        let key = if lookup(key).is_some() { key } else { "an unknown setting" };
+        let key = if lookup(Section::Pgbouncer, key).is_some() { key } else { "an unknown setting" };
         return Err(invalid(key, "it does not belong in a shared configuration"));
     }
-    match check(key, value, newest()) {
+    match check(Section::Pgbouncer, key, value, Version::NEWEST) {
         Ok(()) => Ok(()),
         Err(InvalidSetting::Value { expected, .. }) => Err(invalid(key, format!("it is not {expected}"))),
         Err(_) => Err(invalid(key, "there is no such setting")),
@@ -399,11 +399,6 @@ fn required<'a>(ini: &'a Ini, key: &str) -> Result<&'a str, Invalid> {
 
 fn number<N: std::str::FromStr>(ini: &Ini, key: &str) -> Result<N, Invalid> {
     required(ini, key)?.parse().map_err(|_| invalid(key, "the number is too large"))
-}
-
-/// The newest version that a setting in use here needs.
-fn newest() -> Version {
-    TABLE.iter().map(|setting| setting.since).max().unwrap_or(Version::OLDEST)
 }
 
 fn is_hash(text: &str) -> bool {
@@ -534,7 +529,8 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
             ("[pgbouncer]\n", "[pgbouncer]\nlisten_addr = evil\n", "listen_addr"),
             ("[pgbouncer]\n", "[pgbouncer]\nunix_socket_dir = evil\n", "unix_socket_dir"),
             ("[pgbouncer]\n", "[pgbouncer]\nsyslog_ident = evil\n", "syslog_ident"),
-            ("[pgbouncer]\n", "[pgbouncer]\nauth_hba_file = /evil\n", "an unknown setting"),
+            ("[pgbouncer]\n", "[pgbouncer]\nauth_hba_file = /evil\n", "auth_hba_file"),
+            ("[pgbouncer]\n", "[pgbouncer]\nevil = 1\n", "an unknown setting"),
             ("[pgbouncer]\n", "[peers]\n1 = host=evil\n[pgbouncer]\n", "[peers]"),
             ("[pgbouncer]\n", "%include evil\n[pgbouncer]\n", "line 8"),
             ("shop = host='10.0.0.1'", "shop = host='evil evil'", "of a database"),

@@ -16,6 +16,8 @@ pub struct Version {
 impl Version {
     /// The oldest supported one.
     pub const OLDEST: Self = Self::new(1, 18);
+    /// The newest one that the table of settings was compared with.
+    pub const NEWEST: Self = Self::new(1, 25);
     /// `[peers]`, `peer_id` and `auth_dbname` (PgBouncer's changelog, 1.19.0).
     pub const PEERS: Self = Self::new(1, 19);
     /// `max_prepared_statements` (PgBouncer's changelog, 1.21.0).

@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::settings::{self, lookup};
-use super::{Unrepresentable, printable};
+use super::settings::{Section, lookup};
+use super::userlist::NAME_MAX as USER_NAME_LIMIT;
+use super::version::Version;
+use super::{DATABASE_NAME_LIMIT, Unrepresentable, printable};
 
 /// A whole file. Written in this order; read in any, but with exactly one `[pgbouncer]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct Ini {
     pub comment: Vec<String>,
     /// `[databases]`; `*` is the fallback for names not listed.
     pub databases: BTreeMap<String, ConnectionString>,
+    /// `[users]`: limits of single users; the section is written only if there are any.
+    pub users: BTreeMap<String, ConnectionString>,
     /// `[peers]`, since 1.19; the section is written only if there are any.
     pub peers: BTreeMap<u16, ConnectionString>,
     /// `[pgbouncer]`, in the order of the file. The last section, so that a reload that fails in
@@ -23,7 +27,7 @@ pub struct Ini {
     pub pgbouncer: Vec<(String, String)>,
 }
 
-/// The right side of a database or peer: `host='10.0.0.1' port='5432'`.
+/// The right side of a database, user or peer: `host='10.0.0.1' port='5432'`.
 ///
 /// `Debug` shows the keys only, for a value can be a password.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -32,8 +36,8 @@ pub struct ConnectionString(BTreeMap<Key, String>);
 /// A key of a connection string. The position in [`KEYS`] is its place in the line.
 type Key = usize;
 
-/// Those in use somewhere, of all versions (PgBouncer's documentation, "Section \[databases\]").
-const KEYS: [&str; 18] = [
+/// Those of databases, users and peers in all versions; [`lookup`] tells which belong where.
+const KEYS: [&str; 28] = [
     "host",
     "port",
     "dbname",
@@ -45,15 +49,24 @@ const KEYS: [&str; 18] = [
     "pool_size",
     "min_pool_size",
     "reserve_pool",
+    "reserve_pool_size",
     "max_db_connections",
+    "max_db_client_connections",
+    "max_user_connections",
+    "max_user_client_connections",
+    "server_lifetime",
+    "query_timeout",
+    "transaction_timeout",
+    "idle_transaction_timeout",
+    "client_idle_timeout",
     "pool_mode",
+    "load_balance_hosts",
     "connect_query",
     "client_encoding",
     "datestyle",
     "timezone",
     "application_name",
 ];
-const PEER_KEYS: [&str; 3] = ["host", "port", "pool_size"];
 
 /// A text that is not the file we want: where, and why. Never holds a value of the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,61 +78,45 @@ pub struct ParseError {
     pub reason: String,
 }
 
+/// A key and its value as they stand in the file.
+#[derive(Clone, Copy)]
+pub(super) struct Entry<'a> {
+    pub(super) section: Section,
+    pub(super) key: &'a str,
+    pub(super) value: &'a str,
+}
+
 impl Ini {
-    /// Reads a whole file. CRLF is taken as PgBouncer takes it: the CR is blank space.
-    pub fn parse(text: &str) -> Result<Self, ParseError> {
+    /// Reads a whole file as this version does. CRLF is taken as PgBouncer takes it: the CR is blank space.
+    pub fn parse(text: &str, version: Version) -> Result<Self, ParseError> {
         let mut ini = Self { comment: leading_comment(text), ..Self::default() };
-        let mut section = None;
-        let mut seen_pgbouncer = false;
-        let mut last = 1;
-        for (number, line) in (1..).zip(text.split('\n')) {
-            last = number;
-            let refused = |reason: String| ParseError { line: number, reason };
-            let mut rest = line.trim_start_matches(is_space);
-            if rest.contains('\0') {
-                return Err(refused("a NUL byte, where PgBouncer would stop reading".into()));
-            }
-            // A section header may be followed by anything, a key or another header included.
-            while let Some(header) = rest.strip_prefix('[') {
-                let (name, after) =
-                    header.split_once(']').ok_or_else(|| refused("a section without ]".into()))?;
-                section = Some(Section::named(name).map_err(|reason| refused(reason.into()))?);
-                if section == Some(Section::Pgbouncer) && std::mem::replace(&mut seen_pgbouncer, true) {
-                    return Err(refused("a second [pgbouncer], which would reset the first".into()));
-                }
-                rest = after.trim_start_matches(is_space);
-            }
-            if rest.is_empty() || rest.starts_with([';', '#']) {
-                continue;
-            }
-            if rest.starts_with("%include") {
-                return Err(refused("%include is not supported here".into()));
-            }
-            let (key, value) = key_value(rest).map_err(|reason| refused(reason.into()))?;
-            let section = section.ok_or_else(|| refused("a key before the first section".into()))?;
-            // A name that is no setting's may be anything: the line is enough to find it.
-            ini.insert(section, key, value).map_err(|reason| {
-                match lookup(settings::Section::Pgbouncer, key) {
-                    Some(setting) => refused(format!("{}: {reason}", setting.name)),
-                    None => refused(reason.to_string()),
-                }
-            })?;
-        }
-        if !seen_pgbouncer {
-            return Err(ParseError { line: last, reason: "the section [pgbouncer] is missing".into() });
+        for (line, entry) in scan(text, version) {
+            entry
+                .and_then(|entry| ini.insert(entry, version))
+                .map_err(|reason| ParseError { line, reason })?;
         }
         Ok(ini)
     }
 
-    fn insert(&mut self, section: Section, key: &str, value: &str) -> Result<(), &'static str> {
+    pub(super) fn insert(&mut self, entry: Entry<'_>, version: Version) -> Result<(), String> {
+        let Entry { section, key, value } = entry;
+        let connection = || ConnectionString::parse(value, section, version);
         let known = match section {
             Section::Databases => {
-                check_name(key)?;
-                self.databases.insert(key.into(), ConnectionString::parse(value, &KEYS)?).is_some()
+                check_name(section, key)?;
+                self.databases.insert(key.into(), connection()?).is_some()
+            }
+            Section::Users => {
+                check_name(section, key)?;
+                self.users.insert(key.into(), connection()?).is_some()
             }
             Section::Peers => {
                 let id = peer_id(key).ok_or("not a peer id, a number from 1 to 65535")?;
-                self.peers.insert(id, ConnectionString::parse(value, &PEER_KEYS)?).is_some()
+                let connection = connection()?;
+                if connection.get("host").is_none() {
+                    return Err("a peer without a host".into());
+                }
+                self.peers.insert(id, connection).is_some()
             }
             Section::Pgbouncer => {
                 let known = self.setting(key).is_some();
@@ -127,7 +124,12 @@ impl Ini {
                 known
             }
         };
-        if known { Err("given twice") } else { Ok(()) }
+        match lookup(section, key) {
+            _ if !known => Ok(()),
+            Some(setting) => Err(format!("{}: given twice", setting.name)),
+            // A name that is no setting's may be anything: the line is enough to find it.
+            None => Err("given twice".into()),
+        }
     }
 
     /// The value of a setting in `[pgbouncer]`.
@@ -135,8 +137,8 @@ impl Ini {
         self.pgbouncer.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The text of the file, if everything in it can be written for PgBouncer 1.18 to read.
-    pub fn render(&self) -> Result<String, Unrepresentable> {
+    /// The text of the file, if everything in it can be written for this version to read.
+    pub fn render(&self, version: Version) -> Result<String, Unrepresentable> {
         let mut lines = Vec::new();
         for line in &self.comment {
             if line.contains(['\n', '\r', '\0']) {
@@ -150,27 +152,43 @@ impl Ini {
 
         lines.push("[databases]".into());
         for (name, connection) in &self.databases {
-            let what = || format!("the database {}", printable(name));
-            check_name(name).map_err(|reason| Unrepresentable::new(what(), reason))?;
-            lines.push(format!("{name} = {}", connection.render(what, &KEYS)?));
+            let what = format!("the database {}", printable(name));
+            lines.push(named(Section::Databases, name, connection, &what, version)?);
+        }
+
+        if !self.users.is_empty() {
+            lines.push("\n[users]".into());
+        }
+        for (name, connection) in &self.users {
+            let what = format!("the user {}", printable(name));
+            lines.push(named(Section::Users, name, connection, &what, version)?);
         }
 
         if !self.peers.is_empty() {
             lines.push("\n[peers]".into());
         }
         for (id, connection) in &self.peers {
-            let what = || format!("the peer {id}");
+            let what = format!("the peer {id}");
+            let refused = |reason| Err(Unrepresentable::new(&what, reason));
             if *id == 0 {
-                return Err(Unrepresentable::new(what(), "the id of a peer is a number from 1 to 65535"));
+                return refused("the id of a peer is a number from 1 to 65535");
             }
-            lines.push(format!("{id} = {}", connection.render(what, &PEER_KEYS)?));
+            if connection.get("host").is_none() {
+                return refused("a peer needs a host");
+            }
+            if version < Version::PEERS {
+                return refused("PgBouncer before 1.19 has no peers");
+            }
+            lines.push(format!("{id} = {}", connection.render(Section::Peers, &what, version)?));
         }
 
         lines.push("\n[pgbouncer]".into());
         let mut written = BTreeSet::new();
         for (key, value) in &self.pgbouncer {
             let refused = |reason| Unrepresentable::new(format!("the setting {}", printable(key)), reason);
-            check_key(key).map_err(refused)?;
+            if !is_plain(key) {
+                return Err(refused("no setting has such a name"));
+            }
             check_value(value).map_err(refused)?;
             if !written.insert(key) {
                 return Err(refused("given twice"));
@@ -181,29 +199,96 @@ impl Ini {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Section {
-    Databases,
-    Peers,
-    Pgbouncer,
-}
-
-impl Section {
-    fn named(name: &str) -> Result<Self, &'static str> {
-        match name {
-            "databases" => Ok(Self::Databases),
-            "peers" => Ok(Self::Peers),
-            "pgbouncer" => Ok(Self::Pgbouncer),
-            "users" => Err("the section [users] is not supported here"),
-            _ => Err("a section that PgBouncer does not know"),
+/// The keys of the file, each with its line, and the lines that cannot be read. What is found wrong in
+/// the whole file stands at the last line.
+pub(super) fn scan(text: &str, version: Version) -> Vec<(usize, Result<Entry<'_>, String>)> {
+    let mut found = Vec::new();
+    let mut section = None;
+    let mut seen_pgbouncer = false;
+    let mut last = 1;
+    for (number, line) in (1..).zip(text.split('\n')) {
+        last = number;
+        match entry(line, &mut section, &mut seen_pgbouncer, version) {
+            Ok(None) => {}
+            Ok(Some(entry)) => found.push((number, Ok(entry))),
+            Err(reason) => found.push((number, Err(reason))),
         }
     }
+    if !seen_pgbouncer {
+        found.push((last, Err("the section [pgbouncer] is missing".into())));
+    }
+    found
+}
+
+fn entry<'a>(
+    line: &'a str,
+    section: &mut Option<Section>,
+    seen_pgbouncer: &mut bool,
+    version: Version,
+) -> Result<Option<Entry<'a>>, String> {
+    let mut rest = line.trim_start_matches(is_space);
+    if rest.contains('\0') {
+        return Err("a NUL byte, where PgBouncer would stop reading".into());
+    }
+    // A section header may be followed by anything, a key or another header included.
+    while let Some(header) = rest.strip_prefix('[') {
+        let (name, after) = header.split_once(']').ok_or("a section without ]")?;
+        *section = Some(section_named(name, version)?);
+        if *section == Some(Section::Pgbouncer) && std::mem::replace(seen_pgbouncer, true) {
+            return Err("a second [pgbouncer], which would reset the first".into());
+        }
+        rest = after.trim_start_matches(is_space);
+    }
+    if rest.is_empty() || rest.starts_with([';', '#']) {
+        return Ok(None);
+    }
+    if rest.starts_with("%include") {
+        return Err("%include is not supported here".into());
+    }
+    let (key, value) = key_value(rest, version)?;
+    let section = section.ok_or("a key before the first section")?;
+    Ok(Some(Entry { section, key, value }))
+}
+
+fn section_named(name: &str, version: Version) -> Result<Section, &'static str> {
+    match name {
+        "databases" => Ok(Section::Databases),
+        "users" => Ok(Section::Users),
+        "peers" if version < Version::PEERS => Err("the section [peers] needs PgBouncer 1.19"),
+        "peers" => Ok(Section::Peers),
+        "pgbouncer" => Ok(Section::Pgbouncer),
+        _ => Err("a section that PgBouncer does not know"),
+    }
+}
+
+/// The line of a database or user.
+fn named(
+    section: Section,
+    name: &str,
+    connection: &ConnectionString,
+    what: &str,
+    version: Version,
+) -> Result<String, Unrepresentable> {
+    let refused = |reason| Unrepresentable::new(what, reason);
+    check_name(section, name).map_err(refused)?;
+    let name = if is_plain(name) {
+        name.into()
+    } else if version < Version::QUOTED_KEYS {
+        return Err(refused(
+            "PgBouncer before 1.25 reads only letters, digits, _ . - and * in a name; choose another name",
+        ));
+    } else if name.contains(['\'', '\n', '\0']) {
+        return Err(refused("PgBouncer reads no ' and no line break in a name; choose another name"));
+    } else {
+        format!("'{name}'")
+    };
+    Ok(format!("{name} = {}", connection.render(section, what, version)?))
 }
 
 impl ConnectionString {
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(&place(key, &KEYS)?).map(String::as_str)
+        self.0.get(&place(key)?).map(String::as_str)
     }
 
     /// The keys, in the order of the line.
@@ -218,42 +303,57 @@ impl ConnectionString {
     /// If there is no such key: keys are spelled in our code, never taken from input.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.0.insert(place(key, &KEYS).expect("keys are spelled in code"), value.into());
+        self.0.insert(place(key).expect("keys are spelled in code"), value.into());
         self
     }
 
     /// The same without this key, and whether it was there.
     pub fn remove(&mut self, key: &str) -> bool {
-        place(key, &KEYS).is_some_and(|key| self.0.remove(&key).is_some())
+        place(key).is_some_and(|key| self.0.remove(&key).is_some())
     }
 
-    fn parse(text: &str, known: &[&str]) -> Result<Self, &'static str> {
+    /// Reads the right side of a line in this section. What it cannot take it tells by the parameter
+    /// before, because a text that is no parameter may be part of a password.
+    pub fn parse(text: &str, section: Section, version: Version) -> Result<Self, String> {
         let mut pairs = BTreeMap::new();
+        let mut before = "=";
         let mut rest = text.trim_start_matches(' ');
         while !rest.is_empty() {
-            let (key, after) = rest.split_once('=').ok_or("a connection parameter without =")?;
-            let key = key.trim_end_matches(' ');
-            let place = place(key, known).ok_or("a connection parameter that is not known here")?;
-            let (value, after) = value(after.trim_start_matches(' '))?;
+            let at = |reason: &str| format!("{reason} (after {before})");
+            let (key, after) = rest.split_once('=').ok_or_else(|| at("a connection parameter without ="))?;
+            let setting = lookup(section, key.trim_end_matches(' '))
+                .ok_or_else(|| at("a connection parameter that is not known here"))?;
+            if version < setting.since {
+                return Err(format!("{}: it needs PgBouncer {}", setting.name, setting.since));
+            }
+            let place = place(setting.name).expect("a test compares KEYS and the table");
+            let (value, after) = value(after.trim_start_matches(' '))
+                .map_err(|reason| format!("{}: {reason}", setting.name))?;
             if value.is_empty() {
-                return Err("a connection parameter without a value: leave it out");
+                return Err(format!("{}: a value cannot be empty; leave it out", setting.name));
             }
             if pairs.insert(place, value).is_some() {
-                return Err("a connection parameter given twice");
+                return Err(format!("{}: given twice", setting.name));
             }
+            before = setting.name;
             rest = after.trim_start_matches(' ');
         }
         Ok(Self(pairs))
     }
 
-    /// Every value in quotes, so that only the quote itself is special.
-    fn render(&self, what: impl Fn() -> String, known: &[&str]) -> Result<String, Unrepresentable> {
+    /// The right side of a line in this section: every value in quotes, so that only the quote itself is
+    /// special. `what` names the line in errors.
+    pub fn render(&self, section: Section, what: &str, version: Version) -> Result<String, Unrepresentable> {
         let mut pairs = Vec::new();
         for (&key, value) in &self.0 {
             let key = KEYS[key];
-            let refused = |reason| Unrepresentable::new(format!("{key} of {}", what()), reason);
-            if place(key, known).is_none() {
-                return Err(refused("no such connection parameter"));
+            let refused = |reason| Unrepresentable::new(format!("{key} of {what}"), reason);
+            match lookup(section, key) {
+                None => return Err(refused("no such connection parameter")),
+                Some(setting) if version < setting.since => {
+                    return Err(refused("this version of PgBouncer does not know it"));
+                }
+                Some(_) => {}
             }
             if value.is_empty() {
                 return Err(refused("a value here cannot be empty"));
@@ -273,8 +373,8 @@ impl fmt::Debug for ConnectionString {
     }
 }
 
-fn place(key: &str, known: &[&str]) -> Option<Key> {
-    known.iter().find(|&&name| name == key).and_then(|name| KEYS.iter().position(|key| key == name))
+fn place(key: &str) -> Option<Key> {
+    KEYS.iter().position(|name| *name == key)
 }
 
 /// One value of a connection string and what follows it. PgBouncer swallows the byte after a closing
@@ -286,8 +386,7 @@ fn value(text: &str) -> Result<(String, &str), &'static str> {
     };
     let mut value = String::new();
     loop {
-        let (part, after) =
-            rest.split_once('\'').ok_or("a quote in a connection string that is never closed")?;
+        let (part, after) = rest.split_once('\'').ok_or("a quote that is never closed")?;
         value += part;
         if let Some(after) = after.strip_prefix('\'') {
             value.push('\'');
@@ -295,7 +394,7 @@ fn value(text: &str) -> Result<(String, &str), &'static str> {
         } else if after.is_empty() || after.starts_with(' ') {
             return Ok((value, after));
         } else {
-            return Err("no space after a closing quote in a connection string");
+            return Err("no space after a closing quote");
         }
     }
 }
@@ -305,9 +404,12 @@ fn leading_comment(text: &str) -> Vec<String> {
     lines.map(|line| line.strip_suffix('\r').unwrap_or(line).into()).collect()
 }
 
-fn key_value(line: &str) -> Result<(&str, &str), &'static str> {
-    let end = line.find(|c| !is_key_char(c)).unwrap_or(line.len());
-    let (key, rest) = line.split_at(end);
+fn key_value(line: &str, version: Version) -> Result<(&str, &str), &'static str> {
+    let (key, rest) = match line.strip_prefix('\'') {
+        Some(_) if version < Version::QUOTED_KEYS => return Err("a quoted name needs PgBouncer 1.25"),
+        Some(quoted) => quoted.split_once('\'').ok_or("a quoted name that is never closed")?,
+        None => line.split_at(line.find(|c| !is_key_char(c)).unwrap_or(line.len())),
+    };
     if key.is_empty() {
         return Err("not a comment, a section or a key");
     }
@@ -326,19 +428,24 @@ fn is_key_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "_.-*".contains(c)
 }
 
-fn check_key(key: &str) -> Result<(), &'static str> {
-    if !key.is_empty() && key.chars().all(is_key_char) {
-        Ok(())
-    } else {
-        Err("PgBouncer before 1.25 reads only letters, digits, _ . - and * in a name; choose another name")
-    }
+/// Whether every version reads the name without quotes.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(is_key_char)
 }
 
-fn check_name(name: &str) -> Result<(), &'static str> {
-    match name {
-        "pgbouncer" => Err("the name is reserved for the admin console; choose another name"),
-        _ if name.len() > 63 => Err("PgBouncer takes names of at most 63 bytes; choose a shorter name"),
-        _ => check_key(name),
+fn check_name(section: Section, name: &str) -> Result<(), &'static str> {
+    match section {
+        _ if name.is_empty() => Err("the name is empty"),
+        Section::Databases if name == "pgbouncer" => {
+            Err("the name is reserved for the admin console; choose another name")
+        }
+        Section::Databases if name.len() > DATABASE_NAME_LIMIT => {
+            Err("PgBouncer takes names of at most 63 bytes; choose a shorter name")
+        }
+        Section::Users if name.len() > USER_NAME_LIMIT => {
+            Err("PgBouncer takes names of at most 127 bytes; choose a shorter name")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -359,6 +466,9 @@ fn peer_id(key: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const OLD: Version = Version::new(1, 24);
+    const NEW: Version = Version::QUOTED_KEYS;
 
     fn pgbouncer(settings: &[(&str, &str)]) -> Ini {
         let pgbouncer = settings.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
@@ -389,19 +499,21 @@ mod tests {
                 ("*".into(), ConnectionString::default().with("host", "h").with("auth_dbname", "crm")),
                 ("Shop_1.a-b".into(), ConnectionString::default()),
             ]),
+            users: BTreeMap::from([("Bob".into(), ConnectionString::default().with("pool_mode", "session"))]),
             peers: BTreeMap::from([(1, ConnectionString::default().with("host", "/run/a b"))]),
             pgbouncer: vec![("admin_users".into(), String::new()), ("pool_mode".into(), "session".into())],
         };
-        assert_eq!(Ini::parse(&full.render().expect("it can be written")), Ok(full));
+        assert_eq!(Ini::parse(&full.render(NEW).expect("it can be written"), NEW), Ok(full));
 
         let mut written = 0;
         for text in awkward_texts() {
             for ini in [
                 pgbouncer(&[("auth_query", &text)]),
                 database("d", ConnectionString::default().with("host", text.clone()).with("port", "1")),
+                database(&text, ConnectionString::default()),
             ] {
-                if let Ok(file) = ini.render() {
-                    assert_eq!(Ini::parse(&file), Ok(ini), "{text:?}");
+                if let Ok(file) = ini.render(NEW) {
+                    assert_eq!(Ini::parse(&file, NEW), Ok(ini), "{text:?}");
                     written += 1;
                 }
             }
@@ -441,7 +553,7 @@ mod tests {
                 database("d", ConnectionString::default().with("dbname", "it's \\")),
             ),
         ] {
-            assert_eq!(Ini::parse(text), Ok(expected), "{text:?}");
+            assert_eq!(Ini::parse(text, OLD), Ok(expected), "{text:?}");
         }
     }
 
@@ -456,7 +568,9 @@ mod tests {
             ("[pgbouncer", 1),
             ("[ pgbouncer ]", 1),
             ("[Pgbouncer]", 1),
-            ("[users]\n[pgbouncer]", 1),
+            ("[users]\n'a' =\n[pgbouncer]", 2),
+            ("[users]\na = host=h\n[pgbouncer]", 2),
+            ("[pgbouncer]\n[peers]\n1 = port=1", 3),
             ("[other]\n[pgbouncer]", 1),
             ("[pgbouncer]\n[databases]\n[pgbouncer]", 3),
             ("[pgbouncer]\n%include secret.ini", 2),
@@ -480,11 +594,11 @@ mod tests {
             ("[pgbouncer]\n[peers]\n65536 = host=h", 3),
             ("[pgbouncer]\n[peers]\n1 = host=h dbname=secret", 3),
         ] {
-            let error = Ini::parse(text).expect_err(text);
+            let error = Ini::parse(text, OLD).expect_err(text);
             assert_eq!(error.line, line, "{text:?}: {error}");
             assert!(!error.reason.contains("secret"), "{error}");
         }
-        assert!(Ini::parse(&format!("[pgbouncer]\n[databases]\n{} =", "d".repeat(64))).is_err());
+        assert!(Ini::parse(&format!("[pgbouncer]\n[databases]\n{} =", "d".repeat(64)), OLD).is_err());
     }
 
     #[test]
@@ -501,6 +615,10 @@ mod tests {
             (
                 database("a]\nb", ConnectionString::default()),
                 "cannot write the database a]\\nb: PgBouncer before 1.25 reads only letters, digits, _ . - and * in a name; choose another name",
+            ),
+            (
+                database("d", ConnectionString::default().with("max_user_connections", "1")),
+                "cannot write max_user_connections of the database d: no such connection parameter",
             ),
             (
                 database("d", ConnectionString::default().with("host", "")),
@@ -520,10 +638,44 @@ mod tests {
             ),
             (pgbouncer(&[("a", "b"), ("a", "b")]), "cannot write the setting a: given twice"),
         ] {
-            assert_eq!(ini.render().expect_err("it cannot be written").to_string(), expected);
+            assert_eq!(ini.render(OLD).expect_err("it cannot be written").to_string(), expected);
         }
-        assert!(database(&"d".repeat(63), ConnectionString::default()).render().is_ok());
-        assert!(database(&"d".repeat(64), ConnectionString::default()).render().is_err());
+        assert!(database(&"d".repeat(63), ConnectionString::default()).render(NEW).is_ok());
+        assert!(database(&"d".repeat(64), ConnectionString::default()).render(NEW).is_err());
+    }
+
+    #[test]
+    fn names_are_quoted_for_the_versions_that_read_quotes() {
+        let odd = database("my db", ConnectionString::default());
+        assert!(odd.render(OLD).is_err());
+        let text = odd.render(NEW).expect("it can be written");
+        assert!(text.contains("\n'my db' = \n"), "{text}");
+        assert_eq!(Ini::parse(&text, NEW), Ok(odd));
+        assert!(Ini::parse(&text, OLD).is_err());
+        assert_eq!(Ini::parse("['pgbouncer]", NEW).expect_err("no such section").line, 1);
+        for name in ["it's", "a\nb", "a\0b", ""] {
+            assert!(database(name, ConnectionString::default()).render(NEW).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn old_versions_get_no_key_and_no_section_that_they_do_not_know() {
+        let auth = database("d", ConnectionString::default().with("auth_dbname", "crm"));
+        assert!(auth.render(Version::OLDEST).is_err());
+        let text = auth.render(Version::PEERS).expect("it can be written");
+        assert!(Ini::parse(&text, Version::OLDEST).is_err());
+        assert!(Ini::parse("[pgbouncer]\n[peers]\n", Version::OLDEST).is_err());
+        assert!(Ini::parse("[pgbouncer]\n[peers]\n", Version::PEERS).is_ok());
+    }
+
+    #[test]
+    fn the_keys_are_those_of_the_table() {
+        let table: BTreeSet<_> = super::super::settings::TABLE
+            .iter()
+            .filter(|setting| setting.section != Section::Pgbouncer)
+            .map(|setting| setting.name)
+            .collect();
+        assert_eq!(BTreeSet::from(KEYS), table);
     }
 
     #[test]

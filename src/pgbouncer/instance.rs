@@ -114,7 +114,7 @@ impl InstanceConfig {
             restart.insert(WILDCARD.into(), "listed".into());
         }
 
-        let mut text = ini.render()?;
+        let mut text = ini.render(unit.version)?;
         let hash = Sha256::new().chain_update(&text).chain_update(users.file_text()?).finalize();
         let digest = format!("pgb-{}", &hex(&hash)[..24]);
         // Last, because a reload that fails resets what stands below the fault: only a file that was

@@ -121,6 +121,8 @@ pub enum Invalid {
     },
 }
 
+/// The newest one without quoted names: what is published must do for every version.
+const GRAMMAR: Version = Version::new(1, 24);
 const SIZE_MAX: usize = 1 << 20;
 const FORMAT: &str = "pgbouncer-k8s shared configuration, format ";
 const FORMAT_1: &str = "pgbouncer-k8s shared configuration, format 1, pgb_dbs_config ";
@@ -187,7 +189,7 @@ impl Auth {
 impl SharedConfig {
     /// The text to publish.
     pub fn render(&self) -> Result<String, Unrepresentable> {
-        self.ini()?.render()
+        self.ini()?.render(GRAMMAR)
     }
 
     pub(super) fn ini(&self) -> Result<Ini, Unrepresentable> {
@@ -241,6 +243,7 @@ impl SharedConfig {
         Ok(Ini {
             comment: vec![format!("{FORMAT_1}{}", self.databases_hash)],
             databases,
+            users: BTreeMap::new(),
             peers: BTreeMap::new(),
             pgbouncer: settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         })
@@ -259,9 +262,12 @@ impl SharedConfig {
         }
         let databases_hash =
             first.strip_prefix(FORMAT_1).filter(|hash| is_hash(hash)).ok_or(Invalid::Format)?;
-        let ini = Ini::parse(text)?;
+        let ini = Ini::parse(text, GRAMMAR)?;
         if !ini.peers.is_empty() {
             return Err(invalid("[peers]", "it belongs to one unit"));
+        }
+        if !ini.users.is_empty() {
+            return Err(invalid("[users]", "it does not belong in a shared configuration"));
         }
         for (key, value) in &ini.pgbouncer {
             check_setting(key, value)?;
@@ -532,6 +538,7 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
             ("[pgbouncer]\n", "[pgbouncer]\nauth_hba_file = /evil\n", "auth_hba_file"),
             ("[pgbouncer]\n", "[pgbouncer]\nevil = 1\n", "an unknown setting"),
             ("[pgbouncer]\n", "[peers]\n1 = host=evil\n[pgbouncer]\n", "[peers]"),
+            ("[pgbouncer]\n", "[users]\nevil = pool_mode=session\n[pgbouncer]\n", "[users]"),
             ("[pgbouncer]\n", "%include evil\n[pgbouncer]\n", "line 8"),
             ("shop = host='10.0.0.1'", "shop = host='evil evil'", "of a database"),
             ("shop = host='10.0.0.1' ", "shop = ", "host of a database"),

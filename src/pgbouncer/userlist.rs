@@ -35,7 +35,7 @@ pub enum InvalidUserList {
 }
 
 /// Bytes of a name, its quotes doubled (PgBouncer's `MAX_USERNAME`, less the end mark).
-const NAME_MAX: usize = 127;
+pub(super) const NAME_MAX: usize = 127;
 /// Bytes of a secret, its quotes doubled (PgBouncer's `MAX_PASSWORD`, less the end mark).
 const SECRET_MAX: usize = 2047;
 

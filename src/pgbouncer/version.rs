@@ -22,6 +22,8 @@ impl Version {
     pub const PEERS: Self = Self::new(1, 19);
     /// `max_prepared_statements` (PgBouncer's changelog, 1.21.0).
     pub const PREPARED_STATEMENTS: Self = Self::new(1, 21);
+    /// Quoted names in the file (PgBouncer's changelog, 1.25.0).
+    pub const QUOTED_KEYS: Self = Self::new(1, 25);
 
     /// The first release of a minor version.
     pub const fn new(major: u16, minor: u16) -> Self {

@@ -424,8 +424,8 @@ mod tests {
         Users {
             list: UserList(vec![
                 line("pgbouncer_auth_relation_id_4", "md5e21e02687122653119af0b4eabb4dc0e"),
-                line("pgbouncer_stats_pgbouncer_k8s", "SCRAM-SHA-256$stats"),
-                line("pgbouncer_admin_pgbouncer_k8s", "SCRAM-SHA-256$admin"),
+                line("pgbouncer_stats_pgbouncer_k8s", "a stats verifier"),
+                line("pgbouncer_admin_pgbouncer_k8s", "an admin verifier"),
             ]),
             monitoring: Some(Secret::new("monitoring password")),
             admin: Some(Secret::new("admin password")),

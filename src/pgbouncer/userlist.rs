@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Unrepresentable;
+use super::{Unrepresentable, verifier};
 use crate::secret::Secret;
 
 /// The users, in the order of the file.
@@ -16,6 +16,17 @@ pub struct User {
     pub name: String,
     /// A verifier, or a plain password.
     pub secret: Secret,
+}
+
+/// What PgBouncer takes a secret for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A password.
+    Plain,
+    /// `md5` and 32 lower-case digits. Never good for `auth_type = scram-sha-256`.
+    Md5,
+    /// A SCRAM-SHA-256 verifier. Good for logging in to a server only if it is the server's own.
+    Scram,
 }
 
 /// A text that is no user list. Never holds a secret.
@@ -41,6 +52,41 @@ const SECRET_MAX: usize = 2047;
 
 /// How the name of the auth role begins: PostgreSQL's charms tell it by that.
 pub const AUTH_USER: &str = "pgbouncer_auth_";
+
+impl User {
+    /// A user with a plain password, unless PgBouncer would take it for a verifier.
+    pub fn plain(name: impl Into<String>, password: Secret) -> Result<Self, Unrepresentable> {
+        let reason = match Form::of(password.reveal()) {
+            Ok(Form::Plain) => return Ok(Self { name: name.into(), secret: password }),
+            Ok(Form::Md5 | Form::Scram) => "it looks like a verifier; choose another password",
+            Err(reason) => reason,
+        };
+        Err(Unrepresentable::new("a plain password", reason))
+    }
+}
+
+impl Form {
+    /// The form of a secret. One that was meant for a verifier but is broken is refused: PgBouncer would
+    /// take it for a plain password, in silence (`get_password_type` in its `src/util.c`).
+    pub fn of(secret: &str) -> Result<Self, &'static str> {
+        if let Some(digits) = secret.strip_prefix("md5").filter(|digits| digits.len() == 32) {
+            if digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+                return Ok(Self::Md5);
+            }
+            if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Err("an MD5 verifier must be in lower case, or it counts as a plain password");
+            }
+        }
+        if secret.starts_with(verifier::SCRAM) {
+            return if verifier::is_scram(secret) {
+                Ok(Self::Scram)
+            } else {
+                Err("a SCRAM verifier is malformed and would count as a plain password")
+            };
+        }
+        Ok(Self::Plain)
+    }
+}
 
 impl UserList {
     /// Reads lines of `"name" "secret"`, and nothing else but empty lines.
@@ -107,7 +153,7 @@ fn check(user: &User) -> Result<(), &'static str> {
     } else if quoted(user.secret.reveal()).len() - 2 > SECRET_MAX {
         Err("the secret is longer than 2047 bytes")
     } else {
-        Ok(())
+        Form::of(user.secret.reveal()).map(|_| ())
     }
 }
 
@@ -202,6 +248,42 @@ mod tests {
                 .expect_err(defect);
             assert!(matches!(error, InvalidUserList::Line { line: 2, .. }), "{defect}: {error}");
             assert!(!error.to_string().contains("pencil"), "{error}");
+        }
+    }
+
+    const SCRAM: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+
+    #[test]
+    fn secrets_are_told_apart_as_pgbouncer_does() {
+        let md5 = "md55e21e02687122653119af0b4eabb4dc0";
+        for (secret, form) in [
+            ("", Form::Plain),
+            ("pencil", Form::Plain),
+            ("md5", Form::Plain),
+            (&md5[..34], Form::Plain),
+            ("md5ge21e02687122653119af0b4eabb4dc00", Form::Plain),
+            ("scram-sha-256$", Form::Plain),
+            (md5, Form::Md5),
+            (SCRAM, Form::Scram),
+        ] {
+            assert_eq!(Form::of(secret), Ok(form), "{secret}");
+            let user = User::plain("u", Secret::new(secret));
+            assert_eq!(user.is_ok(), form == Form::Plain, "{secret}");
+        }
+        for broken in [
+            "md55E21E02687122653119AF0B4EABB4DC0".to_owned(),
+            "SCRAM-SHA-256$".into(),
+            SCRAM.replace("4096", "0"),
+            SCRAM.replace("4096", "many"),
+            SCRAM.replace("W22Z", "!"),
+            SCRAM.replace("$WG5d", "$"),
+            SCRAM.replace(":wfPL", ":"),
+            SCRAM.replace(":wfPL", "wfPL"),
+            format!("{SCRAM} "),
+        ] {
+            assert!(Form::of(&broken).is_err(), "{broken}");
+            let error = list(&[("u", &broken)]).render().expect_err("it is broken").to_string();
+            assert!(!error.contains(&broken), "{error}");
         }
     }
 

@@ -15,7 +15,7 @@ pub const ITERATIONS: u32 = 4096;
 /// More than this in a stored verifier is not worth a hook's time.
 const ITERATIONS_MAX: u32 = 1_000_000;
 
-const SCRAM: &str = "SCRAM-SHA-256$";
+pub(super) const SCRAM: &str = "SCRAM-SHA-256$";
 
 /// `md5` and the hash of the password followed by the user name: 32 lower-case digits, because
 /// PgBouncer takes upper-case ones for a plain password.
@@ -48,6 +48,16 @@ pub fn matches(verifier: &str, user: &str, password: &Secret) -> bool {
     }
     let Some((iterations, salt)) = scram_parameters(verifier) else { return false };
     scram_sha_256(password, &salt, iterations).reveal() == verifier
+}
+
+/// Whether PgBouncer takes the text for a SCRAM verifier: base64 throughout, keys of 32 bytes
+/// (`parse_scram_secret` in its `src/scram.c`).
+pub(super) fn is_scram(verifier: &str) -> bool {
+    let is_key = |key: &str| BASE64.decode(key).is_ok_and(|key| key.len() == 32);
+    let keys = verifier.rsplit_once('$').and_then(|(_, keys)| keys.split_once(':'));
+    scram_parameters(verifier).is_some()
+        && verifier.matches('$').count() == 2
+        && keys.is_some_and(|(stored, server)| is_key(stored) && is_key(server))
 }
 
 fn scram_parameters(verifier: &str) -> Option<(u32, Vec<u8>)> {

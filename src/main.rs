@@ -6,7 +6,7 @@ use pgbouncer_k8s::{cli, dispatch, event, log};
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");
             log::flush();
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-fn run() -> anyhow::Result<()> {
+fn run() -> anyhow::Result<ExitCode> {
     let env = |name: &str| std::env::var(name).ok();
     if std::env::args_os().len() > 1 || env("JUJU_DISPATCH_PATH").is_none_or(|path| path.is_empty()) {
         return cli::run();
@@ -25,5 +25,5 @@ fn run() -> anyhow::Result<()> {
     log::start(matches!(event, event::Event::Action(_)));
     dispatch::dispatch(unit, &event)?;
     log::flush();
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ pub mod instance;
 pub mod settings;
 pub mod shared;
 pub mod userlist;
+pub mod validate;
 pub mod verifier;
 pub mod version;
 

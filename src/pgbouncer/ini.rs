@@ -321,12 +321,12 @@ impl ConnectionString {
         while !rest.is_empty() {
             let at = |reason: &str| format!("{reason} (after {before})");
             let (key, after) = rest.split_once('=').ok_or_else(|| at("a connection parameter without ="))?;
-            let setting = lookup(section, key.trim_end_matches(' '))
+            let (setting, place) = lookup(section, key.trim_end_matches(' '))
+                .and_then(|setting| Some((setting, place(setting.name)?)))
                 .ok_or_else(|| at("a connection parameter that is not known here"))?;
             if version < setting.since {
                 return Err(format!("{}: it needs PgBouncer {}", setting.name, setting.since));
             }
-            let place = place(setting.name).expect("a test compares KEYS and the table");
             let (value, after) = value(after.trim_start_matches(' '))
                 .map_err(|reason| format!("{}: {reason}", setting.name))?;
             if value.is_empty() {

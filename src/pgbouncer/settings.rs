@@ -124,11 +124,11 @@ pub enum InvalidSetting {
         version: Version,
     },
     /// Out of its range.
-    #[error("cannot set {name} to {value}: set it to {expected}")]
+    #[error("cannot set {name}{value}: set it to {expected}")]
     Value {
         /// The setting.
         name: &'static str,
-        /// Printable form of the value. Not for values from the other side of a relation.
+        /// ` to ` and the printable value; nothing for a key of a connection string.
         value: String,
         /// The range in words.
         expected: String,
@@ -339,9 +339,11 @@ pub fn check(section: Section, name: &str, value: &str, version: Version) -> Res
         return Err(InvalidSetting::TooNew { name: setting.name, since: setting.since, version });
     }
     if !setting.kind.takes(value) {
+        // A connection string may hold a password, and what is not where it belongs may be part of it.
+        let value = (section == Pgbouncer).then(|| format!(" to {}", printable(value)));
         return Err(InvalidSetting::Value {
             name: setting.name,
-            value: if name == "password" { "‹hidden›".into() } else { printable(value) },
+            value: value.unwrap_or_default(),
             expected: setting.kind.to_string(),
         });
     }

@@ -41,7 +41,8 @@ impl Unrepresentable {
 
 /// A name fit for a message: control characters escaped, 40 characters at most.
 fn printable(name: &str) -> String {
-    let mut short: String = name.chars().take(40).flat_map(char::escape_debug).collect();
+    let escaped: String = name.chars().take(40).flat_map(char::escape_debug).collect();
+    let mut short = escaped.replace("\\'", "'");
     if name.chars().nth(40).is_some() {
         short.push('…');
     }

@@ -86,7 +86,8 @@ fn value(kind: Kind) -> BoxedStrategy<String> {
         Kind::Bool => "[01]".boxed(),
         Kind::Time => "[0-9]{1,9}(\\.[0-9]{1,3})?".boxed(),
         Kind::Path | Kind::MaybePath | Kind::SocketDirectory => "/[a-z ]{0,20}[a-z]".boxed(),
-        Kind::Text | Kind::List | Kind::Short(_) | Kind::Database => "[a-z,;'=]{1,20}".boxed(),
+        Kind::List | Kind::Addresses => "[a-z]{1,9}(,[a-z]{1,9})?".boxed(),
+        Kind::Text | Kind::Short(_) | Kind::Database => "[a-z,;'=]{1,20}".boxed(),
     }
 }
 

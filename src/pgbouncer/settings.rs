@@ -4,6 +4,7 @@
 //! 1.25. No setting of these versions was ever taken away.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use super::printable;
 use super::version::Version;
@@ -70,8 +71,10 @@ pub enum Kind {
     SocketDirectory,
     /// Any line.
     Text,
-    /// Any line; PgBouncer divides it at commas.
+    /// Names with commas between them. Without `=`, which tells of two lines that became one.
     List,
+    /// Host names and addresses with commas between them, `*` for all, or nothing.
+    Addresses,
     /// A line of 1 to that many bytes.
     Short(usize),
     /// The name of a database, but not of the console.
@@ -138,7 +141,8 @@ pub enum InvalidSetting {
 use Change::{Reconnect, Reload, Restart};
 use Initial::{Is, Null, Of, Since};
 use Kind::{
-    Bool, Database, Enum, Int, List, MaybePath, Octal, Path, Short, SocketDirectory, Text, Time, Words,
+    Addresses, Bool, Database, Enum, Int, List, MaybePath, Octal, Path, Short, SocketDirectory, Text, Time,
+    Words,
 };
 use Section::{Databases, Peers, Pgbouncer, Users};
 
@@ -175,10 +179,10 @@ pub const TABLE: &[Setting] = &[
     row(Pgbouncer, "cancel_wait_timeout", Time, Is("10"), Reload).since(19).note("0 waits for ever"),
     row(Pgbouncer, "client_idle_timeout", Time, Is("0"), Reload),
     row(Pgbouncer, "client_login_timeout", Time, Is("60"), Reload),
-    row(Pgbouncer, "client_tls13_ciphers", List, Null, Reload).since(25),
+    row(Pgbouncer, "client_tls13_ciphers", Text, Null, Reload).since(25),
     row(Pgbouncer, "client_tls_ca_file", MaybePath, Is(""), Reload),
     row(Pgbouncer, "client_tls_cert_file", MaybePath, Is(""), Reload),
-    row(Pgbouncer, "client_tls_ciphers", List, Since(21, "fast", "default"), Reload),
+    row(Pgbouncer, "client_tls_ciphers", Text, Since(21, "fast", "default"), Reload),
     row(Pgbouncer, "client_tls_dheparams", Enum(&["none", "auto", "legacy"]), Is("auto"), Reload),
     row(Pgbouncer, "client_tls_ecdhcurve", Text, Is("auto"), Reload),
     row(Pgbouncer, "client_tls_key_file", MaybePath, Is(""), Reload),
@@ -193,7 +197,7 @@ pub const TABLE: &[Setting] = &[
     row(Pgbouncer, "idle_transaction_timeout", Time, Is("0"), Reload),
     row(Pgbouncer, "ignore_startup_parameters", List, Is(""), Reload),
     row(Pgbouncer, "job_name", Text, Is("pgbouncer"), Restart),
-    row(Pgbouncer, "listen_addr", List, Is(""), Restart).note("* for all; from 1.19 PgBouncer does not start if none can be bound"),
+    row(Pgbouncer, "listen_addr", Addresses, Is(""), Restart).note("* for all; from 1.19 PgBouncer does not start if none can be bound"),
     row(Pgbouncer, "listen_backlog", POSITIVE, Is("128"), Restart),
     row(Pgbouncer, "listen_port", PORT, Is("6432"), Restart),
     row(Pgbouncer, "log_connections", Bool, Is("1"), Reload),
@@ -231,10 +235,10 @@ pub const TABLE: &[Setting] = &[
     row(Pgbouncer, "server_reset_query", Text, Is("DISCARD ALL"), Reload).note("sent as one query: a second statement beside DISCARD ALL makes it fail, in silence"),
     row(Pgbouncer, "server_reset_query_always", Bool, Is("0"), Reload).note("in transaction and statement pools too"),
     row(Pgbouncer, "server_round_robin", Bool, Is("0"), Reload),
-    row(Pgbouncer, "server_tls13_ciphers", List, Null, Reload).since(25),
+    row(Pgbouncer, "server_tls13_ciphers", Text, Null, Reload).since(25),
     row(Pgbouncer, "server_tls_ca_file", MaybePath, Is(""), Reload),
     row(Pgbouncer, "server_tls_cert_file", MaybePath, Is(""), Reload),
-    row(Pgbouncer, "server_tls_ciphers", List, Since(21, "fast", "default"), Reload),
+    row(Pgbouncer, "server_tls_ciphers", Text, Since(21, "fast", "default"), Reload),
     row(Pgbouncer, "server_tls_key_file", MaybePath, Is(""), Reload),
     row(Pgbouncer, "server_tls_protocols", Words(PROTOCOLS), Is("secure"), Reload),
     row(Pgbouncer, "server_tls_sslmode", Enum(SSLMODES), Since(20, "disable", "prefer"), Reload).note("a change replaces the server connections; before 1.24 with TLS each reload does"),
@@ -377,7 +381,9 @@ impl Kind {
                 line && value.len() <= SOCKET_DIRECTORY_MAX
                     && (value.is_empty() || value.starts_with(['/', '@']))
             }
-            Text | List => line,
+            Text => line,
+            List => line && !value.contains('='),
+            Addresses => value.is_empty() || value.split(',').all(|host| is_host(host.trim_matches(' '))),
             Short(max) => line && (1..=max).contains(&value.len()),
             Database => {
                 line && (1..=super::DATABASE_NAME_LIMIT).contains(&value.len()) && value != "pgbouncer"
@@ -393,10 +399,21 @@ impl Kind {
             Octal => &[("777", "777")],
             Bool => &[("7", "7"), ("-1", "-1")],
             Time => &[("1e3", "1000"), ("0x10", "16"), ("inf", "0")],
-            Enum(_) | Words(_) | Path | MaybePath | SocketDirectory | Text | List | Short(_) | Database => {
-                &[]
-            }
+            Enum(_) | Words(_) | Path | MaybePath | SocketDirectory | Text | List | Addresses | Short(_)
+            | Database => &[],
         }
+    }
+}
+
+/// `*`, an address, or what may be a host name.
+fn is_host(text: &str) -> bool {
+    let numeric = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let letters = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if numeric || text.contains(':') {
+        let (address, zone) = text.split_once('%').unwrap_or((text, ""));
+        address.parse::<IpAddr>().is_ok() && zone.chars().all(letters)
+    } else {
+        text == "*" || text.chars().all(letters)
     }
 }
 
@@ -430,7 +447,8 @@ impl fmt::Display for Kind {
                 "an absolute path of at most {SOCKET_DIRECTORY_MAX} bytes, @ and a name, or nothing"
             ),
             Text => f.write_str("a text of one line"),
-            List => f.write_str("a list in one line, with commas"),
+            List => f.write_str("names with commas between them, without ="),
+            Addresses => f.write_str("host names and addresses with commas between them, *, or nothing"),
             Short(max) => write!(f, "a text of 1 to {max} bytes in one line"),
             Database => write!(
                 f,
@@ -465,13 +483,22 @@ mod tests {
             ("so_reuseport", &["0", "1"], &["yes", "true", "7"]),
             ("query_wait_timeout", &["0", "30", "0.25"], &["30s", "inf", "nan", "-1", "1e3", ".5", "5.", ""]),
             ("auth_file", &["/a/b c"], &["", "a", "/a\nb"]),
+            (
+                "listen_addr",
+                &["", "*", "127.0.0.1, ::1", "fe80::1%eth0", "db-1.example"],
+                &["127.0.", "327.0.0.1", "1 2", "a=", ",", "a:b"],
+            ),
+            ("unix_socket_mode", &["0770"], &["770", "0888", "00770"]),
+            ("server_tls_protocols", &["secure", "tlsv1.2,tlsv1.3"], &["", "tls", "tlsv1.2 tlsv1.3"]),
+            ("unix_socket_dir", &["", "/run", "@x"], &["run", &"/".repeat(93)]),
+            ("auth_dbname", &["crm"], &["", "pgbouncer", &"d".repeat(64)]),
             ("admin_users", &["", "a,b"], &["a\nb", "a\0"]),
         ] {
             for value in good {
-                assert_eq!(check(Pgbouncer, name, value, Version::OLDEST), Ok(()), "{name} {value:?}");
+                assert_eq!(check(Pgbouncer, name, value, Version::NEWEST), Ok(()), "{name} {value:?}");
             }
             for value in bad {
-                assert!(check(Pgbouncer, name, value, Version::OLDEST).is_err(), "{name} {value:?}");
+                assert!(check(Pgbouncer, name, value, Version::NEWEST).is_err(), "{name} {value:?}");
             }
         }
     }

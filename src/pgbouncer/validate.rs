@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::ini::{ConnectionString, Entry, Ini, scan};
 use super::printable;
-use super::settings::{Kind, Section, check, lookup};
+use super::settings::{Kind, Section, TABLE, check, lookup};
 use super::version::Version;
 
 /// What is found at a line. Never holds a value of a connection string.
@@ -75,6 +75,9 @@ impl Found {
 fn check_entry(entry: Entry<'_>, version: Version) -> Result<(), String> {
     let Entry { section, key, value } = entry;
     if section == Section::Pgbouncer {
+        if let Some(swallowed) = swallowed_line(value) {
+            return Err(format!("{key}: the value goes on with \"{swallowed} =\"; a line break is missing"));
+        }
         return check(section, key, value, version).map_err(|error| error.to_string());
     }
     let connection = ConnectionString::parse(value, section, version)?;
@@ -86,6 +89,16 @@ fn check_entry(entry: Entry<'_>, version: Version) -> Result<(), String> {
         return Err("reserve_pool and reserve_pool_size are one setting; leave out the first".into());
     }
     Ok(())
+}
+
+/// The setting whose line became part of the value before. `user` may stand in any SQL.
+fn swallowed_line(value: &str) -> Option<&'static str> {
+    let heads = value.match_indices('=').map(|(end, _)| value[..end].trim_end_matches([' ', '\t']));
+    heads.into_iter().find_map(|head| {
+        let names = TABLE.iter().filter(|setting| setting.section == Section::Pgbouncer);
+        let name = names.map(|setting| setting.name).find(|name| head.ends_with(name));
+        name.filter(|&name| name != "user")
+    })
 }
 
 /// A value that PgBouncer takes, but that seldom means what was meant.
@@ -241,6 +254,24 @@ peer_id = 1
     }
 
     #[test]
+    fn what_a_unit_derives_is_fit_for_the_version_it_runs() {
+        use crate::pgbouncer::{InstanceConfig, Unit, UserList, shared::tests::example};
+
+        for minor in 18..=25 {
+            let unit = Unit {
+                listen_addr: "*".into(),
+                processes: 2,
+                auth_file: "/dev/shm/pgbouncer/userlist.txt".into(),
+                instance_dir: "/var/lib/pgbouncer".into(),
+                version: v(minor),
+            };
+            let config = InstanceConfig::derive(&example(), &UserList::default(), &unit, 0);
+            let text = config.expect("the example can be written").text;
+            assert_eq!(validate(&text, v(minor)), Ok(vec![]), "1.{minor}");
+        }
+    }
+
+    #[test]
     fn every_problem_is_told_with_its_line_and_no_value_of_a_connection_string() {
         let text = "\
 [databases]
@@ -268,7 +299,7 @@ nonsense
                 "5: the name is reserved for the admin console; choose another name",
                 "8: cannot set max_client_conn to 0: set it to a whole number from 1 to 2147483647",
                 "9: cannot set MAX_CLIENT_CONN: there is no such setting in [pgbouncer]; check its spelling",
-                "10: cannot set pool_mode to \\'session\\': set it to one of session, transaction, statement",
+                "10: cannot set pool_mode to 'session': set it to one of session, transaction, statement",
                 "11: pool_mode: given twice",
                 "12: %include is not supported here",
                 "13: a key that is not followed by =",
@@ -284,6 +315,11 @@ nonsense
             ("server_reset_query = DISCARD ALL; SELECT 1", 24, "server_reset_query"),
             ("server_reset_query = load 'x'; discard  all;", 24, "server_reset_query"),
             ("unix_socket_dir =", 24, "nowhere"),
+            ("auth_file = /a/busersmax_client_conn = 9", 24, "max_client_conn"),
+            ("server_check_query = select 1query_timeout=5", 24, "query_timeout"),
+            ("admin_users = bob =", 24, "without ="),
+            ("listen_addr = 127.0.0.1=", 24, "addresses"),
+            ("[databases]\na = host= port=5432", 24, "host"),
             ("client_tls_sslmode = require", 24, "client_tls_key_file"),
             ("client_tls_sslmode = allow\nclient_tls_key_file = /k", 24, "client_tls_cert_file"),
             ("track_extra_parameters = IntervalStyle, Options", 24, "options"),
@@ -305,6 +341,7 @@ nonsense
             ("server_reset_query = discard all ;", 24),
             ("server_reset_query = RESET ALL; DISCARD TEMP", 24),
             ("server_check_query = <empty>", 25),
+            ("auth_query = SELECT a, b FROM c WHERE user = $1", 24),
             ("pool_mode = transaction\nserver_reset_query_always = 1", 24),
         ] {
             assert_eq!(validate(&format!("[pgbouncer]\n{settings}\n"), v(minor)), Ok(vec![]), "{settings}");

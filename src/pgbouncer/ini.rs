@@ -119,6 +119,9 @@ impl Ini {
                 self.peers.insert(id, connection).is_some()
             }
             Section::Pgbouncer => {
+                if !is_plain(key) {
+                    return Err("no setting has such a name".into());
+                }
                 let known = self.setting(key).is_some();
                 self.pgbouncer.push((key.into(), value.into()));
                 known
@@ -652,6 +655,7 @@ mod tests {
         assert!(text.contains("\n'my db' = \n"), "{text}");
         assert_eq!(Ini::parse(&text, NEW), Ok(odd));
         assert!(Ini::parse(&text, OLD).is_err());
+        assert!(Ini::parse("[pgbouncer]\n'my db' = 1", NEW).is_err());
         assert_eq!(Ini::parse("['pgbouncer]", NEW).expect_err("no such section").line, 1);
         for name in ["it's", "a\nb", "a\0b", ""] {
             assert!(database(name, ConnectionString::default()).render(NEW).is_err(), "{name:?}");

@@ -13,6 +13,7 @@ demo: ## Watch the charm at work in a simulated Juju model
 
 test: ## Run every test
 	scripts/parts
+	scripts/pgbouncer-1.24 || { [ "$$CI" != true ] && echo 'The tests run without PgBouncer 1.24.'; }
 	cargo test --workspace --locked
 
 fmt: ## Format the sources

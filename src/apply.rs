@@ -142,7 +142,6 @@ fn load(load: &Load, world: &mut World) -> Option<Wait> {
                 instance: instance.instance,
                 text: instance.text.clone(),
                 digest: instance.digest.clone(),
-                restart: instance.restart.clone(),
             })
             .collect(),
     };

@@ -3,6 +3,7 @@
 //! Everything here is pure, and equal input gives equal bytes.
 
 pub mod databases;
+pub mod difference;
 pub mod ini;
 pub mod instance;
 pub mod settings;
@@ -13,6 +14,7 @@ pub mod verifier;
 pub mod version;
 
 pub use databases::{DatabaseName, Entry, Origin, PgbDbs, hash};
+pub use difference::{Difference, Need};
 pub use instance::{InstanceConfig, Unit};
 pub use shared::{Auth, AuthType, Database, Invalid, PoolMode, SharedConfig};
 pub use userlist::{AUTH_USER as AUTH_USER_PREFIX, User, UserList};

@@ -8,7 +8,7 @@ mod paths;
 #[expect(clippy::disallowed_methods, reason = "processes are read from /proc")]
 mod process;
 
-use std::{collections::BTreeMap, io, path::PathBuf};
+use std::{io, path::PathBuf};
 
 pub use self::{disk::Disk, paths::Paths};
 use crate::secret::Secret;
@@ -75,8 +75,6 @@ pub struct InstanceFile {
     pub text: String,
     /// The digest of everything it is to run, the user list included.
     pub digest: String,
-    /// Settings that a reload ignores, by name, as `SHOW CONFIG` spells their values ("" where it shows none).
-    pub restart: BTreeMap<String, String>,
 }
 
 /// What a load did.
@@ -120,6 +118,18 @@ pub enum NotLoaded {
         /// Its number.
         instance: u16,
         /// What PgBouncer answered.
+        reason: String,
+    },
+    /// The running version would not take this file in full; nothing was written.
+    #[error(
+        "cannot give instance {instance} of PgBouncer its configuration: line {line}: {reason}; report a bug"
+    )]
+    Unfit {
+        /// Its number.
+        instance: u16,
+        /// Of the first fault, counted from 1.
+        line: usize,
+        /// What is wrong with it.
         reason: String,
     },
     /// The process may not be signalled.

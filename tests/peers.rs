@@ -4,12 +4,15 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at the units' files")]
 
 mod common;
+#[path = "pgbouncer/mod.rs"]
+mod programs;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use jujusim::{Exit, HookRun, Options, Sim};
+use pgbouncer_k8s::pgbouncer::Version;
 
 const UNITS: [&str; 3] = ["pgbouncer-k8s/0", "pgbouncer-k8s/1", "pgbouncer-k8s/2"];
 const LEADER: &str = UNITS[0];
@@ -21,7 +24,11 @@ struct Bench(Sim);
 impl Bench {
     /// A model of this Juju in which a client is served through three units.
     fn serving(juju: &str) -> Self {
-        let mut bench = Self::deployed(juju, "");
+        Self::deployed(juju, "").with_a_client()
+    }
+
+    fn with_a_client(self) -> Self {
+        let mut bench = self;
         bench.go("deploy actor:client shop --config database=shop");
         bench.go("settle");
         bench.go("integrate pgbouncer-k8s:database shop");
@@ -32,9 +39,12 @@ impl Bench {
 
     /// Three units and a backend.
     fn deployed(juju: &str, config: &str) -> Self {
+        Self::deployed_as(&Options { juju: juju.to_owned(), ..Options::default() }, config)
+    }
+
+    fn deployed_as(options: &Options, config: &str) -> Self {
         common::stage();
-        let options = Options { juju: juju.to_owned(), ..Options::default() };
-        let mut bench = Self(Sim::new(&options).expect("a model"));
+        let mut bench = Self(Sim::new(options).expect("a model"));
         bench.go(&format!("deploy ./pgbouncer-k8s -n 3 {config}"));
         bench.go("deploy actor:postgresql postgresql-k8s");
         bench.go("settle");
@@ -584,6 +594,28 @@ fn clients_see_no_error_while_an_option_changes_five_times() {
     let out = bench.go("load stop");
     assert!(out.contains("errors: 0\n"), "{out}");
     assert!(out.contains("transactions > 0: yes"), "{out}");
+}
+
+#[test]
+fn every_version_of_pgbouncer_serves_and_changes() {
+    for program in programs::installed() {
+        let options = Options { pgbouncer: Some(program.directory), ..Options::default() };
+        let mut bench = Bench::deployed_as(&options, "").with_a_client();
+        assert_eq!(bench.ini(FOLLOWER, 0).contains("\n[peers]\n"), program.version >= Version::PEERS);
+
+        bench.go("load start shop -c 10");
+        bench.go("config pgbouncer-k8s max_db_connections=60");
+        bench.go("settle");
+        bench.assert_loaded();
+        let out = bench.go("load stop");
+        assert!(out.contains("errors: 0\n") && out.contains("transactions > 0: yes"), "{out}");
+
+        // From 1.23 a process that is told to end waits for its clients.
+        bench.go("config pgbouncer-k8s listen_port=7432");
+        bench.go("settle");
+        bench.assert_loaded();
+        bench.assert_served();
+    }
 }
 
 #[test]

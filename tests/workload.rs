@@ -3,7 +3,6 @@
 #![expect(clippy::disallowed_methods, reason = "a test sets up the machine it needs")]
 
 use std::{
-    collections::BTreeMap,
     error::Error,
     fs::{self, File, Permissions},
     os::unix::{
@@ -26,8 +25,13 @@ use nix::{
 };
 use pgbouncer_k8s::{
     secret::Secret,
-    workload::{Disk, Files, InstanceFile, Loaded, NotLoaded, Paths, Workload},
+    workload::{Disk, Files, InstanceFile, Loaded, NotLoaded, Paths, Workload, console::Console},
 };
+
+#[path = "pgbouncer/mod.rs"]
+mod programs;
+
+use programs::{Program, installed};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -35,10 +39,11 @@ type Outcome = Result<(), Box<dyn Error>>;
 static TURN: Mutex<()> = Mutex::new(());
 static UNITS: AtomicU8 = AtomicU8::new(1);
 
-const KEEP: &str = r#"while :; do [ -e "$0" ] && pgbouncer "$0"; sleep 0.02; done"#;
+const KEEP: &str = r#"while :; do [ -e "$1" ] && "$0" "$1"; sleep 0.02; done"#;
 
 /// A unit under its own root and address, and the supervisors of its processes.
 struct Unit {
+    program: Program,
     root: PathBuf,
     paths: Paths,
     address: String,
@@ -48,21 +53,28 @@ struct Unit {
 }
 
 impl Unit {
-    fn new() -> Result<Self, Box<dyn Error>> {
+    fn new(program: &Program) -> Result<Self, Box<dyn Error>> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let number = UNITS.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
         let root = PathBuf::from(format!("/tmp/w{pid}-{number}"));
         fs::create_dir(&root)?;
         let paths = Paths::from_charm_dir(&root.join("var/lib/juju/agents/unit-pgb-0/charm"), "pgb/0");
-        let mut disk = Disk::new(paths.clone());
-        assert!(disk.version()?.is_some(), "these tests need PgBouncer: install the package pgbouncer");
+        let disk = Disk::new(paths.clone());
         let address = format!("127.0.{}.{number}", pid % 200 + 20);
-        Ok(Self { root, paths, address, disk, supervisors: Vec::new(), _turn: turn })
+        Ok(Self {
+            program: program.clone(),
+            root,
+            paths,
+            address,
+            disk,
+            supervisors: Vec::new(),
+            _turn: turn,
+        })
     }
 
-    fn supervised(instances: u16) -> Result<Self, Box<dyn Error>> {
-        let mut unit = Self::new()?;
+    fn supervised(program: &Program, instances: u16) -> Result<Self, Box<dyn Error>> {
+        let mut unit = Self::new(program)?;
         unit.supervise(instances)?;
         Ok(unit)
     }
@@ -71,7 +83,8 @@ impl Unit {
         for instance in 0..instances {
             let log = File::create(self.log(instance))?;
             let mut command = Command::new("sh");
-            command.args(["-c", KEEP]).arg(self.paths.ini(instance)).process_group(0);
+            command.args(["-c", KEEP]).arg(self.program.directory.join("pgbouncer"));
+            command.arg(self.paths.ini(instance)).process_group(0);
             command.stdout(Stdio::null()).stderr(log);
             if geteuid().is_root() {
                 let (uid, gid) = postgres()?;
@@ -107,14 +120,13 @@ impl Unit {
                 directory.display(),
                 self.paths.pid_file(instance).display(),
             );
-            let restart = BTreeMap::from([("listen_port".to_owned(), "6432".to_owned())]);
-            InstanceFile { instance, text, digest: generation.to_owned(), restart }
+            InstanceFile { instance, text, digest: generation.to_owned() }
         };
         Files {
             shared: format!("; {generation}\n"),
             users: Secret::new("\"prober\" \"its password\"\n"),
             proof: Some(("prober".to_owned(), Secret::new("its password"))),
-            version: "PgBouncer 1.18.0".to_owned(),
+            version: format!("PgBouncer {}", self.program.version),
             instances: (0..instances).map(file).collect(),
         }
     }
@@ -136,8 +148,8 @@ fn postgres() -> Result<(u32, u32), Box<dyn Error>> {
     Ok((user.uid.as_raw(), user.gid.as_raw()))
 }
 
-fn generation(digest: &str) -> Loaded {
-    Loaded { digest: digest.to_owned(), version: "PgBouncer 1.18.0".to_owned() }
+fn generation(program: &Program, digest: &str) -> Loaded {
+    Loaded { digest: digest.to_owned(), version: format!("PgBouncer {}", program.version) }
 }
 
 fn names(directory: &Path) -> Result<Vec<String>, Box<dyn Error>> {
@@ -159,191 +171,287 @@ fn until(what: &str, mut there: impl FnMut() -> bool) {
 
 #[test]
 fn a_load_is_confirmed_and_leaves_its_files_and_nothing_else() -> Outcome {
-    let mut unit = Unit::supervised(2)?;
-    assert_eq!(unit.disk.loaded(0), None);
-    let files = unit.files(2, "one");
-    let done = unit.disk.load(&files)?;
-    assert_eq!((done.loaded, done.restarted), (vec![0, 1], vec![]));
-    assert_eq!(unit.disk.loaded(0), Some(generation("one")));
-    assert_eq!(unit.disk.loaded(1), Some(generation("one")));
-    let saved = unit.disk.saved();
-    assert_eq!((saved.config.as_ref(), saved.users.as_ref()), (Some(&files.shared), Some(&files.users)));
+    for program in &installed() {
+        let mut unit = Unit::supervised(program, 2)?;
+        assert_eq!(unit.disk.loaded(0), None);
+        let files = unit.files(2, "one");
+        let done = unit.disk.load(&files)?;
+        assert_eq!((done.loaded, done.restarted), (vec![0, 1], vec![]));
+        assert_eq!(unit.disk.loaded(0), Some(generation(program, "one")));
+        assert_eq!(unit.disk.loaded(1), Some(generation(program, "one")));
+        let saved = unit.disk.saved();
+        assert_eq!((saved.config.as_ref(), saved.users.as_ref()), (Some(&files.shared), Some(&files.users)));
 
-    let instances = unit.paths.instances_dir();
-    assert_eq!(names(&instances)?, ["instance_0", "instance_1", "shared.ini", "userlist.txt"]);
-    let mut all = vec![instances.clone(), unit.paths.shared(), unit.paths.user_list()];
-    for instance in 0..2 {
-        let directory = unit.paths.instance_dir(instance);
-        let sockets = [".s.PGSQL.6432", ".s.PGSQL.6432.lock"];
-        let found: Vec<_> =
-            names(&directory)?.into_iter().filter(|name| !sockets.contains(&name.as_str())).collect();
-        assert_eq!(found, ["loaded", "pgbouncer.ini", "pgbouncer.pid"]);
-        all.extend([directory, unit.paths.ini(instance), unit.paths.marker(instance)]);
-    }
-    let owner = if geteuid().is_root() { postgres()?.0 } else { geteuid().as_raw() };
-    for path in all {
-        let found = fs::metadata(&path)?;
-        let mode = if found.is_dir() { 0o700 } else { 0o400 };
-        assert_eq!((found.mode() & 0o7777, found.uid()), (mode, owner), "{}", path.display());
+        let instances = unit.paths.instances_dir();
+        assert_eq!(names(&instances)?, ["instance_0", "instance_1", "shared.ini", "userlist.txt"]);
+        let mut all = vec![instances.clone(), unit.paths.shared(), unit.paths.user_list()];
+        for instance in 0..2 {
+            let directory = unit.paths.instance_dir(instance);
+            let sockets = [".s.PGSQL.6432", ".s.PGSQL.6432.lock"];
+            let found: Vec<_> =
+                names(&directory)?.into_iter().filter(|name| !sockets.contains(&name.as_str())).collect();
+            assert_eq!(found, ["loaded", "pgbouncer.ini", "pgbouncer.pid"]);
+            all.extend([directory, unit.paths.ini(instance), unit.paths.marker(instance)]);
+        }
+        let owner = if geteuid().is_root() { postgres()?.0 } else { geteuid().as_raw() };
+        for path in all {
+            let found = fs::metadata(&path)?;
+            let mode = if found.is_dir() { 0o700 } else { 0o400 };
+            assert_eq!((found.mode() & 0o7777, found.uid()), (mode, owner), "{}", path.display());
+        }
     }
     Ok(())
 }
 
 #[test]
 fn another_text_is_one_reload_and_the_same_text_is_none() -> Outcome {
-    let mut unit = Unit::supervised(1)?;
-    unit.disk.load(&unit.files(1, "one"))?;
-    let (pid, before) = (unit.pid(0)?, unit.reloads(0)?);
+    for program in &installed() {
+        let mut unit = Unit::supervised(program, 1)?;
+        unit.disk.load(&unit.files(1, "one"))?;
+        let (pid, before) = (unit.pid(0)?, unit.reloads(0)?);
 
-    let done = unit.disk.load(&unit.files(1, "two"))?;
-    assert_eq!((done.loaded, done.restarted), (vec![0], vec![]));
-    assert_eq!(unit.disk.loaded(0), Some(generation("two")));
-    assert_eq!((unit.pid(0)?, unit.reloads(0)?), (pid, before + 1));
+        let done = unit.disk.load(&unit.files(1, "two"))?;
+        assert_eq!((done.loaded, done.restarted), (vec![0], vec![]));
+        assert_eq!(unit.disk.loaded(0), Some(generation(program, "two")));
+        assert_eq!((unit.pid(0)?, unit.reloads(0)?), (pid, before + 1));
 
-    let done = unit.disk.load(&unit.files(1, "two"))?;
-    assert_eq!(done.loaded, Vec::<u16>::new());
-    assert_eq!(unit.reloads(0)?, before + 1);
+        let done = unit.disk.load(&unit.files(1, "two"))?;
+        assert_eq!(done.loaded, Vec::<u16>::new());
+        assert_eq!(unit.reloads(0)?, before + 1);
+    }
     Ok(())
 }
 
 #[test]
 fn a_marker_does_not_count_for_the_next_process() -> Outcome {
-    let mut unit = Unit::supervised(1)?;
-    let files = unit.files(1, "one");
-    unit.disk.load(&files)?;
-    let old = unit.pid(0)?;
-    kill(Pid::from_raw(old), Signal::SIGKILL)?;
-    until("another process runs", || unit.pid(0).is_ok_and(|pid| pid != old));
-    assert_eq!(unit.disk.loaded(0), None);
-    assert_eq!(unit.disk.load(&files)?.loaded, [0]);
-    assert_eq!(unit.disk.loaded(0), Some(generation("one")));
+    for program in &installed() {
+        let mut unit = Unit::supervised(program, 1)?;
+        let files = unit.files(1, "one");
+        unit.disk.load(&files)?;
+        let old = unit.pid(0)?;
+        kill(Pid::from_raw(old), Signal::SIGKILL)?;
+        until("another process runs", || unit.pid(0).is_ok_and(|pid| pid != old));
+        assert_eq!(unit.disk.loaded(0), None);
+        assert_eq!(unit.disk.load(&files)?.loaded, [0]);
+        assert_eq!(unit.disk.loaded(0), Some(generation(program, "one")));
+    }
     Ok(())
 }
 
 #[test]
 fn a_run_killed_between_writing_and_signalling_is_made_good() -> Outcome {
-    let mut unit = Unit::supervised(1)?;
-    unit.disk.load(&unit.files(1, "one"))?;
-    let files = unit.files(1, "two");
-    let ini = unit.paths.ini(0);
-    let owner = fs::metadata(&ini)?;
-    fs::remove_file(unit.paths.marker(0))?;
-    fs::remove_file(&ini)?;
-    fs::write(&ini, &files.instances[0].text)?;
-    fs::set_permissions(&ini, Permissions::from_mode(0o400))?;
-    chown(&ini, Some(owner.uid()), Some(owner.gid()))?;
-    let half = unit.paths.instance_dir(0).join("loaded.new");
-    fs::write(&half, "tw")?;
+    for program in &installed() {
+        let mut unit = Unit::supervised(program, 1)?;
+        unit.disk.load(&unit.files(1, "one"))?;
+        let files = unit.files(1, "two");
+        let ini = unit.paths.ini(0);
+        let owner = fs::metadata(&ini)?;
+        fs::remove_file(unit.paths.marker(0))?;
+        fs::remove_file(&ini)?;
+        fs::write(&ini, &files.instances[0].text)?;
+        fs::set_permissions(&ini, Permissions::from_mode(0o400))?;
+        chown(&ini, Some(owner.uid()), Some(owner.gid()))?;
+        let half = unit.paths.instance_dir(0).join("loaded.new");
+        fs::write(&half, "tw")?;
 
-    let before = unit.reloads(0)?;
-    assert_eq!(unit.disk.load(&files)?.loaded, [0]);
-    assert_eq!(unit.disk.loaded(0), Some(generation("two")));
-    assert_eq!(unit.reloads(0)?, before + 1);
-    assert!(!half.exists());
+        let before = unit.reloads(0)?;
+        assert_eq!(unit.disk.load(&files)?.loaded, [0]);
+        assert_eq!(unit.disk.loaded(0), Some(generation(program, "two")));
+        assert_eq!(unit.reloads(0)?, before + 1);
+        assert!(!half.exists());
+    }
     Ok(())
 }
 
 #[test]
 fn another_port_is_a_restart() -> Outcome {
-    let mut unit = Unit::supervised(2)?;
-    unit.disk.load(&unit.files(2, "one"))?;
-    let old = unit.pid(0)?;
-    let mut files = unit.files(2, "two");
-    for file in &mut files.instances {
-        file.text = file.text.replace("6432", "6433");
-        file.restart.insert("listen_port".to_owned(), "6433".to_owned());
+    for program in &installed() {
+        let mut unit = Unit::supervised(program, 2)?;
+        unit.disk.load(&unit.files(2, "one"))?;
+        let old = unit.pid(0)?;
+        let mut files = unit.files(2, "two");
+        for file in &mut files.instances {
+            file.text = file.text.replace("6432", "6433");
+        }
+        let done = unit.disk.load(&files)?;
+        assert_eq!((done.loaded, done.restarted), (vec![0, 1], vec![0, 1]));
+        assert_eq!(unit.disk.loaded(1), Some(generation(program, "two")));
+        assert_ne!(unit.pid(0)?, old);
+        assert!(unit.paths.instance_dir(0).join(".s.PGSQL.6433").exists());
+        assert_eq!(unit.disk.load(&files)?.loaded, Vec::<u16>::new());
     }
-    let done = unit.disk.load(&files)?;
-    assert_eq!((done.loaded, done.restarted), (vec![0, 1], vec![0, 1]));
-    assert_eq!(unit.disk.loaded(1), Some(generation("two")));
-    assert_ne!(unit.pid(0)?, old);
-    assert!(unit.paths.instance_dir(0).join(".s.PGSQL.6433").exists());
-    assert_eq!(unit.disk.load(&files)?.loaded, Vec::<u16>::new());
+    Ok(())
+}
+
+#[test]
+fn a_restart_waits_for_clients_and_then_no_longer() -> Outcome {
+    for program in &installed() {
+        let mut unit = Unit::supervised(program, 1)?;
+        unit.disk.load(&unit.files(1, "one"))?;
+        let old = unit.pid(0)?;
+        // It waits for a server that is not there.
+        let mut client = Command::new("psql")
+            .args(["-h", &unit.address, "-p", "6432", "-U", "prober", "x"])
+            .env("PGPASSWORD", "its password")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let directory = unit.paths.instance_dir(0);
+        let mut console = Console::log_in(&directory, "prober", &Secret::new("its password"))?;
+        until("the client waits", || {
+            let pools = console.show_pools().expect("it answers");
+            pools.iter().any(|pool| pool.database == "x" && pool.clients_waiting == 1)
+        });
+        drop(console);
+        let mut files = unit.files(1, "two");
+        files.instances[0].text = files.instances[0].text.replace("6432", "6433");
+        let start = Instant::now();
+        assert_eq!(unit.disk.load(&files)?.restarted, [0]);
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(13), "{took:?}");
+        assert_ne!(unit.pid(0)?, old);
+        assert_eq!(unit.disk.loaded(0), Some(generation(program, "two")));
+        client.wait()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_reload_would_keep_is_a_restart_even_after_a_kill() -> Outcome {
+    for program in &installed() {
+        let mut unit = Unit::supervised(program, 1)?;
+        let with = |files: Files, line: &str| {
+            let add = |mut file: InstanceFile| {
+                file.text = file.text.replace("[databases]\n", &format!("[databases]\n{line}"));
+                file
+            };
+            Files { instances: files.instances.into_iter().map(add).collect(), ..files }
+        };
+        unit.disk.load(&with(unit.files(1, "one"), "* = host=127.0.0.1 port=1\n"))?;
+        let old = unit.pid(0)?;
+        // A process that does not answer: as if the run had been killed after the file was there.
+        kill(Pid::from_raw(old), Signal::SIGSTOP)?;
+        let stopped = unit.disk.load(&unit.files(1, "two"));
+        kill(Pid::from_raw(old), Signal::SIGCONT)?;
+        assert!(stopped.is_err(), "{stopped:?}");
+
+        let done = unit.disk.load(&unit.files(1, "two"))?;
+        assert_eq!((done.loaded, done.restarted), (vec![0], vec![0]));
+        assert_ne!(unit.pid(0)?, old);
+        assert!(!unit.paths.owed(0).exists());
+    }
     Ok(())
 }
 
 #[test]
 fn a_user_list_without_the_password_is_refused() -> Outcome {
-    let mut unit = Unit::supervised(1)?;
-    let mut files = unit.files(1, "one");
-    files.proof = Some(("prober".to_owned(), Secret::new("another password")));
-    let error = unit.disk.load(&files).expect_err("the password is wrong");
-    assert!(matches!(error, NotLoaded::UserListRefused { instance: 0, .. }), "{error:?}");
-    assert!(!format!("{error} {error:?}").contains("another password"));
-    assert_eq!(unit.disk.loaded(0), None);
+    for program in &installed() {
+        let mut unit = Unit::supervised(program, 1)?;
+        let mut files = unit.files(1, "one");
+        files.proof = Some(("prober".to_owned(), Secret::new("another password")));
+        let error = unit.disk.load(&files).expect_err("the password is wrong");
+        assert!(matches!(error, NotLoaded::UserListRefused { instance: 0, .. }), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains("another password"));
+        assert_eq!(unit.disk.loaded(0), None);
 
-    let files = unit.files(1, "one");
-    assert_eq!(unit.disk.load(&files)?.loaded, [0]);
+        let files = unit.files(1, "one");
+        assert_eq!(unit.disk.load(&files)?.loaded, [0]);
+    }
     Ok(())
 }
 
 #[test]
-fn a_configuration_swallowed_in_part_is_not_confirmed() -> Outcome {
-    let mut unit = Unit::supervised(1)?;
-    unit.disk.load(&unit.files(1, "one"))?;
-    let mut files = unit.files(1, "two");
-    files.instances[0].text = files.instances[0].text.replace("so_reuseport", "no_such_setting");
-    let error = unit.disk.load(&files).expect_err("there is no such setting");
-    assert!(matches!(error, NotLoaded::NotConfirmed { instance: 0, .. }), "{error:?}");
-    assert_eq!(unit.disk.loaded(0), None);
-    assert_eq!(unit.disk.load(&unit.files(1, "one"))?.loaded, [0]);
+fn a_configuration_that_would_be_swallowed_in_part_is_not_even_written() -> Outcome {
+    for program in &installed() {
+        let mut unit = Unit::supervised(program, 1)?;
+        unit.disk.load(&unit.files(1, "one"))?;
+        let before = (unit.reloads(0)?, fs::read_to_string(unit.paths.ini(0))?);
+        let mut files = unit.files(1, "two");
+        files.instances[0].text = files.instances[0].text.replace("so_reuseport", "no_such_setting");
+        let error = unit.disk.load(&files).expect_err("there is no such setting");
+        assert!(matches!(error, NotLoaded::Unfit { instance: 0, line: 6, .. }), "{error:?}");
+        assert_eq!((unit.reloads(0)?, fs::read_to_string(unit.paths.ini(0))?), before);
+        assert_eq!(unit.disk.loaded(0), Some(generation(program, "one")));
+    }
+    Ok(())
+}
+
+#[test]
+fn another_digest_is_not_confirmed() -> Outcome {
+    for program in &installed() {
+        let mut unit = Unit::supervised(program, 1)?;
+        let mut files = unit.files(1, "one");
+        files.instances[0].digest = "another".to_owned();
+        let error = unit.disk.load(&files).expect_err("it shows what the file says");
+        assert!(matches!(error, NotLoaded::NotConfirmed { instance: 0, .. }), "{error:?}");
+        assert_eq!(unit.disk.loaded(0), None);
+        assert_eq!(unit.disk.load(&unit.files(1, "one"))?.loaded, [0]);
+    }
     Ok(())
 }
 
 #[test]
 fn a_process_that_does_not_answer_holds_nobody_up() -> Outcome {
-    let mut unit = Unit::supervised(1)?;
-    unit.disk.load(&unit.files(1, "one"))?;
-    let stopped = Pid::from_raw(unit.pid(0)?);
-    kill(stopped, Signal::SIGSTOP)?;
-    let start = Instant::now();
-    let error = unit.disk.load(&unit.files(1, "two"));
-    let took = start.elapsed();
-    kill(stopped, Signal::SIGCONT)?;
-    assert!(matches!(error, Err(NotLoaded::NotConfirmed { .. })), "{error:?}");
-    assert!(took < Duration::from_secs(6), "{took:?}");
-    assert_eq!(unit.disk.load(&unit.files(1, "two"))?.loaded, [0]);
+    for program in &installed() {
+        let mut unit = Unit::supervised(program, 1)?;
+        unit.disk.load(&unit.files(1, "one"))?;
+        let stopped = Pid::from_raw(unit.pid(0)?);
+        kill(stopped, Signal::SIGSTOP)?;
+        let start = Instant::now();
+        let error = unit.disk.load(&unit.files(1, "two"));
+        let took = start.elapsed();
+        kill(stopped, Signal::SIGCONT)?;
+        assert!(matches!(error, Err(NotLoaded::NotConfirmed { .. })), "{error:?}");
+        assert!(took < Duration::from_secs(6), "{took:?}");
+        assert_eq!(unit.disk.load(&unit.files(1, "two"))?.loaded, [0]);
+    }
     Ok(())
 }
 
 #[test]
 fn without_a_supervisor_it_is_not_running() -> Outcome {
-    let mut unit = Unit::new()?;
-    let error = unit.disk.load(&unit.files(1, "one")).expect_err("nobody starts it");
-    assert!(matches!(error, NotLoaded::NotRunning { instance: 0 }), "{error:?}");
-    assert_eq!(
-        error.to_string(),
-        "cannot load instance 0 of PgBouncer: it is not running; see its log and its service"
-    );
+    for program in &installed() {
+        let mut unit = Unit::new(program)?;
+        let error = unit.disk.load(&unit.files(1, "one")).expect_err("nobody starts it");
+        assert!(matches!(error, NotLoaded::NotRunning { instance: 0 }), "{error:?}");
+        assert_eq!(
+            error.to_string(),
+            "cannot load instance 0 of PgBouncer: it is not running; see its log and its service"
+        );
+    }
     Ok(())
 }
 
 #[test]
 fn the_user_list_lies_in_memory_and_not_in_a_strangers_directory() -> Outcome {
-    let mut unit = Unit::supervised(1)?;
-    let memory = unit.root.join("dev/shm");
-    fs::create_dir_all(&memory)?;
-    unit.disk.load(&unit.files(1, "one"))?;
-    assert_eq!(unit.paths.user_list(), memory.join("pgb-0/userlist.txt"));
-    assert!(unit.paths.user_list().exists());
+    for program in &installed() {
+        let mut unit = Unit::supervised(program, 1)?;
+        let memory = unit.root.join("dev/shm");
+        fs::create_dir_all(&memory)?;
+        unit.disk.load(&unit.files(1, "one"))?;
+        assert_eq!(unit.paths.user_list(), memory.join("pgb-0/userlist.txt"));
+        assert!(unit.paths.user_list().exists());
 
-    if geteuid().is_root() {
-        chown(memory.join("pgb-0"), Some(12345), None)?;
-        let error = unit.disk.load(&unit.files(1, "two")).expect_err("it belongs to another");
-        assert!(matches!(error, NotLoaded::ForeignDirectory { owner: 12345, .. }), "{error:?}");
-        assert_eq!(unit.disk.loaded(0), Some(generation("one")));
+        if geteuid().is_root() {
+            chown(memory.join("pgb-0"), Some(12345), None)?;
+            let error = unit.disk.load(&unit.files(1, "two")).expect_err("it belongs to another");
+            assert!(matches!(error, NotLoaded::ForeignDirectory { owner: 12345, .. }), "{error:?}");
+            assert_eq!(unit.disk.loaded(0), Some(generation(program, "one")));
+        }
     }
     Ok(())
 }
 
 #[test]
 fn a_pid_file_that_names_a_stranger_keeps_nobody_from_starting() -> Outcome {
-    let mut unit = Unit::new()?;
-    let files = unit.files(1, "one");
-    let error = unit.disk.load(&files).expect_err("nobody starts it");
-    assert!(matches!(error, NotLoaded::NotRunning { .. }), "{error:?}");
-    fs::write(unit.paths.pid_file(0), format!("{}\n", std::process::id()))?;
-    unit.supervise(1)?;
-    assert_eq!(unit.disk.load(&files)?.loaded, [0]);
+    for program in &installed() {
+        let mut unit = Unit::new(program)?;
+        let files = unit.files(1, "one");
+        let error = unit.disk.load(&files).expect_err("nobody starts it");
+        assert!(matches!(error, NotLoaded::NotRunning { .. }), "{error:?}");
+        fs::write(unit.paths.pid_file(0), format!("{}\n", std::process::id()))?;
+        unit.supervise(1)?;
+        assert_eq!(unit.disk.load(&files)?.loaded, [0]);
+    }
     Ok(())
 }

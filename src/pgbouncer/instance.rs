@@ -1,11 +1,9 @@
 //! The file of one process: the shared configuration, and what belongs to this unit and instance.
 
-use std::collections::BTreeMap;
-
 use sha2::{Digest, Sha256};
 
 use super::ini::ConnectionString;
-use super::settings::{Change, Section, check, lookup};
+use super::settings::{Section, check, lookup};
 use super::shared::SharedConfig;
 use super::userlist::UserList;
 use super::version::Version;
@@ -36,15 +34,9 @@ pub struct InstanceConfig {
     /// What `SHOW CONFIG` gives for `syslog_ident` once all of [`text`](Self::text) was read. It stands for the
     /// user list too.
     pub digest: String,
-    /// What a reload would not take over; see [`needs_restart`].
-    pub restart: BTreeMap<String, String>,
     /// What the running version does not know, each fit for a warning.
     pub left_out: Vec<String>,
 }
-
-/// The key under which [`InstanceConfig::restart`] notes that `*` is listed: it stays in force after a
-/// reload without it.
-const WILDCARD: &str = "[databases] *";
 
 impl InstanceConfig {
     /// Equal input gives equal bytes.
@@ -102,33 +94,14 @@ impl InstanceConfig {
             ini.pgbouncer.push((key, value));
         }
 
-        let mut restart: BTreeMap<_, _> = ini
-            .pgbouncer
-            .iter()
-            .filter(|(key, _)| {
-                lookup(Section::Pgbouncer, key).is_some_and(|setting| setting.change == Change::Restart)
-            })
-            .cloned()
-            .collect();
-        if ini.databases.contains_key("*") {
-            restart.insert(WILDCARD.into(), "listed".into());
-        }
-
         let mut text = ini.render(unit.version)?;
         let hash = Sha256::new().chain_update(&text).chain_update(users.file_text()?).finalize();
         let digest = format!("pgb-{}", &hex(&hash)[..24]);
         // Last, because a reload that fails resets what stands below the fault: only a file that was
         // read to its end shows this.
         text = format!("{text}syslog_ident = {digest}\n");
-        Ok(Self { instance, text, digest, restart, left_out })
+        Ok(Self { instance, text, digest, left_out })
     }
-}
-
-/// Whether a process with the [`restart`](InstanceConfig::restart) values `before` needs a restart, not a
-/// reload, to run with `after`.
-pub fn needs_restart(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> bool {
-    let changed = before.iter().any(|(key, value)| after.get(key) != Some(value));
-    changed || after.keys().any(|key| key != WILDCARD && !before.contains_key(key))
 }
 
 /// Server connections of one pool in one process.
@@ -219,11 +192,6 @@ syslog_ident = DIGEST
         assert_eq!(config.text, GOLDEN.replace("DIGEST", "pgb-d3a550aa05b826e229aa4531"));
         assert_eq!(config.digest, "pgb-d3a550aa05b826e229aa4531");
         assert_eq!(config.left_out, [""; 0]);
-        let restart: Vec<_> = config.restart.keys().map(String::as_str).collect();
-        assert_eq!(
-            restart,
-            [WILDCARD, "listen_addr", "listen_port", "pidfile", "so_reuseport", "unix_socket_dir"]
-        );
     }
 
     #[test]
@@ -248,21 +216,6 @@ syslog_ident = DIGEST
         let other_port = derive(&SharedConfig { listen_port: 6433, ..example() }, 24);
         assert_ne!(other_port.digest, config.digest);
         assert!(config.text.ends_with(&format!("syslog_ident = {}\n", config.digest)));
-    }
-
-    #[test]
-    fn only_what_a_reload_ignores_needs_a_restart() {
-        let before = derive(&example(), 24).restart;
-        let mut without_wildcard = example();
-        without_wildcard.databases.remove("*");
-        let without_wildcard = derive(&without_wildcard, 24).restart;
-        let other_port = derive(&SharedConfig { listen_port: 6433, ..example() }, 24).restart;
-        let other_mode = derive(&SharedConfig { max_db_connections: 7, ..example() }, 24).restart;
-
-        assert!(needs_restart(&before, &other_port));
-        assert!(!needs_restart(&before, &other_mode));
-        assert!(needs_restart(&before, &without_wildcard));
-        assert!(!needs_restart(&without_wildcard, &before));
     }
 
     #[test]

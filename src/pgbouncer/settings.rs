@@ -162,7 +162,8 @@ const PROTOCOLS: &[&str] = &["secure", "all", "tlsv1.0", "tlsv1.1", "tlsv1.2", "
 const SSLMODES: &[&str] = &["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 const AUTH_QUERY: &str = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END FROM pg_authid WHERE rolname=$1 AND rolcanlogin";
 
-/// Every setting of PgBouncer 1.18 to 1.25, by section and name.
+/// Every setting of PgBouncer 1.18 to 1.25, by section and name; without `service_name`, which only a build for
+/// Windows knows.
 #[rustfmt::skip]
 pub const TABLE: &[Setting] = &[
     row(Pgbouncer, "admin_users", List, Is(""), Reload).note("a console session that is open keeps its rights"),
@@ -183,7 +184,7 @@ pub const TABLE: &[Setting] = &[
     row(Pgbouncer, "client_tls_ca_file", MaybePath, Is(""), Reload),
     row(Pgbouncer, "client_tls_cert_file", MaybePath, Is(""), Reload),
     row(Pgbouncer, "client_tls_ciphers", Text, Since(21, "fast", "default"), Reload),
-    row(Pgbouncer, "client_tls_dheparams", Enum(&["none", "auto", "legacy"]), Is("auto"), Reload),
+    row(Pgbouncer, "client_tls_dheparams", Enum(&["none", "auto"]), Is("auto"), Reload).note("legacy, which 1.24 refuses, is not taken here"),
     row(Pgbouncer, "client_tls_ecdhcurve", Text, Is("auto"), Reload),
     row(Pgbouncer, "client_tls_key_file", MaybePath, Is(""), Reload),
     row(Pgbouncer, "client_tls_protocols", Words(PROTOCOLS), Is("secure"), Reload),
@@ -242,7 +243,6 @@ pub const TABLE: &[Setting] = &[
     row(Pgbouncer, "server_tls_key_file", MaybePath, Is(""), Reload),
     row(Pgbouncer, "server_tls_protocols", Words(PROTOCOLS), Is("secure"), Reload),
     row(Pgbouncer, "server_tls_sslmode", Enum(SSLMODES), Since(20, "disable", "prefer"), Reload).note("a change replaces the server connections; before 1.24 with TLS each reload does"),
-    row(Pgbouncer, "service_name", Text, Null, Restart).note("another name of job_name on Windows"),
     row(Pgbouncer, "so_reuseport", Bool, Is("0"), Restart).note("each process needs a socket directory and a pidfile of its own"),
     row(Pgbouncer, "stats_period", POSITIVE, Is("60"), Reload).unit("s"),
     row(Pgbouncer, "stats_users", List, Is(""), Reload),
@@ -467,7 +467,7 @@ mod tests {
     fn the_table_is_sorted_for_the_lookup() {
         assert!(TABLE.is_sorted_by(|a, b| (a.section, a.name) < (b.section, b.name)));
         assert!(TABLE.iter().all(|setting| lookup(setting.section, setting.name) == Some(setting)));
-        assert_eq!(TABLE.len(), 133);
+        assert_eq!(TABLE.len(), 132);
     }
 
     #[test]

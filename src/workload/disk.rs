@@ -19,10 +19,18 @@ use nix::{
 
 use super::{
     Done, Files, InstanceFile, Loaded, NotLoaded, Paths, Saved, VersionUnknown, Workload,
-    console::{self, Console, ConsoleError},
+    console::{self, Console, ConsoleError, Shown},
     process::Process,
 };
-use crate::secret::Secret;
+use crate::{
+    pgbouncer::{
+        difference::{Difference, Need},
+        ini::Ini,
+        validate::validate,
+        version::Version,
+    },
+    secret::Secret,
+};
 
 /// Whom PgBouncer runs as on a machine whose charm runs as root.
 const USER: &str = "postgres";
@@ -74,21 +82,46 @@ impl Disk {
 
     /// Makes one process run its file; true if it had to be another process.
     fn load_instance(&self, owner: Owner, file: &InstanceFile, files: &Files) -> Result<bool, NotLoaded> {
-        owner.write(&self.paths.ini(file.instance), &file.text)?;
+        let instance = file.instance;
+        let (ini, owed) = (self.paths.ini(instance), self.paths.owed(instance));
+        let version = Version::parse(&files.version).unwrap_or(Version::OLDEST);
+        let new = Ini::parse(&file.text, version).ok();
+        let mut need = read(&owed).map_or((Need::Nothing, String::new()), noted);
+        if let Some(old) = read(&ini) {
+            need = need.max(match (Ini::parse(&old, version), &new) {
+                (Ok(old), Some(new)) => described(&Difference::between(&old, new, version)),
+                _ => (Need::Restart, "restart for a file that cannot be compared".to_owned()),
+            });
+            // Noted first: who comes after a kill finds the new file and sees no difference.
+            if need.0 > Need::Reload {
+                owner.write(&owed, &need.1)?;
+            }
+        }
+        owner.write(&ini, &file.text)?;
         let (mut process, config) = self.confirm(file, None, RELOAD)?;
 
-        let stays =
-            |(name, wanted): (&String, &String)| config.get(name).is_some_and(|value| value != wanted);
-        let restart = file.restart.iter().any(stays);
-        if restart {
-            process = self.restart(file, process)?;
+        if let Some(new) = &new {
+            need = need.max(described(&Difference::left(new, shown(&config))));
+        }
+        match need.0 {
+            Need::Restart => {
+                tracing::info!("instance {instance} of PgBouncer: {}", need.1);
+                process = self.restart(file, process)?;
+            }
+            Need::Reconnect => {
+                let reconnected = self.console(process, instance).and_then(|mut open| open.reconnect(None));
+                reconnected
+                    .map_err(|error| NotLoaded::NotConfirmed { instance, reason: error.to_string() })?;
+            }
+            Need::Nothing | Need::Reload => {}
         }
         if let Some((user, password)) = &files.proof {
-            self.prove(file.instance, user, password)?;
+            self.prove(instance, user, password)?;
         }
+        remove(&owed).map_err(|source| NotLoaded::Io { path: owed, source })?;
         let loaded = Loaded { digest: file.digest.clone(), version: files.version.clone() };
-        owner.write(&self.paths.marker(file.instance), &Marker { loaded, process }.render())?;
-        Ok(restart)
+        owner.write(&self.paths.marker(instance), &Marker { loaded, process }.render())?;
+        Ok(need.0 == Need::Restart)
     }
 
     /// Ends a process and waits for the one its supervisor starts instead. That one has read the whole file;
@@ -109,7 +142,7 @@ impl Disk {
         file: &InstanceFile,
         replaced: Option<Process>,
         limit: Duration,
-    ) -> Result<(Process, BTreeMap<String, String>), NotLoaded> {
+    ) -> Result<(Process, BTreeMap<String, Shown>), NotLoaded> {
         let instance = file.instance;
         let until = Instant::now() + limit;
         let mut nap = Duration::from_millis(2);
@@ -124,7 +157,9 @@ impl Disk {
                     console = None;
                 }
                 let reason = match self.ask(&mut console, process, instance) {
-                    Ok(config) if config.get("syslog_ident") == Some(&file.digest) => {
+                    Ok(config)
+                        if config.get("syslog_ident").is_some_and(|shown| shown.value == file.digest) =>
+                    {
                         return Ok((process, config));
                     }
                     Ok(_) => "it still shows another digest".to_owned(),
@@ -151,24 +186,24 @@ impl Disk {
         console: &mut Option<Console>,
         process: Process,
         instance: u16,
-    ) -> Result<BTreeMap<String, String>, ConsoleError> {
-        let directory = self.paths.instance_dir(instance);
-        let gone = || ConsoleError::NoSocket(directory.display().to_string());
-        let mut open = if let Some(open) = console.take() {
-            open
-        } else {
-            let (uid, gid) = process.user().ok_or_else(gone)?;
-            Console::connect(&directory, uid, gid)?
-        };
+    ) -> Result<BTreeMap<String, Shown>, ConsoleError> {
+        let mut open = console.take().map_or_else(|| self.console(process, instance), Ok)?;
         let config = open.show_config()?;
         *console = Some(open);
         Ok(config)
     }
 
+    fn console(&self, process: Process, instance: u16) -> Result<Console, ConsoleError> {
+        let directory = self.paths.instance_dir(instance);
+        let gone = || ConsoleError::NoSocket(directory.display().to_string());
+        let (uid, gid) = process.user().ok_or_else(gone)?;
+        Console::connect(&directory, uid, gid)
+    }
+
     /// Logs in with a password: a user list that cannot be read fails no reload, and only a login tells.
     fn prove(&self, instance: u16, user: &str, password: &Secret) -> Result<(), NotLoaded> {
         let directory = self.paths.instance_dir(instance);
-        match Console::log_in(&directory, user, password).and_then(|mut console| console.show_version()) {
+        match Console::log_in(&directory, user, password) {
             Ok(_) => Ok(()),
             Err(ConsoleError::Refused(reason)) => Err(NotLoaded::UserListRefused { instance, reason }),
             Err(error) => Err(NotLoaded::NotConfirmed { instance, reason: error.to_string() }),
@@ -178,6 +213,23 @@ impl Disk {
     fn marker(&self, instance: u16) -> Option<Marker> {
         Marker::parse(&read(&self.paths.marker(instance))?)
     }
+}
+
+/// Name, value and default of each setting.
+fn shown(config: &BTreeMap<String, Shown>) -> impl Iterator<Item = (&str, &str, &str)> {
+    config.iter().map(|(name, shown)| (name.as_str(), shown.value.as_str(), shown.default.as_str()))
+}
+
+/// What a difference takes, and its words.
+fn described(difference: &Difference) -> (Need, String) {
+    (difference.need(), difference.to_string())
+}
+
+/// What was noted of a difference: its words, which begin with what it takes.
+fn noted(words: String) -> (Need, String) {
+    let needs = [Need::Restart, Need::Reconnect];
+    let need = needs.into_iter().find(|need| words.starts_with(&need.to_string()));
+    (need.unwrap_or(Need::Nothing), words)
 }
 
 impl Workload for Disk {
@@ -209,6 +261,16 @@ impl Workload for Disk {
     }
 
     fn load(&mut self, files: &Files) -> Result<Done, NotLoaded> {
+        // What a process would take only in part it must not even find.
+        let version = Version::parse(&files.version).unwrap_or(Version::OLDEST);
+        for file in &files.instances {
+            if let Err(found) = validate(&file.text, version) {
+                let first = found.into_iter().next();
+                let (line, reason) = first.map_or_else(Default::default, |first| (first.line, first.reason));
+                return Err(NotLoaded::Unfit { instance: file.instance, line, reason });
+            }
+        }
+
         let owner = Owner::find()?;
         let user_list = self.paths.user_list();
         owner.directory(&self.paths.instances_dir())?;

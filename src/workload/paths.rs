@@ -54,6 +54,11 @@ impl Paths {
         self.instance_dir(instance).join("loaded")
     }
 
+    /// What one process needs beyond a reload, from before it was given the file that needs it.
+    pub fn owed(&self, instance: u16) -> PathBuf {
+        self.instance_dir(instance).join("owed")
+    }
+
     /// The configuration all units share, as it was last loaded here.
     pub fn shared(&self) -> PathBuf {
         self.instances_dir().join("shared.ini")

@@ -144,7 +144,7 @@ impl Ini {
     pub fn render(&self, version: Version) -> Result<String, Unrepresentable> {
         let mut lines = Vec::new();
         for line in &self.comment {
-            if line.contains(['\n', '\r', '\0']) {
+            if line.contains(['\n', '\0']) || line.ends_with('\r') {
                 return Err(Unrepresentable::new("a comment", "it holds a line break or a NUL byte"));
             }
             lines.push(format!("; {line}"));
@@ -497,7 +497,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let full = Ini {
-            comment: vec!["first; with = signs".into(), String::new(), " third".into()],
+            comment: vec!["first; with = signs\rand a CR".into(), String::new(), " third".into()],
             databases: BTreeMap::from([
                 ("*".into(), ConnectionString::default().with("host", "h").with("auth_dbname", "crm")),
                 ("Shop_1.a-b".into(), ConnectionString::default()),

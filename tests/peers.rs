@@ -29,10 +29,7 @@ impl Bench {
 
     fn with_a_client(self) -> Self {
         let mut bench = self;
-        bench.go("deploy actor:client shop --config database=shop");
-        bench.go("settle");
-        bench.go("integrate pgbouncer-k8s:database shop");
-        bench.go("settle");
+        bench.client("shop");
         bench.assert_served();
         bench
     }
@@ -51,6 +48,15 @@ impl Bench {
         bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
         bench.go("settle");
         bench
+    }
+
+    /// A client that asks for a database of its own name.
+    #[track_caller]
+    fn client(&mut self, name: &str) {
+        self.go(&format!("deploy actor:client {name} --config database={name}"));
+        self.go("settle");
+        self.go(&format!("integrate pgbouncer-k8s:database {name}"));
+        self.go("settle");
     }
 
     #[track_caller]
@@ -422,10 +428,7 @@ fn a_new_leader_takes_over_what_is_published() {
         bench.assert_served();
 
         // And it serves who comes now.
-        bench.go("deploy actor:client crm --config database=crm");
-        bench.go("settle");
-        bench.go("integrate pgbouncer-k8s:database crm");
-        bench.go("settle");
+        bench.client("crm");
         assert_eq!(bench.go("sql crm \"SELECT current_database()\" --through pgbouncer-k8s/0").trim(), "crm");
     }
 }
@@ -497,10 +500,7 @@ fn a_commit_that_fails_after_the_secrets_makes_no_second_password() {
 fn the_client_and_its_role_go_with_the_relation() {
     for juju in ["3.6.14", "2.9.52"] {
         let mut bench = Bench::serving(juju);
-        bench.go("deploy actor:client crm --config database=crm");
-        bench.go("settle");
-        bench.go("integrate pgbouncer-k8s:database crm");
-        bench.go("settle");
+        bench.client("crm");
         assert_eq!(bench.go("sql crm \"CREATE TABLE kept (id int)\" --through pgbouncer-k8s/1").trim(), "");
         bench.go("remove-relation pgbouncer-k8s:database crm");
         bench.go("settle");
@@ -832,10 +832,7 @@ fn a_client_that_was_there_before_the_backend_is_served() {
     let mut bench = Bench(Sim::new(&Options::default()).expect("a model"));
     bench.go("deploy ./pgbouncer-k8s -n 2");
     bench.go("deploy actor:postgresql postgresql-k8s");
-    bench.go("deploy actor:client shop --config database=shop");
-    bench.go("settle");
-    bench.go("integrate pgbouncer-k8s:database shop");
-    bench.go("settle");
+    bench.client("shop");
     bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
     bench.go("settle");
     bench.assert_served();
@@ -880,10 +877,7 @@ fn a_client_is_answered_only_when_every_unit_lets_it_in() {
     let mut bench = Bench(Sim::new(&Options::default()).expect("a model"));
     bench.go("deploy ./pgbouncer-k8s -n 3");
     bench.go("deploy actor:postgresql postgresql-k8s");
-    bench.go("deploy actor:client shop --config database=shop");
-    bench.go("settle");
-    bench.go("integrate pgbouncer-k8s:database shop");
-    bench.go("settle");
+    bench.client("shop");
     bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
     let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else { panic!("one client") };
     for _ in 0..60 {

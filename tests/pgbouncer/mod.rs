@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use nix::unistd::geteuid;
 use pgbouncer_k8s::pgbouncer::Version;
@@ -16,7 +17,14 @@ pub(crate) struct Program {
 }
 
 /// All of them, the oldest first. Under `CI=true` there are two or more.
+///
+/// They are looked for once: a test may make the process somebody else, whose cache is another one.
 pub(crate) fn installed() -> Vec<Program> {
+    static FOUND: OnceLock<Vec<Program>> = OnceLock::new();
+    FOUND.get_or_init(find).clone()
+}
+
+fn find() -> Vec<Program> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories: Vec<_> = std::env::split_paths(&path).collect();
     directories.extend(["/usr/sbin".into(), "/sbin".into()]);

@@ -579,6 +579,9 @@ fn endpoints(world: &mut World, peer: RelationId) -> anyhow::Result<Option<Strin
 }
 
 fn here(world: &mut World) -> anyhow::Result<Result<Here, Wait>> {
+    if world.is_sidecar() {
+        return Ok(Err(Wait::Sidecar));
+    }
     let Some(listen_addr) = world.juju.bind_address(Endpoint::Peers)? else {
         return Ok(Err(Wait::NotLoaded("waiting for this unit's address".into())));
     };

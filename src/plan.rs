@@ -136,6 +136,8 @@ pub enum Value {
 /// first in this order, so that what names a reason stands before what only follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wait {
+    /// PgBouncer is to run in a container beside the charm's, which is not built yet.
+    Sidecar,
     /// `pgb-peers` is not there yet.
     Peers,
     /// The options cannot be used.
@@ -284,6 +286,9 @@ impl fmt::Display for Bag {
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Sidecar => {
+                f.write_str("this revision cannot drive PgBouncer in the workload container yet")
+            }
             Self::Peers => f.write_str("waiting for the peer relation"),
             Self::Options(invalid) => invalid.fmt(f),
             Self::NoBackend => f.write_str("waiting for backend database relation to initialise"),

@@ -36,7 +36,8 @@ pub fn of<'a>(waits: impl IntoIterator<Item = &'a Wait>, serving: &str) -> Statu
 
 fn kind(wait: &Wait) -> Kind {
     match wait {
-        Wait::Options(_)
+        Wait::Sidecar
+        | Wait::Options(_)
         | Wait::NoBackend
         | Wait::Backend
         | Wait::Unreachable(_)

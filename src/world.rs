@@ -42,6 +42,11 @@ impl World {
         Ok(!self.leaving && self.juju.is_leader()?)
     }
 
+    /// Whether PgBouncer is to run in a container beside the charm's, and not where the charm runs.
+    pub fn is_sidecar(&self) -> bool {
+        self.paths.containers().is_dir()
+    }
+
     /// This unit's name in DNS.
     pub fn hostname(&self) -> String {
         let Unit { app, number, model, .. } = &self.unit;

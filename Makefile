@@ -10,7 +10,6 @@ demo: ## Watch the charm at work in a simulated Juju model
 	scripts/stage
 	target/release/jujusim demo.txt
 
-
 test: ## Run every test
 	scripts/parts
 	scripts/pgbouncer-1.24 || { [ "$$CI" != true ] && echo 'The tests run without PgBouncer 1.24.'; }

@@ -74,6 +74,8 @@ pub struct Sim {
     stable: Option<Stable>,
     /// What the previous word printed: `expect` looks there.
     printed: String,
+    /// Whether it failed: then `expect-error` looks there, and no other expectation can be met.
+    failed: bool,
     /// The unit whose hook ran last: the next one's turn comes first.
     turn: Option<UnitName>,
     /// Clients at work in the background.
@@ -109,7 +111,7 @@ impl Sim {
         }
         let model = Model::new(options, path)?;
         let stable = options.stable.then(|| Stable::new(&model));
-        Ok(Sim { model, stable, printed: String::new(), turn: None, load: None, _dir: dir })
+        Ok(Sim { model, stable, printed: String::new(), failed: false, turn: None, load: None, _dir: dir })
     }
 
     /// Does one word, as a line of a script; what it prints.
@@ -125,8 +127,14 @@ impl Sim {
         match &result {
             // Several expectations may follow one word.
             Ok(_) if line.trim_start().starts_with("expect") => {}
-            Ok(text) => self.printed.clone_from(text),
-            Err(error) => self.printed = self.cleaned(&error.to_string()),
+            Ok(text) => {
+                self.printed.clone_from(text);
+                self.failed = false;
+            }
+            Err(error) => {
+                self.printed = self.cleaned(&error.to_string());
+                self.failed = true;
+            }
         }
         result
     }

@@ -22,7 +22,7 @@ pub struct Transcript {
 
 /// Runs a script, one word a line, until its end or the first word that fails.
 ///
-/// A failing word goes on when the next line is an `expect`, which then looks at the error's text.
+/// A failing word goes on only when the next line is an `expect-error`, which looks at the error's text.
 pub fn run_script(script: &str, options: &Options) -> Result<Transcript> {
     let mut text = String::new();
     let failure = follow_script(script, options, |printed| text.push_str(printed))?;
@@ -49,7 +49,7 @@ pub fn follow_script(script: &str, options: &Options, mut print: impl FnMut(&str
             continue;
         }
         print(&format!("ERROR {}\n", sim.printed.trim_end().trim_start_matches("ERROR ")));
-        if !lines.get(index + 1).is_some_and(|next| next.starts_with("expect")) {
+        if !lines.get(index + 1).is_some_and(|next| next.starts_with("expect-error ")) {
             return Ok(Some(format!("line {}: {line}: {}", index + 1, sim.printed)));
         }
     }

@@ -102,8 +102,17 @@ impl Words {
 
 impl Sim {
     pub(crate) fn word(&mut self, line: &str) -> Result<String> {
-        if let Some((word @ ("expect" | "expect-not"), text)) = line.trim().split_once(' ') {
-            return self.expect(word == "expect", text.trim().trim_matches('"'));
+        if let Some((word @ ("expect" | "expect-not" | "expect-error"), text)) = line.trim().split_once(' ') {
+            let text = text.trim().trim_matches('"');
+            // The text of an error is no answer: a digit of its address would meet an `expect 1`.
+            if self.failed != (word == "expect-error") {
+                let ended = if self.failed { "failed" } else { "did not fail" };
+                return Err(Error::refused(format!(
+                    "expectation failed: the word before {ended}:\n{}",
+                    self.printed
+                )));
+            }
+            return self.expect(word != "expect-not", text);
         }
         let mut words = Words::split(line)?;
         let Some(word) = words.maybe() else { return Ok(String::new()) };

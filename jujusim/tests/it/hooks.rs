@@ -384,11 +384,21 @@ fn a_script_stops_at_the_first_word_that_fails() {
     let found = jujusim::run_script(&script, &crate::puppets::options()).expect("a transcript");
     assert!(found.failure.expect("a failure").contains("expectation failed"));
     assert!(!found.text.contains("> status"));
-    let script = "add-unit nobody\nexpect not found\nexpect-not other";
+    let script = "add-unit nobody\nexpect-error not found";
     let found = jujusim::run_script(script, &crate::puppets::options()).expect("a transcript");
     assert_eq!(found.failure, None);
     assert_eq!(
         found.text,
-        "> add-unit nobody\nERROR application nobody not found\n> expect not found\n> expect-not other\n"
+        "> add-unit nobody\nERROR application nobody not found\n> expect-error not found\n"
     );
+}
+
+#[test]
+fn the_text_of_an_error_meets_no_expectation_of_an_answer() {
+    for script in
+        ["add-unit nobody\nexpect nobody", "add-unit nobody\nexpect-not somebody", "status\nexpect-error App"]
+    {
+        let found = jujusim::run_script(script, &crate::puppets::options()).expect("a transcript");
+        assert!(found.failure.is_some(), "{script}: {}", found.text);
+    }
 }

@@ -156,7 +156,7 @@ impl Model {
             (true, Some((true, _))) => None,
             (true, _) => Some(Event::LeaderElected),
             (false, Some((_, term))) if term == app.term => None,
-            (false, _) => Some(Event::LeaderSettingsChanged),
+            (false, _) => self.version.has_leader_settings().then_some(Event::LeaderSettingsChanged),
         }
     }
 

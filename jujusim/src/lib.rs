@@ -21,16 +21,18 @@ mod pooler;
 mod server;
 mod tools;
 mod transcript;
+mod version;
 mod words;
 
 use std::path::{Path, PathBuf};
 
 pub use error::{Error, Result};
 pub use hook::{Exit, HookRun, ToolCall};
-pub use model::{Bag, Consumer, Entity, Model, Secret, Status, UnitName, Version};
+pub use model::{Bag, Consumer, Entity, Model, Secret, Status, UnitName};
 pub use pooler::Instance;
 pub use tools::{Answer, Request};
 pub use transcript::{Transcript, check_script, follow_script, run_script};
+pub use version::Version;
 
 use transcript::Stable;
 
@@ -39,7 +41,7 @@ use transcript::Stable;
 pub struct Options {
     /// The `jujusim` binary, which the hook tools are links to.
     pub tools: PathBuf,
-    /// The Juju to behave as: `3.6.14`, or `2.9.52` without secrets.
+    /// The Juju to behave as: `3.6.14`, `2.9.52` without secrets, `4.0.15`.
     pub juju: String,
     /// A directory with another `pgbouncer`, searched before `PATH`.
     pub pgbouncer: Option<PathBuf>,

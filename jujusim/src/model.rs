@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, mpsc};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::actors::Actor;
@@ -16,6 +17,7 @@ use crate::events::Event;
 use crate::hook::{Agent, Fault, HookRun, Message};
 use crate::network::Network;
 use crate::pooler::Supervisor;
+use crate::version::Version;
 
 /// A model: everything Juju knows, and the directory its units live under.
 pub struct Model {
@@ -25,6 +27,8 @@ pub struct Model {
     pub uuid: String,
     /// The Juju whose behaviour is modelled.
     pub version: Version,
+    /// The model's own clock: it stands still while hooks run and is moved by the words.
+    pub(crate) now: Timestamp,
     pub(crate) dir: PathBuf,
     pub(crate) network: Network,
     /// The binary that the hook tools are links to.
@@ -214,10 +218,6 @@ pub struct UnitName {
     /// The ordinal.
     pub number: u32,
 }
-
-/// A Juju release.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version(String);
 
 impl Model {
     /// A bag of a relation: `entity` is an application or a unit. Missing bags read as empty.
@@ -452,32 +452,6 @@ impl fmt::Display for Entity {
         match self {
             Entity::App(app) => f.write_str(app),
             Entity::Unit(unit) => unit.fmt(f),
-        }
-    }
-}
-
-impl Version {
-    /// Whether this Juju has secrets (3.0 and later).
-    pub fn has_secrets(&self) -> bool {
-        !self.0.starts_with("2.")
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for Version {
-    type Err = Error;
-
-    /// Modelled are the last of Juju 2 and the long term support release of Juju 3.
-    fn from_str(text: &str) -> Result<Version> {
-        if text.starts_with("2.9.") || text.starts_with("3.6.") {
-            Ok(Version(text.to_owned()))
-        } else {
-            Err(Error::NotModelled(format!("Juju {text}; use 3.6.14 or 2.9.52")))
         }
     }
 }

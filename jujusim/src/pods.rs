@@ -6,6 +6,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
+use jiff::Timestamp;
+
 use crate::Options;
 use crate::charm::Charm;
 use crate::error::{Doing as _, Error, Result};
@@ -19,6 +21,9 @@ use crate::tools;
 /// The first unit's address ends so; lower ones are the actors'.
 const FIRST_HOST: u8 = 10;
 
+/// When a model's clock begins: 2026-01-01T00:00:00Z, so that transcripts do not change with the day.
+const EPOCH: Timestamp = Timestamp::constant(1_767_225_600, 0);
+
 impl Model {
     pub(crate) fn new(options: &Options, dir: PathBuf) -> Result<Model> {
         open_to_all(&dir)?;
@@ -29,6 +34,7 @@ impl Model {
             name: options.model.clone(),
             uuid: [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"),
             version: options.juju.parse()?,
+            now: EPOCH,
             dir,
             network: Network::claim()?,
             tools: options.tools.clone(),
@@ -115,7 +121,7 @@ impl Model {
     fn link_tools(&self, name: &UnitName) -> Result<()> {
         let dir = self.dir.join("tools").join(name.dashed());
         fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
-        for tool in tools::names(&self.version) {
+        for tool in tools::names(self.version) {
             let link = dir.join(tool);
             if !link.exists() {
                 symlink(&self.tools, &link).doing(|| format!("make {}", link.display()))?;

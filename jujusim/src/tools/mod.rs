@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::events::Event;
-use crate::model::{Bag, Model, Secret, Status, UnitName, Version};
+use crate::model::{Bag, Model, Secret, Status, UnitName};
+use crate::version::Version;
 
 use flags::Args;
 
@@ -188,7 +189,7 @@ const NOT_MODELLED: &[&str] = &[
 ];
 
 /// The names under which the unit agent of this Juju links the hook tools.
-pub(crate) fn names(version: &Version) -> Vec<&'static str> {
+pub(crate) fn names(version: Version) -> Vec<&'static str> {
     let mut names = [COMMON, NOT_MODELLED].concat();
     if version.has_secrets() {
         names.extend(SINCE_3);
@@ -205,7 +206,7 @@ pub(crate) fn call(model: &mut Model, context: &mut Context, request: &Request) 
     if NOT_MODELLED.contains(&request.command.as_str()) {
         return refuse(1, &format!("jujusim does not model {:?}", request.command));
     }
-    if !names(&model.version).contains(&request.command.as_str()) {
+    if !names(model.version).contains(&request.command.as_str()) {
         return refuse(1, &format!("bad request: unknown command {:?}", request.command));
     }
     match run(model, context, request) {

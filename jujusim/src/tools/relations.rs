@@ -245,7 +245,7 @@ pub(super) fn network_get(model: &Model, context: &Context, args: &Args) -> Resu
 /// Own units and, per endpoint, the remote applications and their units; peers are left out.
 pub(super) fn goal_state(model: &Model, context: &Context, args: &Args) -> Result<Output> {
     args.at_most(0)?;
-    let since = "2026-01-01 00:00:00Z";
+    let since = model.now.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
     let app = &context.unit.app;
     let entry = |unit: &UnitName| {
         let unit = model.units.get(unit);

@@ -255,7 +255,7 @@ impl Sim {
                 .model
                 .next_event(&name)
                 .ok_or_else(|| Error::refused(format!("{name} has no hook to run")))?;
-            for tool in crate::tools::names(&self.model.version) {
+            for tool in crate::tools::names(self.model.version) {
                 self.model.unit_mut(&name)?.faults.push(Fault::KillAtTool { tool: tool.to_owned(), nth: 1 });
             }
             let run = self.model.run(&name, &event)?;
@@ -456,7 +456,7 @@ impl Sim {
     }
 
     fn known_tool(&self, tool: String) -> Result<String> {
-        if crate::tools::names(&self.model.version).contains(&tool.as_str()) {
+        if crate::tools::names(self.model.version).contains(&tool.as_str()) {
             Ok(tool)
         } else {
             Err(Error::refused(format!("{tool:?} is no hook tool of Juju {}", self.model.version)))

@@ -1,6 +1,6 @@
 //! A charm's metadata: `charmcraft.yaml`, or `metadata.yaml` with `config.yaml` and `actions.yaml`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,8 @@ pub(crate) struct Charm {
     pub(crate) endpoints: BTreeMap<String, Endpoint>,
     pub(crate) options: BTreeMap<String, ConfigOption>,
     pub(crate) actions: BTreeMap<String, Value>,
+    /// Workload containers.
+    pub(crate) containers: BTreeSet<String>,
 }
 
 #[derive(Clone)]
@@ -51,6 +53,7 @@ struct Metadata {
     peers: BTreeMap<String, RawEndpoint>,
     config: Config,
     actions: BTreeMap<String, Value>,
+    containers: BTreeMap<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -99,6 +102,7 @@ impl Charm {
             endpoints,
             options: metadata.config.options,
             actions: metadata.actions,
+            containers: metadata.containers.into_keys().collect(),
         })
     }
 

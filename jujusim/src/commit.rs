@@ -59,6 +59,7 @@ impl Model {
         let settings = match entity {
             Entity::App(app) => relation.apps.entry(app.clone()).or_default(),
             Entity::Unit(unit) => relation.units.entry(unit.clone()).or_default(),
+            Entity::Model => return,
         };
         let before = settings.values.clone();
         settings.replace(bag);
@@ -106,6 +107,7 @@ impl Model {
         match owner {
             Entity::App(app) => *app == unit.app && self.is_leader(unit),
             Entity::Unit(owner) => owner == unit,
+            Entity::Model => false,
         }
     }
 

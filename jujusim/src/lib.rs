@@ -7,17 +7,22 @@
 mod actors;
 mod charm;
 pub mod client;
+mod clock;
 mod commit;
 mod console;
 mod error;
 mod events;
+mod fault;
 mod hook;
 pub mod launch;
+mod lifecycle;
 mod load;
 mod model;
 mod network;
 mod pods;
 mod pooler;
+mod resolver;
+mod run;
 mod server;
 mod tools;
 mod transcript;
@@ -51,6 +56,8 @@ pub struct Options {
     pub model: String,
     /// Print stable names for what changes from run to run.
     pub stable: bool,
+    /// Decides where Juju's order is arbitrary; without it the first comes first.
+    pub seed: Option<u64>,
 }
 
 impl Default for Options {
@@ -66,6 +73,7 @@ impl Default for Options {
             keep: false,
             model: "dev".to_owned(),
             stable: false,
+            seed: None,
         }
     }
 }

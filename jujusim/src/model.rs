@@ -14,9 +14,11 @@ use crate::actors::Actor;
 use crate::charm::{Charm, Role};
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::hook::{Agent, Fault, HookRun, Message};
+use crate::fault::Fault;
+use crate::hook::HookRun;
 use crate::network::Network;
 use crate::pooler::Supervisor;
+use crate::run::{Agent, Message};
 use crate::version::Version;
 
 /// A model: everything Juju knows, and the directory its units live under.
@@ -40,12 +42,16 @@ pub struct Model {
     pub(crate) relations: BTreeMap<u32, Relation>,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) runs: Vec<HookRun>,
+    /// Decides where Juju's order is arbitrary.
+    pub(crate) seed: Option<u64>,
+    pub(crate) habits: Habits,
+    /// Whether failed hooks are tried again (`automatically-retry-hooks`).
+    pub(crate) retries: bool,
+    pub(crate) next_run: usize,
     pub(crate) next_relation: u32,
     pub(crate) next_host: u8,
     pub(crate) next_action: u32,
     pub(crate) supervisor: Supervisor,
-    pub(crate) sender: mpsc::Sender<Message>,
-    pub(crate) receiver: mpsc::Receiver<Message>,
     /// Secret values that were removed or replaced since: a leak of one is still a leak.
     pub(crate) past_passwords: BTreeSet<String>,
 }
@@ -55,6 +61,8 @@ pub(crate) struct App {
     pub(crate) kind: Kind,
     pub(crate) config: BTreeMap<String, Value>,
     pub(crate) leader: Option<UnitName>,
+    /// Nobody has the lease before this time.
+    pub(crate) vacant_until: Option<Timestamp>,
     /// Counts changes of leader: followers get `leader-settings-changed` for each (Juju up to 3.6).
     pub(crate) term: u64,
     pub(crate) settings: Bag,
@@ -81,6 +89,11 @@ pub(crate) struct Unit {
     pub(crate) state: Bag,
     pub(crate) ports: BTreeSet<String>,
     pub(crate) queue: VecDeque<Event>,
+    /// Hooks of workload containers.
+    pub(crate) workload: VecDeque<Event>,
+    /// Workload containers that were ready: an agent that starts finds them ready again.
+    pub(crate) containers: BTreeSet<String>,
+    pub(crate) update_status_due: Option<Timestamp>,
     pub(crate) pending: Option<Pending>,
     pub(crate) views: BTreeMap<u32, View>,
     /// Remote unit bags as fetched, kept until an event of that unit (Juju's relation cache).
@@ -93,8 +106,22 @@ pub(crate) struct Unit {
     /// The agent was restarted: it forgot which relations are peer relations.
     pub(crate) restarted: bool,
     pub(crate) faults: Vec<Fault>,
+    /// Relations whose news do not reach the unit for now.
+    pub(crate) held: BTreeSet<u32>,
+    pub(crate) sender: mpsc::Sender<Message>,
+    /// What reaches the unit while a hook runs; taken away by that hook.
+    pub(crate) receiver: Option<mpsc::Receiver<Message>>,
     /// Open while the pod lives.
     pub(crate) agent: Option<Agent>,
+}
+
+/// Mishaps of every hook.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Habits {
+    /// Every hook is delivered twice.
+    pub(crate) twice: bool,
+    /// Every hook's first commit is torn.
+    pub(crate) torn: bool,
 }
 
 /// How far a unit has come.
@@ -114,6 +141,10 @@ pub(crate) struct Pending {
     pub(crate) failures: u32,
     /// The unit shows `error`: the hook failed, rather than being killed.
     pub(crate) error: bool,
+    /// When it is tried again.
+    pub(crate) due: Timestamp,
+    /// It is delivered a second time although it succeeded.
+    pub(crate) again: bool,
 }
 
 /// One relation as the agent of one unit knows it.
@@ -144,6 +175,9 @@ pub(crate) struct Relation {
     /// One end for a peer relation, else provider and requirer.
     pub(crate) ends: Vec<End>,
     pub(crate) dying: bool,
+    pub(crate) suspended: bool,
+    /// Removed by force: the agents still know it, the controller does not.
+    pub(crate) forgotten: bool,
     pub(crate) apps: BTreeMap<String, Settings>,
     /// Bags of the units that are or were in the relation.
     pub(crate) units: BTreeMap<UnitName, Settings>,
@@ -168,10 +202,12 @@ pub struct Secret {
     pub label: String,
     /// What `--description` said.
     pub description: Option<String>,
-    /// The rotation policy, `never` by default. Rotation is not modelled; the policy is only shown.
+    /// The rotation policy, `never` by default.
     pub rotate: String,
-    /// When it expires, as given. Expiry is not modelled; it is only shown.
-    pub expire: Option<String>,
+    /// When it expires.
+    pub expire: Option<Timestamp>,
+    /// When it is due for rotation.
+    pub(crate) next_rotate: Option<Timestamp>,
     /// The newest revision's number, counted from 1.
     pub latest: u32,
     /// The content of each revision that was not removed.
@@ -199,6 +235,8 @@ pub enum Entity {
     App(String),
     /// A unit.
     Unit(UnitName),
+    /// The model's user.
+    Model,
 }
 
 /// A workload status and its message.
@@ -369,6 +407,11 @@ impl App {
 }
 
 impl Relation {
+    /// Whether its units leave it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.dying || self.suspended
+    }
+
     pub(crate) fn is_peer(&self) -> bool {
         self.ends.len() == 1
     }
@@ -390,6 +433,13 @@ impl Relation {
             self.ends.iter().filter(|e| e.role != Role::Provider).map(name).collect();
         names.extend(self.ends.iter().filter(|e| e.role == Role::Provider).map(name));
         names.join(" ")
+    }
+}
+
+impl Unit {
+    /// Whether one of its hooks is running now.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.receiver.is_none()
     }
 }
 
@@ -452,6 +502,7 @@ impl fmt::Display for Entity {
         match self {
             Entity::App(app) => f.write_str(app),
             Entity::Unit(unit) => unit.fmt(f),
+            Entity::Model => f.write_str("model"),
         }
     }
 }

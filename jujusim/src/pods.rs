@@ -1,10 +1,11 @@
 //! Pods: the files, address and agent of a unit, made and replaced.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::mpsc::channel;
 
 use jiff::Timestamp;
 
@@ -12,10 +13,11 @@ use crate::Options;
 use crate::charm::Charm;
 use crate::error::{Doing as _, Error, Result};
 use crate::events::Event;
-use crate::hook::{Agent, agent_dir, charm_dir, socket};
-use crate::model::{End, Kind, Model, Relation, Settings, Stage, Status, Unit, UnitName};
+use crate::hook::{agent_dir, charm_dir, socket};
+use crate::model::{End, Habits, Kind, Model, Relation, Settings, Stage, Status, Unit, UnitName};
 use crate::network::Network;
 use crate::pooler::Supervisor;
+use crate::run::Agent;
 use crate::tools;
 
 /// The first unit's address ends so; lower ones are the actors'.
@@ -29,7 +31,6 @@ impl Model {
         open_to_all(&dir)?;
         let random: u128 = rand::random();
         let hex = format!("{random:032x}");
-        let (sender, receiver) = std::sync::mpsc::channel();
         Ok(Model {
             name: options.model.clone(),
             uuid: [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"),
@@ -48,13 +49,27 @@ impl Model {
             next_host: FIRST_HOST,
             next_action: 0,
             supervisor: Supervisor::start(options.pgbouncer.clone()),
-            sender,
-            receiver,
-            past_passwords: std::collections::BTreeSet::new(),
+            seed: options.seed,
+            habits: Habits::default(),
+            retries: true,
+            next_run: 0,
+            past_passwords: BTreeSet::new(),
         })
     }
 
-    pub(crate) fn add_unit(&mut self, app: &str) -> Result<()> {
+    /// Adds units; where nobody ever led, one of them has the lease from the start.
+    pub(crate) fn add_units(&mut self, app: &str, count: usize) -> Result<()> {
+        for _ in 0..count {
+            self.add_unit(app)?;
+        }
+        let application = self.app(app)?;
+        if application.leader.is_none() && application.vacant_until.is_none() {
+            self.elect(app);
+        }
+        Ok(())
+    }
+
+    fn add_unit(&mut self, app: &str) -> Result<()> {
         if self.next_host > 250 {
             return Err(Error::NotModelled("more than 240 units".to_owned()));
         }
@@ -67,10 +82,8 @@ impl Model {
         let application = self.app_mut(app)?;
         application.next_unit = application.next_unit.max(number + 1);
         let name = UnitName { app: app.to_owned(), number };
-        if application.leader.is_none() {
-            application.leader = Some(name.clone());
-        }
         self.next_host += 1;
+        let (sender, receiver) = channel();
         let unit = Unit {
             root: dir.join(name.dashed()),
             address,
@@ -79,8 +92,11 @@ impl Model {
             status: Status::new("waiting", "installing agent"),
             status_set: false,
             state: BTreeMap::new(),
-            ports: std::collections::BTreeSet::new(),
+            ports: BTreeSet::new(),
             queue: VecDeque::new(),
+            workload: VecDeque::new(),
+            containers: BTreeSet::new(),
+            update_status_due: None,
             pending: None,
             views: BTreeMap::new(),
             cache: BTreeMap::new(),
@@ -89,6 +105,9 @@ impl Model {
             secrets_seen: BTreeMap::new(),
             restarted: false,
             faults: Vec::new(),
+            held: BTreeSet::new(),
+            sender,
+            receiver: Some(receiver),
             agent: None,
         };
         self.units.insert(name.clone(), unit);
@@ -112,8 +131,8 @@ impl Model {
             }
             self.link_tools(name)?;
         }
-        let agent = Agent::listen(&socket(&root, name), self.sender.clone())?;
-        self.unit_mut(name)?.agent = Some(agent);
+        let unit = self.unit_mut(name)?;
+        unit.agent = Some(Agent::listen(&socket(&root, name), unit.sender.clone())?);
         self.supervisor.add(&root);
         Ok(())
     }
@@ -132,14 +151,33 @@ impl Model {
 
     /// Replaces a unit's pod: its processes end, its files go, a new agent starts and finds its way back.
     ///
-    /// A hook that was cut off or in error is resumed, and then `upgrade-charm` is not run. Secret changes that were made
-    /// meanwhile are never announced.
-    pub(crate) fn new_pod(&mut self, name: &UnitName) -> Result<()> {
+    /// `clean` when no hook was cut off, be it that only its end was not noted: else `upgrade-charm` is not run. A hook that is
+    /// still to be done comes first.
+    pub(crate) fn new_pod(&mut self, name: &UnitName, clean: bool) -> Result<()> {
         let unit = self.unit_mut(name)?;
+        if unit.is_busy() {
+            return Err(Error::refused(format!("a hook of {name} is running")));
+        }
         let root = unit.root.clone();
         unit.agent = None;
         self.supervisor.remove(&root);
         fs::remove_dir_all(&root).doing(|| format!("remove {}", root.display()))?;
+        self.make_pod(name)?;
+        let upgrade = clean && self.unit(name)?.pending.is_none();
+        self.agent_starts(name, upgrade)
+    }
+
+    /// The charm container restarts alone: the agent starts again, all files are kept.
+    pub(crate) fn restart_agent(&mut self, name: &UnitName) -> Result<()> {
+        if self.unit(name)?.is_busy() {
+            return Err(Error::refused(format!("a hook of {name} is running")));
+        }
+        self.agent_starts(name, false)
+    }
+
+    /// An agent that starts knows less: which relations are peers, and which secret changes nobody announced. It finds every
+    /// workload container ready anew.
+    fn agent_starts(&mut self, name: &UnitName, upgrade: bool) -> Result<()> {
         let latest: BTreeMap<String, u32> =
             self.secrets.iter().map(|(id, secret)| (id.clone(), secret.latest)).collect();
         let unit = self.unit_mut(name)?;
@@ -151,12 +189,14 @@ impl Model {
         }
         if unit.stage >= Stage::Installed {
             unit.queue.clear();
-            if unit.pending.is_none() {
+            if upgrade {
                 unit.queue.extend([Event::UpgradeCharm, Event::ConfigChanged]);
             }
             unit.queue.push_back(Event::Start);
+            let ready = unit.containers.iter().map(|name| Event::Workload(format!("{name}-pebble-ready")));
+            unit.workload = ready.collect();
         }
-        self.make_pod(name)
+        Ok(())
     }
 
     pub(crate) fn relate(&mut self, ends: Vec<End>) -> u32 {
@@ -166,9 +206,11 @@ impl Model {
         let relation = Relation {
             ends,
             dying: false,
+            suspended: false,
+            forgotten: false,
             apps,
             units: BTreeMap::new(),
-            scope: std::collections::BTreeSet::new(),
+            scope: BTreeSet::new(),
         };
         self.relations.insert(id, relation);
         id

@@ -23,6 +23,11 @@ impl Version {
         self.at_least(3, 0, 0)
     }
 
+    /// Whether `secret-changed` depends on the tracked revision (4.0, `GetConsumedSecretURIsWithChanges`), not on what was announced.
+    pub(crate) fn announces_by_pin(self) -> bool {
+        self.at_least(4, 0, 0)
+    }
+
     /// Whether this Juju has `leader-get`, `leader-set` and `leader-settings-changed` (up to 3.6).
     pub(crate) fn has_leader_settings(self) -> bool {
         !self.at_least(4, 0, 0)

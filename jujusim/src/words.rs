@@ -1,14 +1,18 @@
 //! The words of a script: Juju's own, and the simulator's.
 
 mod change;
+mod edit;
+mod faults;
 mod settle;
 mod show;
+mod units;
 mod workload;
 
 use crate::Sim;
 use crate::error::{Error, Result};
 
 /// The words after the first, with options taken out as they are asked for.
+#[derive(Default)]
 pub(crate) struct Words {
     words: Vec<String>,
 }
@@ -92,6 +96,27 @@ impl Words {
         }
     }
 
+    /// The words before the first `mark`, and those after it in their order.
+    fn split_at(mut self, mark: &str) -> (Words, Vec<String>) {
+        let Some(index) = self.words.iter().rposition(|word| word == mark) else { return (self, Vec::new()) };
+        let before = self.words.split_off(index + 1);
+        self.words.pop();
+        (Words { words: before }, self.rest())
+    }
+
+    /// One line that splits into these words again.
+    fn join(words: &[String]) -> String {
+        let quoted: Vec<String> = words
+            .iter()
+            .map(|word| {
+                let plain = |c: char| !c.is_whitespace() && !['\'', '"', '\\', '#'].contains(&c);
+                let bare = !word.is_empty() && word.chars().all(plain);
+                if bare { word.clone() } else { format!("'{}'", word.replace('\'', "'\"'\"'")) }
+            })
+            .collect();
+        quoted.join(" ")
+    }
+
     fn end(self) -> Result<()> {
         match self.words.last() {
             Some(surplus) => Err(Error::refused(format!("unrecognized args: {surplus:?}"))),
@@ -126,6 +151,13 @@ impl Sim {
             "config" => self.config(words),
             "leader" => self.leader(words),
             "replace-pod" => self.replace_pod(words),
+            "restart-agent" => self.restart_agent(words),
+            "refresh" => self.refresh(words),
+            "suspend-relation" => self.suspend_relation(words),
+            "resume-relation" => self.resume_relation(words),
+            "model-config" => self.model_config(words),
+            "resolve" => self.resolve(words),
+            "wait" => self.wait(words),
             "trigger" => self.trigger(words),
             "run" => self.action(words),
             "exec" => self.exec(words),
@@ -136,6 +168,14 @@ impl Sim {
             "kill" => self.kill(words),
             "fail" => self.fail(words),
             "fail-commit" => self.fail_commit(words),
+            "hang" => self.hang(words),
+            "answer" => self.wrong_answer(words),
+            "at" => self.at(words),
+            "twice" => self.twice(words),
+            "every-hook" => self.every_hook(words),
+            "seed" => self.seed(words),
+            "hold" => self.hold(words),
+            "release" => self.release(words),
             "status" => self.status(words),
             "show-unit" => self.show_unit(words),
             "show-secret" => self.show_secret(words),

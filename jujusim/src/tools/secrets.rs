@@ -125,6 +125,7 @@ pub(super) fn add(model: &Model, context: &mut Context, args: &Args) -> Result<O
         description: metadata.description,
         rotate: metadata.rotate.unwrap_or_else(|| "never".to_owned()),
         expire: None,
+        next_rotate: None,
         latest: 1,
         revisions: BTreeMap::from([(1, fields)]),
         grants: BTreeMap::new(),
@@ -140,6 +141,7 @@ fn manages(model: &Model, unit: &UnitName, owner: &Entity) -> bool {
     match owner {
         Entity::App(app) => *app == unit.app && model.is_leader(unit),
         Entity::Unit(owner) => owner == unit,
+        Entity::Model => false,
     }
 }
 
@@ -259,15 +261,18 @@ pub(crate) fn label_taken(model: &Model, id: &str, owner: &Entity, label: &str) 
     let within = |unit: &UnitName| match owner {
         Entity::App(app) => unit.app == *app,
         Entity::Unit(owner) => unit == owner,
+        Entity::Model => false,
     };
     let app = match owner {
         Entity::App(app) => app,
         Entity::Unit(unit) => &unit.app,
+        Entity::Model => return false,
     };
     model.secrets.iter().any(|(other, secret)| {
         let within_app = match &secret.owner {
             Entity::App(owner) => owner == app,
             Entity::Unit(owner) => within(owner),
+            Entity::Model => false,
         };
         let consumed =
             secret.consumers.iter().any(|(unit, c)| within(unit) && c.label.as_deref() == Some(label));

@@ -1,19 +1,14 @@
 //! Words that change the model: what an operator, Kubernetes or bad luck would do.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 
-use serde_json::{Value, json};
-
 use super::Words;
+use super::edit::outside_value;
 use crate::Sim;
 use crate::charm::{Charm, Role};
-use crate::commit::Refused;
 use crate::error::{Error, Result};
-use crate::events::Event;
-use crate::hook::{Exit, Fault, HookRun};
-use crate::model::{App, Bag, End, Entity, Kind, Relation, Stage, UnitName};
+use crate::model::{App, Bag, End, Kind, Relation};
 
 impl Sim {
     /// `deploy PATH|actor:KIND [NAME] [-n N] [--config k=v]…`
@@ -45,8 +40,9 @@ impl Sim {
         let app = App {
             kind,
             config: options,
-            leader: Some(UnitName { app: name.clone(), number: 0 }),
-            term: 1,
+            leader: None,
+            vacant_until: None,
+            term: 0,
             settings: Bag::new(),
             status: None,
             version: String::new(),
@@ -58,9 +54,7 @@ impl Sim {
             let end = End { app: name.clone(), endpoint: endpoint.clone(), role: Role::Peer };
             self.model.relate(vec![end]);
         }
-        for _ in 0..count {
-            self.model.add_unit(&name)?;
-        }
+        self.model.add_units(&name, count)?;
         Ok(String::new())
     }
 
@@ -69,14 +63,22 @@ impl Sim {
         let count = words.count("-n", 1)?;
         let app = words.next("an application")?;
         words.end()?;
-        for _ in 0..count {
-            self.model.add_unit(&app)?;
-        }
+        self.alive(&app)?;
+        self.model.add_units(&app, count)?;
         Ok(String::new())
     }
 
-    /// `remove-unit APP [-n N]`: the highest ordinals, as Kubernetes does.
+    /// Refuses an application that is going.
+    fn alive(&self, app: &str) -> Result<()> {
+        if self.model.app(app)?.dying {
+            return Err(Error::refused(format!("application {app:?} is not alive")));
+        }
+        Ok(())
+    }
+
+    /// `remove-unit APP [-n N] [--force]`: the highest ordinals, as Kubernetes does; by force without a hook.
     pub(crate) fn remove_unit(&mut self, mut words: Words) -> Result<String> {
+        let force = words.flag("--force");
         let count = words.count("-n", 1)?;
         let app = words.next("an application")?;
         words.end()?;
@@ -88,12 +90,16 @@ impl Sim {
         }
         for unit in alive.iter().rev().take(count) {
             self.model.unit_mut(unit)?.dying = true;
+            if force {
+                self.model.forget_unit(unit);
+            }
         }
         Ok(String::new())
     }
 
-    /// `remove-application APP`
+    /// `remove-application APP [--force]`
     pub(crate) fn remove_application(&mut self, mut words: Words) -> Result<String> {
+        let force = words.flag("--force");
         let app = words.next("an application")?;
         words.end()?;
         self.model.app_mut(&app)?.dying = true;
@@ -107,6 +113,58 @@ impl Sim {
                 self.model.break_relation(id);
             }
         }
+        if force {
+            for unit in self.model.units_of(&app) {
+                self.model.forget_unit(&unit);
+            }
+        }
+        Ok(String::new())
+    }
+
+    /// `refresh APP [--path DIR]`: every pod is replaced, the highest ordinal first, by one with the new charm.
+    ///
+    /// No pod waits for the one before: without a readiness check of its own it is ready before its hooks have run.
+    pub(crate) fn refresh(&mut self, mut words: Words) -> Result<String> {
+        let path = words.option("--path")?;
+        let name = words.next("an application")?;
+        words.end()?;
+        self.alive(&name)?;
+        let app = self.model.app_mut(&name)?;
+        let Kind::Charm(charm) = &mut app.kind else {
+            return Err(Error::NotModelled(format!("another revision of {name}: it is an actor")));
+        };
+        let new = Charm::read(Path::new(&path.unwrap_or_else(|| charm.dir.display().to_string())))?;
+        if new.name != charm.name {
+            return Err(Error::refused(format!(
+                "cannot upgrade {name:?} from {:?} to {:?}",
+                charm.name, new.name
+            )));
+        }
+        let ends = self.model.relations.values().filter_map(|relation| relation.end(&name));
+        for end in ends {
+            if new.endpoints.get(&end.endpoint).is_none_or(|endpoint| endpoint.role != end.role) {
+                return Err(Error::refused(format!(
+                    "cannot upgrade application {name:?}: would break relation \"{name}:{}\"",
+                    end.endpoint
+                )));
+            }
+        }
+        let peers: Vec<String> = new
+            .endpoints
+            .iter()
+            .filter(|(_, e)| e.role == Role::Peer)
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.model.app_mut(&name)?.kind = Kind::Charm(new);
+        for endpoint in peers {
+            if self.model.relations_at(&format!("{name}:{endpoint}")).is_empty() {
+                self.model.relate(vec![End { app: name.clone(), endpoint, role: Role::Peer }]);
+            }
+        }
+        for unit in self.model.units_of(&name).into_iter().rev() {
+            self.stop_agent(&unit)?;
+            self.model.new_pod(&unit, true)?;
+        }
         Ok(String::new())
     }
 
@@ -114,6 +172,9 @@ impl Sim {
     pub(crate) fn integrate(&mut self, mut words: Words) -> Result<String> {
         let (one, two) = (words.next("an application")?, words.next("another application")?);
         words.end()?;
+        for text in [&one, &two] {
+            self.alive(text.split(':').next().unwrap_or(text))?;
+        }
         let (ones, twos) = (self.candidates(&one)?, self.candidates(&two)?);
         let mut found = Vec::new();
         for (a, interface) in &ones {
@@ -185,8 +246,40 @@ impl Sim {
             .collect())
     }
 
-    /// `remove-relation A[:endpoint] B[:endpoint]`
+    /// `remove-relation A[:endpoint] B[:endpoint] [--force]`: by force the controller forgets it at once, the agents later.
     pub(crate) fn remove_relation(&mut self, mut words: Words) -> Result<String> {
+        let force = words.flag("--force");
+        let id = self.one_relation(words)?;
+        self.model.break_relation(id);
+        if let Some(relation) = self.model.relations.get_mut(&id) {
+            relation.forgotten = force;
+        }
+        Ok(String::new())
+    }
+
+    /// `suspend-relation A[:endpoint] B[:endpoint]`: its units leave it, its bags stay.
+    pub(crate) fn suspend_relation(&mut self, words: Words) -> Result<String> {
+        let id = self.one_relation(words)?;
+        if let Some(relation) = self.model.relations.get_mut(&id) {
+            relation.suspended = true;
+        }
+        Ok(String::new())
+    }
+
+    /// `resume-relation A[:endpoint] B[:endpoint]`: for those that left, it begins anew (uniter/relation/statetracker.go).
+    pub(crate) fn resume_relation(&mut self, words: Words) -> Result<String> {
+        let id = self.one_relation(words)?;
+        if let Some(relation) = self.model.relations.get_mut(&id) {
+            relation.suspended = false;
+        }
+        for unit in self.model.units.values_mut() {
+            unit.views.retain(|relation, view| *relation != id || !view.broken);
+        }
+        Ok(String::new())
+    }
+
+    /// The one living relation between two applications, or two of their endpoints.
+    fn one_relation(&self, mut words: Words) -> Result<u32> {
         let (one, two) = (words.next("an application")?, words.next("another application")?);
         words.end()?;
         let fits = |relation: &Relation, text: &str| {
@@ -198,11 +291,10 @@ impl Sim {
         let found: Vec<u32> =
             self.model.relations.iter().filter(|(_, r)| wanted(r)).map(|(id, _)| *id).collect();
         match found.as_slice() {
-            [id] => self.model.break_relation(*id),
-            [] => return Err(Error::refused(format!("relation {one} {two} not found"))),
-            _ => return Err(Error::refused(format!("ambiguous relation: {one} {two}; name the endpoints"))),
+            [id] => Ok(*id),
+            [] => Err(Error::refused(format!("relation {one} {two} not found"))),
+            _ => Err(Error::refused(format!("ambiguous relation: {one} {two}; name the endpoints"))),
         }
-        Ok(String::new())
     }
 
     /// `config APP k=v… [--reset k]`; without values prints what is in effect.
@@ -210,6 +302,7 @@ impl Sim {
         let reset = words.option("--reset")?;
         let app = words.next("an application")?;
         let pairs = words.rest();
+        self.alive(&app)?;
         let charm = self.model.app(&app)?.charm().clone();
         if let Some(key) = &reset {
             self.model.app_mut(&app)?.config.remove(key);
@@ -225,297 +318,4 @@ impl Sim {
         }
         Ok(String::new())
     }
-
-    /// `leader UNIT`: moves the lease.
-    pub(crate) fn leader(&mut self, mut words: Words) -> Result<String> {
-        let unit: UnitName = words.next("a unit")?.parse()?;
-        words.end()?;
-        self.model.unit(&unit)?;
-        let old = self.model.leader(&unit.app).cloned();
-        if old.as_ref() == Some(&unit) {
-            return Ok(String::new());
-        }
-        let app = self.model.app_mut(&unit.app)?;
-        app.leader = Some(unit);
-        app.term += 1;
-        Ok(String::new())
-    }
-
-    /// `replace-pod UNIT [--mid-hook]`: what the pod held is gone; the unit and what the controller knows stay.
-    ///
-    /// With `--mid-hook` the pod dies within the unit's next hook, at its first hook tool: the new pod resumes that hook, and
-    /// there is no `upgrade-charm`.
-    pub(crate) fn replace_pod(&mut self, mut words: Words) -> Result<String> {
-        let mid_hook = words.flag("--mid-hook");
-        let name: UnitName = words.next("a unit")?.parse()?;
-        words.end()?;
-        let unit = self.model.unit(&name)?;
-        if mid_hook {
-            let event = self
-                .model
-                .next_event(&name)
-                .ok_or_else(|| Error::refused(format!("{name} has no hook to run")))?;
-            for tool in crate::tools::names(self.model.version) {
-                self.model.unit_mut(&name)?.faults.push(Fault::KillAtTool { tool: tool.to_owned(), nth: 1 });
-            }
-            let run = self.model.run(&name, &event)?;
-            if !matches!(run.exit, Exit::Killed(_)) {
-                return Err(Error::refused(format!(
-                    "{name} {} ended before it called a hook tool",
-                    run.hook
-                )));
-            }
-        } else if unit.stage == Stage::Started {
-            // `stop` has no second chance: whatever it returns, the pod goes.
-            let pending = unit.pending.clone();
-            self.model.run(&name, &Event::Stop)?;
-            self.model.unit_mut(&name)?.pending = pending;
-        }
-        self.model.new_pod(&name)?;
-        Ok(String::new())
-    }
-
-    /// `trigger UNIT HOOK`: queues a hook that nothing else would cause.
-    pub(crate) fn trigger(&mut self, mut words: Words) -> Result<String> {
-        let unit: UnitName = words.next("a unit")?.parse()?;
-        let hook = words.next("a hook")?;
-        words.end()?;
-        let event = match hook.as_str() {
-            "config-changed" => Event::ConfigChanged,
-            "start" => Event::Start,
-            "stop" => Event::Stop,
-            "upgrade-charm" => Event::UpgradeCharm,
-            "leader-elected" => Event::LeaderElected,
-            "leader-settings-changed" => Event::LeaderSettingsChanged,
-            "update-status" => Event::Other(hook),
-            hook if hook.contains("-pebble-") => Event::Other(hook.to_owned()),
-            other => {
-                return Err(Error::refused(format!(
-                    "cannot trigger {other:?}: only hooks without a relation or secret"
-                )));
-            }
-        };
-        self.model.unit_mut(&unit)?.queue.push_back(event);
-        Ok(String::new())
-    }
-
-    /// `run UNIT ACTION [k=v]…`: at once, also with the unit in error.
-    pub(crate) fn action(&mut self, mut words: Words) -> Result<String> {
-        let unit: UnitName = words.next("a unit")?.parse()?;
-        let name = words.next("an action")?;
-        self.has_process(&unit)?;
-        let charm = self.model.charm(&unit.app).cloned().unwrap_or_default();
-        let action = charm.actions.get(&name);
-        let action =
-            action.ok_or_else(|| Error::refused(format!("action {name:?} not defined on unit {unit}")))?;
-        let mut parameters = json!({});
-        for (key, schema) in action["params"].as_object().into_iter().flatten() {
-            if let Some(default) = schema.get("default") {
-                parameters[key] = default.clone();
-            }
-        }
-        for pair in words.rest() {
-            let (key, value) =
-                pair.split_once('=').ok_or_else(|| Error::refused(format!("expected k=v, got {pair:?}")))?;
-            let value = serde_yaml::from_str::<Value>(value).unwrap_or_else(|_| Value::from(value));
-            parameters[key] = value;
-        }
-        self.model.next_action += 1;
-        let number = self.model.next_action;
-        let run = self.model.run(&unit, &Event::Action { name, number, parameters })?;
-        Ok(action_text(run))
-    }
-
-    /// `exec UNIT -- COMMAND…`: at once, in the unit's context without a hook's name.
-    pub(crate) fn exec(&mut self, mut words: Words) -> Result<String> {
-        let unit: UnitName = words.next("a unit")?.parse()?;
-        self.has_process(&unit)?;
-        let mut command = words.rest();
-        if command.first().is_some_and(|word| word == "--") {
-            command.remove(0);
-        }
-        let run = self.model.run(&unit, &Event::Exec { command })?;
-        let printed = format!("{}{}", run.stdout, run.stderr);
-        match &run.exit {
-            Exit::Success => Ok(printed),
-            other => Err(Error::refused(format!("{printed}{other}"))),
-        }
-    }
-
-    /// `databag APP:ENDPOINT ENTITY k=v…`: writes into a bag behind everybody's back; `k=@file` and `k=@hex:…` too.
-    pub(crate) fn databag(&mut self, mut words: Words) -> Result<String> {
-        let place = words.next("an endpoint (app:endpoint, or app:endpoint:id)")?;
-        let name = words.next("an application or unit")?;
-        let id = self.relation_at(&place)?;
-        let entity = match name.parse::<UnitName>() {
-            Ok(unit) => Entity::Unit(unit),
-            Err(_) => Entity::App(name.clone()),
-        };
-        let app = match &entity {
-            Entity::App(app) => app,
-            Entity::Unit(unit) => &unit.app,
-        };
-        if self.model.relations.get(&id).is_none_or(|relation| relation.end(app).is_none()) {
-            return Err(Error::refused(format!("{name} has no part in {place}")));
-        }
-        let mut bag = self.model.bag(id, &name);
-        for pair in words.rest() {
-            let (key, value) =
-                pair.split_once('=').ok_or_else(|| Error::refused(format!("expected k=v, got {pair:?}")))?;
-            let value = outside_value(value)?;
-            if value.is_empty() {
-                bag.remove(key);
-            } else {
-                bag.insert(key.to_owned(), value);
-            }
-        }
-        self.model.write(id, &entity, bag);
-        Ok(String::new())
-    }
-
-    /// The one relation at `app:endpoint`, or the named one at `app:endpoint:id`.
-    pub(crate) fn relation_at(&self, place: &str) -> Result<u32> {
-        let (endpoint, wanted) = match place.rsplit_once(':') {
-            Some((endpoint, number)) if endpoint.contains(':') => (endpoint, number.parse::<u32>().ok()),
-            _ => (place, None),
-        };
-        let found = self.model.relations_at(endpoint);
-        match (wanted, found.as_slice()) {
-            (Some(id), ids) if ids.contains(&id) => Ok(id),
-            (None, [id]) => Ok(*id),
-            (None, [_, ..]) => Err(Error::refused(format!(
-                "{place} has relations {found:?}; add one's number: {place}:{}",
-                found[0]
-            ))),
-            _ => Err(Error::refused(format!("no relation at {place}"))),
-        }
-    }
-
-    /// `secret-edit LABEL field=value…`: a new revision from outside.
-    pub(crate) fn secret_edit(&mut self, mut words: Words) -> Result<String> {
-        let label = words.next("a label or id")?;
-        let id = self
-            .model
-            .find_secret(&label)
-            .ok_or_else(|| Error::refused(format!("secret {label:?} not found")))?;
-        let pairs = words.rest();
-        let Some(secret) = self.model.secrets.get_mut(&id) else { return Ok(String::new()) };
-        let mut content = secret.content().clone();
-        for pair in pairs {
-            let (key, value) = pair
-                .split_once('=')
-                .ok_or_else(|| Error::refused(format!("expected field=value, got {pair:?}")))?;
-            let value = outside_value(value)?;
-            if value.is_empty() {
-                content.remove(key);
-            } else {
-                content.insert(key.to_owned(), value);
-            }
-        }
-        if content != *secret.content() {
-            secret.latest += 1;
-            secret.revisions.insert(secret.latest, content);
-        }
-        Ok(String::new())
-    }
-
-    /// `kill UNIT at TOOL [N]`, `kill UNIT at syscall NAME [N] [--no-follow]`
-    pub(crate) fn kill(&mut self, mut words: Words) -> Result<String> {
-        let follow = !words.flag("--no-follow");
-        let unit: UnitName = words.next("a unit")?.parse()?;
-        if words.next("`at`")? != "at" {
-            return Err(Error::refused("kill UNIT at TOOL [N], or kill UNIT at syscall NAME [N]"));
-        }
-        let tool = words.next("a hook tool, or syscall")?;
-        let fault = if tool == "syscall" {
-            let name = words.next("a system call")?;
-            Fault::KillAtSyscall { name, nth: words.nth()?, follow }
-        } else {
-            Fault::KillAtTool { nth: words.nth()?, tool: self.known_tool(tool)? }
-        };
-        words.end()?;
-        self.arm(&unit, fault)
-    }
-
-    /// `fail UNIT TOOL [N] [--message TEXT]`
-    pub(crate) fn fail(&mut self, mut words: Words) -> Result<String> {
-        let message = words.option("--message")?.unwrap_or_else(|| "cannot do this now".to_owned());
-        let unit: UnitName = words.next("a unit")?.parse()?;
-        let tool = words.next("a hook tool")?;
-        let fault = Fault::FailTool { tool: self.known_tool(tool)?, nth: words.nth()?, message };
-        words.end()?;
-        self.arm(&unit, fault)
-    }
-
-    /// `fail-commit UNIT [--torn]`
-    pub(crate) fn fail_commit(&mut self, mut words: Words) -> Result<String> {
-        let refused = if words.flag("--torn") { Refused::Torn } else { Refused::Whole };
-        let unit: UnitName = words.next("a unit")?.parse()?;
-        words.end()?;
-        self.arm(&unit, Fault::Commit(refused))
-    }
-
-    fn known_tool(&self, tool: String) -> Result<String> {
-        if crate::tools::names(self.model.version).contains(&tool.as_str()) {
-            Ok(tool)
-        } else {
-            Err(Error::refused(format!("{tool:?} is no hook tool of Juju {}", self.model.version)))
-        }
-    }
-
-    fn arm(&mut self, unit: &UnitName, fault: Fault) -> Result<String> {
-        self.has_process(unit)?;
-        self.model.unit_mut(unit)?.faults.push(fault);
-        Ok(String::new())
-    }
-
-    /// Refuses actors, which have no process to run anything in or to kill.
-    fn has_process(&self, unit: &UnitName) -> Result<()> {
-        self.model.unit(unit)?;
-        match &self.model.app(&unit.app)?.kind {
-            Kind::Charm(_) => Ok(()),
-            Kind::Actor(..) => Err(Error::NotModelled(format!("processes in {unit}: it is an actor"))),
-        }
-    }
-}
-
-/// A value given by hand: `@file`, `@hex:…`, or itself.
-fn outside_value(text: &str) -> Result<String> {
-    let not_text = || Error::refused(format!("{text}: jujusim does not model values that are not UTF-8"));
-    if let Some(hex) = text.strip_prefix("@hex:") {
-        let bytes: Option<Vec<u8>> =
-            (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(hex.get(i..i + 2)?, 16).ok()).collect();
-        let bytes = bytes.ok_or_else(|| Error::refused(format!("{text}: not hexadecimal")))?;
-        return String::from_utf8(bytes).map_err(|_| not_text());
-    }
-    match text.strip_prefix('@') {
-        Some(file) => std::fs::read_to_string(file)
-            .map_err(|source| Error::Io { doing: format!("read {file}"), source }),
-        None => Ok(text.to_owned()),
-    }
-}
-
-/// An action's result as `juju run` prints it.
-fn action_text(run: &HookRun) -> String {
-    let mut text = String::new();
-    let (code, failure) = match &run.exit {
-        Exit::Success => (0, run.failure.clone()),
-        Exit::Code(code) => (*code, run.failure.clone().or(Some(format!("exit status {code}")))),
-        Exit::Killed(_) => (-1, Some("exit status -1".to_owned())),
-        Exit::Refused(_) => (1, Some("committing requested changes failed".to_owned())),
-    };
-    for (key, value) in &run.results {
-        let _ = writeln!(text, "{key}: {value}");
-    }
-    let _ = writeln!(text, "return-code: {code}");
-    for (name, stream) in [("stdout", &run.stdout), ("stderr", &run.stderr)] {
-        if !stream.is_empty() {
-            let _ = writeln!(text, "{name}: |");
-            text.extend(stream.lines().map(|line| format!("  {line}\n")));
-        }
-    }
-    if let Some(why) = failure {
-        let _ = writeln!(text, "action failed: {why}");
-    }
-    text
 }

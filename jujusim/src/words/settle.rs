@@ -1,6 +1,5 @@
 //! Running hooks: until nothing is left to do, or a few.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::Words;
@@ -15,27 +14,19 @@ const PATIENCE: u32 = 5;
 const BOUND: usize = 5000;
 
 impl Sim {
-    /// Runs hooks until no unit has one; a hook that fails is tried again once the others are through.
+    /// Runs hooks until no unit has one; when only failed hooks and free leases are left, the clock moves on to the next of them.
     pub(crate) fn settle(&mut self, mut words: Words) -> Result<String> {
         let verbose = words.flag("--verbose");
         words.end()?;
-        let (mut printed, mut count, mut failures) = (String::new(), 0, 0);
-        let mut aside = BTreeSet::new();
-        while count < BOUND {
-            let Some(unit) = self.whose_turn(&aside) else {
-                if aside.is_empty() {
-                    let _ = writeln!(printed, "settled: {count} hooks, {failures} failed");
-                    return Ok(printed);
-                }
-                aside.clear();
-                continue;
+        let (mut printed, mut failures) = (String::new(), 0);
+        for count in 0..BOUND {
+            let Some(unit) = self.someone_s_turn() else {
+                let _ = writeln!(printed, "settled: {count} hooks, {failures} failed");
+                return Ok(printed);
             };
-            let failed = self.run_next(&unit, verbose, &mut printed)?;
-            count += 1;
-            if failed {
+            if self.run_next(&unit, verbose, &mut printed)? {
                 failures += 1;
                 self.patience(&unit)?;
-                aside.insert(unit);
             }
         }
         Err(Error::Unsettled(BOUND))
@@ -49,8 +40,8 @@ impl Sim {
         let mut printed = String::new();
         for _ in 0..count {
             let next = match &only {
-                Some(unit) => self.model.next_event(unit).map(|_| unit.clone()),
-                None => self.whose_turn(&BTreeSet::new()),
+                Some(unit) => self.turn_of(unit)?.then(|| unit.clone()),
+                None => self.someone_s_turn(),
             };
             let Some(unit) = next else {
                 printed.push_str("nothing to do\n");
@@ -61,14 +52,33 @@ impl Sim {
         Ok(printed)
     }
 
-    /// The next unit with something to do, after the one that had its turn.
-    fn whose_turn(&self, aside: &BTreeSet<UnitName>) -> Option<UnitName> {
-        let ready: Vec<&UnitName> = self
-            .model
-            .units
-            .keys()
-            .filter(|unit| !aside.contains(*unit) && self.model.next_event(unit).is_some())
-            .collect();
+    /// The next unit with something to do; time passes as far as a retry or a lease needs it.
+    fn someone_s_turn(&mut self) -> Option<UnitName> {
+        loop {
+            if let Some(unit) = self.whose_turn() {
+                return Some(unit);
+            }
+            let next = self.model.next_retry_or_lease()?;
+            self.model.advance(next);
+        }
+    }
+
+    /// Whether the unit has something to do, be it after the pause before a retry.
+    fn turn_of(&mut self, unit: &UnitName) -> Result<bool> {
+        let due = self.model.unit(unit)?.pending.as_ref().map(|pending| pending.due);
+        if let Some(due) = due.filter(|_| self.model.retries) {
+            self.model.advance(due);
+        }
+        Ok(self.model.next_event(unit).is_some())
+    }
+
+    /// The next unit with something to do, after the one that had its turn; any of them under a seed.
+    fn whose_turn(&self) -> Option<UnitName> {
+        let busy = |unit: &&UnitName| self.model.next_event(unit).is_some();
+        let ready: Vec<&UnitName> = self.model.units.keys().filter(busy).collect();
+        if self.model.seed.is_some() {
+            return self.model.pick("turn", ready).cloned();
+        }
         let after = ready.iter().find(|unit| Some(**unit) > self.turn.as_ref());
         after.or_else(|| ready.first()).map(|unit| (*unit).clone())
     }
@@ -76,7 +86,7 @@ impl Sim {
     fn run_next(&mut self, unit: &UnitName, verbose: bool, printed: &mut String) -> Result<bool> {
         let Some(event) = self.model.next_event(unit) else { return Ok(false) };
         self.turn = Some(unit.clone());
-        let run = self.model.run(unit, &event)?;
+        let run = self.run_event(unit, &event)?;
         let failed = run.exit != Exit::Success;
         if failed || verbose {
             let _ = writeln!(printed, "{} {}: {}", run.unit, run.hook, run.exit);

@@ -1,0 +1,124 @@
+//! The model's clock. It stands still while hooks run; words and waiting move it.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, ToSpan as _};
+
+use crate::model::{Model, Stage, UnitName};
+
+/// How long a leader's lease lasts: as long the application has none after its leader is gone (leadership/tracker.go).
+pub(crate) const LEASE: SignedDuration = SignedDuration::from_secs(60);
+/// The model's `update-status-hook-interval`.
+const UPDATE_STATUS: SignedDuration = SignedDuration::from_mins(5);
+/// The first and the longest pause before a failed hook is tried again (uniter/retrystrategy).
+const RETRY: SignedDuration = SignedDuration::from_secs(5);
+const LONGEST_RETRY: SignedDuration = SignedDuration::from_mins(5);
+
+/// A unit's pause before the next try, doubled with each failure.
+pub(crate) fn back_off(failures: u32) -> SignedDuration {
+    let factor = 1 << failures.saturating_sub(1).min(6);
+    (RETRY * factor).min(LONGEST_RETRY)
+}
+
+impl Model {
+    /// When the next failed hook is due again, or the next lease can be had.
+    pub(crate) fn next_retry_or_lease(&self) -> Option<Timestamp> {
+        let retries = self.units.values().filter_map(|unit| unit.pending.as_ref()).map(|pending| pending.due);
+        let leases = self.apps.values().filter_map(|app| app.vacant_until);
+        retries.chain(leases).filter(|time| *time > self.now && *time < Timestamp::MAX).min()
+    }
+
+    /// The next moment at which something happens by itself.
+    pub(crate) fn next_timer(&self) -> Option<Timestamp> {
+        let statuses = self.units.values().filter_map(|unit| unit.update_status_due);
+        let secrets = self.secrets.values().flat_map(|secret| [secret.expire, secret.next_rotate]).flatten();
+        let timers = statuses.chain(secrets).filter(|time| *time > self.now);
+        timers.chain(self.next_retry_or_lease()).min()
+    }
+
+    /// Moves the clock forward, never back; leases that ran out are given anew.
+    pub(crate) fn advance(&mut self, to: Timestamp) {
+        self.now = self.now.max(to);
+        let vacant: Vec<String> = self
+            .apps
+            .iter()
+            .filter(|(_, app)| app.vacant_until.is_some_and(|until| until <= self.now))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for app in vacant {
+            self.elect(&app);
+        }
+    }
+
+    /// Somebody claims the free lease: any unit whose agent runs, one that stays rather than one that goes.
+    pub(crate) fn elect(&mut self, app: &str) {
+        let units = self.units_of(app);
+        let stays = |unit: &&UnitName| self.units.get(*unit).is_some_and(|unit| !unit.dying);
+        let staying: Vec<&UnitName> = units.iter().filter(stays).collect();
+        let candidates = if staying.is_empty() { units.iter().collect() } else { staying };
+        let elected = self.pick("lease", candidates).cloned();
+        self.lease(app, elected);
+    }
+
+    /// Gives the lease to a unit, or takes it from whoever has it until [`LEASE`] is over.
+    ///
+    /// The former leader notes its loss without a hook (uniter/operation/leader.go).
+    pub(crate) fn lease(&mut self, app: &str, unit: Option<UnitName>) {
+        let until = self.now + LEASE;
+        let Some(application) = self.apps.get_mut(app) else { return };
+        application.vacant_until = unit.is_none().then_some(until);
+        if application.leader == unit {
+            return;
+        }
+        let former = std::mem::replace(&mut application.leader, unit);
+        let term = application.term;
+        if application.leader.is_some() {
+            application.term += 1;
+        }
+        if let Some(former) = former.and_then(|former| self.units.get_mut(&former)) {
+            former.leadership = former.leadership.map(|_| (false, term));
+        }
+    }
+
+    /// When a unit's next `update-status` is due: an interval from now, give or take a fifth.
+    pub(crate) fn schedule_update_status(&mut self, name: &UnitName) {
+        let spread =
+            self.pick((name.to_string(), "update-status"), 0..=24).map_or(0, |chosen| match self.seed {
+                Some(_) => (chosen - 12) * 5,
+                None => 0,
+            });
+        let due = self.now + UPDATE_STATUS + SignedDuration::from_secs(spread);
+        if let Some(unit) = self.units.get_mut(name).filter(|unit| unit.stage == Stage::Started) {
+            unit.update_status_due = Some(due);
+        }
+    }
+
+    /// One of several where Juju's order is arbitrary: by the seed, the first without one.
+    ///
+    /// The same question between the same two hooks has the same answer.
+    pub(crate) fn pick<T>(&self, question: impl Hash, candidates: impl IntoIterator<Item = T>) -> Option<T> {
+        let mut candidates = candidates.into_iter();
+        let Some(seed) = self.seed else { return candidates.next() };
+        let mut all: Vec<T> = candidates.collect();
+        let mut hasher = DefaultHasher::new();
+        (seed, self.runs.len(), question).hash(&mut hasher);
+        let count = u64::try_from(all.len()).ok().filter(|count| *count > 0)?;
+        let index = usize::try_from(hasher.finish() % count).ok()?;
+        Some(all.swap_remove(index))
+    }
+}
+
+/// When a secret is due after `from`, by its policy (core/secrets/rotate.go).
+pub(crate) fn next_rotation(policy: &str, from: Timestamp) -> Option<Timestamp> {
+    let span = match policy {
+        "hourly" => 1.hour(),
+        "daily" => 1.day(),
+        "weekly" => 7.days(),
+        "monthly" => 1.month(),
+        "quarterly" => 3.months(),
+        "yearly" => 1.year(),
+        _ => return None,
+    };
+    from.to_zoned(TimeZone::UTC).checked_add(span).ok().map(|due| due.timestamp())
+}

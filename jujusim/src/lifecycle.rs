@@ -1,0 +1,250 @@
+//! What the unit agent and the controller note before a hook and after it.
+
+use jiff::SignedDuration;
+
+use crate::clock::next_rotation;
+use crate::events::Event;
+use crate::model::{Entity, Model, Relation, Stage, Status, UnitName};
+
+/// How long until an expiry or rotation is announced again that the charm did nothing about (core/secrets).
+const SECRET_RETRY: SignedDuration = SignedDuration::from_mins(5);
+
+impl Model {
+    /// What the agent does before it runs a hook: enters relations, takes members in and out, forgets cached bags.
+    pub(crate) fn before(&mut self, name: &UnitName, event: &Event) {
+        let address = self.units.get(name).map(|unit| unit.address.to_string()).unwrap_or_default();
+        let Some(unit) = self.units.get_mut(name) else { return };
+        match event {
+            Event::Install if !unit.status_set => {
+                unit.status = Status::new("maintenance", "installing charm software");
+            }
+            Event::Stop => unit.status = Status::new("maintenance", "stopping charm software"),
+            Event::Remove => unit.status = Status::new("maintenance", "cleaning up prior to charm deletion"),
+            Event::Created { relation } => {
+                unit.views.entry(*relation).or_default();
+                if let Some(relation) = self.relations.get_mut(relation)
+                    && relation.scope.insert(name.clone())
+                {
+                    let settings = relation.units.entry(name.clone()).or_default();
+                    let mut values = settings.values.clone();
+                    values.extend(juju_keys(&address));
+                    settings.replace(values);
+                }
+            }
+            Event::Joined { relation, unit: other } => {
+                unit.cache.remove(&(*relation, other.clone()));
+                let view = unit.views.entry(*relation).or_default();
+                view.members.entry(other.clone()).or_insert(0);
+            }
+            Event::Changed { relation, unit: Some(other) } => {
+                unit.cache.remove(&(*relation, other.clone()));
+            }
+            Event::Departed { relation, unit: other, .. } => {
+                unit.cache.remove(&(*relation, other.clone()));
+                unit.views.entry(*relation).or_default().members.remove(other);
+            }
+            _ => {}
+        }
+    }
+
+    /// The versions a hook was run for, taken before it runs: what is written meanwhile is a new event.
+    pub(crate) fn version_for(&self, name: &UnitName, event: &Event) -> u64 {
+        if let Event::SecretRotate { id } = event {
+            return self.secrets.get(id).map_or(0, |secret| secret.latest.into());
+        }
+        let Event::Changed { relation, unit } = event else { return 0 };
+        let Some(relation) = self.relations.get(relation) else { return 0 };
+        match unit {
+            Some(other) => relation.units.get(other).map_or(0, |settings| settings.version),
+            None => relation
+                .remote(&name.app)
+                .and_then(|end| relation.apps.get(&end.app))
+                .map_or(0, |settings| settings.version),
+        }
+    }
+
+    /// What the agent and the controller note once a hook is committed.
+    pub(crate) fn after(&mut self, name: &UnitName, event: &Event, version: u64) {
+        let leader = self.is_leader(name);
+        let Some(app) = self.apps.get(&name.app) else { return };
+        let (config, term) = (app.effective_config(), app.term);
+        let Some(unit) = self.units.get_mut(name) else { return };
+        for queue in [&mut unit.queue, &mut unit.workload] {
+            if queue.front() == Some(event) {
+                queue.pop_front();
+            }
+        }
+        match event {
+            Event::Install => unit.stage = Stage::Installed,
+            Event::ConfigChanged => {
+                unit.config_seen = Some(config);
+                if unit.stage < Stage::Started && !unit.queue.contains(&Event::Start) {
+                    unit.queue.push_back(Event::Start);
+                }
+                self.refresh_addresses(name);
+            }
+            Event::Start => {
+                unit.stage = Stage::Started;
+                // A restarted agent tells a follower about its leader anew.
+                if unit.restarted && !leader {
+                    unit.leadership = None;
+                }
+                if !unit.status_set {
+                    unit.status = Status::new("unknown", "");
+                }
+                self.schedule_update_status(name);
+            }
+            Event::Stop if unit.dying => {
+                unit.stage = Stage::Stopped;
+                unit.status = Status::new("maintenance", "");
+            }
+            Event::Remove => self.forget_unit(name),
+            Event::LeaderElected | Event::LeaderSettingsChanged => unit.leadership = Some((leader, term)),
+            Event::Created { relation } => unit.views.entry(*relation).or_default().created = true,
+            Event::Joined { relation, unit: other } => {
+                unit.views.entry(*relation).or_default().joined = Some(other.clone());
+            }
+            Event::Changed { relation, unit: other } => {
+                let view = unit.views.entry(*relation).or_default();
+                match other {
+                    Some(other) => {
+                        view.joined = None;
+                        if let Some(seen) = view.members.get_mut(other) {
+                            *seen = version;
+                        }
+                    }
+                    None => view.app_version = version,
+                }
+            }
+            Event::Broken { relation } => {
+                unit.views.entry(*relation).or_default().broken = true;
+                self.leave(*relation, name);
+            }
+            Event::SecretChanged { id } => {
+                let latest = self.secrets.get(id).map_or(0, |secret| secret.latest);
+                unit.secrets_seen.insert(id.clone(), latest);
+            }
+            Event::SecretRotate { id } => {
+                let now = self.now;
+                if let Some(secret) = self.secrets.get_mut(id) {
+                    secret.next_rotate = if u64::from(secret.latest) == version {
+                        Some(now + SECRET_RETRY)
+                    } else {
+                        next_rotation(&secret.rotate, now)
+                    };
+                }
+            }
+            Event::SecretExpired { id, .. } => {
+                let now = self.now;
+                if let Some(secret) = self.secrets.get_mut(id).filter(|secret| secret.expire <= Some(now)) {
+                    secret.expire = Some(now + SECRET_RETRY);
+                }
+            }
+            Event::UpdateStatus => self.schedule_update_status(name),
+            Event::Workload(hook) => {
+                unit.containers.extend(hook.strip_suffix("-pebble-ready").map(str::to_owned));
+            }
+            Event::SecretRemove { id, revision } => {
+                if let Some(secret) = self.secrets.get_mut(id) {
+                    secret.obsolete_announced.insert(*revision);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A commit of `config-changed` writes Juju's own keys anew in every bag of the unit.
+    fn refresh_addresses(&mut self, name: &UnitName) {
+        let Some(unit) = self.units.get(name) else { return };
+        let address = unit.address.to_string();
+        for relation in self.relations.values_mut().filter(|relation| relation.scope.contains(name)) {
+            if let Some(settings) = relation.units.get_mut(name) {
+                let mut values = settings.values.clone();
+                values.extend(juju_keys(&address));
+                settings.replace(values);
+            }
+        }
+    }
+
+    /// A unit leaves a relation; the last one to leave a dying relation removes it, and the grants that live with it.
+    pub(crate) fn leave(&mut self, id: u32, name: &UnitName) {
+        let Some(relation) = self.relations.get_mut(&id) else { return };
+        relation.scope.remove(name);
+        self.reap_relation(id);
+    }
+
+    /// Removes a dying relation that nobody is in any more.
+    pub(crate) fn reap_relation(&mut self, id: u32) {
+        if !self.relations.get(&id).is_some_and(|relation| relation.dying && relation.scope.is_empty()) {
+            return;
+        }
+        let Some(relation) = self.relations.remove(&id) else { return };
+        for settings in relation.apps.values().chain(relation.units.values()) {
+            self.remember(&settings.values);
+        }
+        for secret in self.secrets.values_mut() {
+            secret.grants.retain(|_, scope| *scope != id);
+        }
+        for unit in self.units.values_mut() {
+            // A hook of a relation that vanished is skipped.
+            unit.pending.take_if(|pending| pending.event.relation() == Some(id));
+            unit.views.remove(&id);
+            unit.cache.retain(|(relation, _), _| *relation != id);
+        }
+    }
+
+    /// A unit is dead: its pod, its bags' membership, its secrets and its leadership go; the last one takes a dying application along.
+    pub(crate) fn forget_unit(&mut self, name: &UnitName) {
+        let ids: Vec<u32> = self.relations.keys().copied().collect();
+        for id in ids {
+            self.leave(id, name);
+        }
+        self.drop_secrets(&Entity::Unit(name.clone()));
+        for secret in self.secrets.values_mut() {
+            secret.consumers.remove(name);
+            secret.grants.remove(&name.to_string());
+        }
+        if let Some(unit) = self.units.remove(name) {
+            self.supervisor.remove(&unit.root);
+            let _ = std::fs::remove_dir_all(&unit.root);
+        }
+        if self.is_leader(name) {
+            self.lease(&name.app, None);
+        }
+        let last = !self.units.keys().any(|unit| unit.app == name.app);
+        if last && self.apps.get(&name.app).is_some_and(|app| app.dying) {
+            self.apps.remove(&name.app);
+            self.drop_secrets(&Entity::App(name.app.clone()));
+            let gone = |relation: &Relation| relation.is_peer() && relation.end(&name.app).is_some();
+            let peers: Vec<u32> = self.relations.iter().filter(|(_, r)| gone(r)).map(|(id, _)| *id).collect();
+            for id in peers {
+                self.relations.remove(&id);
+            }
+        }
+    }
+
+    fn drop_secrets(&mut self, owner: &Entity) {
+        let gone: Vec<String> = self
+            .secrets
+            .iter()
+            .filter(|(_, secret)| secret.owner == *owner)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in gone {
+            if let Some(secret) = self.secrets.remove(&id) {
+                for content in secret.revisions.values() {
+                    self.remember(content);
+                }
+            }
+        }
+    }
+}
+
+/// The keys Juju itself keeps in every unit bag (`private-address` up to 3.6).
+pub(crate) fn juju_keys(address: &str) -> [(String, String); 3] {
+    [
+        ("egress-subnets".to_owned(), format!("{address}/32")),
+        ("ingress-address".to_owned(), address.to_owned()),
+        ("private-address".to_owned(), address.to_owned()),
+    ]
+}

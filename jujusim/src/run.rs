@@ -1,0 +1,558 @@
+//! One run of a unit's charm from its start to its commit; it may halt in the midst of it for a word to be done.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::Sim;
+use crate::clock::back_off;
+use crate::commit::Refused;
+use crate::error::{Doing as _, Error, Result};
+use crate::events::Event;
+use crate::fault::{Fault, Mishap, Moment, Syscall};
+use crate::hook::{Exit, HookRun, Port, ToolCall, charm_dir};
+use crate::launch::{self, Usage};
+use crate::model::{Kind, Model, Pending, UnitName};
+use crate::tools::{self, Answer, Context, Request};
+
+/// A hook that runs longer than this is killed.
+const LIMIT: Duration = Duration::from_secs(120);
+/// How long output may still come after the hook's process ended: what it started may hold the pipes open.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// What reaches a unit while one of its hooks runs.
+pub(crate) enum Message {
+    /// A tool was called; `late` when its answer was held back until now.
+    Tool {
+        request: Request,
+        stream: UnixStream,
+        late: bool,
+    },
+    Line {
+        run: usize,
+        error: bool,
+        text: String,
+    },
+    Closed {
+        run: usize,
+    },
+    Exited {
+        run: usize,
+        status: io::Result<ExitStatus>,
+    },
+}
+
+/// A run that has begun.
+struct Running {
+    context: Context,
+    run: HookRun,
+    faults: Vec<Fault>,
+    /// What the event was about when it began.
+    version: u64,
+    inbox: Receiver<Message>,
+    process: Option<Process>,
+    /// The call before whose answer a word is done.
+    halted: Option<(Request, UnixStream)>,
+    /// Calls that are never answered.
+    hung: Vec<UnixStream>,
+}
+
+/// The hook's process.
+struct Process {
+    number: usize,
+    pid: u32,
+    report: PathBuf,
+    /// When it is killed.
+    deadline: Instant,
+    killed: bool,
+    watch: Watch,
+    /// Streams that may still bring output.
+    open: u8,
+    ended: Option<ExitStatus>,
+}
+
+impl Sim {
+    /// Runs one event of a unit to its end, commits or drops its effects, and records it.
+    pub(crate) fn run_event(&mut self, name: &UnitName, event: &Event) -> Result<&HookRun> {
+        let mut running = self.model.begin(name, event)?;
+        loop {
+            let word = match self.model.proceed(&mut running) {
+                Ok(Some(word)) => word,
+                Ok(None) => return self.model.finish(running),
+                Err(error) => return self.model.abandon(running, error),
+            };
+            match self.word(&word) {
+                Ok(printed) => {
+                    let lines = printed.lines().map(|line| format!("JUJUSIM   {line}"));
+                    running.context.log.push(format!("JUJUSIM > {word}"));
+                    running.context.log.extend(lines);
+                }
+                Err(error) => return self.model.abandon(running, error),
+            }
+        }
+    }
+}
+
+impl Model {
+    fn begin(&mut self, name: &UnitName, event: &Event) -> Result<Running> {
+        let unit = self.unit_mut(name)?;
+        let inbox = unit.receiver.take();
+        let inbox = inbox.ok_or_else(|| Error::refused(format!("a hook of {name} is running")))?;
+        let faults = if event.is_hook() { std::mem::take(&mut unit.faults) } else { Vec::new() };
+        self.before(name, event);
+        let version = self.version_for(name, event);
+        let context = Context::new(self, name, event);
+        let run = HookRun::new(&context);
+        let mut running =
+            Running { context, run, faults, version, inbox, process: None, halted: None, hung: Vec::new() };
+        match self.start(&mut running) {
+            Ok(()) => Ok(running),
+            Err(error) => self.abandon(running, error),
+        }
+    }
+
+    /// Starts the hook's process; an actor does all its work at once.
+    fn start(&mut self, running: &mut Running) -> Result<()> {
+        let Running { context, run, .. } = running;
+        if let Kind::Actor(actor, _) = &self.app(&context.unit.app)?.kind {
+            let actor = Arc::clone(actor);
+            if let Err(text) = actor.handle(&mut Port::new(self, context, run)) {
+                run.log.push(format!("ERROR {text}"));
+                run.exit = Exit::Code(1);
+            }
+            return Ok(());
+        }
+        let root = self.unit(&context.unit)?.root.clone();
+        let charm = charm_dir(&root, &context.unit);
+        let Some((program, args)) = program(context, &charm)? else {
+            if !context.event.is_hook() {
+                run.exit = Exit::Code(1);
+                run.failure = Some(format!("action not implemented on unit {:?}", context.unit.to_string()));
+            }
+            return Ok(());
+        };
+        let number = self.next_run;
+        self.next_run += 1;
+        let report = self.dir.join(format!("usage-{number}"));
+        let mut command = match running.faults.iter().find_map(syscall) {
+            Some(syscall) => {
+                let mut command = launch::command(&self.tools, &report, Path::new("strace"));
+                command.args(syscall.strace()).arg(program);
+                command
+            }
+            None => launch::command(&self.tools, &report, &program),
+        };
+        command.args(args).current_dir(&charm).env_clear().envs(self.environment(context, &root));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let unit = self.unit(&context.unit)?;
+        if let Some(agent) = &unit.agent {
+            agent.serve(Some(context.id.clone()));
+        }
+        let mut child = command.spawn().doing(|| format!("run {}", self.tools.display()))?;
+        let pid = child.id();
+        if let Some(stdout) = child.stdout.take() {
+            forward(stdout, number, false, unit.sender.clone());
+        }
+        if let Some(stderr) = child.stderr.take() {
+            forward(stderr, number, true, unit.sender.clone());
+        }
+        let sender = unit.sender.clone();
+        thread::spawn(move || {
+            let _ = sender.send(Message::Exited { run: number, status: child.wait() });
+        });
+        running.process = Some(Process {
+            number,
+            pid,
+            report,
+            deadline: Instant::now() + LIMIT,
+            killed: false,
+            watch: Watch::start(pid),
+            open: 2,
+            ended: None,
+        });
+        Ok(())
+    }
+
+    /// Answers tools and gathers output until the hook has ended, or until a word is to be done.
+    fn proceed(&mut self, running: &mut Running) -> Result<Option<String>> {
+        if let Some((request, stream)) = running.halted.take() {
+            self.answer(running, &request, &stream);
+        }
+        while running.process.is_some() {
+            let word = self.attend(running)?;
+            if word.is_some() {
+                return Ok(word);
+            }
+        }
+        let commits = running.run.exit == Exit::Success;
+        Ok(running.word_at(&Moment::Commit).filter(|_| commits))
+    }
+
+    /// Waits for one thing that the hook's process does.
+    fn attend(&mut self, running: &mut Running) -> Result<Option<String>> {
+        let Some(process) = &mut running.process else { return Ok(None) };
+        let patience = match process.ended {
+            Some(_) if process.open == 0 => {
+                running.process_ended();
+                return Ok(None);
+            }
+            Some(_) => LINGER,
+            None => process.deadline.saturating_duration_since(Instant::now()),
+        };
+        match running.inbox.recv_timeout(patience) {
+            Ok(Message::Tool { request, stream, late }) => {
+                return Ok(self.called(running, request, stream, late));
+            }
+            Ok(Message::Line { run, error, text }) if run == process.number => {
+                running.keep_line(error, &text);
+            }
+            Ok(Message::Closed { run }) if run == process.number => process.open -= 1,
+            Ok(Message::Exited { run, status }) if run == process.number => {
+                process.ended = Some(status.doing(|| format!("wait for {}", running.run.hook))?);
+            }
+            Ok(_) => {}
+            Err(RecvTimeoutError::Timeout) if process.ended.is_some() => process.open = 0,
+            Err(_) if process.killed => {
+                let HookRun { unit, hook, .. } = &running.run;
+                return Err(Error::refused(format!("{unit} {hook} cannot be ended")));
+            }
+            Err(_) => {
+                process.kill();
+                running.run.log.push(format!("ERROR killed: did not end within {} s", LIMIT.as_secs()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A tool was called: does what is prepared for this call; the word to be done before its answer.
+    fn called(
+        &mut self,
+        running: &mut Running,
+        request: Request,
+        stream: UnixStream,
+        late: bool,
+    ) -> Option<String> {
+        // The same call again, now with standard input.
+        if request.stdin.is_some() || late {
+            self.answer(running, &request, &stream);
+            return None;
+        }
+        let tool = request.command.clone();
+        running.run.calls.push(ToolCall { name: tool.clone(), args: request.args.clone(), code: 0 });
+        let nth = running.run.calls.iter().filter(|call| call.name == tool).count();
+        let mishap = running.faults.iter().find_map(|fault| match fault {
+            Fault::Tool { tool: of, nth: at, mishap } if *of == tool && *at == nth => Some(mishap.clone()),
+            _ => None,
+        });
+        match mishap {
+            Some(Mishap::Kill) => {
+                // A call that had no effect is none.
+                running.run.calls.pop();
+                if let Some(process) = &mut running.process {
+                    process.kill();
+                }
+                None
+            }
+            Some(Mishap::Fail(message)) => {
+                let stderr = format!("ERROR {message}\n");
+                running.reply(&tool, &stream, &Answer { code: 1, stderr, ..Answer::default() });
+                None
+            }
+            Some(Mishap::Answer { stdout, code }) => {
+                running.reply(&tool, &stream, &Answer { code, stdout, ..Answer::default() });
+                None
+            }
+            Some(Mishap::Hang(None)) => {
+                running.hung.push(stream);
+                None
+            }
+            Some(Mishap::Hang(Some(seconds))) => {
+                let sender = self.units.get(&running.context.unit)?.sender.clone();
+                thread::spawn(move || {
+                    thread::sleep(Duration::from_secs(seconds));
+                    let _ = sender.send(Message::Tool { request, stream, late: true });
+                });
+                None
+            }
+            None => {
+                let word = running.word_at(&Moment::Tool { tool, nth });
+                if word.is_some() {
+                    running.halted = Some((request, stream));
+                } else {
+                    self.answer(running, &request, &stream);
+                }
+                word
+            }
+        }
+    }
+
+    fn answer(&mut self, running: &mut Running, request: &Request, stream: &UnixStream) {
+        let answer = tools::call(self, &mut running.context, request);
+        running.reply(&request.command, stream, &answer);
+    }
+
+    /// Commits or drops the effects, notes what comes of it, and records the run.
+    fn finish(&mut self, running: Running) -> Result<&HookRun> {
+        let Running { mut context, mut run, faults, version, inbox, .. } = running;
+        let (name, event) = (context.unit.clone(), context.event.clone());
+        run.log.append(&mut context.log);
+        if let Event::Broken { .. } = event {
+            // The relation's passwords are still worth searching for when it is gone.
+            self.past_passwords = self.passwords();
+        }
+        let first = self.unit(&name)?.pending.is_none();
+        if run.exit == Exit::Success {
+            let prepared = faults.iter().find_map(|fault| match fault {
+                Fault::Commit(refused) => Some(*refused),
+                _ => None,
+            });
+            let habit = (self.habits.torn && first && event.is_hook()).then_some(Refused::Torn);
+            if let Err(text) = self.commit(&mut context, prepared.or(habit)) {
+                run.log.push(format!("ERROR {text}"));
+                run.exit = Exit::Refused(text);
+            }
+        }
+        run.results = std::mem::take(&mut context.action.results);
+        run.failure = context.action.failure.take().or(run.failure);
+        let (now, habits, retries) = (self.now, self.habits, self.retries);
+        let unit = self.unit_mut(&name)?;
+        unit.receiver = Some(inbox);
+        if let Some(agent) = &unit.agent {
+            agent.serve(None);
+        }
+        if event.is_hook() {
+            let before = unit.pending.take();
+            let again = before.as_ref().is_some_and(|pending| pending.again);
+            if run.exit != Exit::Success {
+                let failures = before.map_or(0, |pending| pending.failures) + 1;
+                let error = !matches!(run.exit, Exit::Killed(_));
+                let due = match error {
+                    true if retries => now + back_off(failures),
+                    true => Timestamp::MAX,
+                    false => now,
+                };
+                unit.pending = Some(Pending { event, failures, error, due, again });
+            } else if !again && (habits.twice || faults.contains(&Fault::Twice)) {
+                unit.pending = Some(Pending { event, failures: 0, error: false, due: now, again: true });
+            } else {
+                self.after(&name, &event, version);
+            }
+        }
+        self.runs.push(run);
+        self.runs.last().ok_or_else(|| Error::refused("no hook ran"))
+    }
+
+    /// Ends a run that cannot go on.
+    fn abandon<T>(&mut self, mut running: Running, error: Error) -> Result<T> {
+        if let Some(process) = &mut running.process {
+            process.kill();
+        }
+        if let Some(unit) = self.units.get_mut(&running.context.unit) {
+            unit.receiver = Some(running.inbox);
+            if let Some(agent) = &unit.agent {
+                agent.serve(None);
+            }
+        }
+        Err(error)
+    }
+}
+
+impl Running {
+    /// The word to be done now; each is done once.
+    fn word_at(&mut self, moment: &Moment) -> Option<String> {
+        let here = |fault: &Fault| matches!(fault, Fault::Word { at, .. } if at == moment);
+        let index = self.faults.iter().position(here)?;
+        match self.faults.remove(index) {
+            Fault::Word { word, .. } => Some(word),
+            _ => None,
+        }
+    }
+
+    fn reply(&mut self, tool: &str, mut stream: &UnixStream, answer: &Answer) {
+        if let Some(call) = self.run.calls.iter_mut().rfind(|call| call.name == tool) {
+            call.code = answer.code;
+        }
+        let Ok(mut line) = serde_json::to_string(answer) else { return };
+        line.push('\n');
+        // A caller that was killed meanwhile has no use for it.
+        let _ = stream.write_all(line.as_bytes());
+    }
+
+    /// A hook's output is logged line by line; an action's is its result.
+    fn keep_line(&mut self, error: bool, text: &str) {
+        if self.context.event.is_hook() {
+            let level = if error { "WARNING" } else { "DEBUG" };
+            self.context.log.push(format!("{level} {}", text.trim_end_matches('\n')));
+        } else if error {
+            self.run.stderr.push_str(text);
+        } else {
+            self.run.stdout.push_str(text);
+        }
+    }
+
+    fn process_ended(&mut self) {
+        let Some(process) = self.process.take() else { return };
+        let run = &mut self.run;
+        run.processes = process.watch.stop();
+        Usage { wall: run.wall, cpu: run.cpu, max_rss: run.max_rss } = launch::usage(&process.report);
+        let _ = fs::remove_file(&process.report);
+        let status = process.ended.unwrap_or_default();
+        run.exit = match (status.code(), status.signal()) {
+            (Some(0), _) => Exit::Success,
+            (Some(code), _) => Exit::Code(code),
+            (None, signal) => Exit::Killed(signal.unwrap_or_default()),
+        };
+    }
+}
+
+impl Process {
+    fn kill(&mut self) {
+        self.killed = true;
+        self.deadline = Instant::now() + LIMIT;
+        if let Ok(pid) = i32::try_from(self.pid) {
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+/// What is run for an event, and with which arguments; nothing when the charm has nothing for it.
+fn program(context: &Context, charm: &Path) -> Result<Option<(PathBuf, Vec<String>)>> {
+    if let Event::Exec { command, .. } = &context.event {
+        let (program, args) = command.split_first().ok_or_else(|| Error::refused("no command specified"))?;
+        return Ok(Some((PathBuf::from(program), args.to_vec())));
+    }
+    let folder = if context.event.is_hook() { "hooks" } else { "actions" };
+    let candidates = [charm.join("dispatch"), charm.join(folder).join(&context.hook)];
+    Ok(candidates.into_iter().find(|path| executable(path)).map(|program| (program, Vec::new())))
+}
+
+fn executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+fn syscall(fault: &Fault) -> Option<&Syscall> {
+    match fault {
+        Fault::Syscall(syscall) => Some(syscall),
+        _ => None,
+    }
+}
+
+fn forward(stream: impl Read + Send + 'static, run: usize, error: bool, sender: Sender<Message>) {
+    thread::spawn(move || {
+        let mut reader = BufReader::new(stream);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            let text = String::from_utf8_lossy(&line).into_owned();
+            line.clear();
+            if sender.send(Message::Line { run, error, text }).is_err() {
+                return;
+            }
+        }
+        let _ = sender.send(Message::Closed { run });
+    });
+}
+
+/// The socket of a unit's agent, open while the unit's pod lives.
+pub(crate) struct Agent {
+    path: PathBuf,
+    over: Arc<atomic::AtomicBool>,
+    /// The context of the hook that runs now.
+    serving: Arc<Mutex<Option<String>>>,
+}
+
+impl Agent {
+    pub(crate) fn listen(path: &Path, sender: Sender<Message>) -> Result<Agent> {
+        let listener = UnixListener::bind(path).doing(|| format!("listen at {}", path.display()))?;
+        let agent = Agent { path: path.to_owned(), over: Arc::default(), serving: Arc::default() };
+        let (over, serving) = (Arc::clone(&agent.over), Arc::clone(&agent.serving));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if over.load(atomic::Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(stream) = stream else { continue };
+                let mut line = String::new();
+                // A tool that was killed before it sent its request is no call.
+                let Ok(_) = BufReader::new(&stream).read_line(&mut line) else { continue };
+                let Ok(request) = serde_json::from_str(&line) else { continue };
+                // Between hooks nobody answers: the caller sees its connection closed.
+                if locked(&serving).is_none() {
+                    continue;
+                }
+                if sender.send(Message::Tool { request, stream, late: false }).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(agent)
+    }
+
+    fn serve(&self, context: Option<String>) {
+        *locked(&self.serving) = context;
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.over.store(true, atomic::Ordering::SeqCst);
+        let _ = UnixStream::connect(&self.path);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks at the command lines of a process and its descendants until stopped.
+struct Watch {
+    over: Arc<atomic::AtomicBool>,
+    seen: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Watch {
+    fn start(pid: u32) -> Watch {
+        let watch = Watch { over: Arc::default(), seen: Arc::default() };
+        let (over, seen) = (Arc::clone(&watch.over), Arc::clone(&watch.seen));
+        thread::spawn(move || {
+            while !over.load(atomic::Ordering::Relaxed) {
+                let mut found = BTreeSet::new();
+                command_lines(pid, &mut found);
+                locked(&seen).append(&mut found);
+                thread::sleep(Duration::from_millis(3));
+            }
+        });
+        watch
+    }
+
+    fn stop(self) -> BTreeSet<String> {
+        self.over.store(true, atomic::Ordering::Relaxed);
+        std::mem::take(&mut *locked(&self.seen))
+    }
+}
+
+fn command_lines(pid: u32, found: &mut BTreeSet<String>) {
+    if let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) {
+        let text = String::from_utf8_lossy(&line).replace('\0', " ");
+        // The launcher is ours.
+        if !text.is_empty() && !text.starts_with(launch::NAME) {
+            found.insert(text.trim_end().to_owned());
+        }
+    }
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+        command_lines(child, found);
+    }
+}

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, raise};
 use serde::{Deserialize, Serialize};
 use wait4::Wait4 as _;
 
-/// The name under which the simulator's binary does this.
+/// The name under which `jujusim-tool` does this.
 pub const NAME: &str = "jujusim-launch";
 
 /// What a hook and the processes it waited for used.

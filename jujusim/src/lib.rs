@@ -1,8 +1,8 @@
 //! A Juju model on one machine: it runs charms, in any language, the way Juju's controller and unit agents do.
 //!
 //! [`Sim`] takes words as a person would type them (`deploy`, `integrate`, `settle`, …); [`Sim::model`] gives typed answers
-//! to tests; [`check_script`] compares a whole script with its transcript. The binary of this crate is the command line and, under
-//! another name, every hook tool.
+//! to tests; [`check_script`] compares a whole script with its transcript. `jujusim` is the command line; `jujusim-tool` is, under
+//! its links' names, every hook tool.
 
 mod actors;
 mod charm;
@@ -44,7 +44,7 @@ use transcript::Stable;
 /// How a model is made.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The `jujusim` binary, which the hook tools are links to.
+    /// The `jujusim-tool` binary, which the hook tools are links to.
     pub tools: PathBuf,
     /// The Juju to behave as: `3.6.14`, `2.9.52` without secrets, `4.0.15`.
     pub juju: String,
@@ -67,7 +67,7 @@ impl Default for Options {
         let dir = exe.parent().unwrap_or(Path::new("/"));
         let dir = if dir.ends_with("deps") { dir.parent().unwrap_or(dir) } else { dir };
         Options {
-            tools: dir.join("jujusim"),
+            tools: dir.join("jujusim-tool"),
             juju: "3.6.14".to_owned(),
             pgbouncer: None,
             keep: false,

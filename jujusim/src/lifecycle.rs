@@ -92,7 +92,9 @@ impl Model {
                 if !unit.status_set {
                     unit.status = Status::new("unknown", "");
                 }
-                self.schedule_update_status(name);
+                if unit.update_status_due.is_none() {
+                    self.schedule_update_status(name);
+                }
             }
             Event::Stop if unit.dying => {
                 unit.stage = Stage::Stopped;

@@ -1,12 +1,11 @@
-//! The command line of the simulator; under the name of a hook tool, that tool.
+//! The command line of the simulator.
 
-use std::ffi::OsStr;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use jujusim::{Options, Result, Sim, client, follow_script, launch};
+use jujusim::{Options, Result, Sim, follow_script};
 
 /// A Juju model on one machine: runs a script, or the words typed.
 #[derive(Parser)]
@@ -32,15 +31,6 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os();
-    let name = args.next().unwrap_or_default();
-    let name = Path::new(&name).file_name().and_then(OsStr::to_str).unwrap_or("jujusim");
-    if name == launch::NAME {
-        return ExitCode::from(launch::run(args));
-    }
-    if name != "jujusim" {
-        return ExitCode::from(client::run(name, args));
-    }
     match simulate(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
@@ -53,7 +43,6 @@ fn main() -> ExitCode {
 fn simulate(cli: Cli) -> Result<ExitCode> {
     let refused = |source| jujusim::Error::Io { doing: "read the script".to_owned(), source };
     let options = Options {
-        tools: std::env::current_exe().map_err(refused)?,
         juju: cli.juju,
         pgbouncer: cli.pgbouncer,
         keep: cli.keep,

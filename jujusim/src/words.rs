@@ -12,7 +12,6 @@ use crate::Sim;
 use crate::error::{Error, Result};
 
 /// The words after the first, with options taken out as they are asked for.
-#[derive(Default)]
 pub(crate) struct Words {
     words: Vec<String>,
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
+
 use super::Words;
 use crate::Sim;
 use crate::error::{Error, Result};
@@ -18,9 +20,14 @@ impl Sim {
     pub(crate) fn settle(&mut self, mut words: Words) -> Result<String> {
         let verbose = words.flag("--verbose");
         words.end()?;
+        self.settle_until(Timestamp::MAX, verbose)
+    }
+
+    /// As [`Sim::settle`], but the clock does not pass `end`.
+    pub(crate) fn settle_until(&mut self, end: Timestamp, verbose: bool) -> Result<String> {
         let (mut printed, mut failures) = (String::new(), 0);
         for count in 0..BOUND {
-            let Some(unit) = self.someone_s_turn() else {
+            let Some(unit) = self.someone_s_turn(end) else {
                 let _ = writeln!(printed, "settled: {count} hooks, {failures} failed");
                 return Ok(printed);
             };
@@ -41,7 +48,7 @@ impl Sim {
         for _ in 0..count {
             let next = match &only {
                 Some(unit) => self.turn_of(unit)?.then(|| unit.clone()),
-                None => self.someone_s_turn(),
+                None => self.someone_s_turn(Timestamp::MAX),
             };
             let Some(unit) = next else {
                 printed.push_str("nothing to do\n");
@@ -53,12 +60,12 @@ impl Sim {
     }
 
     /// The next unit with something to do; time passes as far as a retry or a lease needs it.
-    fn someone_s_turn(&mut self) -> Option<UnitName> {
+    fn someone_s_turn(&mut self, end: Timestamp) -> Option<UnitName> {
         loop {
             if let Some(unit) = self.whose_turn() {
                 return Some(unit);
             }
-            let next = self.model.next_retry_or_lease()?;
+            let next = self.model.next_retry_or_lease().filter(|next| *next <= end)?;
             self.model.advance(next);
         }
     }

@@ -165,7 +165,7 @@ impl Sim {
         let end = self.model.now + duration;
         let mut printed = String::new();
         loop {
-            let settled = self.settle(Words::default())?;
+            let settled = self.settle_until(end, false)?;
             if !settled.starts_with("settled: 0 hooks") {
                 printed.push_str(&settled);
             }

@@ -1,5 +1,6 @@
 //! The simulator, from outside.
 
+mod agent;
 mod hooks;
 mod puppets;
 mod tools;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jujusim::{Exit, HookRun, Options, Sim};
 
 pub(crate) fn options() -> Options {
-    Options { tools: PathBuf::from(env!("CARGO_BIN_EXE_jujusim")), ..Options::default() }
+    Options { tools: PathBuf::from(env!("CARGO_BIN_EXE_jujusim-tool")), ..Options::default() }
 }
 
 pub(crate) fn puppet() -> String {

@@ -1,0 +1,619 @@
+//! What the unit agent does around hooks: priorities, time, restarts, mishaps.
+
+use std::collections::BTreeSet;
+
+use jujusim::{Exit, Options, Sim};
+
+use crate::puppets::{model, model_of, options, run, script, since, tool};
+
+/// The last run's log.
+fn log(sim: &Sim) -> Vec<String> {
+    sim.model().hook_runs().last().expect("a run").log.clone()
+}
+
+fn runs(sim: &Sim) -> usize {
+    sim.model().hook_runs().len()
+}
+
+/// Makes `update-status` run these shell lines, and runs it.
+fn once(sim: &mut Sim, unit: &str, lines: &str) {
+    script(sim, unit, "update-status", lines);
+    run(sim, &format!("trigger {unit} update-status"));
+}
+
+fn refused(sim: &mut Sim, word: &str, why: &str) {
+    let error = sim.run(word).expect_err(word).to_string();
+    assert!(error.contains(why), "{word}: {error}");
+}
+
+#[test]
+fn what_waits_is_taken_in_juju_s_order() {
+    // uniter/resolver.go
+    let mut sim = model(&[
+        "deploy PUPPET -n 2",
+        "deploy PUPPET far",
+        "settle",
+        "exec puppet/0 -- secret-add --label top password=one",
+        "exec puppet/1 -- secret-get --label top",
+        "settle",
+    ]);
+    let start = runs(&sim);
+    let words = [
+        "trigger puppet/1 update-status",
+        "databag puppet:peers puppet seen=1",
+        "config puppet port=1",
+        "trigger puppet/1 start",
+        "secret-edit top password=two",
+        "trigger puppet/1 work-pebble-ready",
+        "leader puppet/1",
+        "integrate puppet:db far:back",
+    ];
+    for word in words {
+        run(&mut sim, word);
+    }
+    for _ in 0..8 {
+        run(&mut sim, "step --unit puppet/1");
+    }
+    assert_eq!(
+        since(&sim, start),
+        [
+            "puppet/1 db-relation-created",
+            "puppet/1 leader-elected",
+            "puppet/1 work-pebble-ready",
+            "puppet/1 secret-changed",
+            "puppet/1 start",
+            "puppet/1 config-changed",
+            "puppet/1 peers-relation-changed",
+            "puppet/1 update-status",
+        ]
+    );
+}
+
+#[test]
+fn actions_and_commands_wait_for_leadership_but_not_for_configuration() {
+    let mut sim = model(&["deploy PUPPET -n 2", "settle", "leader puppet/1", "config puppet port=1"]);
+    let start = runs(&sim);
+    run(&mut sim, "run puppet/1 greet");
+    assert_eq!(since(&sim, start), ["puppet/1 leader-elected", "puppet/1 greet"]);
+}
+
+#[test]
+fn a_failed_hook_is_tried_again_after_a_growing_pause() {
+    let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
+    once(&mut sim, "puppet/0", "exit 1");
+    run(&mut sim, "step --unit puppet/0");
+    // It does not keep the other unit waiting, nor an action of its own.
+    run(&mut sim, "trigger puppet/1 update-status");
+    let start = runs(&sim);
+    run(&mut sim, "step");
+    run(&mut sim, "run puppet/0 greet");
+    assert_eq!(since(&sim, start), ["puppet/1 update-status", "puppet/0 greet"]);
+    // After 5, 10 and 20 seconds; the fourth comes 40 seconds later.
+    let start = runs(&sim);
+    script(
+        &sim,
+        "puppet/0",
+        "update-status",
+        "[ $(state-get tries) = xxx ] || { state-set tries=x; exit 1; }",
+    );
+    let error = sim.run("settle").expect_err("its state is never committed").to_string();
+    assert!(error.contains("failed 5 times"), "{error}");
+    assert_eq!(since(&sim, start).len(), 4);
+}
+
+#[test]
+fn without_retries_a_unit_stays_in_error_until_resolved() {
+    let mut sim = model(&["deploy PUPPET", "settle", "model-config automatically-retry-hooks=false"]);
+    once(&mut sim, "puppet/0", "exit 1");
+    assert!(run(&mut sim, "settle").contains("1 failed"));
+    run(&mut sim, "config puppet port=1");
+    assert!(run(&mut sim, "settle").starts_with("settled: 0 hooks"));
+    assert!(run(&mut sim, "status").contains("hook failed: \"update-status\""));
+    // Without a retry the hook counts as done.
+    let start = runs(&sim);
+    run(&mut sim, "resolve puppet/0 --no-retry");
+    run(&mut sim, "settle");
+    assert_eq!(since(&sim, start), ["puppet/0 config-changed"]);
+    run(&mut sim, "trigger puppet/0 update-status");
+    run(&mut sim, "settle");
+    script(&sim, "puppet/0", "update-status", "true");
+    let start = runs(&sim);
+    run(&mut sim, "resolve puppet/0");
+    run(&mut sim, "settle");
+    assert_eq!(since(&sim, start), ["puppet/0 update-status"]);
+    refused(&mut sim, "resolve puppet/0", "not in an error state");
+}
+
+#[test]
+fn nobody_leads_until_the_old_lease_is_over() {
+    let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
+    run(&mut sim, "leader --none puppet");
+    assert_eq!(tool(&mut sim, "puppet/0", "is-leader").1, "False\n");
+    assert_eq!(tool(&mut sim, "puppet/1", "is-leader").1, "False\n");
+    assert!(run(&mut sim, "wait 59s").is_empty());
+    assert!(sim.model().leader("puppet").is_none());
+    let start = runs(&sim);
+    run(&mut sim, "wait 1s");
+    run(&mut sim, "settle");
+    assert_eq!(sim.model().leader("puppet").expect("elected").to_string(), "puppet/0");
+    assert_eq!(since(&sim, start), ["puppet/0 leader-elected", "puppet/1 leader-settings-changed"]);
+}
+
+#[test]
+fn juju_4_tells_followers_nothing_and_an_elected_leader_each_time() {
+    let juju_4 = Options { juju: "4.0.15".to_owned(), ..options() };
+    let mut sim = model_of(&["deploy PUPPET -n 2", "settle"], &juju_4);
+    assert!(!since(&sim, 0).iter().any(|hook| hook.contains("leader-settings-changed")));
+    for unit in ["puppet/1", "puppet/0"] {
+        let start = runs(&sim);
+        run(&mut sim, &format!("leader {unit}"));
+        run(&mut sim, "settle");
+        assert_eq!(since(&sim, start), [format!("{unit} leader-elected")]);
+    }
+}
+
+#[test]
+fn a_lease_lost_before_the_commit_fails_the_hook_and_its_retry_is_a_follower_s() {
+    let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
+    let lines = "if [ $(is-leader) = True ]; then relation-set -r 0 --app a=1; state-set led=1; fi";
+    once(&mut sim, "puppet/0", lines);
+    run(&mut sim, "at puppet/0 commit do leader puppet/1");
+    run(&mut sim, "step --unit puppet/0");
+    assert!(matches!(sim.model().hook_runs().last().expect("a run").exit, Exit::Refused(_)));
+    run(&mut sim, "settle");
+    assert!(sim.model().bag(0, "puppet").is_empty());
+    assert_eq!(tool(&mut sim, "puppet/0", "state-get led").1, "");
+}
+
+#[test]
+fn a_lease_lost_within_a_hook_is_not_regained_in_it() {
+    let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
+    once(&mut sim, "puppet/0", "is-leader; is-leader; is-leader; relation-set -r 0 --app a=1");
+    run(&mut sim, "at puppet/0 is-leader 2 do leader puppet/1");
+    run(&mut sim, "at puppet/0 is-leader 3 do leader puppet/0");
+    run(&mut sim, "step --unit puppet/0");
+    let said: Vec<String> = log(&sim).into_iter().filter(|line| !line.starts_with("JUJUSIM")).collect();
+    assert_eq!(
+        said,
+        ["DEBUG True", "DEBUG False", "DEBUG False", "WARNING ERROR cannot write relation settings"]
+    );
+}
+
+#[test]
+fn another_unit_s_hook_runs_within_a_hook_and_is_not_seen_by_it() {
+    let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
+    let read = "relation-get -r 0 a puppet/1 --format=json";
+    script(&sim, "puppet/1", "update-status", "relation-set -r 0 a=1");
+    run(&mut sim, "trigger puppet/1 update-status");
+    once(&mut sim, "puppet/0", &format!("{read}; is-leader >/dev/null; {read}"));
+    run(&mut sim, "at puppet/0 is-leader do step --unit puppet/1");
+    let start = runs(&sim);
+    run(&mut sim, "step --unit puppet/0");
+    assert_eq!(since(&sim, start), ["puppet/1 update-status", "puppet/0 update-status"]);
+    let nulls = log(&sim).into_iter().filter(|line| line == "DEBUG null").count();
+    assert_eq!(nulls, 2, "a bag is a snapshot within a hook");
+    run(&mut sim, "settle");
+    assert_eq!(tool(&mut sim, "puppet/0", read).1, "\"1\"\n");
+}
+
+#[test]
+fn a_unit_does_one_thing_at_a_time() {
+    let mut sim = model(&["deploy PUPPET", "settle"]);
+    once(&mut sim, "puppet/0", "is-leader");
+    run(&mut sim, "at puppet/0 is-leader do exec puppet/0 -- true");
+    refused(&mut sim, "settle", "a hook of puppet/0 is running");
+    once(&mut sim, "puppet/0", "is-leader");
+    run(&mut sim, "at puppet/0 is-leader do replace-pod puppet/0");
+    refused(&mut sim, "settle", "a hook of puppet/0 is running");
+    run(&mut sim, "settle");
+}
+
+#[test]
+fn a_tool_hangs_for_a_while_or_for_ever() {
+    let mut sim = model(&["deploy PUPPET", "settle"]);
+    once(&mut sim, "puppet/0", "is-leader; timeout 0.2 status-get || echo $?; config-get port");
+    run(&mut sim, "hang puppet/0 is-leader --for 1");
+    run(&mut sim, "hang puppet/0 status-get");
+    run(&mut sim, "settle");
+    assert_eq!(log(&sim), ["DEBUG True", "DEBUG 124", "DEBUG 6432"]);
+}
+
+#[test]
+fn a_tool_says_what_it_should_not() {
+    let mut sim = model(&["deploy PUPPET", "settle"]);
+    once(&mut sim, "puppet/0", "is-leader; is-leader || echo $?; is-leader");
+    run(&mut sim, r"answer puppet/0 is-leader --stdout 'Maybe\nnot\n'");
+    run(&mut sim, "answer puppet/0 is-leader 2 --code 4");
+    run(&mut sim, "settle");
+    assert_eq!(log(&sim), ["DEBUG Maybe", "DEBUG not", "DEBUG 4", "DEBUG True"]);
+}
+
+#[test]
+fn a_full_disk_and_a_read_only_one() {
+    let mut sim = model(&["deploy PUPPET", "settle"]);
+    let file = sim.model().unit_root("puppet/0").expect("a unit").join("etc/written");
+    let path = file.display();
+    once(&mut sim, "puppet/0", "exec dd if=/dev/zero of=$root/etc/written bs=4 count=3 status=none");
+    run(&mut sim, &format!("fail puppet/0 syscall write 2 --errno ENOSPC --onwards --path {path}"));
+    run(&mut sim, "step");
+    assert!(log(&sim).iter().any(|line| line.contains("No space left on device")), "{:?}", log(&sim));
+    assert_eq!(std::fs::read(&file).expect("the file").len(), 4);
+    run(&mut sim, &format!("fail puppet/0 syscall openat --errno EROFS --path {path}"));
+    run(&mut sim, "step");
+    assert!(log(&sim).iter().any(|line| line.contains("Read-only file system")), "{:?}", log(&sim));
+    run(&mut sim, "settle");
+    assert_eq!(std::fs::read(&file).expect("the file").len(), 12);
+}
+
+#[test]
+fn a_hook_is_delivered_twice() {
+    let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
+    let start = runs(&sim);
+    run(&mut sim, "twice puppet/0");
+    once(&mut sim, "puppet/0", "state-set a=$(state-get a)x");
+    run(&mut sim, "settle");
+    assert_eq!(since(&sim, start), ["puppet/0 update-status", "puppet/0 update-status"]);
+    assert_eq!(tool(&mut sim, "puppet/0", "state-get a").1, "xx\n");
+    // Every hook, of a new unit too.
+    run(&mut sim, "every-hook twice");
+    let start = runs(&sim);
+    run(&mut sim, "add-unit puppet");
+    run(&mut sim, "settle");
+    let hooks = since(&sim, start);
+    let new: Vec<&String> = hooks.iter().filter(|hook| hook.starts_with("puppet/2")).collect();
+    assert!(new.chunks(2).all(|pair| pair.len() == 2 && pair[0] == pair[1]), "{new:?}");
+    run(&mut sim, "every-hook once");
+    let start = runs(&sim);
+    run(&mut sim, "trigger puppet/2 update-status");
+    run(&mut sim, "settle");
+    assert_eq!(since(&sim, start).len(), 1);
+}
+
+#[test]
+fn every_commit_is_torn_once() {
+    let mut sim = model(&["deploy PUPPET", "settle", "every-hook torn"]);
+    once(&mut sim, "puppet/0", "secret-add --label x$(secret-ids | wc -l)y password=one; state-set a=1");
+    let start = runs(&sim);
+    run(&mut sim, "settle");
+    let hooks = since(&sim, start);
+    assert!(hooks[0].contains("commit refused") && hooks.len() == 2, "{hooks:?}");
+    assert!(sim.model().secret("x0y").is_some() && sim.model().secret("x1y").is_some());
+}
+
+#[test]
+fn news_of_a_relation_are_held_back() {
+    let mut sim = model(&["deploy PUPPET -n 2", "settle", "hold puppet/1 peers"]);
+    run(&mut sim, "databag puppet:peers puppet a=1");
+    let start = runs(&sim);
+    run(&mut sim, "settle");
+    assert_eq!(since(&sim, start), ["puppet/0 peers-relation-changed"]);
+    run(&mut sim, "release puppet/1");
+    run(&mut sim, "settle");
+    assert_eq!(since(&sim, start)[1..], ["puppet/1 peers-relation-changed"]);
+}
+
+#[test]
+fn a_seed_decides_the_order_and_repeats_it() {
+    let order = |seed: u64| {
+        let options = Options { seed: Some(seed), ..options() };
+        let words =
+            ["deploy PUPPET -n 3", "deploy PUPPET far -n 2", "integrate puppet:db far:back", "settle"];
+        let sim = model_of(&words, &options);
+        since(&sim, 0)
+    };
+    let orders: Vec<Vec<String>> = (1..5).map(order).collect();
+    assert_eq!(order(1), orders[0]);
+    assert_eq!(orders.iter().collect::<BTreeSet<_>>().len(), 4, "four seeds, four orders");
+    for hooks in &orders {
+        for unit in ["puppet/0", "puppet/1", "puppet/2", "far/0", "far/1"] {
+            let own: Vec<&str> =
+                hooks.iter().filter_map(|hook| hook.strip_prefix(unit)?.strip_prefix(' ')).collect();
+            assert_eq!(own[0], "install");
+            for endpoint in ["peers", "db", "back"] {
+                let own: Vec<&&str> = own.iter().filter(|hook| hook.starts_with(endpoint)).collect();
+                let joined = own.iter().enumerate().filter(|(_, hook)| hook.ends_with("-joined"));
+                for (at, hook) in joined {
+                    assert_eq!(*own[at + 1], hook.replace("joined", "changed"), "{own:?}");
+                }
+            }
+            let first = |hook: &str| own.iter().position(|own| *own == hook).expect(hook);
+            assert!(first("peers-relation-created") < first("config-changed"), "{own:?}");
+            assert!(first("config-changed") < first("start"), "{own:?}");
+        }
+    }
+}
+
+#[test]
+fn a_restarted_agent_starts_anew_and_has_forgotten() {
+    let mut sim = model(&[
+        "deploy PUPPET -n 2",
+        "deploy PUPPET far",
+        "integrate puppet:db far:back",
+        "settle",
+        "trigger puppet/1 work-pebble-ready",
+        "exec puppet/0 -- secret-add --label top password=one",
+        "exec puppet/1 -- secret-get --label top",
+        "secret-edit top password=two",
+        "settle",
+    ]);
+    let kept = sim.model().unit_root("puppet/1").expect("a unit").join("etc/kept");
+    std::fs::write(&kept, "").expect("a file");
+    let start = runs(&sim);
+    run(&mut sim, "restart-agent puppet/1");
+    run(&mut sim, "settle");
+    assert_eq!(
+        since(&sim, start),
+        ["puppet/1 stop", "puppet/1 work-pebble-ready", "puppet/1 start", "puppet/1 leader-settings-changed"]
+    );
+    assert!(kept.exists());
+    // What was changed meanwhile is never announced (uniter/secrets/secrets.go).
+    run(&mut sim, "secret-edit top password=three");
+    let start = runs(&sim);
+    run(&mut sim, "restart-agent puppet/1 --killed");
+    run(&mut sim, "settle");
+    assert!(
+        !since(&sim, start).iter().any(|hook| hook == "puppet/1 secret-changed" || hook == "puppet/1 stop")
+    );
+    // It does not know its peers as such any more, nor who was at the other end (LP 1960934).
+    script(&sim, "puppet/1", "db-relation-broken", "echo \"<$JUJU_REMOTE_APP>\"");
+    run(&mut sim, "remove-unit puppet");
+    let start = runs(&sim);
+    run(&mut sim, "settle");
+    assert!(since(&sim, start).contains(&"puppet/1 peers-relation-broken".to_owned()));
+    let broken = sim.model().hook_runs().iter().find(|run| run.hook == "db-relation-broken");
+    assert_eq!(broken.expect("broken").log, ["DEBUG <>"]);
+}
+
+#[test]
+fn a_pod_that_dies_in_a_hook_leaves_it_killed_failed_or_done() {
+    let mut sim = model(&["deploy PUPPET", "settle"]);
+    once(&mut sim, "puppet/0", "state-set a=$(state-get a)x");
+    let start = runs(&sim);
+    run(&mut sim, "replace-pod puppet/0 --mid-hook --hard");
+    assert!(run(&mut sim, "status").contains("hook failed: \"update-status\""));
+    run(&mut sim, "settle");
+    assert_eq!(
+        since(&sim, start),
+        ["puppet/0 update-status (killed)", "puppet/0 update-status", "puppet/0 start"]
+    );
+    once(&mut sim, "puppet/0", "state-set a=1");
+    let start = runs(&sim);
+    run(&mut sim, "replace-pod puppet/0 --after-hook");
+    run(&mut sim, "settle");
+    assert_eq!(since(&sim, start), ["puppet/0 update-status", "puppet/0 start"]);
+    assert_eq!(tool(&mut sim, "puppet/0", "state-get a").1, "1\n");
+}
+
+#[test]
+fn another_revision_of_the_charm_comes_with_new_pods() {
+    let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
+    let new = tempfile::tempdir().expect("a directory");
+    let copied = std::process::Command::new("cp")
+        .args(["-a", &format!("{}/.", crate::puppets::puppet())])
+        .arg(new.path())
+        .status();
+    assert!(copied.expect("cp").success());
+    let metadata = std::fs::read_to_string(new.path().join("metadata.yaml")).expect("metadata");
+    std::fs::write(
+        new.path().join("metadata.yaml"),
+        metadata.replace("peers:\n", "peers:\n  more: {interface: more}\n"),
+    )
+    .expect("metadata");
+    let start = runs(&sim);
+    run(&mut sim, &format!("refresh puppet --path {}", new.path().display()));
+    assert_eq!(since(&sim, start), ["puppet/1 stop", "puppet/0 stop"]);
+    run(&mut sim, "settle");
+    let own: Vec<String> =
+        since(&sim, start).into_iter().filter(|hook| hook.starts_with("puppet/0")).collect();
+    assert_eq!(
+        own[..5],
+        [
+            "puppet/0 stop",
+            "puppet/0 more-relation-created",
+            "puppet/0 upgrade-charm",
+            "puppet/0 config-changed",
+            "puppet/0 start"
+        ]
+    );
+    std::fs::write(new.path().join("metadata.yaml"), "name: puppet\n").expect("metadata");
+    refused(&mut sim, &format!("refresh puppet --path {}", new.path().display()), "would break relation");
+    std::fs::write(new.path().join("metadata.yaml"), "name: other\n").expect("metadata");
+    refused(&mut sim, &format!("refresh puppet --path {}", new.path().display()), "cannot upgrade");
+}
+
+#[test]
+fn a_suspended_relation_ends_and_begins_anew_under_the_same_id() {
+    let mut sim = model(&["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
+    let id = sim.model().relations_at("puppet:db");
+    run(&mut sim, "exec far/0 -- relation-set -r 2 a=1");
+    let own = |sim: &Sim, start| -> Vec<String> {
+        since(sim, start).into_iter().filter(|hook| hook.starts_with("puppet/0")).collect()
+    };
+    run(&mut sim, "settle");
+    let start = runs(&sim);
+    run(&mut sim, "suspend-relation puppet far");
+    run(&mut sim, "settle");
+    assert_eq!(own(&sim, start), ["puppet/0 db-relation-departed", "puppet/0 db-relation-broken"]);
+    let start = runs(&sim);
+    run(&mut sim, "resume-relation puppet far");
+    run(&mut sim, "settle");
+    assert_eq!(
+        own(&sim, start),
+        ["puppet/0 db-relation-created", "puppet/0 db-relation-joined", "puppet/0 db-relation-changed"]
+    );
+    assert_eq!(sim.model().relations_at("puppet:db"), id);
+    assert_eq!(tool(&mut sim, "puppet/0", "relation-get -r 2 a far/0").1, "1\n");
+}
+
+#[test]
+fn time_brings_update_status() {
+    let mut sim = model(&["deploy PUPPET", "settle"]);
+    let start = runs(&sim);
+    run(&mut sim, "wait 15m");
+    assert_eq!(since(&sim, start), ["puppet/0 update-status"; 3]);
+}
+
+#[test]
+fn a_command_has_no_hook_but_may_have_a_relation() {
+    let mut sim = model(&["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
+    let print = r#"sh -c 'echo "<$JUJU_DISPATCH_PATH> <$JUJU_HOOK_NAME> $JUJU_RELATION_ID $JUJU_REMOTE_APP"; relation-ids'"#;
+    assert_eq!(run(&mut sim, &format!("exec puppet/0 --relation db:2 -- {print}")), "<> <> db:2 far\ndb:2\n");
+    assert!(tool(&mut sim, "puppet/0", print).2.contains("no endpoint name specified"));
+    refused(&mut sim, "exec puppet/0 --relation 7 -- true", "relation \"7\" not found");
+}
+
+#[test]
+fn after_its_hook_nobody_answers_a_process() {
+    let mut sim = model(&["deploy PUPPET", "settle"]);
+    let lines = "(sleep 0.5; is-leader || echo ended $?) >$root/etc/late 2>&1 &";
+    once(&mut sim, "puppet/0", lines);
+    run(&mut sim, "settle");
+    let late = sim.model().unit_root("puppet/0").expect("a unit").join("etc/late");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let mut text = String::new();
+    while !text.contains("ended") {
+        assert!(std::time::Instant::now() < deadline, "{text}");
+        text = std::fs::read_to_string(&late).unwrap_or_default();
+    }
+    assert_eq!(text, "ERROR connection is shut down\nended 1\n");
+    // Within a later hook its context is known to be another one.
+    once(&mut sim, "puppet/0", "JUJU_CONTEXT_ID=puppet/0-old is-leader");
+    run(&mut sim, "step");
+    assert!(
+        log(&sim)[0].contains("bad request: expected context id \"puppet/0-update-status-"),
+        "{:?}",
+        log(&sim)
+    );
+}
+
+/// Always set (uniter/runner/context/context.go `HookVars`, env.go), whatever the simulator's own environment is.
+const ALWAYS: &[&str] = &[
+    "APT_LISTCHANGES_FRONTEND",
+    "CHARM_DIR",
+    "CLOUD_API_VERSION",
+    "DEBIAN_FRONTEND",
+    "JUJU_AGENT_SOCKET_ADDRESS",
+    "JUJU_AGENT_SOCKET_NETWORK",
+    "JUJU_API_ADDRESSES",
+    "JUJU_AVAILABILITY_ZONE",
+    "JUJU_CHARM_DIR",
+    "JUJU_CHARM_FTP_PROXY",
+    "JUJU_CHARM_HTTPS_PROXY",
+    "JUJU_CHARM_HTTP_PROXY",
+    "JUJU_CHARM_NO_PROXY",
+    "JUJU_CONTEXT_ID",
+    "JUJU_DISPATCH_PATH",
+    "JUJU_HOOK_NAME",
+    "JUJU_MACHINE_ID",
+    "JUJU_MODEL_NAME",
+    "JUJU_MODEL_UUID",
+    "JUJU_PRINCIPAL_UNIT",
+    "JUJU_SLA",
+    "JUJU_UNIT_NAME",
+    "JUJU_VERSION",
+    "LANG",
+    "PATH",
+    "TERM",
+];
+
+#[test]
+fn the_environment_is_built_from_nothing() {
+    let mut sim = model(&[
+        "deploy PUPPET -n 2",
+        "deploy PUPPET far",
+        "integrate puppet:db far:back",
+        "settle",
+        "exec puppet/0 -- secret-add --label top password=one",
+        "exec puppet/0 -- secret-get --label top",
+    ]);
+    let relation = ["JUJU_RELATION", "JUJU_RELATION_ID", "JUJU_REMOTE_APP", "JUJU_REMOTE_UNIT"];
+    let departed = [&relation[..], &["JUJU_DEPARTING_UNIT"]].concat();
+    let cases: [(&str, &str, &[&str]); 7] = [
+        ("trigger puppet/0 update-status", "update-status", &[]),
+        ("config puppet port=1", "config-changed", &[]),
+        ("trigger puppet/0 work-pebble-ready", "work-pebble-ready", &["JUJU_WORKLOAD_NAME"]),
+        ("secret-edit top password=two", "secret-changed", &["JUJU_SECRET_ID", "JUJU_SECRET_LABEL"]),
+        ("databag puppet:db far a=1", "db-relation-changed", &relation),
+        ("databag puppet:peers puppet/1 a=1", "peers-relation-changed", &relation),
+        ("remove-relation puppet far", "db-relation-departed", &departed),
+    ];
+    for (word, hook, own) in cases {
+        script(&sim, "puppet/0", hook, "tr '\\0' '\\n' </proc/$$/environ");
+        run(&mut sim, word);
+        let start = runs(&sim);
+        run(&mut sim, "settle");
+        let found =
+            sim.model().hook_runs()[start..].iter().find(|run| run.unit == "puppet/0" && run.hook == hook);
+        let lines: Vec<&str> =
+            found.expect(hook).log.iter().filter_map(|line| line.strip_prefix("DEBUG ")).collect();
+        let names: BTreeSet<&str> = lines.iter().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+        assert_eq!(names, ALWAYS.iter().chain(own).copied().collect(), "{hook}");
+        let app_changed = hook == "db-relation-changed";
+        assert!(!app_changed || lines.contains(&"JUJU_REMOTE_UNIT="), "set, but empty: {lines:?}");
+    }
+    let print = "sh -c 'echo $JUJU_ACTION_NAME $JUJU_ACTION_TAG $JUJU_DISPATCH_PATH \"<$JUJU_HOOK_NAME>\"'";
+    script(&sim, "puppet/0", "greet", print);
+    let printed = run(&mut sim, "run puppet/0 greet");
+    assert!(printed.contains("greet action-1 actions/greet <>"), "{printed}");
+}
+
+#[test]
+fn what_juju_could_not_produce_is_refused() {
+    let mut sim = model(&["deploy PUPPET -n 2", "deploy PUPPET far", "settle"]);
+    for (word, why) in [
+        ("add-unit nobody", "application nobody not found"),
+        ("deploy PUPPET puppet", "already exists"),
+        ("deploy /nowhere", "neither metadata.yaml nor charmcraft.yaml"),
+        ("remove-unit puppet -n 3", "cannot remove 3 units"),
+        ("config puppet colour=red", "unknown option"),
+        ("config puppet port=many", "expected int"),
+        ("integrate puppet:db far:db", "no relations found"),
+        ("integrate puppet far", "ambiguous relation"),
+        ("integrate puppet:none far", "has no \"none\" relation"),
+        ("remove-relation puppet far", "relation puppet far not found"),
+        ("remove-relation puppet:peers puppet:peers", "not found"),
+        ("leader puppet/7", "unit puppet/7 not found"),
+        ("trigger puppet/0 peers-relation-changed", "only hooks without a relation or secret"),
+        ("trigger puppet/0 install", "only hooks without a relation or secret"),
+        ("trigger puppet/0 stop", "stops with its agent"),
+        ("trigger puppet/0 none-pebble-ready", "no such container"),
+        ("trigger puppet/0 leader-settings-changed", "it leads"),
+        ("trigger puppet/1 leader-elected", "does not lead"),
+        ("databag puppet:db far a=1", "no relation at puppet:db"),
+        ("databag puppet:peers far/0 a=1", "has no part in"),
+        ("databag puppet:peers puppet/5 a=1", "has not entered"),
+        ("secret-edit none a=1", "secret \"none\" not found"),
+        ("kill puppet/0 at relation-fetch", "is no hook tool"),
+        ("run puppet/0 none", "not defined"),
+        ("resolve puppet/0", "not in an error state"),
+        ("replace-pod puppet/0 --mid-hook", "has no hook to run"),
+        ("replace-pod puppet/0 --hard", "replace-pod UNIT"),
+        ("hold puppet/0 db", "no relation at puppet:db"),
+        ("wait long", "invalid duration"),
+        ("every-hook thrice", "twice, torn or once"),
+        ("model-config development=true", "does not model"),
+        ("fly", "unknown word"),
+    ] {
+        refused(&mut sim, &word.replace("PUPPET", &crate::puppets::puppet()), why);
+    }
+    run(&mut sim, "remove-application far");
+    refused(&mut sim, "add-unit far", "is not alive");
+    refused(&mut sim, "integrate puppet:db far:back", "is not alive");
+    refused(&mut sim, "config far port=1", "is not alive");
+    // Nothing has happened.
+    let start = runs(&sim);
+    run(&mut sim, "settle");
+    assert!(!since(&sim, start).iter().any(|hook| hook.starts_with("puppet")), "{:?}", since(&sim, start));
+}
+
+#[test]
+fn by_force_units_go_without_a_hook() {
+    let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
+    let start = runs(&sim);
+    run(&mut sim, "remove-unit puppet --force");
+    run(&mut sim, "settle");
+    assert_eq!(since(&sim, start), ["puppet/0 peers-relation-departed"]);
+    run(&mut sim, "remove-application puppet --force");
+    assert!(sim.model().units_of("puppet").is_empty());
+    refused(&mut sim, "add-unit puppet", "not found");
+}

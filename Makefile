@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt clippy doc deny clean
+.PHONY: help demo test seeds bench fmt clippy doc deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\): ## /make \1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -14,6 +14,12 @@ test: ## Run every test
 	scripts/parts
 	scripts/pgbouncer-1.24 || { [ "$$CI" != true ] && echo 'The tests run without PgBouncer 1.24.'; }
 	cargo test --workspace --locked
+
+seeds: ## Run one story in 200 random orders of hooks; SEEDS=N runs N
+	SEEDS=$${SEEDS:-200} cargo test --release --locked --test orders
+
+bench: ## Measure the simulator: hook-tool calls and hooks a second
+	cargo bench --locked --package jujusim
 
 fmt: ## Format the sources
 	cargo fmt --all

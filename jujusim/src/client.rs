@@ -19,7 +19,8 @@ pub fn run(name: &str, args: impl Iterator<Item = OsString>) -> u8 {
     u8::try_from(answer.code).unwrap_or(1)
 }
 
-fn ask(name: &str, args: impl Iterator<Item = OsString>) -> Result<Answer, String> {
+/// Asks the unit agent that the environment names to run a tool; an error when nobody answers.
+pub fn ask(name: &str, args: impl Iterator<Item = OsString>) -> Result<Answer, String> {
     let variable = |name: &str| std::env::var(name).map_err(|_| format!("{name} not set"));
     let context = variable("JUJU_CONTEXT_ID")?;
     let socket = variable("JUJU_AGENT_SOCKET_ADDRESS")?;

@@ -16,6 +16,7 @@ test: ## Run every test
 	cargo test --workspace --locked
 
 seeds: ## Run one story in 200 random orders of hooks; SEEDS=N runs N
+	cargo build --release --locked --workspace
 	SEEDS=$${SEEDS:-200} cargo test --release --locked --test orders
 
 bench: ## Measure the simulator: hook-tool calls and hooks a second

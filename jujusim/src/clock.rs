@@ -2,8 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, ToSpan as _};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{Model, Stage, UnitName};
 
@@ -107,18 +106,4 @@ impl Model {
         let index = usize::try_from(hasher.finish() % count).ok()?;
         Some(all.swap_remove(index))
     }
-}
-
-/// When a secret is due after `from`, by its policy (core/secrets/rotate.go).
-pub(crate) fn next_rotation(policy: &str, from: Timestamp) -> Option<Timestamp> {
-    let span = match policy {
-        "hourly" => 1.hour(),
-        "daily" => 1.day(),
-        "weekly" => 7.days(),
-        "monthly" => 1.month(),
-        "quarterly" => 3.months(),
-        "yearly" => 1.year(),
-        _ => return None,
-    };
-    from.to_zoned(TimeZone::UTC).checked_add(span).ok().map(|due| due.timestamp())
 }

@@ -1,10 +1,12 @@
-//! The end of a hook that exited with 0: secrets one by one, then everything else together.
+//! The end of a hook that exited with 0: what it buffered is applied, in the order of the modelled Juju.
 
 use std::collections::BTreeSet;
 
-use crate::model::{Bag, Consumer, Entity, Model, UnitName};
-use crate::tools::secrets::label_taken;
-use crate::tools::{Context, PendingSecrets, SecretUpdate};
+use crate::model::{Bag, Consumer, Entity, Model, Relation, Secret, UnitName};
+use crate::secret::SecretUpdate;
+use crate::tools::secrets::{check_manager, label_taken};
+use crate::tools::{Buffer, Context, PendingSecrets};
+use crate::version::SecretsFirst;
 
 /// Where an injected refusal strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,30 +17,41 @@ pub(crate) enum Refused {
     Torn,
 }
 
+/// The whole of a unit's state (controller/config.go, `max-charm-state-size`).
+const MAX_STATE: usize = 2 << 20;
+/// One bag: the size of a document up to 3.6, `MaxRelationSettingsSize` since.
+const MAX_SETTINGS: usize = 16 << 20;
+
 type Result = std::result::Result<(), String>;
 
 impl Model {
-    /// Applies what the hook buffered, in the order of Juju 3.6: secret creates, updates, tracking, grants, revokes, deletes,
-    /// each on its own; then databags, ports and state in one transaction. An error leaves what came before it.
+    /// Applies what the hook buffered: secrets one by one, then databags, ports and state in one transaction; since 4.0.12 the
+    /// secrets are part of that transaction, since 4.0.14 all of them. An error leaves what came before the transaction.
     pub(crate) fn commit(&mut self, context: &mut Context, refused: Option<Refused>) -> Result {
-        let refusal = || Err("cannot apply hook changes: refused by a fault".to_owned());
         if refused == Some(Refused::Whole) {
             return refusal();
         }
         let unit = context.unit.clone();
-        self.commit_secrets(&unit, std::mem::take(&mut context.buffer.secrets))?;
-        if refused == Some(Refused::Torn) {
+        let mut buffer = std::mem::take(&mut context.buffer);
+        let first = buffer.secrets.split_first(self.version.secrets_first());
+        self.commit_secrets(&unit, first)?;
+        let before = self.secrets.clone();
+        let result = self.transact(&unit, buffer, refused == Some(Refused::Torn));
+        if result.is_err() {
+            self.secrets = before;
+        }
+        result
+    }
+
+    /// The transaction: everything is checked before anything but secrets, which the caller can restore, is written.
+    fn transact(&mut self, unit: &UnitName, mut buffer: Buffer, refused: bool) -> Result {
+        self.check_settings(unit, &buffer)?;
+        if buffer.state.as_ref().is_some_and(|state| size(state) > MAX_STATE) {
+            return Err(format!("max allowed charm state size ({MAX_STATE}) exceeded"));
+        }
+        self.commit_secrets(unit, std::mem::take(&mut buffer.secrets))?;
+        if refused {
             return refusal();
-        }
-        let buffer = std::mem::take(&mut context.buffer);
-        if !buffer.app_bags.is_empty() && !self.is_leader(&unit) {
-            return Err("cannot write relation settings: not the leader".to_owned());
-        }
-        if buffer.app_bags.keys().chain(buffer.unit_bags.keys()).any(|id| !self.relations.contains_key(id)) {
-            return Err("permission denied".to_owned());
-        }
-        if buffer.state.as_ref().is_some_and(|state| size(state) > 2 << 20) {
-            return Err("max allowed charm state size (2097152) exceeded".to_owned());
         }
         for (id, bag) in buffer.app_bags {
             self.write(id, &Entity::App(unit.app.clone()), bag);
@@ -46,9 +59,22 @@ impl Model {
         for (id, bag) in buffer.unit_bags {
             self.write(id, &Entity::Unit(unit.clone()), bag);
         }
-        if let Some(unit) = self.units.get_mut(&unit) {
+        if let Some(unit) = self.units.get_mut(unit) {
             unit.state = buffer.state.unwrap_or(std::mem::take(&mut unit.state));
             unit.ports = buffer.ports.unwrap_or(std::mem::take(&mut unit.ports));
+        }
+        Ok(())
+    }
+
+    fn check_settings(&self, unit: &UnitName, buffer: &Buffer) -> Result {
+        if !buffer.app_bags.is_empty() && !self.is_leader(unit) {
+            return Err("cannot write relation settings: not the leader".to_owned());
+        }
+        if buffer.app_bags.keys().chain(buffer.unit_bags.keys()).any(|id| !self.relations.contains_key(id)) {
+            return Err("permission denied".to_owned());
+        }
+        if buffer.app_bags.values().chain(buffer.unit_bags.values()).any(|bag| size(bag) > MAX_SETTINGS) {
+            return Err(format!("max allowed relation settings size ({MAX_SETTINGS}) exceeded"));
         }
         Ok(())
     }
@@ -57,116 +83,136 @@ impl Model {
     pub(crate) fn write(&mut self, id: u32, entity: &Entity, bag: Bag) {
         let Some(relation) = self.relations.get_mut(&id) else { return };
         let settings = match entity {
+            Entity::Model => return,
             Entity::App(app) => relation.apps.entry(app.clone()).or_default(),
             Entity::Unit(unit) => relation.units.entry(unit.clone()).or_default(),
-            Entity::Model => return,
         };
         let before = settings.values.clone();
         settings.replace(bag);
         self.remember(&before);
     }
 
+    /// Creates, updates, tracking, grants, revokes, deletes; in newer releases tracking comes last.
     fn commit_secrets(&mut self, unit: &UnitName, pending: PendingSecrets) -> Result {
         for (id, secret) in pending.creates {
-            let fail = |text: String| Err(format!("creating secrets: {text}"));
-            if !self.may_manage(unit, &secret.owner) {
-                return fail("permission denied".to_owned());
-            }
-            if !secret.label.is_empty() && label_taken(self, &id, &secret.owner, &secret.label) {
-                return fail(format!("secret with label {:?} already exists", secret.label));
-            }
-            self.secrets.insert(id, secret);
+            self.create_secret(unit, id, secret)
+                .map_err(|text| self.prefixed("creating", "create", &text))?;
         }
         for (id, update) in pending.updates {
-            self.update_secret(unit, &id, update).map_err(|text| format!("updating secrets: {text}"))?;
+            self.update_secret(unit, &id, update)
+                .map_err(|text| self.prefixed("updating", "update", &text))?;
         }
-        for id in pending.tracking {
-            if let Some(secret) = self.secrets.get_mut(&id) {
-                let latest = secret.latest;
-                let consumer =
-                    secret.consumers.entry(unit.clone()).or_insert(Consumer { pin: latest, label: None });
-                consumer.pin = latest;
-            }
+        if !self.version.tracks_last() {
+            self.track_latest(unit, &pending.tracking);
         }
         for (id, target, relation) in pending.grants {
             self.grant(unit, &id, &target, relation)
                 .map_err(|text| format!("granting secrets access: {text}"))?;
         }
         for (id, target) in pending.revokes {
-            if let Some(secret) = self.secrets.get_mut(&id) {
-                secret.grants.remove(&target);
-            }
+            self.revoke(unit, &id, &target).map_err(|text| format!("revoking secrets access: {text}"))?;
         }
         for (id, revisions) in pending.removes {
-            self.remove_secret(unit, &id, revisions).map_err(|text| format!("removing secrets: {text}"))?;
+            self.remove_secret(unit, &id, revisions)
+                .map_err(|text| self.prefixed("removing", "remove", &text))?;
+        }
+        if self.version.tracks_last() {
+            self.track_latest(unit, &pending.tracking);
         }
         Ok(())
     }
 
-    fn may_manage(&self, unit: &UnitName, owner: &Entity) -> bool {
-        match owner {
-            Entity::App(app) => *app == unit.app && self.is_leader(unit),
-            Entity::Unit(owner) => owner == unit,
-            Entity::Model => false,
-        }
+    /// What was tried, as this release names it.
+    fn prefixed(&self, older: &str, newer: &str, text: &str) -> String {
+        let doing = if self.version.tracks_last() { newer } else { older };
+        format!("{doing} secrets: {text}")
     }
 
-    /// Equal content makes no new revision (3.6).
-    fn update_secret(&mut self, unit: &UnitName, id: &str, update: SecretUpdate) -> Result {
-        let Some(secret) = self.secrets.get(id) else { return Err(format!("secret {id:?} not found")) };
-        if !self.may_manage(unit, &secret.owner) {
-            return Err("permission denied".to_owned());
+    fn create_secret(&mut self, unit: &UnitName, id: String, secret: Secret) -> Result {
+        check_manager(self, unit, &secret.owner)?;
+        if !secret.label.is_empty() && label_taken(self, &id, &secret.owner, &secret.label) {
+            return Err(format!("secret with label {:?} already exists", secret.label));
         }
+        self.secrets.insert(id, secret);
+        Ok(())
+    }
+
+    fn update_secret(&mut self, unit: &UnitName, id: &str, update: SecretUpdate) -> Result {
+        let secret = self.managed_secret(unit, id)?;
         if let Some(label) = update.label.as_ref().filter(|label| **label != secret.label)
             && label_taken(self, id, &secret.owner, label)
         {
             return Err(format!("secret with label {label:?} already exists"));
         }
-        let Some(secret) = self.secrets.get_mut(id) else { return Ok(()) };
-        if let Some(label) = update.label {
-            secret.label = label;
-        }
-        secret.description = update.description.or(secret.description.take());
-        if let Some(rotate) = update.rotate {
-            secret.rotate = rotate;
-        }
-        if let Some(content) = update.content.filter(|content| content != secret.content()) {
-            secret.latest += 1;
-            secret.revisions.insert(secret.latest, content);
+        let now = self.now;
+        if let Some(secret) = self.secrets.get_mut(id) {
+            secret.describe(&update, now);
+            if let Some(content) = update.content {
+                secret.revise(content);
+            }
         }
         Ok(())
+    }
+
+    /// An owner that read its own pending revision with `--refresh` tracks it from now on.
+    fn track_latest(&mut self, unit: &UnitName, ids: &BTreeSet<String>) {
+        for id in ids {
+            if let Some(secret) = self.secrets.get_mut(id) {
+                let latest = secret.latest;
+                secret.consumers.entry(unit.clone()).or_insert_with(|| Consumer::at(latest)).pin = latest;
+            }
+        }
+    }
+
+    fn managed_secret(&self, unit: &UnitName, id: &str) -> std::result::Result<&Secret, String> {
+        let secret = self.secrets.get(id).ok_or_else(|| format!("secret {id:?} not found"))?;
+        check_manager(self, unit, &secret.owner)?;
+        Ok(secret)
     }
 
     fn grant(&mut self, unit: &UnitName, id: &str, target: &str, relation: u32) -> Result {
-        if self.relations.get(&relation).is_none_or(|relation| relation.dying) {
-            let key = self.relations.get(&relation).map(crate::model::Relation::key).unwrap_or_default();
+        let scope = self.relations.get(&relation);
+        if scope.is_none() && self.version.skips_grants_of_gone_relations() {
+            return Ok(());
+        }
+        if scope.is_none_or(|relation| relation.dying) {
+            let key = scope.map(Relation::key).unwrap_or_default();
             return Err(format!("cannot grant access to secret in scope of {key:?} which is not alive"));
         }
-        let Some(owner) = self.secrets.get(id).map(|secret| secret.owner.clone()) else {
-            return Err(format!("secret {id:?} not found"));
-        };
-        if !self.may_manage(unit, &owner) {
-            return Err("permission denied".to_owned());
+        let secret = self.managed_secret(unit, id)?;
+        if secret.grants.get(target).is_some_and(|scope| *scope != Some(relation)) {
+            let what = if self.version.at_least(4, 0, 0) {
+                "scope or subject type"
+            } else {
+                "secret permission scope"
+            };
+            return Err(format!("cannot change {what}"));
         }
-        let Some(secret) = self.secrets.get_mut(id) else { return Ok(()) };
-        if secret.grants.get(target).is_some_and(|scope| *scope != relation) {
-            return Err("cannot change secret permission scope".to_owned());
+        if let Some(secret) = self.secrets.get_mut(id) {
+            secret.grants.insert(target.to_owned(), Some(relation));
         }
-        let unit_grant = |name: &String| name.parse::<UnitName>().is_ok_and(|unit| unit.app == target);
-        if secret.grants.keys().any(unit_grant) {
-            return Err(
-                "cannot grant access to the application: unit level grants must be revoked first".to_owned()
-            );
-        }
-        secret.grants.insert(target.to_owned(), relation);
         Ok(())
     }
 
-    /// Removing what is gone already is no error (3.6.11). The last revision takes the secret along.
+    /// Revoking what was never granted is fine.
+    fn revoke(&mut self, unit: &UnitName, id: &str, target: &str) -> Result {
+        self.managed_secret(unit, id)?;
+        if let Some(secret) = self.secrets.get_mut(id) {
+            secret.grants.remove(target);
+        }
+        Ok(())
+    }
+
+    /// The last revision takes the secret along.
     fn remove_secret(&mut self, unit: &UnitName, id: &str, revisions: Option<BTreeSet<u32>>) -> Result {
-        let Some(secret) = self.secrets.get(id) else { return Ok(()) };
-        if !self.may_manage(unit, &secret.owner) {
-            return Err("permission denied".to_owned());
+        let strict = self.version.refuses_removal_of_what_is_gone();
+        if !self.secrets.contains_key(id) && !strict {
+            return Ok(());
+        }
+        let secret = self.managed_secret(unit, id)?;
+        let gone = |revision: &&u32| !secret.revisions.contains_key(revision);
+        if let Some(revision) = revisions.iter().flatten().find(gone).filter(|_| strict) {
+            return Err(format!("secret revision \"{id}/{revision}\" not found"));
         }
         for content in secret.revisions.values().cloned().collect::<Vec<_>>() {
             self.remember(&content);
@@ -181,6 +227,23 @@ impl Model {
         }
         Ok(())
     }
+}
+
+impl PendingSecrets {
+    /// Takes out what is applied before the transaction.
+    fn split_first(&mut self, first: SecretsFirst) -> PendingSecrets {
+        match first {
+            SecretsFirst::All => std::mem::take(self),
+            SecretsFirst::Creates => {
+                PendingSecrets { creates: std::mem::take(&mut self.creates), ..PendingSecrets::default() }
+            }
+            SecretsFirst::None => PendingSecrets::default(),
+        }
+    }
+}
+
+fn refusal() -> Result {
+    Err("cannot apply hook changes: refused by a fault".to_owned())
 }
 
 fn size(bag: &Bag) -> usize {

@@ -176,14 +176,8 @@ impl Model {
     fn secret_label(&self, id: &str, unit: &UnitName) -> String {
         let Some(secret) = self.secrets.get(id) else { return String::new() };
         let consumer = secret.consumers.get(unit).and_then(|consumer| consumer.label.clone());
-        consumer.unwrap_or_else(|| {
-            let ours = match &secret.owner {
-                crate::model::Entity::App(app) => *app == unit.app,
-                crate::model::Entity::Unit(owner) => owner == unit,
-                crate::model::Entity::Model => false,
-            };
-            if ours { secret.label.clone() } else { String::new() }
-        })
+        consumer
+            .unwrap_or_else(|| if secret.owner.includes(unit) { secret.label.clone() } else { String::new() })
     }
 }
 

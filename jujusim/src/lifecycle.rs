@@ -2,9 +2,9 @@
 
 use jiff::SignedDuration;
 
-use crate::clock::next_rotation;
 use crate::events::Event;
-use crate::model::{Entity, Model, Relation, Stage, Status, UnitName};
+use crate::model::{Bag, Entity, Model, Relation, Stage, Status, UnitName};
+use crate::version::Version;
 
 /// How long until an expiry or rotation is announced again that the charm did nothing about (core/secrets).
 const SECRET_RETRY: SignedDuration = SignedDuration::from_mins(5);
@@ -12,6 +12,7 @@ const SECRET_RETRY: SignedDuration = SignedDuration::from_mins(5);
 impl Model {
     /// What the agent does before it runs a hook: enters relations, takes members in and out, forgets cached bags.
     pub(crate) fn before(&mut self, name: &UnitName, event: &Event) {
+        let version = self.version;
         let address = self.units.get(name).map(|unit| unit.address.to_string()).unwrap_or_default();
         let Some(unit) = self.units.get_mut(name) else { return };
         match event {
@@ -27,7 +28,7 @@ impl Model {
                 {
                     let settings = relation.units.entry(name.clone()).or_default();
                     let mut values = settings.values.clone();
-                    values.extend(juju_keys(&address));
+                    values.extend(juju_keys(version, &address));
                     settings.replace(values);
                 }
             }
@@ -132,7 +133,7 @@ impl Model {
                     secret.next_rotate = if u64::from(secret.latest) == version {
                         Some(now + SECRET_RETRY)
                     } else {
-                        next_rotation(&secret.rotate, now)
+                        secret.rotate.after(now)
                     };
                 }
             }
@@ -158,11 +159,11 @@ impl Model {
     /// A commit of `config-changed` writes Juju's own keys anew in every bag of the unit.
     fn refresh_addresses(&mut self, name: &UnitName) {
         let Some(unit) = self.units.get(name) else { return };
-        let address = unit.address.to_string();
+        let (version, address) = (self.version, unit.address.to_string());
         for relation in self.relations.values_mut().filter(|relation| relation.scope.contains(name)) {
             if let Some(settings) = relation.units.get_mut(name) {
                 let mut values = settings.values.clone();
-                values.extend(juju_keys(&address));
+                values.extend(juju_keys(version, &address));
                 settings.replace(values);
             }
         }
@@ -185,7 +186,7 @@ impl Model {
             self.remember(&settings.values);
         }
         for secret in self.secrets.values_mut() {
-            secret.grants.retain(|_, scope| *scope != id);
+            secret.grants.retain(|_, scope| *scope != Some(id));
         }
         for unit in self.units.values_mut() {
             // A hook of a relation that vanished is skipped.
@@ -242,11 +243,14 @@ impl Model {
     }
 }
 
-/// The keys Juju itself keeps in every unit bag (`private-address` up to 3.6).
-pub(crate) fn juju_keys(address: &str) -> [(String, String); 3] {
-    [
+/// The keys Juju itself keeps in every unit bag.
+pub(crate) fn juju_keys(version: Version, address: &str) -> Bag {
+    let mut keys = Bag::from([
         ("egress-subnets".to_owned(), format!("{address}/32")),
         ("ingress-address".to_owned(), address.to_owned()),
-        ("private-address".to_owned(), address.to_owned()),
-    ]
+    ]);
+    if version.writes_private_address() {
+        keys.insert("private-address".to_owned(), address.to_owned());
+    }
+    keys
 }

@@ -18,7 +18,9 @@ use crate::fault::Fault;
 use crate::hook::HookRun;
 use crate::network::Network;
 use crate::pooler::Supervisor;
+use crate::ports::OpenedPort;
 use crate::run::{Agent, Message};
+pub use crate::secret::{Consumer, Rotate, Secret};
 use crate::version::Version;
 
 /// A model: everything Juju knows, and the directory its units live under.
@@ -87,7 +89,7 @@ pub(crate) struct Unit {
     pub(crate) status: Status,
     pub(crate) status_set: bool,
     pub(crate) state: Bag,
-    pub(crate) ports: BTreeSet<String>,
+    pub(crate) ports: BTreeSet<OpenedPort>,
     pub(crate) queue: VecDeque<Event>,
     /// Hooks of workload containers.
     pub(crate) workload: VecDeque<Event>,
@@ -193,49 +195,14 @@ pub(crate) struct End {
     pub(crate) role: Role,
 }
 
-/// A secret with its revisions, consumers and grants.
-#[derive(Clone)]
-pub struct Secret {
-    /// Who owns it: an application's name or a unit's.
-    pub owner: Entity,
-    /// The owner's label, maybe empty.
-    pub label: String,
-    /// What `--description` said.
-    pub description: Option<String>,
-    /// The rotation policy, `never` by default.
-    pub rotate: String,
-    /// When it expires.
-    pub expire: Option<Timestamp>,
-    /// When it is due for rotation.
-    pub(crate) next_rotate: Option<Timestamp>,
-    /// The newest revision's number, counted from 1.
-    pub latest: u32,
-    /// The content of each revision that was not removed.
-    pub revisions: BTreeMap<u32, Bag>,
-    /// Application or unit name → the relation the grant lives with.
-    pub grants: BTreeMap<String, u32>,
-    /// What each unit that read the secret tracks.
-    pub consumers: BTreeMap<UnitName, Consumer>,
-    pub(crate) obsolete_announced: BTreeSet<u32>,
-}
-
-/// A unit that read a secret.
-#[derive(Clone)]
-pub struct Consumer {
-    /// The revision a plain `secret-get` returns.
-    pub pin: u32,
-    /// The consumer's own label.
-    pub label: Option<String>,
-}
-
-/// The owner of a secret.
+/// Who owns a secret or a bag.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Entity {
     /// An application.
     App(String),
     /// A unit.
     Unit(UnitName),
-    /// The model's user.
+    /// The model's user: owns secrets, no bags.
     Model,
 }
 
@@ -406,6 +373,17 @@ impl App {
     }
 }
 
+impl Entity {
+    /// Whether this unit or its application is meant.
+    pub(crate) fn includes(&self, unit: &UnitName) -> bool {
+        match self {
+            Entity::Model => false,
+            Entity::App(app) => *app == unit.app,
+            Entity::Unit(owner) => owner == unit,
+        }
+    }
+}
+
 impl Relation {
     /// Whether its units leave it.
     pub(crate) fn is_over(&self) -> bool {
@@ -450,14 +428,6 @@ impl Settings {
             self.values = values;
             self.version += 1;
         }
-    }
-}
-
-impl Secret {
-    /// The newest content.
-    pub fn content(&self) -> &Bag {
-        static EMPTY: Bag = Bag::new();
-        self.revisions.get(&self.latest).unwrap_or(&EMPTY)
     }
 }
 

@@ -13,6 +13,26 @@ pub struct Version {
     patch: u16,
 }
 
+/// How much a secret holds, counted in its base64 text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SecretLimit {
+    /// Of one value.
+    pub(crate) value: usize,
+    /// Of all values together.
+    pub(crate) total: usize,
+}
+
+/// Which secret changes of a hook are applied on their own, before its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SecretsFirst {
+    /// All of them, one by one: a later failure leaves them.
+    All,
+    /// New secrets only.
+    Creates,
+    /// None: they are part of the transaction.
+    None,
+}
+
 impl Version {
     pub(crate) fn at_least(self, major: u16, minor: u16, patch: u16) -> bool {
         self >= Version { major, minor, patch }
@@ -31,6 +51,102 @@ impl Version {
     /// Whether this Juju has `leader-get`, `leader-set` and `leader-settings-changed` (up to 3.6).
     pub(crate) fn has_leader_settings(self) -> bool {
         !self.at_least(4, 0, 0)
+    }
+
+    /// Whether this Juju has `relation-model-get` (PR 18444).
+    pub(crate) fn has_relation_model_get(self) -> bool {
+        self.at_least(3, 6, 2)
+    }
+
+    /// Whether this Juju has `payload-*`, `pod-spec-*` and `k8s-*` (up to 3.6).
+    pub(crate) fn has_pod_specs_and_payloads(self) -> bool {
+        !self.at_least(4, 0, 0)
+    }
+
+    /// Whether this Juju has `add-metric`; 3.6.10 was withdrawn.
+    pub(crate) fn has_metrics(self) -> bool {
+        !self.at_least(3, 6, 11)
+    }
+
+    /// Whether a charm on Kubernetes can open ports (3.0.3 and later).
+    pub(crate) fn opens_ports_on_kubernetes(self) -> bool {
+        self.at_least(3, 0, 3)
+    }
+
+    /// Whether `relation-ids` leaves out a relation that is being removed and has no members (3.6.0 and later).
+    pub(crate) fn hides_broken_relations(self) -> bool {
+        self.at_least(3, 6, 0)
+    }
+
+    /// Whether a follower may read its own application's bag of a relation with others.
+    pub(crate) fn followers_read_own_app_bag(self) -> bool {
+        self.at_least(4, 0, 0)
+    }
+
+    /// Whether Juju writes `private-address` in unit bags (up to 3.6).
+    pub(crate) fn writes_private_address(self) -> bool {
+        !self.at_least(4, 0, 0)
+    }
+
+    /// Whether `secret-add` prints `secret://<model>/<id>` rather than `secret:<id>`.
+    pub(crate) fn prints_long_secret_uri(self) -> bool {
+        !self.at_least(4, 0, 0)
+    }
+
+    /// How much a secret may hold (PR 16943, PR 20287).
+    pub(crate) fn secret_limit(self) -> SecretLimit {
+        if self.at_least(3, 6, 9) {
+            SecretLimit { value: 1_000_000, total: 1_000_000 }
+        } else {
+            SecretLimit { value: 8 << 10, total: 64 << 10 }
+        }
+    }
+
+    /// Whether a secret's value may not be empty, wherever it comes from.
+    pub(crate) fn refuses_empty_secret_values(self) -> bool {
+        self.at_least(4, 0, 0)
+    }
+
+    /// Whether only the last `secret-remove --revision` of a secret in a hook has an effect (until PR 20806).
+    pub(crate) fn removes_one_revision_per_hook(self) -> bool {
+        !self.at_least(3, 6, 11)
+    }
+
+    /// Whether removing a secret or revision that is gone is an error (until PR 20796).
+    pub(crate) fn refuses_removal_of_what_is_gone(self) -> bool {
+        !self.at_least(3, 6, 11)
+    }
+
+    /// Whether `secret-get --label --refresh` sees what the hook itself has written by URI (PR 21228).
+    pub(crate) fn finds_pending_updates_by_label(self) -> bool {
+        if self.at_least(4, 0, 0) { self.at_least(4, 0, 1) } else { self.at_least(3, 6, 12) }
+    }
+
+    /// Whether labels of an application's secrets and of its units exclude each other, and a consumer's old label stays taken
+    /// (PR 14932; up to 3.6).
+    pub(crate) fn shares_labels_between_app_and_units(self) -> bool {
+        !self.at_least(4, 0, 0)
+    }
+
+    /// Which secret changes are applied before the hook's transaction (PR 22465, 22544, 22580, 22651, 22663).
+    pub(crate) fn secrets_first(self) -> SecretsFirst {
+        if self.at_least(4, 0, 14) {
+            SecretsFirst::None
+        } else if self.at_least(4, 0, 12) {
+            SecretsFirst::Creates
+        } else {
+            SecretsFirst::All
+        }
+    }
+
+    /// Whether owners' pins move after all other secret changes rather than after the updates (4.0.12 and later).
+    pub(crate) fn tracks_last(self) -> bool {
+        self.at_least(4, 0, 12)
+    }
+
+    /// Whether a grant for a relation that is gone is passed over rather than an error (4.0.12 and later).
+    pub(crate) fn skips_grants_of_gone_relations(self) -> bool {
+        self.at_least(4, 0, 12)
     }
 }
 

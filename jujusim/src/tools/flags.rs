@@ -1,138 +1,172 @@
 //! Flags as Juju's command package reads them: anywhere among the arguments, until `--`.
 
-use super::{Result, usage};
+use super::format::Format;
+use super::{Refusal, Request, Result, usage};
 
-/// A flag: its names separated by `|`, the long one last, and whether it takes a value.
-pub(super) type Flag = (&'static str, bool);
+/// A flag: its names separated by `|`, the long one last.
+pub(super) struct Flag(pub(super) &'static str, pub(super) Kind);
 
-const FORMAT: Flag = ("format", true);
-const OUTPUT: Flag = ("o|output", true);
-const RELATION: Flag = ("r|relation", true);
-
-/// The flags of a tool.
-pub(super) fn of(tool: &str) -> &'static [Flag] {
-    match tool {
-        "relation-list" | "relation-get" => &[FORMAT, OUTPUT, RELATION, ("app", false)],
-        "relation-set" => &[("format", true), RELATION, ("app", false), ("file", true)],
-        "relation-model-get" => &[FORMAT, OUTPUT, RELATION],
-        "config-get" => &[FORMAT, OUTPUT, ("a|all", false)],
-        "status-set" => &[("application", false)],
-        "status-get" => &[FORMAT, OUTPUT, ("include-data", false), ("application", false)],
-        "application-version-set"
-        | "action-set"
-        | "action-fail"
-        | "action-log"
-        | "leader-set"
-        | "state-delete" => &[],
-        "juju-log" => &[("format", true), ("debug", false), ("l|log-level", true)],
-        "state-get" => &[FORMAT, OUTPUT, ("strict", false)],
-        "state-set" => &[("file", true)],
-        "network-get" => &[
-            FORMAT,
-            OUTPUT,
-            RELATION,
-            ("bind-address", false),
-            ("ingress-address", false),
-            ("egress-subnets", false),
-            ("primary-address", false),
-        ],
-        "open-port" | "close-port" => &[("format", true), ("endpoints", true)],
-        "opened-ports" => &[FORMAT, OUTPUT, ("endpoints", false)],
-        "secret-add" | "secret-set" => &[
-            ("label", true),
-            ("description", true),
-            ("rotate", true),
-            ("expire", true),
-            ("owner", true),
-            ("file", true),
-        ],
-        "secret-get" => &[FORMAT, OUTPUT, ("label", true), ("peek", false), ("refresh", false)],
-        "secret-info-get" => &[FORMAT, OUTPUT, ("label", true)],
-        "secret-grant" => &[RELATION, ("unit", true)],
-        "secret-revoke" => &[RELATION, ("unit", true), ("app", true), ("application", true)],
-        "secret-remove" => &[("revision", true)],
-        _ => &[FORMAT, OUTPUT],
-    }
+/// What a flag takes.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// Nothing, or `=` and a boolean.
+    Switch,
+    /// Any text.
+    Text,
+    /// An output format; the first is the default.
+    Format(&'static [(&'static str, Format)]),
 }
+
+/// `--format` with `smart`, the default, `yaml` and `json`.
+pub(super) const FORMAT: Flag =
+    Flag("format", Kind::Format(&[("smart", Format::Smart), ("yaml", Format::Yaml), ("json", Format::Json)]));
+/// `--format` with `yaml`, the default, and `json`.
+pub(super) const YAML_OR_JSON: Flag =
+    Flag("format", Kind::Format(&[("yaml", Format::Yaml), ("json", Format::Json)]));
+pub(super) const OUTPUT: Flag = Flag("o|output", Kind::Text);
+pub(super) const RELATION: Flag = Flag("r|relation", Kind::Text);
+
+/// What `strconv.ParseBool` takes.
+const BOOLEANS: [(&str, bool); 12] = [
+    ("1", true),
+    ("t", true),
+    ("T", true),
+    ("TRUE", true),
+    ("true", true),
+    ("True", true),
+    ("0", false),
+    ("f", false),
+    ("F", false),
+    ("FALSE", false),
+    ("false", false),
+    ("False", false),
+];
 
 /// The parsed command line of a tool.
-#[derive(Default)]
-pub(super) struct Args {
-    /// Long name, the spelling used, the value (`true` for a flag without one).
-    flags: Vec<(&'static str, String, String)>,
+pub(super) struct Args<'a> {
+    given: Vec<Given<'a>>,
     pub(super) rest: Vec<String>,
+    /// Where the caller is, and what it has on standard input.
+    pub(super) request: &'a Request,
+    /// How the result is to be printed.
+    pub(super) format: Format,
 }
 
-impl Args {
-    pub(super) fn parse(args: &[String], flags: &'static [Flag]) -> Result<Args> {
-        let mut parsed = Args::default();
-        let mut args = args.iter();
+/// A flag with its value; a switch has the text of its boolean.
+struct Given<'a> {
+    name: &'static str,
+    spelling: String,
+    value: &'a str,
+}
+
+impl<'a> Args<'a> {
+    pub(super) fn parse(request: &'a Request, flags: &[Flag]) -> Result<Args<'a>> {
+        let format = flags.iter().find_map(|flag| match flag.1 {
+            Kind::Format(formats) => formats.first().map(|(_, format)| *format),
+            _ => None,
+        });
+        let format = format.unwrap_or(Format::Smart);
+        let mut parsed = Args { given: Vec::new(), rest: Vec::new(), request, format };
+        let mut args = request.args.iter().map(String::as_str);
         while let Some(arg) = args.next() {
             if arg == "--" {
-                parsed.rest.extend(args.cloned());
+                parsed.rest.extend(args.map(str::to_owned));
                 break;
             }
-            if !arg.starts_with('-') || arg == "-" {
-                parsed.rest.push(arg.clone());
-                continue;
-            }
-            let (spelled, inline) = if arg.starts_with("--") {
-                match arg.split_once('=') {
-                    Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-                    None => (arg.clone(), None),
-                }
+            if let Some(long) = arg.strip_prefix("--") {
+                let (name, value) =
+                    long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
+                parsed.take(flags, format!("--{name}"), value, &mut args)?;
+            } else if let Some(short) = arg.strip_prefix('-').filter(|short| !short.is_empty()) {
+                parsed.take_short(flags, short, &mut args)?;
             } else {
-                let letter: String = arg.chars().take(2).collect();
-                let tail = &arg[letter.len()..];
-                (letter, (!tail.is_empty()).then(|| tail.strip_prefix('=').unwrap_or(tail).to_owned()))
-            };
-            let bare = spelled.trim_start_matches('-');
-            let short = !spelled.starts_with("--");
-            let known = flags
-                .iter()
-                .find(|(names, _)| names.split('|').any(|name| name == bare && (name.len() == 1) == short));
-            let Some((names, takes_value)) = known else {
-                return usage(format!("option provided but not defined: {spelled}"));
-            };
-            let long = names.rsplit('|').next().unwrap_or(names);
-            let value = match (takes_value, inline) {
-                (true, Some(value)) => value,
-                (true, None) => match args.next() {
-                    Some(value) => value.clone(),
-                    None => return usage(format!("option needs an argument: {spelled}")),
-                },
-                (false, Some(value)) if short => {
-                    return usage(format!("option provided but not defined: -{value}"));
-                }
-                (false, value) => value.unwrap_or_else(|| "true".to_owned()),
-            };
-            if long == "format" && !["smart", "yaml", "json"].contains(&value.as_str()) {
-                return usage(format!(
-                    "invalid value {value:?} for option --format: unknown format {value:?}"
-                ));
+                parsed.rest.push(arg.to_owned());
             }
-            parsed.flags.push((long, spelled, value));
         }
         Ok(parsed)
     }
 
-    /// The last value given for a flag.
-    pub(super) fn value(&self, long: &str) -> Option<&str> {
-        self.flags.iter().rev().find(|(name, _, _)| *name == long).map(|(_, _, value)| value.as_str())
+    /// One or more letters: switches in a row, or a flag with its value at once.
+    fn take_short(
+        &mut self,
+        flags: &[Flag],
+        mut letters: &'a str,
+        args: &mut impl Iterator<Item = &'a str>,
+    ) -> Result<()> {
+        while let Some(letter) = letters.chars().next() {
+            let tail = &letters[letter.len_utf8()..];
+            let spelling = format!("-{letter}");
+            let value = tail.strip_prefix('=').or((!tail.is_empty()).then_some(tail));
+            let switch = find(flags, &spelling).is_some_and(|flag| matches!(flag.1, Kind::Switch));
+            if switch && !tail.starts_with('=') {
+                self.take(flags, spelling, None, args)?;
+                letters = tail;
+            } else {
+                return self.take(flags, spelling, value, args);
+            }
+        }
+        Ok(())
     }
 
-    /// Whether a flag is given and not `=false`.
+    fn take(
+        &mut self,
+        flags: &[Flag],
+        spelling: String,
+        inline: Option<&'a str>,
+        args: &mut impl Iterator<Item = &'a str>,
+    ) -> Result<()> {
+        let Some(Flag(names, kind)) = find(flags, &spelling) else {
+            if ["--help", "-h"].contains(&spelling.as_str()) {
+                return Err(Refusal::Help);
+            }
+            return usage(format!("option provided but not defined: {spelling}"));
+        };
+        let value = match (kind, inline) {
+            (_, Some(value)) => value,
+            (Kind::Switch, None) => "true",
+            (_, None) => match args.next() {
+                Some(value) => value,
+                None => return usage(format!("option needs an argument: {spelling}")),
+            },
+        };
+        let invalid = |why: String| usage(format!("invalid value {value:?} for option {spelling}: {why}"));
+        match kind {
+            Kind::Switch if boolean(value).is_none() => {
+                return invalid(format!("strconv.ParseBool: parsing {value:?}: invalid syntax"));
+            }
+            Kind::Format(formats) => match formats.iter().find(|(name, _)| *name == value) {
+                Some((_, format)) => self.format = *format,
+                None => return invalid(format!("unknown format {value:?}")),
+            },
+            Kind::Switch | Kind::Text => {}
+        }
+        let name = names.rsplit('|').next().unwrap_or(names);
+        self.given.push(Given { name, spelling, value });
+        Ok(())
+    }
+
+    fn last(&self, long: &str) -> Option<&Given<'a>> {
+        self.given.iter().rev().find(|given| given.name == long)
+    }
+
+    /// The last value given for a flag.
+    pub(super) fn value(&self, long: &str) -> Option<&'a str> {
+        self.last(long).map(|given| given.value)
+    }
+
+    /// The same, with nothing for the empty text, as most of Juju's tools see it.
+    pub(super) fn text(&self, long: &str) -> Option<&'a str> {
+        self.value(long).filter(|value| !value.is_empty())
+    }
+
+    /// Whether a switch is on.
     pub(super) fn has(&self, long: &str) -> bool {
-        self.value(long).is_some_and(|value| value != "false")
+        self.value(long).and_then(boolean).unwrap_or(false)
     }
 
     /// The spelling a flag was given in, for error texts.
     pub(super) fn spelling(&self, long: &str) -> &str {
-        self.flags
-            .iter()
-            .rev()
-            .find(|(name, _, _)| *name == long)
-            .map_or("", |(_, spelled, _)| spelled.as_str())
+        self.last(long).map_or("", |given| given.spelling.as_str())
     }
 
     /// The n-th positional argument.
@@ -150,4 +184,15 @@ impl Args {
             _ => Ok(()),
         }
     }
+}
+
+/// The flag of this spelling: names of one letter after one dash, longer ones after two.
+fn find<'a>(flags: &'a [Flag], spelling: &str) -> Option<&'a Flag> {
+    let name = spelling.trim_start_matches('-');
+    let short = !spelling.starts_with("--");
+    flags.iter().find(|flag| flag.0.split('|').any(|known| known == name && (known.len() == 1) == short))
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    BOOLEANS.iter().find(|(name, _)| *name == text).map(|(_, value)| *value)
 }

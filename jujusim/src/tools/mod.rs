@@ -3,6 +3,8 @@
 //! Parsing, output shapes, error texts and exit codes are Juju's (package `jujuc`); where Juju only refuses at the end of the
 //! hook, so do we (`crate::commit`).
 
+mod content;
+mod files;
 mod flags;
 mod format;
 pub(crate) mod relations;
@@ -12,13 +14,15 @@ mod unit;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::events::Event;
 use crate::model::{Bag, Model, Secret, Status, UnitName};
+use crate::ports::OpenedPort;
+use crate::secret::SecretUpdate;
 use crate::version::Version;
 
-use flags::Args;
+use flags::{Args, Flag};
+use format::Shown;
 
 /// One call of a hook tool, as it comes over the unit's socket.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -57,6 +61,8 @@ pub(crate) enum Refusal {
     Failed(String),
     /// Needs standard input first.
     Stdin,
+    /// `--help`.
+    Help,
 }
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -74,7 +80,7 @@ enum Output {
     /// Nothing to print.
     Silent,
     /// A value to be formatted.
-    Value(Value),
+    Value(Shown),
     /// Text as it is.
     Text(String),
 }
@@ -86,6 +92,8 @@ pub(crate) struct Context {
     pub(crate) event: Event,
     pub(crate) hook: String,
     pub(crate) buffer: Buffer,
+    /// Whether the unit led when the hook began: then the agent knows the application's secrets.
+    led: bool,
     /// Once `is-leader` said no it says no until the hook ends.
     lost: bool,
     /// The status at the first `status-get`; `status-set` does not change it.
@@ -100,7 +108,7 @@ pub(crate) struct Buffer {
     pub(crate) unit_bags: BTreeMap<u32, Bag>,
     pub(crate) app_bags: BTreeMap<u32, Bag>,
     pub(crate) state: Option<Bag>,
-    pub(crate) ports: Option<BTreeSet<String>>,
+    pub(crate) ports: Option<BTreeSet<OpenedPort>>,
     pub(crate) secrets: PendingSecrets,
 }
 
@@ -116,85 +124,75 @@ pub(crate) struct PendingSecrets {
     pub(crate) removes: BTreeMap<String, Option<BTreeSet<u32>>>,
 }
 
-#[derive(Clone, Default)]
-pub(crate) struct SecretUpdate {
-    pub(crate) label: Option<String>,
-    pub(crate) description: Option<String>,
-    pub(crate) rotate: Option<String>,
-    pub(crate) content: Option<Bag>,
-}
-
 /// What an action said.
 #[derive(Default)]
 pub(crate) struct ActionResult {
+    /// By path: `said.to`. A path holds either a text or longer paths.
     pub(crate) results: BTreeMap<String, String>,
     pub(crate) failure: Option<String>,
 }
 
-const COMMON: &[&str] = &[
-    "relation-ids",
-    "relation-list",
-    "relation-get",
-    "relation-set",
-    "is-leader",
-    "config-get",
-    "status-set",
-    "status-get",
-    "application-version-set",
-    "juju-log",
-    "state-get",
-    "state-set",
-    "state-delete",
-    "network-get",
-    "goal-state",
-    "open-port",
-    "close-port",
-    "opened-ports",
-    "unit-get",
-    "action-get",
-    "action-set",
-    "action-fail",
-    "action-log",
-    "leader-get",
-    "leader-set",
+/// What a tool does. The model and the hook's own view of it are in its hands.
+type Run = fn(&mut Model, &mut Context, &Args<'_>) -> Result<Output>;
+
+/// A hook tool.
+struct Tool {
+    name: &'static str,
+    /// What follows the name, in `--help`.
+    usage: &'static str,
+    flags: &'static [Flag],
+    /// Which releases have it.
+    known: fn(Version) -> bool,
+    /// None: it is not modelled.
+    run: Option<Run>,
+}
+
+impl Tool {
+    const fn new(name: &'static str, usage: &'static str, flags: &'static [Flag], run: Run) -> Tool {
+        Tool { name, usage, flags, known: always, run: Some(run) }
+    }
+
+    const fn refused(name: &'static str, known: fn(Version) -> bool) -> Tool {
+        Tool { name, usage: "", flags: &[], known, run: None }
+    }
+
+    const fn when(self, known: fn(Version) -> bool) -> Tool {
+        Tool { known, ..self }
+    }
+}
+
+fn always(_: Version) -> bool {
+    true
+}
+
+const NOT_MODELLED: &[Tool] = &[
+    Tool::refused("juju-reboot", always),
+    Tool::refused("credential-get", always),
+    Tool::refused("resource-get", always),
+    Tool::refused("storage-add", always),
+    Tool::refused("storage-get", always),
+    Tool::refused("storage-list", always),
+    Tool::refused("payload-register", Version::has_pod_specs_and_payloads),
+    Tool::refused("payload-unregister", Version::has_pod_specs_and_payloads),
+    Tool::refused("payload-status-set", Version::has_pod_specs_and_payloads),
+    Tool::refused("k8s-spec-set", Version::has_pod_specs_and_payloads),
+    Tool::refused("k8s-spec-get", Version::has_pod_specs_and_payloads),
+    Tool::refused("k8s-raw-set", Version::has_pod_specs_and_payloads),
+    Tool::refused("k8s-raw-get", Version::has_pod_specs_and_payloads),
+    Tool::refused("pod-spec-set", Version::has_pod_specs_and_payloads),
+    Tool::refused("pod-spec-get", Version::has_pod_specs_and_payloads),
+    Tool::refused("add-metric", Version::has_metrics),
 ];
-const SINCE_3: &[&str] = &[
-    "relation-model-get",
-    "secret-add",
-    "secret-get",
-    "secret-set",
-    "secret-info-get",
-    "secret-ids",
-    "secret-grant",
-    "secret-revoke",
-    "secret-remove",
-];
-const NOT_MODELLED: &[&str] = &[
-    "juju-reboot",
-    "credential-get",
-    "resource-get",
-    "storage-add",
-    "storage-get",
-    "storage-list",
-    "payload-register",
-    "payload-unregister",
-    "payload-status-set",
-    "k8s-spec-set",
-    "k8s-spec-get",
-    "k8s-raw-set",
-    "k8s-raw-get",
-    "pod-spec-set",
-    "pod-spec-get",
-    "add-metric",
-];
+
+/// The tools of this Juju (runner/jujuc/server.go).
+fn tools(version: Version) -> impl Iterator<Item = &'static Tool> {
+    let all = [relations::TOOLS, unit::TOOLS, secrets::TOOLS, NOT_MODELLED];
+    all.into_iter().flatten().filter(move |tool| (tool.known)(version))
+}
 
 /// The names under which the unit agent of this Juju links the hook tools.
 pub(crate) fn names(version: Version) -> Vec<&'static str> {
-    let mut names = [COMMON, NOT_MODELLED].concat();
-    if version.has_secrets() {
-        names.extend(SINCE_3);
-    }
-    names
+    tools(version).map(|tool| tool.name).collect()
 }
 
 /// Runs one tool within a hook.
@@ -203,17 +201,40 @@ pub(crate) fn call(model: &mut Model, context: &mut Context, request: &Request) 
         let text = format!("bad request: expected context id {:?}, got {:?}", context.id, request.context);
         return refuse(1, &text);
     }
-    if NOT_MODELLED.contains(&request.command.as_str()) {
-        return refuse(1, &format!("jujusim does not model {:?}", request.command));
-    }
-    if !names(model.version).contains(&request.command.as_str()) {
+    let Some(tool) = tools(model.version).find(|tool| tool.name == request.command) else {
         return refuse(1, &format!("bad request: unknown command {:?}", request.command));
+    };
+    let Some(run) = tool.run else {
+        return refuse(1, &format!("jujusim does not model {:?}", request.command));
+    };
+    let args = match Args::parse(request, tool.flags) {
+        Ok(args) => args,
+        Err(refusal) => return answer_refusal(refusal, tool),
+    };
+    // A tool that prints nothing takes `--format`, and complains once it runs.
+    let mut complaint = String::new();
+    if args.text("format").is_some() && !tool.flags.iter().any(|flag| flag.0 == flags::OUTPUT.0) {
+        complaint = format!("--format flag deprecated for command {:?}", tool.name);
     }
-    match run(model, context, request) {
-        Ok(answer) => answer,
-        Err(Refusal::Usage(text)) => refuse(2, &text),
-        Err(Refusal::Failed(text)) => refuse(1, &text),
-        Err(Refusal::Stdin) => Answer { wants_stdin: true, ..Answer::default() },
+    let mut answer = match run(model, context, &args).and_then(|output| print(output, &args)) {
+        Ok(stdout) => Answer { stdout, ..Answer::default() },
+        Err(refusal) => answer_refusal(refusal, tool),
+    };
+    if answer.code != 2 && !answer.wants_stdin {
+        answer.stderr.insert_str(0, &complaint);
+    }
+    answer
+}
+
+fn answer_refusal(refusal: Refusal, tool: &Tool) -> Answer {
+    match refusal {
+        Refusal::Usage(text) => refuse(2, &text),
+        Refusal::Failed(text) => refuse(1, &text),
+        Refusal::Stdin => Answer { wants_stdin: true, ..Answer::default() },
+        Refusal::Help => {
+            let usage = format!("Usage: {} [options] {}", tool.name, tool.usage);
+            Answer { stdout: format!("{}\n", usage.trim_end()), ..Answer::default() }
+        }
     }
 }
 
@@ -221,70 +242,29 @@ fn refuse(code: i32, text: &str) -> Answer {
     Answer { code, stderr: format!("ERROR {text}\n"), ..Answer::default() }
 }
 
-fn run(model: &mut Model, context: &mut Context, request: &Request) -> Result<Answer> {
-    let name = request.command.as_str();
-    let args = Args::parse(&request.args, flags::of(name))?;
-    let output = match name {
-        "relation-ids" => relations::ids(model, context, &args)?,
-        "relation-list" => relations::list(model, context, &args)?,
-        "relation-get" => relations::get(model, context, &args)?,
-        "relation-set" => relations::set(model, context, &args, request)?,
-        "relation-model-get" => relations::model_get(model, context, &args)?,
-        "network-get" => relations::network_get(model, context, &args)?,
-        "goal-state" => relations::goal_state(model, context, &args)?,
-        "is-leader" => unit::is_leader(model, context, &args)?,
-        "config-get" => unit::config_get(model, context, &args)?,
-        "status-set" => unit::status_set(model, context, &args)?,
-        "status-get" => unit::status_get(model, context, &args)?,
-        "application-version-set" => unit::version_set(model, context, &args)?,
-        "juju-log" => unit::log(model, context, &args)?,
-        "state-get" => unit::state_get(model, context, &args)?,
-        "state-set" => unit::state_set(model, context, &args, request)?,
-        "state-delete" => unit::state_delete(model, context, &args)?,
-        "open-port" | "close-port" => unit::port(model, context, &args, name == "open-port")?,
-        "opened-ports" => unit::opened_ports(model, context, &args)?,
-        "unit-get" => unit::unit_get(model, context, &args)?,
-        "leader-get" => unit::leader_get(model, context, &args)?,
-        "leader-set" => unit::leader_set(model, context, &args)?,
-        "action-get" => unit::action_get(context, &args)?,
-        "action-set" => unit::action_set(context, &args)?,
-        "action-fail" => unit::action_fail(context, &args)?,
-        "action-log" => unit::action_log(context, &args)?,
-        "secret-add" => secrets::add(model, context, &args)?,
-        "secret-get" => secrets::get(model, context, &args)?,
-        "secret-set" => secrets::set(model, context, &args)?,
-        "secret-info-get" => secrets::info_get(model, context, &args)?,
-        "secret-ids" => secrets::ids(model, context, &args)?,
-        "secret-grant" => secrets::grant(model, context, &args)?,
-        "secret-revoke" => secrets::revoke(model, context, &args)?,
-        "secret-remove" => secrets::remove(model, context, &args)?,
-        other => return failed(format!("bad request: unknown command {other:?}")),
+/// What goes to standard output; with `--output` it goes to that file.
+fn print(output: Output, args: &Args<'_>) -> Result<String> {
+    let text = match output {
+        Output::Silent => String::new(),
+        Output::Text(text) => text,
+        Output::Value(value) => value.render(args.format),
     };
-    let mut answer = Answer::default();
-    match output {
-        Output::Silent => {
-            if args.has("format") {
-                answer.stderr = format!("--format flag deprecated for command {name:?}");
-            }
-        }
-        Output::Text(text) => answer.stdout = text,
-        Output::Value(value) => {
-            let default = if ["secret-get", "secret-info-get", "goal-state"].contains(&name) {
-                "yaml"
-            } else {
-                "smart"
-            };
-            answer.stdout = format::render(&value, args.value("format").unwrap_or(default))?;
-        }
+    let Some(file) = args.text("output") else { return Ok(text) };
+    let path = std::path::Path::new(&args.request.dir).join(file);
+    match std::fs::write(&path, text) {
+        Ok(()) => Ok(String::new()),
+        Err(error) => failed(files::cannot_open(&path, &error)),
     }
-    if let Some(file) = args.value("output") {
-        let path = std::path::Path::new(&request.dir).join(file);
-        if let Err(error) = std::fs::write(&path, &answer.stdout) {
-            return failed(error.to_string());
-        }
-        answer.stdout.clear();
+}
+
+impl ActionResult {
+    /// The last value at a path holds; where it was a map before, or a text above, that is gone.
+    fn set(&mut self, path: &str, value: &str) {
+        let below =
+            |short: &str, long: &str| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('.'));
+        self.results.retain(|other, _| !below(path, other) && !below(other, path));
+        self.results.insert(path.to_owned(), value.to_owned());
     }
-    Ok(answer)
 }
 
 impl Context {
@@ -297,6 +277,7 @@ impl Context {
             event: event.clone(),
             hook,
             buffer: Buffer::default(),
+            led: model.is_leader(unit),
             lost: false,
             status: None,
             log: Vec::new(),
@@ -310,59 +291,5 @@ impl Context {
             self.lost = true;
         }
         !self.lost
-    }
-}
-
-/// `key=value` arguments as `relation-set` and `state-set` take them: trimmed, no key twice.
-fn key_values(args: &[String]) -> Result<Bag> {
-    let mut values = Bag::new();
-    for arg in args {
-        let Some((key, value)) = arg.split_once('=').filter(|(key, _)| !key.trim().is_empty()) else {
-            return usage(format!("expected \"key=value\", got {arg:?}"));
-        };
-        let key = key.trim().to_owned();
-        if values.contains_key(&key) {
-            return usage(format!("key {key:?} specified more than once"));
-        }
-        values.insert(key, value.trim().to_owned());
-    }
-    Ok(values)
-}
-
-/// `--file`: one YAML map; scalars keep the text they had, null is empty, the file is not trimmed.
-fn file_values(args: &Args, request: &Request) -> Result<Bag> {
-    let text = match args.value("file") {
-        None => return Ok(Bag::new()),
-        Some("-") => request.stdin.clone().ok_or(Refusal::Stdin)?,
-        Some(file) => {
-            let path = std::path::Path::new(&request.dir).join(file);
-            std::fs::read_to_string(&path)
-                .map_err(|_| Refusal::Failed(format!("open {}: no such file or directory", path.display())))?
-        }
-    };
-    parse_yaml(&text)
-}
-
-fn parse_yaml(text: &str) -> Result<Bag> {
-    let mut documents = serde_yaml::Deserializer::from_str(text);
-    let Some(first) = documents.next() else { return Ok(Bag::new()) };
-    match <Option<BTreeMap<String, Option<String>>>>::deserialize(first) {
-        Ok(values) => Ok(values
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(key, value)| (key, value.unwrap_or_default()))
-            .collect()),
-        Err(error) => {
-            let error = error.to_string();
-            let tag = [("sequence", "!!seq"), ("map", "!!map")]
-                .into_iter()
-                .find(|(word, _)| error.contains(&format!("type: {word}")));
-            match tag {
-                Some((_, tag)) => {
-                    failed(format!("yaml: unmarshal errors:\n  line 1: cannot unmarshal {tag} into string"))
-                }
-                None => failed(format!("yaml: {error}")),
-            }
-        }
     }
 }

@@ -1,14 +1,48 @@
 //! `relation-*`, `network-get`, `goal-state`.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
-use super::flags::Args;
-use super::{Context, Output, Request, Result, failed, file_values, key_values, usage};
+use super::files::{file_values, key_values};
+use super::flags::{Args, FORMAT, Flag, Kind, OUTPUT, RELATION, YAML_OR_JSON};
+use super::format::{Format, Shown};
+use super::{Context, Output, Result, Tool, failed, usage};
 use crate::events::Event;
-use crate::model::{Bag, Model, UnitName};
+use crate::model::{Bag, Model, Relation, UnitName};
+use crate::version::Version;
+
+const APP: Flag = Flag("app", Kind::Switch);
+
+pub(super) const TOOLS: &[Tool] = &[
+    Tool::new("relation-ids", "[<name>]", &[FORMAT, OUTPUT], ids),
+    Tool::new("relation-list", "", &[FORMAT, OUTPUT, RELATION, APP], list),
+    Tool::new("relation-get", "[<key> [<unit id>]]", &[FORMAT, OUTPUT, RELATION, APP], get),
+    Tool::new(
+        "relation-set",
+        "key=value [key=value ...]",
+        &[Flag("format", Kind::Text), RELATION, APP, Flag("file", Kind::Text)],
+        set,
+    ),
+    Tool::new("relation-model-get", "", &[FORMAT, OUTPUT, RELATION], model_get)
+        .when(Version::has_relation_model_get),
+    Tool::new(
+        "network-get",
+        "<binding-name> [--ingress-address] [--bind-address] [--egress-subnets]",
+        &[
+            FORMAT,
+            OUTPUT,
+            RELATION,
+            Flag("bind-address", Kind::Switch),
+            Flag("ingress-address", Kind::Switch),
+            Flag("egress-subnets", Kind::Switch),
+            Flag("primary-address", Kind::Switch),
+        ],
+        network_get,
+    ),
+    Tool::new("goal-state", "", &[YAML_OR_JSON, OUTPUT], goal_state),
+];
 
 /// The relation meant: `-r`, else the hook's own. Text before the last `:` is thrown away, as Juju does.
-fn relation_id(model: &Model, context: &Context, args: &Args) -> Result<Option<u32>> {
+pub(super) fn relation_id(model: &Model, context: &Context, args: &Args<'_>) -> Result<Option<u32>> {
     let Some(given) = args.value("relation") else { return Ok(context.event.relation()) };
     let option = args.spelling("relation");
     let number = given.rsplit(':').next().unwrap_or(given);
@@ -28,48 +62,49 @@ fn known(model: &Model, context: &Context, id: u32) -> bool {
     view.is_some_and(|view| !view.broken) && model.relations.contains_key(&id)
 }
 
-pub(super) fn required(model: &Model, context: &Context, args: &Args) -> Result<u32> {
+pub(super) fn required(model: &Model, context: &Context, args: &Args<'_>) -> Result<u32> {
     match relation_id(model, context, args)? {
         Some(id) => Ok(id),
         None => usage("no relation id specified"),
     }
 }
 
-pub(super) fn ids(model: &Model, context: &Context, args: &Args) -> Result<Output> {
-    args.at_most(1)?;
+fn ids(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let app = &context.unit.app;
     let own = context.event.relation().and_then(|id| model.relations.get(&id)?.end(app));
-    let Some(endpoint) = args.at(0).map(str::to_owned).or_else(|| own.map(|end| end.endpoint.clone())) else {
+    let Some(endpoint) = args.at(0).or(own.map(|end| end.endpoint.as_str())) else {
         return usage("no endpoint name specified");
     };
-    let mut found: Vec<String> = Vec::new();
-    for (id, relation) in &model.relations {
-        // Since 3.6.0 a broken relation without members is left out, if the relation itself is going.
-        let members =
-            model.units.get(&context.unit).and_then(|unit| unit.views.get(id)).map(|view| view.members.len());
-        let over = relation.dying && !relation.is_peer() && members == Some(0);
-        let mine = relation.end(app).is_some_and(|end| end.endpoint == endpoint);
-        if mine && known(model, context, *id) && !(over && model.version.has_secrets()) {
-            found.push(format!("{endpoint}:{id}"));
-        }
-    }
+    args.at_most(1)?;
+    let listed = |id: u32, relation: &Relation| {
+        let over = relation.dying && !relation.is_peer() && members(model, context, id).is_empty();
+        relation.end(app).is_some_and(|end| end.endpoint == endpoint)
+            && known(model, context, id)
+            && !(over && model.version.hides_broken_relations())
+    };
+    let relations = model.relations.iter().filter(|(id, relation)| listed(**id, relation));
+    let mut found: Vec<String> = relations.map(|(id, _)| format!("{endpoint}:{id}")).collect();
     found.sort();
-    Ok(Output::Value(Value::from(found)))
+    Ok(Output::Value(Shown::texts(found)))
 }
 
-pub(super) fn list(model: &Model, context: &Context, args: &Args) -> Result<Output> {
-    args.at_most(0)?;
+fn list(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let id = required(model, context, args)?;
+    args.at_most(0)?;
     if args.has("app") {
-        let remote = model.relations.get(&id).and_then(|relation| relation.remote(&context.unit.app));
-        return match remote {
-            Some(end) => Ok(Output::Value(Value::from(end.app.clone()))),
+        return match remote_app(model, context, id) {
+            Some(app) => Ok(Output::Value(Shown::from(app))),
             None => failed("remote application is not known"),
         };
     }
     let mut names: Vec<String> = members(model, context, id).iter().map(ToString::to_string).collect();
     names.sort();
-    Ok(Output::Value(Value::from(names)))
+    Ok(Output::Value(Shown::texts(names)))
+}
+
+/// The application at the other end; among peers the own.
+pub(super) fn remote_app(model: &Model, context: &Context, id: u32) -> Option<String> {
+    model.relations.get(&id)?.remote(&context.unit.app).map(|end| end.app.clone())
 }
 
 fn members(model: &Model, context: &Context, id: u32) -> Vec<UnitName> {
@@ -77,10 +112,10 @@ fn members(model: &Model, context: &Context, id: u32) -> Vec<UnitName> {
     view.map(|view| view.members.keys().cloned().collect()).unwrap_or_default()
 }
 
-pub(super) fn model_get(model: &Model, context: &Context, args: &Args) -> Result<Output> {
-    args.at_most(0)?;
+fn model_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     required(model, context, args)?;
-    Ok(Output::Value(json!({"uuid": model.uuid})))
+    args.at_most(0)?;
+    Ok(Output::Value(Shown::fields([("uuid", Shown::from(model.uuid.as_str()))])))
 }
 
 /// Whose bag is read.
@@ -89,42 +124,48 @@ enum Member {
     App(String),
 }
 
-pub(super) fn get(model: &mut Model, context: &mut Context, args: &Args) -> Result<Output> {
-    args.at_most(2)?;
-    let key = args.at(0).filter(|key| *key != "-" && !key.is_empty());
+fn get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let id = required(model, context, args)?;
-    let own_relation = context.event.relation() == Some(id);
-    let remote_app =
-        model.relations.get(&id).and_then(|r| r.remote(&context.unit.app)).map(|end| end.app.clone());
-    let member = match args.at(1) {
-        Some(name) => match (name.parse::<UnitName>(), args.has("app")) {
-            (Ok(unit), false) => Member::Unit(unit),
-            (Ok(unit), true) => Member::App(unit.app),
-            (Err(_), true) if valid_app(name) => Member::App(name.to_owned()),
-            (Err(_), false) if valid_app(name) => {
-                return usage(format!("expected unit name, got application name {name:?}"));
-            }
-            _ => return usage(format!("invalid unit name {name:?}")),
-        },
-        None => match (context.event.remote_unit(), &remote_app) {
-            (Some(unit), _) if own_relation && !args.has("app") => Member::Unit(unit.clone()),
-            (_, Some(app)) if own_relation => Member::App(app.clone()),
-            _ => return usage("no unit or application specified"),
-        },
-    };
+    let key = args.at(0).filter(|key| *key != "-" && !key.is_empty());
+    let member = member(model, context, args)?;
+    args.at_most(2)?;
     let bag = match member {
         Member::Unit(unit) => unit_bag(model, context, id, &unit)?,
         Member::App(app) => app_bag(model, context, id, &app)?,
     };
     Ok(Output::Value(match key {
-        Some(key) => bag.get(key).map_or(Value::Null, |value| Value::from(value.as_str())),
-        None => json!(bag),
+        Some(key) => bag.get(key).map_or(Shown::NULL, |value| Shown::from(value.as_str())),
+        None => Shown::from(&bag),
     }))
 }
 
-fn valid_app(name: &str) -> bool {
+/// The unit or application named, else the hook's remote unit, else its remote application.
+fn member(model: &Model, context: &Context, args: &Args<'_>) -> Result<Member> {
+    let Some(name) = args.at(1) else {
+        let remote_app = context.event.relation().and_then(|id| remote_app(model, context, id));
+        return match (context.event.remote_unit(), remote_app) {
+            (Some(unit), _) if !args.has("app") => Ok(Member::Unit(unit.clone())),
+            (_, Some(app)) => Ok(Member::App(app)),
+            _ => usage("no unit or application specified"),
+        };
+    };
+    let unit = name.parse::<UnitName>().ok().filter(|unit| valid_app(&unit.app));
+    match (unit, args.has("app")) {
+        (Some(unit), false) => Ok(Member::Unit(unit)),
+        (Some(unit), true) => Ok(Member::App(unit.app)),
+        (None, true) if valid_app(name) => Ok(Member::App(name.to_owned())),
+        (None, false) if valid_app(name) => {
+            usage(format!("expected unit name, got application name {name:?}"))
+        }
+        _ => usage(format!("invalid unit name {name:?}")),
+    }
+}
+
+/// Words of small letters and digits with hyphens between; the first begins with a letter, the others have one.
+pub(super) fn valid_app(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && name.split('-').all(|word| word.contains(|c: char| c.is_ascii_lowercase()))
 }
 
 /// Own bag with this hook's writes; a member's as its last event left it; anybody else's from the controller.
@@ -135,7 +176,7 @@ fn unit_bag(model: &mut Model, context: &Context, id: u32, unit: &UnitName) -> R
         return Ok(pending.clone());
     }
     let Some(settings) = model.relations.get(&id).and_then(|relation| relation.units.get(unit)) else {
-        let key = model.relations.get(&id).map(crate::model::Relation::key).unwrap_or_default();
+        let key = model.relations.get(&id).map(Relation::key).unwrap_or_default();
         return failed(format!(
             "cannot read settings for unit \"{unit}\" in relation {key:?}: unit \"{unit}\": settings not found"
         ));
@@ -155,7 +196,7 @@ fn app_bag(model: &Model, context: &mut Context, id: u32, app: &str) -> Result<B
         if leads && let Some(pending) = context.buffer.app_bags.get(&id) {
             return Ok(pending.clone());
         }
-        if !leads && !relation.is_peer() {
+        if !leads && !relation.is_peer() && !model.version.followers_read_own_app_bag() {
             return failed("permission denied");
         }
     }
@@ -165,15 +206,10 @@ fn app_bag(model: &Model, context: &mut Context, id: u32, app: &str) -> Result<B
     }
 }
 
-pub(super) fn set(
-    model: &mut Model,
-    context: &mut Context,
-    args: &Args,
-    request: &Request,
-) -> Result<Output> {
+fn set(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let id = required(model, context, args)?;
     let arguments = key_values(&args.rest)?;
-    let mut written = file_values(args, request)?;
+    let mut written = file_values(args)?;
     written.extend(arguments);
     let unit = context.unit.clone();
     let (bag, place) = if args.has("app") {
@@ -195,76 +231,95 @@ pub(super) fn set(
     Ok(Output::Silent)
 }
 
-pub(super) fn network_get(model: &Model, context: &Context, args: &Args) -> Result<Output> {
-    let Some(binding) = args.at(0) else {
-        return usage(if args.value("relation").is_some() {
-            "no binding name specified"
-        } else {
-            "no arguments specified"
-        });
-    };
-    args.at_most(1)?;
+fn network_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
+    let Some(binding) = args.at(0) else { return usage("no arguments specified") };
+    if binding.is_empty() {
+        return usage("no binding name specified");
+    }
     relation_id(model, context, args)?;
-    if model
-        .charm(&context.unit.app)
-        .is_none_or(|charm| !charm.endpoints.contains_key(binding) && binding != "juju-info")
-    {
+    args.at_most(1)?;
+    let bound = |endpoint: &str| {
+        model.charm(&context.unit.app).is_some_and(|charm| charm.endpoints.contains_key(endpoint))
+    };
+    if !bound(binding) && binding != "juju-info" {
         return failed(format!("no network config found for binding {binding:?}"));
     }
     let address = model.units.get(&context.unit).map(|unit| unit.address.to_string()).unwrap_or_default();
-    let flags = ["bind-address", "egress-subnets", "ingress-address"].map(|flag| (flag, args.has(flag)));
-    let chosen = flags.iter().filter(|(_, given)| *given).count();
+    let chosen: Vec<&str> = ["bind-address", "egress-subnets", "ingress-address"]
+        .into_iter()
+        .filter(|flag| args.has(flag))
+        .collect();
     if args.has("primary-address") {
-        if chosen > 0 {
-            return usage("--primary-address must be the only flag specified");
+        if !chosen.is_empty() {
+            return failed("--primary-address must be the only flag specified");
         }
-        return Ok(Output::Value(Value::from(address)));
+        return Ok(Output::Value(Shown::from(address)));
     }
-    let subnet = format!("{address}/32");
-    let scalar =
-        |flag: &str| Value::from(if flag == "egress-subnets" { subnet.clone() } else { address.clone() });
-    Ok(Output::Value(match chosen {
-        0 => json!({
-            "bind-addresses": [{
-                "mac-address": "",
-                "interface-name": "",
-                "addresses": [{"hostname": "", "value": address, "cidr": ""}],
-            }],
-            "egress-subnets": [subnet],
-            "ingress-addresses": [address],
-        }),
-        1 => flags.iter().find(|(_, given)| *given).map_or(Value::Null, |(flag, _)| scalar(flag)),
-        _ => flags
-            .iter()
-            .filter(|(_, given)| *given)
-            .map(|(flag, _)| ((*flag).to_owned(), scalar(flag)))
-            .collect(),
+    let one = |flag: &str| match flag {
+        "egress-subnets" => Shown::texts([format!("{address}/32")]),
+        _ => Shown::from(address.as_str()),
+    };
+    Ok(Output::Value(match chosen.as_slice() {
+        [] => network(&address, args.format),
+        [flag] => one(flag),
+        flags => Shown::map(flags.iter().map(|flag| ((*flag).to_owned(), one(flag)))),
     }))
 }
 
+/// All there is to say of a binding. YAML repeats what older charms look for.
+fn network(address: &str, format: Format) -> Shown {
+    let text = |value: &str| Shown::from(value);
+    let mut bound = vec![("hostname", text("")), ("value", text(address)), ("cidr", text(""))];
+    let mut interface = vec![("mac-address", text("")), ("interface-name", text(""))];
+    let (mut older_bound, mut older_interface) = (Vec::new(), Vec::new());
+    if format != Format::Json {
+        older_bound.push(("address", text(address)));
+        older_interface.extend([("macaddress", text("")), ("interfacename", text(""))]);
+    }
+    let named = |fields: Vec<(&str, Shown)>| {
+        Shown::map(fields.into_iter().map(|(name, value)| (name.to_owned(), value)))
+    };
+    bound.append(&mut older_bound);
+    interface.push(("addresses", Shown::List(vec![named(bound)])));
+    interface.append(&mut older_interface);
+    Shown::fields([
+        ("bind-addresses", Shown::List(vec![named(interface)])),
+        ("egress-subnets", Shown::texts([format!("{address}/32")])),
+        ("ingress-addresses", Shown::texts([address])),
+    ])
+}
+
 /// Own units and, per endpoint, the remote applications and their units; peers are left out.
-pub(super) fn goal_state(model: &Model, context: &Context, args: &Args) -> Result<Output> {
+fn goal_state(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     args.at_most(0)?;
     let since = model.now.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
-    let app = &context.unit.app;
-    let entry = |unit: &UnitName| {
-        let unit = model.units.get(unit);
-        let word = unit.map_or("waiting", |unit| if unit.dying { "dying" } else { &unit.status.word });
-        json!({"status": word, "since": since})
+    let entry = |status: &str| {
+        Shown::fields([("status", Shown::from(status)), ("since", Shown::from(since.as_str()))])
     };
-    let units: Map<String, Value> =
-        model.units_of(app).iter().map(|unit| (unit.to_string(), entry(unit))).collect();
-    let mut relations = Map::new();
+    let units = |app: &str| {
+        let all = model.units.iter().filter(|(name, _)| name.app == app);
+        let status =
+            |unit: &crate::model::Unit| entry(if unit.dying { "dying" } else { unit.status.word.as_str() });
+        all.map(|(name, unit)| (name.to_string(), status(unit))).collect::<BTreeMap<_, _>>()
+    };
+    let app = &context.unit.app;
+    let mut relations: BTreeMap<String, BTreeMap<String, Shown>> = BTreeMap::new();
     for relation in model.relations.values().filter(|relation| !relation.is_peer()) {
         let (Some(end), Some(remote)) = (relation.end(app), relation.remote(app)) else { continue };
-        let endpoint = relations.entry(end.endpoint.clone()).or_insert_with(|| json!({}));
-        let status = if relation.dying { "broken" } else { "joined" };
-        endpoint[&remote.app] = json!({"status": status, "since": since});
-        for unit in model.units_of(&remote.app) {
-            endpoint[&unit.to_string()] = entry(&unit);
-        }
+        let status = match (relation.dying, relation.scope.is_empty()) {
+            (true, _) => "broken",
+            (false, true) => "joining",
+            (false, false) => "joined",
+        };
+        let endpoint = relations.entry(end.endpoint.clone()).or_default();
+        endpoint.insert(remote.app.clone(), entry(status));
+        endpoint.extend(units(&remote.app));
     }
-    Ok(Output::Value(json!({"units": units, "relations": relations})))
+    let relations = relations.into_iter().map(|(endpoint, members)| (endpoint, Shown::map(members)));
+    Ok(Output::Value(Shown::fields([
+        ("units", Shown::map(units(app))),
+        ("relations", Shown::map(relations)),
+    ])))
 }
 
 /// The environment of a relation hook: name, id, remote application, remote unit.

@@ -1,23 +1,60 @@
-//! `secret-*`, as Juju 3.6: owners and consumers track revisions, followers read by owner label.
+//! `secret-*`: owners and consumers track revisions, followers read by owner label.
 
-use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
-use serde_json::{Map, Value, json};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use regex::Regex;
 
-use super::flags::Args;
+use super::content::{expiry, new_fields};
+use super::flags::{Args, Flag, Kind, OUTPUT, RELATION, YAML_OR_JSON};
+use super::format::Shown;
 use super::relations;
-use super::{Context, Output, Refusal, Result, SecretUpdate, failed, parse_yaml, usage};
-use crate::model::{Bag, Consumer, Entity, Model, Secret, UnitName};
+use super::{Context, Output, Result, Tool, failed, usage};
+use crate::model::{Bag, Consumer, Entity, Model, Relation, Rotate, Secret, UnitName};
+use crate::secret::SecretUpdate;
+use crate::version::Version;
 
-/// Base64 text of one value, and of a whole secret: 3.6.9 and later.
-const MAX_CONTENT: usize = 1_000_000;
+const LABEL: Flag = Flag("label", Kind::Text);
+const UNIT: Flag = Flag("unit", Kind::Text);
+const UPSERT: &[Flag] = &[
+    LABEL,
+    Flag("description", Kind::Text),
+    Flag("rotate", Kind::Text),
+    Flag("expire", Kind::Text),
+    Flag("owner", Kind::Text),
+    Flag("file", Kind::Text),
+];
 
-/// The id in any spelling of a secret's URI: the last path element.
+pub(super) const TOOLS: &[Tool] = &[
+    Tool::new("secret-add", "[key[#base64|#file]=value...]", UPSERT, add).when(Version::has_secrets),
+    Tool::new(
+        "secret-get",
+        "<ID> [key[#base64]]",
+        &[YAML_OR_JSON, OUTPUT, LABEL, Flag("peek", Kind::Switch), Flag("refresh", Kind::Switch)],
+        get,
+    )
+    .when(Version::has_secrets),
+    Tool::new("secret-set", "<ID> [key[#base64]=value...]", UPSERT, set).when(Version::has_secrets),
+    Tool::new("secret-info-get", "<ID>", &[YAML_OR_JSON, OUTPUT, LABEL], info_get).when(Version::has_secrets),
+    Tool::new("secret-ids", "", &[super::flags::FORMAT, OUTPUT], ids).when(Version::has_secrets),
+    Tool::new("secret-grant", "<ID>", &[RELATION, UNIT], grant).when(Version::has_secrets),
+    Tool::new("secret-revoke", "<ID>", &[RELATION, UNIT, Flag("app|application", Kind::Text)], revoke)
+        .when(Version::has_secrets),
+    Tool::new("secret-remove", "<ID>", &[Flag("revision", Kind::Text)], remove).when(Version::has_secrets),
+];
+
+/// The id in any spelling of a secret's URI (core/secrets/secret.go).
 fn parse_uri(text: &str) -> Result<String> {
-    let id = text.strip_prefix("secret:").unwrap_or(text).rsplit('/').next().unwrap_or(text);
-    let valid = id.len() == 20 && id.chars().all(|c| c.is_ascii_digit() || ('a'..='v').contains(&c));
-    if valid { Ok(id.to_owned()) } else { usage(format!("secret URI {text:?} not valid")) }
+    static URI: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        let uuid = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
+        Regex::new(&format!("^(?:secret:)?(?:/|(?://)?{uuid}/)?([0-9a-v]{{20}})$")).ok()
+    });
+    match URI.as_ref().and_then(|uri| uri.captures(text)) {
+        Some(captures) => Ok(captures[1].to_owned()),
+        None => usage(format!("secret URI {text:?} not valid")),
+    }
 }
 
 /// Ids sort by age, as Juju's do: the time first, then what nobody can guess.
@@ -30,125 +67,75 @@ fn new_id() -> String {
     time.chain((0..7).map(|_| digit(random.random_range(0..32)))).collect()
 }
 
-/// Content from `key=value`, `key#base64=…`, `key#file=…` and `--file`, which wins.
-fn new_fields(args: &Args, pairs: &[String]) -> Result<Bag> {
-    let mut content = Bag::new();
-    for pair in pairs {
-        let not_valid = || Refusal::Usage(format!("key value {pair:?} not valid"));
-        let (key, value) = pair.trim_end_matches('=').split_once('=').ok_or_else(not_valid)?;
-        let value = format!("{value}{}", &pair[pair.trim_end_matches('=').len()..]);
-        if let Some(key) = key.strip_suffix("#file") {
-            let read = std::fs::read_to_string(&value);
-            let text = read.map_err(|error| {
-                Refusal::Usage(format!("reading content for secret key {key:?}: open {value}: {error}"))
-            })?;
-            content.insert(key.to_owned(), text);
-        } else if key.ends_with("#base64") {
-            return failed("jujusim does not model base64 secret content");
-        } else {
-            content.insert(key.to_owned(), value);
-        }
-    }
-    if let Some(file) = args.value("file") {
-        let text =
-            std::fs::read_to_string(file).map_err(|error| Refusal::Usage(format!("open {file}: {error}")))?;
-        let values = parse_yaml(&text)?;
-        if values.keys().any(|key| key.ends_with("#base64")) {
-            return failed("jujusim does not model base64 secret content");
-        }
-        content.extend(values);
-    }
-    let mut total = 0;
-    for (key, value) in &content {
-        if !valid_key(key) {
-            return usage(format!("key {key:?} not valid"));
-        }
-        let encoded = value.len().div_ceil(3) * 4;
-        total += encoded;
-        if encoded > MAX_CONTENT || total > MAX_CONTENT {
-            return usage(format!(
-                "base64 encoded secret content for key {key:?} too large: {encoded} bytes"
-            ));
-        }
-    }
-    Ok(content)
-}
-
-/// `^([a-z](?:-?[a-z0-9]){2,})$`: letters and digits with single inner hyphens, at least three without them.
-fn valid_key(key: &str) -> bool {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    key.starts_with(|c: char| c.is_ascii_lowercase())
-        && key.ends_with(plain)
-        && !key.contains("--")
-        && key.chars().all(|c| plain(c) || c == '-')
-        && key.chars().filter(|c| *c != '-').count() >= 3
-}
-
 /// The metadata flags shared by `secret-add` and `secret-set`.
-fn metadata(args: &Args) -> Result<SecretUpdate> {
-    let text = |flag| args.value(flag).map(str::to_owned);
-    let rotate = text("rotate");
-    let policies = ["never", "hourly", "daily", "weekly", "monthly", "quarterly", "yearly"];
-    if let Some(policy) = &rotate
-        && !policies.contains(&policy.as_str())
-    {
-        return usage(format!("rotate policy {policy:?} not valid"));
-    }
-    if rotate.as_deref().is_some_and(|policy| policy != "never") || args.value("expire").is_some() {
-        return failed("jujusim does not model rotation and expiry of secrets");
-    }
-    Ok(SecretUpdate { label: text("label"), description: text("description"), rotate, content: None })
+fn metadata(model: &Model, args: &Args<'_>) -> Result<SecretUpdate> {
+    let text = |flag| args.text(flag).map(str::to_owned);
+    let expire = args.text("expire").map(|text| expiry(model.now, text)).transpose()?;
+    let rotate = match args.text("rotate").map(|text| (text, text.parse::<Rotate>())) {
+        None => None,
+        Some((_, Ok(policy))) => Some(policy),
+        Some((text, Err(()))) => return usage(format!("rotate policy {text:?} not valid")),
+    };
+    Ok(SecretUpdate { label: text("label"), description: text("description"), rotate, expire, content: None })
 }
 
-pub(super) fn add(model: &Model, context: &mut Context, args: &Args) -> Result<Output> {
-    let metadata = metadata(args)?;
-    if args.rest.is_empty() && args.value("file").is_none() {
+/// Whom `--owner` means.
+fn owner(context: &Context, args: &Args<'_>) -> Result<Entity> {
+    match args.value("owner").unwrap_or("application") {
+        "application" => Ok(Entity::App(context.unit.app.clone())),
+        "unit" => Ok(Entity::Unit(context.unit.clone())),
+        other => usage(format!("secret owner {other:?} not valid")),
+    }
+}
+
+fn add(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
+    if args.rest.is_empty() && args.text("file").is_none() {
         return usage("missing secret value or filename");
     }
-    let owner = match args.value("owner").unwrap_or("application") {
-        "application" => Entity::App(context.unit.app.clone()),
-        "unit" => Entity::Unit(context.unit.clone()),
-        other => return usage(format!("secret owner {other:?} not valid")),
-    };
-    let fields = new_fields(args, &args.rest)?;
+    let metadata = metadata(model, args)?;
+    let owner = owner(context, args)?;
+    let fields = new_fields(model.version, args, &args.rest)?;
+    if fields.is_empty() {
+        return failed("empty secret value not valid");
+    }
     if matches!(owner, Entity::App(_)) && !context.leads(model) {
         return failed("this unit is not the leader");
     }
-    let label = metadata.label.unwrap_or_default();
-    if !label.is_empty() && context.buffer.secrets.creates.iter().any(|(_, secret)| secret.label == label) {
-        return failed(format!("secret with label {label:?} already exists"));
+    let mut secret = Secret::new(owner, fields);
+    secret.describe(&metadata, model.now);
+    let pending = &mut context.buffer.secrets.creates;
+    if !secret.label.is_empty() && pending.iter().any(|(_, other)| other.label == secret.label) {
+        return failed(format!("secret with label {:?} already exists", secret.label));
     }
     let id = new_id();
-    let secret = Secret {
-        owner,
-        label,
-        description: metadata.description,
-        rotate: metadata.rotate.unwrap_or_else(|| "never".to_owned()),
-        expire: None,
-        next_rotate: None,
-        latest: 1,
-        revisions: BTreeMap::from([(1, fields)]),
-        grants: BTreeMap::new(),
-        consumers: BTreeMap::new(),
-        obsolete_announced: std::collections::BTreeSet::new(),
-    };
-    context.buffer.secrets.creates.push((id.clone(), secret));
-    Ok(Output::Text(format!("secret://{}/{id}\n", model.uuid)))
+    pending.push((id.clone(), secret));
+    Ok(Output::Text(if model.version.prints_long_secret_uri() {
+        format!("secret://{}/{id}\n", model.uuid)
+    } else {
+        format!("secret:{id}\n")
+    }))
 }
 
-/// Whether this unit may change the secret and see its metadata.
-fn manages(model: &Model, unit: &UnitName, owner: &Entity) -> bool {
-    match owner {
-        Entity::App(app) => *app == unit.app && model.is_leader(unit),
-        Entity::Unit(owner) => owner == unit,
-        Entity::Model => false,
+/// Whether the agent knows the secret as one that its unit may change.
+fn manages(context: &Context, owner: &Entity) -> bool {
+    owner.includes(&context.unit) && (context.led || !matches!(owner, Entity::App(_)))
+}
+
+/// Refuses a former leader; a secret that the agent does not know it leaves to the commit.
+fn still_manages(model: &Model, context: &mut Context, id: &str) -> Result<()> {
+    let known = managed(model, context, id).map(|secret| secret.owner.clone());
+    if matches!(known, Some(Entity::App(_))) && !context.leads(model) {
+        return failed("this unit is not the leader");
     }
+    Ok(())
 }
 
-/// Whether the owner is this unit or its application.
-fn ours(unit: &UnitName, owner: &Entity) -> bool {
-    matches!(owner, Entity::App(app) if *app == unit.app)
-        || matches!(owner, Entity::Unit(owner) if owner == unit)
+/// A secret this unit manages, pending ones included, removed ones not.
+fn managed<'a>(model: &'a Model, context: &'a Context, id: &str) -> Option<&'a Secret> {
+    let pending = &context.buffer.secrets;
+    let created = pending.creates.iter().find(|(create, _)| create == id).map(|(_, secret)| secret);
+    let known = || model.secrets.get(id).filter(|_| !pending.removes.contains_key(id));
+    created.or_else(known).filter(|secret| manages(context, &secret.owner))
 }
 
 /// Own labels first, with this hook's renames, then the unit's consumer labels.
@@ -158,8 +145,8 @@ fn by_label(model: &Model, context: &Context, label: &str) -> Option<String> {
         return Some(id.clone());
     }
     let owner_label = |id: &String, secret: &Secret| {
-        let renamed = pending.updates.get(id).and_then(|update| update.label.clone());
-        ours(&context.unit, &secret.owner) && renamed.as_deref().unwrap_or(&secret.label) == label
+        let renamed = pending.updates.get(id).and_then(|update| update.label.as_ref());
+        secret.owner.includes(&context.unit) && renamed.unwrap_or(&secret.label) == label
     };
     let mine = model.secrets.iter().find(|(id, secret)| owner_label(id, secret));
     let consumer_label = |secret: &Secret| {
@@ -168,214 +155,301 @@ fn by_label(model: &Model, context: &Context, label: &str) -> Option<String> {
     mine.or_else(|| model.secrets.iter().find(|(_, secret)| consumer_label(secret))).map(|(id, _)| id.clone())
 }
 
-pub(super) fn get(model: &mut Model, context: &mut Context, args: &Args) -> Result<Output> {
-    args.at_most(2)?;
-    let (peek, refresh) = (args.has("peek"), args.has("refresh"));
-    if peek && refresh {
-        return usage("specify one of --peek or --refresh but not both");
-    }
-    let label = args.value("label").filter(|label| !label.is_empty());
+/// Which revision is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Read {
+    Pinned,
+    Peek,
+    Refresh,
+}
+
+fn get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let uri = args.at(0).map(parse_uri).transpose()?;
-    let Some(id) = uri.clone().or_else(|| by_label(model, context, label?)) else {
-        return match label {
-            Some(label) => failed(format!("consumer label {label:?} not found")),
-            None => usage("require either a secret URI or label"),
-        };
+    let label = args.text("label");
+    if uri.is_none() && label.is_none() {
+        return usage("require either a secret URI or label");
+    }
+    let read = match (args.has("peek"), args.has("refresh")) {
+        (true, true) => return usage("specify one of --peek or --refresh but not both"),
+        (true, false) => Read::Peek,
+        (false, true) => Read::Refresh,
+        (false, false) => Read::Pinned,
     };
-    let relabel = label.filter(|_| uri.is_some());
-    let fields = if let Some((_, secret)) =
-        context.buffer.secrets.creates.iter_mut().find(|(create, _)| *create == id)
-    {
-        if let Some(label) = relabel {
-            label.clone_into(&mut secret.label);
-        }
-        secret.content().clone()
-    } else {
-        read(model, context, &id, relabel, peek, refresh)?
+    args.at_most(2)?;
+    let fields = match pending_content(model, context, uri.as_deref(), label, read) {
+        Some(fields) => fields,
+        None => committed_content(model, context, uri, label, read)?,
     };
-    Ok(Output::Value(match args.at(1) {
-        Some(key) if key.ends_with("#base64") => {
-            return failed("jujusim does not model base64 secret content");
+    Ok(Output::Value(match args.at(1).filter(|key| !key.is_empty()) {
+        None => Shown::from(&fields),
+        Some(key) => {
+            let plain = key.strip_suffix("#base64");
+            match (fields.get(plain.unwrap_or(key)), plain) {
+                (Some(value), None) => Shown::from(value.as_str()),
+                (Some(value), Some(_)) => Shown::from(BASE64.encode(value)),
+                (None, _) => {
+                    return failed(format!("secret key value {:?} not found", plain.unwrap_or(key)));
+                }
+            }
         }
-        Some(key) => match fields.get(key) {
-            Some(value) => Value::from(value.as_str()),
-            None => return failed(format!("secret key value {key:?} not found")),
-        },
-        None => json!(fields),
     }))
 }
 
-/// Reads a committed secret: makes or moves the consumer's pin, sets the label, at once.
-fn read(
-    model: &mut Model,
+/// What this hook itself added; or changed, to those who ask for the newest. A label given with the URI is a new name.
+fn pending_content(
+    model: &Model,
     context: &mut Context,
-    id: &str,
-    relabel: Option<&str>,
-    peek: bool,
-    refresh: bool,
+    uri: Option<&str>,
+    label: Option<&str>,
+    read: Read,
+) -> Option<Bag> {
+    let found = match uri {
+        Some(id) => id.to_owned(),
+        None => by_label(model, context, label?)?,
+    };
+    let pending = &mut context.buffer.secrets;
+    let rename = label.filter(|_| uri.is_some());
+    if let Some((_, secret)) = pending.creates.iter_mut().find(|(id, _)| *id == found) {
+        if let Some(label) = rename {
+            label.clone_into(&mut secret.label);
+        }
+        return Some(secret.content().clone());
+    }
+    if read == Read::Pinned {
+        return None;
+    }
+    let update = pending.updates.get_mut(&found)?;
+    let carries_label = update.label.as_deref() == label;
+    if uri.is_none() && !carries_label && !model.version.finds_pending_updates_by_label() {
+        return None;
+    }
+    if let Some(label) = rename {
+        update.label = Some(label.to_owned());
+    }
+    let fields = update.content.clone()?;
+    if read == Read::Refresh {
+        pending.tracking.insert(found);
+    }
+    Some(fields)
+}
+
+/// Reads a committed secret: makes or moves the consumer's pin, sets the label, at once.
+fn committed_content(
+    model: &mut Model,
+    context: &Context,
+    uri: Option<String>,
+    label: Option<&str>,
+    read: Read,
 ) -> Result<Bag> {
-    let unit = context.unit.clone();
-    let Some(secret) = model.secrets.get(id) else { return failed(format!("secret {id:?} not found")) };
+    let rename = label.filter(|_| uri.is_some());
+    let Some(id) = uri.or_else(|| by_label(model, context, label?)) else {
+        let subject =
+            if model.version.at_least(4, 0, 0) { "secret URI for consumer label" } else { "consumer label" };
+        return failed(format!("{subject} {:?} not found", label.unwrap_or_default()));
+    };
+    let unit = &context.unit;
+    let Some(secret) = model.secrets.get(&id) else { return failed(format!("secret {id:?} not found")) };
+    let own = secret.owner.includes(unit);
     let granted = [unit.app.clone(), unit.to_string()].iter().any(|name| secret.grants.contains_key(name));
-    let own = ours(&unit, &secret.owner);
     if !own && !granted {
         return failed("permission denied");
     }
-    let manager = manages(model, &unit, &secret.owner);
-    if let Some(label) = relabel
-        && manager
-        && secret.label != label
-        && label_taken(model, id, &secret.owner, label)
-    {
-        return failed(format!("secret with label {label:?} already exists"));
+    let manager = check_manager(model, unit, &secret.owner).is_ok();
+    // A follower's own label for its application's secret is ignored without a word (since LP 2064772).
+    if let Some(label) = rename.filter(|_| manager || !own) {
+        set_label(model, unit, &id, label, manager)?;
     }
-    let Some(secret) = model.secrets.get_mut(id) else { return failed(format!("secret {id:?} not found")) };
+    let Some(secret) = model.secrets.get_mut(&id) else { return failed(format!("secret {id:?} not found")) };
     let latest = secret.latest;
-    let consumer = secret.consumers.entry(unit).or_insert(Consumer { pin: latest, label: None });
-    match relabel {
-        Some(label) if manager => label.clone_into(&mut secret.label),
-        // A follower's own label for its application's secret is ignored without a word (3.3.5 and later).
-        Some(label) if !own => consumer.label = Some(label.to_owned()),
-        _ => {}
-    }
-    let pending = context.buffer.secrets.updates.get(id).and_then(|update| update.content.clone());
-    if let Some(pending) = pending.filter(|_| peek || refresh) {
-        if refresh {
-            context.buffer.secrets.tracking.insert(id.to_owned());
-        }
-        return Ok(pending);
-    }
-    if refresh {
+    let consumer = secret.consumers.entry(unit.clone()).or_insert_with(|| Consumer::at(latest));
+    if read == Read::Refresh {
         consumer.pin = latest;
     }
-    let revision = if peek { latest } else { consumer.pin };
+    let revision = if read == Read::Peek { latest } else { consumer.pin };
     match secret.revisions.get(&revision) {
         Some(fields) => Ok(fields.clone()),
-        None => failed(format!("secret revision {id}/{revision} not found")),
+        None => failed(format!("secret revision \"{id}/{revision}\" not found")),
     }
 }
 
-/// What counts as taken in 3.x: an application's label collides with every label of the application and its units, a unit's
-/// with those of the application and its own.
-pub(crate) fn label_taken(model: &Model, id: &str, owner: &Entity, label: &str) -> bool {
-    let within = |unit: &UnitName| match owner {
-        Entity::App(app) => unit.app == *app,
-        Entity::Unit(owner) => unit == owner,
-        Entity::Model => false,
+/// The label given with a URI: the owner's for who manages the secret, else the consumer's.
+fn set_label(model: &mut Model, unit: &UnitName, id: &str, label: &str, manager: bool) -> Result<()> {
+    let owner = match model.secrets.get(id) {
+        Some(secret) if manager => secret.owner.clone(),
+        _ => Entity::Unit(unit.clone()),
     };
+    let Some(secret) = model.secrets.get(id) else { return Ok(()) };
+    let latest = secret.latest;
+    let consumer = secret.consumers.get(unit);
+    let present =
+        if manager { Some(&secret.label) } else { consumer.and_then(|consumer| consumer.label.as_ref()) };
+    if present.is_some_and(|present| present == label) {
+        return Ok(());
+    }
+    let taken = if manager {
+        label_taken(model, id, &owner, label)
+    } else {
+        consumer_label_taken(model, id, unit, label)
+    };
+    if taken {
+        return failed(format!("secret with label {label:?} already exists"));
+    }
+    let Some(secret) = model.secrets.get_mut(id) else { return Ok(()) };
+    if manager {
+        label.clone_into(&mut secret.label);
+    } else {
+        secret.consumers.entry(unit.clone()).or_insert_with(|| Consumer::at(latest)).relabel(label);
+    }
+    Ok(())
+}
+
+/// Who may change a secret; an error is Juju's text (common/secrets/access.go).
+pub(crate) fn check_manager(
+    model: &Model,
+    unit: &UnitName,
+    owner: &Entity,
+) -> std::result::Result<(), String> {
+    match owner {
+        Entity::App(app) if *app == unit.app && !model.is_leader(unit) => {
+            Err(format!("\"{unit}\" is not leader of {app:?}"))
+        }
+        owner if owner.includes(unit) => Ok(()),
+        _ => Err("permission denied".to_owned()),
+    }
+}
+
+/// Whether an owner's label is taken. Up to 3.6 an application's collides with every label of the application and its units,
+/// a unit's with those of the application and its own; in 4.0 only labels of the same owner collide.
+pub(crate) fn label_taken(model: &Model, id: &str, owner: &Entity, label: &str) -> bool {
+    if !model.version.shares_labels_between_app_and_units() {
+        return others(model, id).any(|secret| secret.owner == *owner && secret.label == label);
+    }
     let app = match owner {
+        Entity::Model => return false,
         Entity::App(app) => app,
         Entity::Unit(unit) => &unit.app,
-        Entity::Model => return false,
     };
-    model.secrets.iter().any(|(other, secret)| {
-        let within_app = match &secret.owner {
-            Entity::App(owner) => owner == app,
-            Entity::Unit(owner) => within(owner),
+    let within = |unit: &UnitName| match owner {
+        Entity::Unit(owner) => unit == owner,
+        _ => unit.app == *app,
+    };
+    others(model, id).any(|secret| {
+        let in_app = match &secret.owner {
             Entity::Model => false,
+            Entity::App(other) => other == app,
+            Entity::Unit(unit) => within(unit),
         };
-        let consumed =
-            secret.consumers.iter().any(|(unit, c)| within(unit) && c.label.as_deref() == Some(label));
-        other != id && (within_app && secret.label == label || consumed)
+        let consumed = secret.consumers.iter().any(|(unit, consumer)| within(unit) && consumer.had(label));
+        in_app && secret.label == label || consumed
     })
 }
 
-pub(super) fn set(_model: &Model, context: &mut Context, args: &Args) -> Result<Output> {
+/// Whether a consumer's label is taken: up to 3.6 as if the unit owned the secret.
+fn consumer_label_taken(model: &Model, id: &str, unit: &UnitName, label: &str) -> bool {
+    if model.version.shares_labels_between_app_and_units() {
+        return label_taken(model, id, &Entity::Unit(unit.clone()), label);
+    }
+    let has = |secret: &Secret| secret.consumers.get(unit).is_some_and(|c| c.label.as_deref() == Some(label));
+    others(model, id).any(has)
+}
+
+fn others<'a>(model: &'a Model, id: &'a str) -> impl Iterator<Item = &'a Secret> {
+    model.secrets.iter().filter(move |(other, _)| *other != id).map(|(_, secret)| secret)
+}
+
+fn set(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let Some(uri) = args.at(0) else { return usage("missing secret URI") };
     let id = parse_uri(uri)?;
-    let mut update = metadata(args)?;
-    let fields = new_fields(args, args.rest.get(1..).unwrap_or_default())?;
+    let mut update = metadata(model, args)?;
+    owner(context, args)?;
+    let fields = new_fields(model.version, args, args.rest.get(1..).unwrap_or_default())?;
     update.content = (!fields.is_empty()).then_some(fields);
-    let pending = &mut context.buffer.secrets;
-    if let Some((_, created)) = pending.creates.iter_mut().find(|(create, _)| *create == id) {
-        if let Some(label) = update.label {
-            created.label = label;
-        }
-        if let Some(content) = update.content {
-            created.revisions.insert(1, content);
-        }
+    if update == SecretUpdate::default() {
         return Ok(Output::Silent);
     }
-    let merged = pending.updates.entry(id).or_default();
-    merged.label = update.label.or(merged.label.take());
-    merged.description = update.description.or(merged.description.take());
-    merged.rotate = update.rotate.or(merged.rotate.take());
-    merged.content = update.content.or(merged.content.take());
+    still_manages(model, context, &id)?;
+    let pending = &mut context.buffer.secrets;
+    pending.removes.remove(&id);
+    if let Some((_, created)) = pending.creates.iter_mut().find(|(create, _)| *create == id) {
+        created.describe(&update, model.now);
+        created.revisions.extend(update.content.map(|fields| (1, fields)));
+    } else {
+        pending.updates.entry(id).or_default().merge(update);
+    }
     Ok(Output::Silent)
 }
 
-/// A secret this unit manages, pending ones included.
-fn managed<'a>(model: &'a Model, context: &'a Context, id: &str) -> Option<&'a Secret> {
-    let pending =
-        context.buffer.secrets.creates.iter().find(|(create, _)| create == id).map(|(_, secret)| secret);
-    pending.or_else(|| model.secrets.get(id)).filter(|secret| manages(model, &context.unit, &secret.owner))
-}
-
-pub(super) fn info_get(model: &Model, context: &Context, args: &Args) -> Result<Output> {
-    args.at_most(1)?;
-    let label = args.value("label").filter(|label| !label.is_empty());
-    let (id, named) = match (args.at(0), label) {
+fn info_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
+    let uri = args.at(0).map(parse_uri).transpose()?;
+    let (id, named) = match (uri, args.text("label")) {
         (None, None) => return usage("require either a secret URI or label"),
         (Some(_), Some(_)) => return usage("specify either a secret URI or label but not both"),
-        (Some(uri), None) => parse_uri(uri).map(|id| (Some(id.clone()), id))?,
+        (Some(id), None) => (Some(id.clone()), id),
         (None, Some(label)) => (by_label(model, context, label), label.to_owned()),
     };
-    let Some((id, secret)) = id.and_then(|id| Some((id.clone(), managed(model, context, &id)?))) else {
+    args.at_most(1)?;
+    let Some((id, secret)) = id.and_then(|id| Some((id.clone(), managed(model, context, &id)?.clone())))
+    else {
         return failed(format!("secret {named:?} not found"));
     };
-    let renamed = context.buffer.secrets.updates.get(&id).and_then(|update| update.label.as_ref());
-    let mut info = Map::new();
-    info.insert("revision".to_owned(), json!(secret.latest));
-    info.insert("label".to_owned(), json!(renamed.unwrap_or(&secret.label)));
-    info.insert(
-        "owner".to_owned(),
-        json!(if matches!(secret.owner, Entity::App(_)) { "application" } else { "unit" }),
-    );
-    info.insert("rotation".to_owned(), json!(secret.rotate));
-    if let Some(description) = &secret.description {
-        info.insert("description".to_owned(), json!(description));
+    let mut secret = secret;
+    if let Some(update) = context.buffer.secrets.updates.get(&id) {
+        secret.describe(update, model.now);
     }
-    let access: Vec<Value> =
-        secret.grants.iter().filter_map(|(target, relation)| grant_info(model, target, *relation)).collect();
-    if !access.is_empty() {
-        info.insert("access".to_owned(), Value::Array(access));
-    }
-    Ok(Output::Value(json!({id: info})))
+    Ok(Output::Value(Shown::map([(id, info(model, &secret))])))
 }
 
-fn grant_info(model: &Model, target: &str, relation: u32) -> Option<Value> {
-    let key = model.relations.get(&relation)?.key();
-    let scope = format!("relation-{}", key.replace(':', ".").replace(' ', "#"));
+fn info(model: &Model, secret: &Secret) -> Shown {
+    let owner = if matches!(secret.owner, Entity::Unit(_)) { "unit" } else { "application" };
+    let access: Vec<Shown> = secret
+        .grants
+        .iter()
+        .filter_map(|(target, relation)| Some(grant_info(target, model.relations.get(&(*relation)?)?)))
+        .collect();
+    let optional = [
+        ("expiry", secret.expire.map(Shown::Time)),
+        ("rotates", secret.next_rotate.map(Shown::Time)),
+        ("access", (!access.is_empty()).then_some(Shown::List(access))),
+    ];
+    let description = secret.description.as_deref().map(|text| ("description", Shown::from(text)));
+    let mut fields = vec![
+        ("revision", Shown::Scalar(secret.latest.into())),
+        ("label", Shown::from(secret.label.as_str())),
+        ("owner", Shown::from(owner)),
+    ];
+    fields.extend(description);
+    fields.push(("rotation", Shown::from(secret.rotate.to_string())));
+    fields.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    Shown::map(fields.into_iter().map(|(name, value)| (name.to_owned(), value)))
+}
+
+fn grant_info(target: &str, relation: &Relation) -> Shown {
+    let scope = format!("relation-{}", relation.key().replace(':', ".").replace(' ', "#"));
     let tag = match target.parse::<UnitName>() {
         Ok(unit) => unit.tag(),
         Err(_) => format!("application-{target}"),
     };
-    Some(json!({"target": tag, "scope": scope, "role": "view"}))
+    Shown::fields([
+        ("target", Shown::from(tag)),
+        ("scope", Shown::from(scope)),
+        ("role", Shown::from("view")),
+    ])
 }
 
-pub(super) fn ids(model: &Model, context: &Context, args: &Args) -> Result<Output> {
+fn ids(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     args.at_most(0)?;
-    let mine = |secret: &&Secret| manages(model, &context.unit, &secret.owner);
-    let found: Vec<Value> = model
-        .secrets
-        .iter()
-        .filter(|(_, secret)| mine(secret))
-        .map(|(id, _)| Value::from(id.as_str()))
-        .collect();
-    Ok(Output::Value(if found.is_empty() { Value::Null } else { Value::Array(found) }))
+    let known = model.secrets.keys().chain(context.buffer.secrets.creates.iter().map(|(id, _)| id));
+    let found: Vec<&String> = known.filter(|id| managed(model, context, id).is_some()).collect();
+    Ok(Output::Value(if found.is_empty() { Shown::NULL } else { Shown::texts(found) }))
 }
 
-pub(super) fn grant(model: &Model, context: &mut Context, args: &Args) -> Result<Output> {
+fn grant(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let Some(uri) = args.at(0) else { return usage("missing secret URI") };
-    args.at_most(1)?;
     let id = parse_uri(uri)?;
     let relation = relations::required(model, context, args)?;
-    let remote = model.relations.get(&relation).and_then(|relation| relation.remote(&context.unit.app));
-    let Some(app) = remote.map(|end| end.app.clone()) else {
-        return failed("remote application is not known");
-    };
-    let target = match args.value("unit") {
-        None => app,
+    let app = relations::remote_app(model, context, relation).unwrap_or_default();
+    let target = match args.text("unit") {
+        None => app.clone(),
         Some(unit) => match unit.parse::<UnitName>() {
             Err(_) => return usage(format!("unit {unit:?} not valid")),
             Ok(name) if name.app != app => {
@@ -384,59 +458,72 @@ pub(super) fn grant(model: &Model, context: &mut Context, args: &Args) -> Result
             Ok(_) => unit.to_owned(),
         },
     };
+    args.at_most(1)?;
     let Some(secret) = managed(model, context, &id) else {
         return failed(format!("secret {id:?} not found"));
     };
-    if secret.grants.get(&target) != Some(&relation) {
+    let here: Vec<&String> = secret
+        .grants
+        .iter()
+        .filter(|(_, scope)| **scope == Some(relation))
+        .map(|(target, _)| target)
+        .collect();
+    let granted = here.iter().any(|other| **other == target || **other == app);
+    if !granted && target == app && !here.is_empty() {
+        return failed(
+            "any unit level grants need to be revoked before granting access to the corresponding application",
+        );
+    }
+    still_manages(model, context, &id)?;
+    if !granted {
         context.buffer.secrets.grants.push((id, target, relation));
     }
     Ok(Output::Silent)
 }
 
-pub(super) fn revoke(model: &Model, context: &mut Context, args: &Args) -> Result<Output> {
+fn revoke(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let Some(uri) = args.at(0) else { return usage("missing secret URI") };
-    args.at_most(1)?;
     let id = parse_uri(uri)?;
-    let app = args.value("app").or(args.value("application"));
-    if app.is_some() && args.value("unit").is_some() {
+    let (app, unit) = (args.text("app").or(args.text("application")), args.text("unit"));
+    if let Some(app) = app.filter(|app| !relations::valid_app(app)) {
+        return usage(format!("application {app:?} not valid"));
+    }
+    if let Some(unit) = unit.filter(|unit| unit.parse::<UnitName>().is_err()) {
+        return usage(format!("unit {unit:?} not valid"));
+    }
+    if app.is_some() && unit.is_some() {
         return usage("specify only one of application or unit");
     }
-    if app.is_some() && args.value("relation").is_some() {
+    let relation = relations::relation_id(model, context, args)?;
+    if app.is_some() && relation.is_some() {
         return usage("do not specify both relation and app");
     }
-    let given = app.or(args.value("unit")).map(str::to_owned);
-    let target = if let Some(target) = given {
-        target
-    } else {
-        if args.value("relation").is_none() && context.event.relation().is_none() {
-            return usage("missing relation or application or unit");
-        }
-        let relation = relations::required(model, context, args)?;
-        let remote = model.relations.get(&relation).and_then(|relation| relation.remote(&context.unit.app));
-        remote.map(|end| end.app.clone()).unwrap_or_default()
+    let remote = relation.and_then(|relation| relations::remote_app(model, context, relation));
+    let Some(target) = unit.or(app).map(str::to_owned).or(remote) else {
+        return usage("missing relation or application or unit");
     };
-    if managed(model, context, &id).is_none() {
-        return failed(format!("secret {id:?} not found"));
-    }
+    args.at_most(1)?;
+    still_manages(model, context, &id)?;
     context.buffer.secrets.revokes.push((id, target));
     Ok(Output::Silent)
 }
 
 /// Buffered without a look: what is wrong with it shows at commit. Drops this hook's other changes of the secret.
-pub(super) fn remove(_model: &Model, context: &mut Context, args: &Args) -> Result<Output> {
-    let Some(uri) = args.at(0) else { return usage("missing secret URI") };
-    args.at_most(1)?;
-    let id = parse_uri(uri)?;
-    let revision = match args.value("revision").map(str::parse::<u32>) {
+fn remove(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
+    let revision = match args.value("revision").map(|text| (text, text.parse::<i64>())) {
         None => None,
-        Some(Ok(revision)) => Some(revision),
-        Some(Err(_)) => {
-            let given = args.value("revision").unwrap_or_default();
+        // Nothing below the first revision names one.
+        Some((_, Ok(revision))) => u32::try_from(revision).ok().filter(|revision| *revision > 0),
+        Some((text, Err(_))) => {
             return usage(format!(
-                "invalid value {given:?} for option --revision: strconv.ParseInt: parsing {given:?}: invalid syntax"
+                "invalid value {text:?} for option --revision: strconv.ParseInt: parsing {text:?}: invalid syntax"
             ));
         }
     };
+    let Some(uri) = args.at(0) else { return usage("missing secret URI") };
+    let id = parse_uri(uri)?;
+    args.at_most(1)?;
+    still_manages(model, context, &id)?;
     let pending = &mut context.buffer.secrets;
     let created = pending.creates.len();
     pending.creates.retain(|(create, _)| *create != id);
@@ -444,14 +531,18 @@ pub(super) fn remove(_model: &Model, context: &mut Context, args: &Args) -> Resu
     pending.tracking.remove(&id);
     pending.grants.retain(|(secret, _, _)| *secret != id);
     pending.revokes.retain(|(secret, _)| *secret != id);
-    if pending.creates.len() == created {
-        match (revision, pending.removes.entry(id).or_insert_with(|| Some(std::collections::BTreeSet::new())))
-        {
-            (Some(revision), Some(revisions)) => {
-                revisions.insert(revision);
+    if pending.creates.len() < created {
+        return Ok(Output::Silent);
+    }
+    let removed = pending.removes.entry(id).or_insert_with(|| Some(std::collections::BTreeSet::new()));
+    match (revision, &mut *removed) {
+        (Some(revision), Some(revisions)) => {
+            if model.version.removes_one_revision_per_hook() {
+                revisions.clear();
             }
-            (_, all) => *all = None,
+            revisions.insert(revision);
         }
+        _ => *removed = None,
     }
     Ok(Output::Silent)
 }

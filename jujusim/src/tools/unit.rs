@@ -1,20 +1,65 @@
 //! What a unit says about itself and asks about its application: leadership, configuration, status, state, ports, actions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::flags::Args;
-use super::{Context, Output, Request, Result, failed, file_values, key_values, usage};
+use super::files::{file_values, key_values};
+use super::flags::{Args, FORMAT, Flag, Kind, OUTPUT};
+use super::format::{Format, Shown};
+use super::{Context, Output, Result, Tool, failed, usage};
 use crate::events::Event;
-use crate::model::{Bag, Model, Status, Unit};
+use crate::model::{Bag, Model, Status};
+use crate::ports::{OpenedPort, PortRange, Protocol};
+use crate::version::Version;
 
-pub(super) fn is_leader(model: &Model, context: &mut Context, args: &Args) -> Result<Output> {
+const FOR_APPLICATION: Flag = Flag("application", Kind::Switch);
+const PORT: &[Flag] = &[Flag("format", Kind::Text), Flag("endpoints", Kind::Text)];
+const PORT_USAGE: &str = "<port>[/<protocol>] or <from>-<to>[/<protocol>] or icmp";
+
+pub(super) const TOOLS: &[Tool] = &[
+    Tool::new("is-leader", "", &[FORMAT, OUTPUT], is_leader),
+    Tool::new("config-get", "[<key>]", &[FORMAT, OUTPUT, Flag("a|all", Kind::Switch)], config_get),
+    Tool::new(
+        "status-set",
+        "<maintenance | blocked | waiting | active> [message]",
+        &[FOR_APPLICATION],
+        status_set,
+    ),
+    Tool::new(
+        "status-get",
+        "[--include-data] [--application]",
+        &[FORMAT, OUTPUT, Flag("include-data", Kind::Switch), FOR_APPLICATION],
+        status_get,
+    ),
+    Tool::new("application-version-set", "<new-version>", &[], version_set),
+    Tool::new(
+        "juju-log",
+        "<message>",
+        &[Flag("format", Kind::Text), Flag("debug", Kind::Switch), Flag("l|log-level", Kind::Text)],
+        log,
+    ),
+    Tool::new("state-get", "[<key>]", &[FORMAT, OUTPUT, Flag("strict", Kind::Switch)], state_get),
+    Tool::new("state-set", "key=value [key=value ...]", &[Flag("file", Kind::Text)], state_set),
+    Tool::new("state-delete", "<key>", &[], state_delete),
+    Tool::new("open-port", PORT_USAGE, PORT, open_port),
+    Tool::new("close-port", PORT_USAGE, PORT, close_port),
+    Tool::new("opened-ports", "", &[FORMAT, OUTPUT, Flag("endpoints", Kind::Switch)], opened_ports),
+    Tool::new("unit-get", "<setting>", &[FORMAT, OUTPUT], unit_get),
+    Tool::new("leader-get", "[<key>]", &[FORMAT, OUTPUT], leader_get).when(Version::has_leader_settings),
+    Tool::new("leader-set", "<key>=<value> [...]", &[], leader_set).when(Version::has_leader_settings),
+    Tool::new("action-get", "[<key>[.<key>.<key>...]]", &[FORMAT, OUTPUT], action_get),
+    Tool::new("action-set", "<key>=<value> [<key>=<value> ...]", &[], action_set),
+    Tool::new("action-fail", "[\"<failure message>\"]", &[], action_fail),
+    Tool::new("action-log", "<message>", &[], action_log),
+];
+
+fn is_leader(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     args.at_most(0)?;
-    Ok(Output::Value(Value::from(context.leads(model))))
+    Ok(Output::Value(Shown::Scalar(Value::from(context.leads(model)))))
 }
 
-pub(super) fn config_get(model: &Model, context: &Context, args: &Args) -> Result<Output> {
+fn config_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let all = args.has("all");
     if let (true, Some(key)) = (all, args.at(0)) {
         return usage(format!("cannot use argument --all together with key {key:?}"));
@@ -22,19 +67,17 @@ pub(super) fn config_get(model: &Model, context: &Context, args: &Args) -> Resul
     args.at_most(1)?;
     let Some(app) = model.apps.get(&context.unit.app) else { return failed("application is gone") };
     let values = app.effective_config();
+    let value = |name: &str| values.get(name).cloned().map_or(Shown::NULL, Shown::from);
     Ok(Output::Value(match args.at(0) {
-        Some(key) => values.get(key).cloned().unwrap_or(Value::Null),
-        None if all => {
-            let value = |name: &String| values.get(name).cloned().unwrap_or(Value::Null);
-            app.charm().options.keys().map(|name| (name.clone(), value(name))).collect()
-        }
-        None => json!(values),
+        Some(key) => value(key),
+        None if all => Shown::map(app.charm().options.keys().map(|name| (name.clone(), value(name)))),
+        None => Shown::map(values.keys().map(|name| (name.clone(), value(name)))),
     }))
 }
 
 const STATUSES: [&str; 4] = ["maintenance", "blocked", "waiting", "active"];
 
-pub(super) fn status_set(model: &mut Model, context: &mut Context, args: &Args) -> Result<Output> {
+fn status_set(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let Some(word) = args.at(0) else { return usage("invalid args, require <status> [message]") };
     if !STATUSES.contains(&word) {
         return usage(format!("invalid status {word:?}, expected one of [{}]", STATUSES.join(" ")));
@@ -56,36 +99,59 @@ pub(super) fn status_set(model: &mut Model, context: &mut Context, args: &Args) 
     Ok(Output::Silent)
 }
 
-pub(super) fn status_get(model: &Model, context: &mut Context, args: &Args) -> Result<Output> {
+fn status_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     args.at_most(0)?;
-    let full = |status: &Status| json!({"message": status.message, "status": status.word, "status-data": {}});
+    let data = args.has("include-data");
+    let word_only = !data && args.format == Format::Smart;
     if args.has("application") {
         if !context.leads(model) {
             return failed("finding application status: this unit is not the leader");
         }
-        let names = model.units_of(&context.unit.app);
-        let all =
-            names.iter().filter_map(|name| Some((name.to_string(), full(&model.units.get(name)?.status))));
-        let units: Map<String, Value> = all.collect();
-        let set = model.apps.get(&context.unit.app).and_then(|app| app.status.clone());
-        let own = set.or_else(|| model.units.get(&context.unit).map(|unit| unit.status.clone()));
-        let mut status = own.as_ref().map(full).unwrap_or_default();
-        status["units"] = Value::Object(units);
-        return Ok(Output::Value(json!({"application-status": status})));
+        let status = app_status(model, &context.unit.app);
+        return Ok(Output::Value(if word_only {
+            Shown::from(status.word)
+        } else {
+            Shown::fields([(
+                "application-status",
+                details(&status, data, Some(unit_details(model, context, data))),
+            )])
+        }));
     }
     let current = model.units.get(&context.unit).map(|unit| unit.status.clone());
     let Some(status) = context.status.clone().or(current) else { return failed("unit is gone") };
     context.status = Some(status.clone());
-    Ok(Output::Value(if args.has("include-data") {
-        full(&status)
-    } else if args.value("format").is_none_or(|format| format == "smart") {
-        Value::from(status.word)
-    } else {
-        json!({"status": status.word})
-    }))
+    Ok(Output::Value(if word_only { Shown::from(status.word) } else { details(&status, data, None) }))
 }
 
-pub(super) fn version_set(model: &mut Model, context: &Context, args: &Args) -> Result<Output> {
+/// A status as a map; with its message if asked for, and with the units of an application.
+fn details(status: &Status, data: bool, units: Option<Shown>) -> Shown {
+    let mut details = BTreeMap::from([("status", Shown::from(status.word.as_str()))]);
+    if data {
+        details.insert("message", Shown::from(status.message.as_str()));
+        details.insert("status-data", Shown::fields([]));
+    }
+    details.extend(units.map(|units| ("units", units)));
+    Shown::map(details.into_iter().map(|(name, value)| (name.to_owned(), value)))
+}
+
+fn unit_details(model: &Model, context: &Context, data: bool) -> Shown {
+    let own = model.units.iter().filter(|(name, _)| name.app == context.unit.app);
+    let all: BTreeMap<_, _> =
+        own.map(|(name, unit)| (name.to_string(), details(&unit.status, data, None))).collect();
+    Shown::map(all)
+}
+
+/// What the leader set, else the gravest of the units'.
+fn app_status(model: &Model, app: &str) -> Status {
+    const GRAVE: [&str; 5] = ["terminated", "active", "waiting", "maintenance", "blocked"];
+    let grave = |status: &&Status| GRAVE.iter().position(|word| *word == status.word);
+    let units = model.units.iter().filter(|(name, _)| name.app == app).map(|(_, unit)| &unit.status);
+    let gravest = units.rev().max_by_key(grave).filter(|status| grave(status).is_some());
+    let set = model.apps.get(app).and_then(|app| app.status.as_ref());
+    set.or(gravest).cloned().unwrap_or_else(|| Status::new("unknown", ""))
+}
+
+fn version_set(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let Some(version) = args.at(0) else { return usage("no version specified") };
     args.at_most(1)?;
     if let Some(app) = model.apps.get_mut(&context.unit.app) {
@@ -94,17 +160,22 @@ pub(super) fn version_set(model: &mut Model, context: &Context, args: &Args) -> 
     Ok(Output::Silent)
 }
 
-pub(super) fn log(model: &Model, context: &mut Context, args: &Args) -> Result<Output> {
+fn log(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     if args.rest.is_empty() {
         return usage("no message specified");
     }
-    let wanted = args.value("log-level").unwrap_or("INFO").to_uppercase();
-    let level = if args.has("debug") { "DEBUG".to_owned() } else { wanted };
-    let level = if ["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"].contains(&level.as_str()) {
-        level
-    } else {
-        context.log.push(format!("WARNING invalid log level {level:?}"));
-        "INFO".to_owned()
+    let wanted = if args.has("debug") { "DEBUG" } else { args.text("log-level").unwrap_or("INFO") };
+    let level = match wanted.to_uppercase().as_str() {
+        "TRACE" => "TRACE",
+        "DEBUG" => "DEBUG",
+        "INFO" => "INFO",
+        "WARN" | "WARNING" => "WARNING",
+        "ERROR" => "ERROR",
+        "CRITICAL" => "CRITICAL",
+        _ => {
+            context.log.push(format!("WARNING Specified log level of {wanted:?} is not valid"));
+            "INFO"
+        }
     };
     let endpoint = super::relations::environment(model, context);
     let prefix = endpoint.get(1).map(|(_, id)| format!("{id}: ")).unwrap_or_default();
@@ -116,27 +187,22 @@ fn state<'a>(model: &'a Model, context: &'a Context) -> Option<&'a Bag> {
     context.buffer.state.as_ref().or_else(|| Some(&model.units.get(&context.unit)?.state))
 }
 
-pub(super) fn state_get(model: &Model, context: &Context, args: &Args) -> Result<Output> {
+fn state_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     args.at_most(1)?;
     let Some(state) = state(model, context) else { return failed("unit is gone") };
-    match args.at(0).filter(|key| *key != "-") {
+    Ok(Output::Value(match args.at(0).filter(|key| !["-", ""].contains(key)) {
         Some(key) => match state.get(key) {
-            None if args.has("strict") => failed(format!("{key:?} not found")),
-            value => Ok(Output::Value(Value::from(value.cloned().unwrap_or_default()))),
+            None if args.has("strict") => return failed(format!("{key:?} not found")),
+            value => Shown::from(value.cloned().unwrap_or_default()),
         },
-        None if state.is_empty() && args.value("format") == Some("json") => Ok(Output::Value(Value::Null)),
-        None => Ok(Output::Value(json!(state))),
-    }
+        None if state.is_empty() && args.format == Format::Json => Shown::NULL,
+        None => Shown::from(state),
+    }))
 }
 
-pub(super) fn state_set(
-    model: &Model,
-    context: &mut Context,
-    args: &Args,
-    request: &Request,
-) -> Result<Output> {
+fn state_set(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let arguments = key_values(&args.rest)?;
-    let mut written = file_values(args, request)?;
+    let mut written = file_values(args)?;
     written.extend(arguments);
     for (key, value) in &written {
         if key.len() > 256 {
@@ -152,7 +218,7 @@ pub(super) fn state_set(
     Ok(Output::Silent)
 }
 
-pub(super) fn state_delete(model: &Model, context: &mut Context, args: &Args) -> Result<Output> {
+fn state_delete(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let Some(key) = args.at(0) else { return Ok(Output::Silent) };
     args.at_most(1)?;
     let mut new = state(model, context).cloned().unwrap_or_default();
@@ -161,59 +227,97 @@ pub(super) fn state_delete(model: &Model, context: &mut Context, args: &Args) ->
     Ok(Output::Silent)
 }
 
-pub(super) fn port(model: &Model, context: &mut Context, args: &Args, open: bool) -> Result<Output> {
-    let Some(text) = args.at(0) else { return usage("no port or range specified") };
-    args.at_most(1)?;
-    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    if number.contains('-') {
-        return failed("port ranges are not supported for k8s applications, please specify a single port");
-    }
-    let valid = number.parse::<u16>().is_ok_and(|number| number > 0) && ["tcp", "udp"].contains(&protocol);
-    let port = match text {
-        "icmp" => "icmp".to_owned(),
-        _ if valid => format!("{number}/{protocol}"),
-        _ => return usage(format!("invalid port or protocol {text:?}")),
-    };
-    let current = model.units.get(&context.unit).map(|unit: &Unit| unit.ports.clone()).unwrap_or_default();
-    let ports = context.buffer.ports.get_or_insert(current);
-    if open {
-        ports.insert(port);
-    } else {
-        ports.remove(&port);
+fn open_port(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
+    for port in ports(model, context, args)? {
+        pending_ports(model, context).insert(port);
     }
     Ok(Output::Silent)
 }
 
-pub(super) fn opened_ports(model: &Model, context: &Context, args: &Args) -> Result<Output> {
-    args.at_most(0)?;
-    let current = model.units.get(&context.unit).map(|unit| unit.ports.clone()).unwrap_or_default();
-    let ports = context.buffer.ports.clone().unwrap_or(current);
-    let suffix = if args.has("endpoints") { " (*)" } else { "" };
-    Ok(Output::Value(ports.iter().map(|port| Value::from(format!("{port}{suffix}"))).collect()))
+fn close_port(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
+    for port in ports(model, context, args)? {
+        let open = pending_ports(model, context);
+        let for_all = OpenedPort { endpoint: None, ..port.clone() };
+        if port.endpoint.is_some() && open.contains(&for_all) {
+            return failed("jujusim does not model closing a port for one endpoint that is open for all");
+        }
+        open.retain(|other| if port.endpoint.is_some() { *other != port } else { !other.same(&port) });
+    }
+    Ok(Output::Silent)
 }
 
-pub(super) fn unit_get(model: &Model, context: &Context, args: &Args) -> Result<Output> {
+/// The port named, once for each endpoint named.
+fn ports(model: &Model, context: &Context, args: &Args<'_>) -> Result<Vec<OpenedPort>> {
+    let Some(text) = args.at(0) else { return usage("no port or range specified") };
+    let PortRange { protocol, from, to } = PortRange::parse(text).or_else(usage)?;
+    args.at_most(1)?;
+    if !model.version.opens_ports_on_kubernetes() {
+        return failed("jujusim does not model ports on Kubernetes before Juju 3.0.3");
+    }
+    if from != to {
+        return failed("port ranges are not supported for k8s applications, please specify a single port");
+    }
+    let port = |endpoint| OpenedPort { protocol, number: from, endpoint };
+    let Some(endpoints) = args.text("endpoints") else { return Ok(vec![port(None)]) };
+    let charm = model.charm(&context.unit.app);
+    let known = |endpoint: &str| charm.is_some_and(|charm| charm.endpoints.contains_key(endpoint));
+    let port = |endpoint: &str| match endpoint.trim() {
+        "" => Ok(port(None)),
+        endpoint if known(endpoint) => Ok(port(Some(endpoint.to_owned()))),
+        endpoint => failed(format!(
+            "jujusim does not model ports for the endpoint {endpoint:?}: it is none of the charm's"
+        )),
+    };
+    endpoints.split(',').map(port).collect()
+}
+
+fn pending_ports<'a>(model: &Model, context: &'a mut Context) -> &'a mut BTreeSet<OpenedPort> {
+    let open = model.units.get(&context.unit).map(|unit| unit.ports.clone());
+    context.buffer.ports.get_or_insert_with(|| open.unwrap_or_default())
+}
+
+fn opened_ports(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
+    args.at_most(0)?;
+    let mut open: BTreeMap<(Protocol, u16), BTreeSet<&OpenedPort>> = BTreeMap::new();
+    for port in &*pending_ports(model, context) {
+        open.entry((port.protocol, port.number)).or_default().insert(port);
+    }
+    let line = |ports: &BTreeSet<&OpenedPort>| {
+        let port = ports.first().map(ToString::to_string).unwrap_or_default();
+        let endpoints: Option<Vec<&str>> = ports.iter().map(|port| port.endpoint.as_deref()).collect();
+        match endpoints {
+            _ if !args.has("endpoints") => port,
+            Some(endpoints) => format!("{port} ({})", endpoints.join(", ")),
+            None => format!("{port} (*)"),
+        }
+    };
+    Ok(Output::Value(Shown::texts(open.values().map(line))))
+}
+
+fn unit_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let Some(setting) = args.at(0) else { return usage("no setting specified") };
     if !["private-address", "public-address"].contains(&setting) {
         return usage(format!("unknown setting {setting:?}"));
     }
     args.at_most(1)?;
-    Ok(Output::Value(
-        model.units.get(&context.unit).map_or(Value::Null, |unit| Value::from(unit.address.to_string())),
-    ))
+    let unit = model.units.get(&context.unit);
+    Ok(Output::Value(unit.map_or(Shown::NULL, |unit| Shown::from(unit.address.to_string()))))
 }
 
-pub(super) fn leader_get(model: &Model, context: &Context, args: &Args) -> Result<Output> {
+fn leader_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
+    if let Some(key) = args.at(0).filter(|key| key.contains('=')) {
+        return usage(format!("invalid key {key:?}"));
+    }
     args.at_most(1)?;
-    let settings = model.apps.get(&context.unit.app).map(|app| app.settings.clone()).unwrap_or_default();
-    Ok(Output::Value(match args.at(0).filter(|key| *key != "-") {
-        Some(key) => settings.get(key).map_or(Value::Null, |value| Value::from(value.as_str())),
-        None => json!(settings),
+    let Some(app) = model.apps.get(&context.unit.app) else { return failed("application is gone") };
+    Ok(Output::Value(match args.at(0).filter(|key| !["-", ""].contains(key)) {
+        Some(key) => app.settings.get(key).map_or(Shown::NULL, |value| Shown::from(value.as_str())),
+        None => Shown::from(&app.settings),
     }))
 }
 
 /// Written at once. Followers learn of it by `leader-settings-changed`.
-pub(super) fn leader_set(model: &mut Model, context: &mut Context, args: &Args) -> Result<Output> {
+fn leader_set(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let written = key_values(&args.rest)?;
     if !context.leads(model) {
         return failed("cannot write leadership settings: cannot write settings: not the leader");
@@ -235,48 +339,55 @@ fn parameters(context: &Context) -> Result<&Value> {
     }
 }
 
-pub(super) fn action_get(context: &Context, args: &Args) -> Result<Output> {
+fn action_get(_: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     args.at_most(1)?;
     let mut value = parameters(context)?;
     for part in args.at(0).into_iter().flat_map(|path| path.split('.')) {
         value = value.get(part).unwrap_or(&Value::Null);
     }
-    Ok(Output::Value(value.clone()))
+    Ok(Output::Value(Shown::from(value.clone())))
 }
 
-pub(super) fn action_set(context: &mut Context, args: &Args) -> Result<Output> {
+fn action_set(_: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
+    let results = args.rest.iter().map(|arg| action_result(arg)).collect::<Result<Vec<_>>>()?;
     parameters(context)?;
-    let mut results = BTreeMap::new();
-    for arg in &args.rest {
-        let Some((key, value)) = arg.split_once('=') else {
-            return usage(format!("argument {arg:?} must be of the form key...=value"));
-        };
-        if ["stdout", "stdout-encoding", "stderr", "stderr-encoding"].contains(&key) {
-            return usage(format!("cannot set reserved action key {key:?}"));
-        }
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        let segment =
-            |s: &str| s.starts_with(plain) && s.ends_with(plain) && s.chars().all(|c| plain(c) || c == '-');
-        if !key.split('.').all(segment) {
-            return usage(format!(
-                "key {key:?} must start and end with lowercase alphanumeric, and contain only lowercase alphanumeric and hyphens"
-            ));
-        }
-        results.insert(key.to_owned(), value.to_owned());
+    for (path, value) in results {
+        context.action.set(path, value);
     }
-    context.action.results.extend(results);
     Ok(Output::Silent)
 }
 
-pub(super) fn action_fail(context: &mut Context, args: &Args) -> Result<Output> {
-    parameters(context)?;
+/// `a.b=value`: the path and the value.
+fn action_result(arg: &str) -> Result<(&str, &str)> {
+    let Some((path, value)) = arg.split_once('=') else {
+        return usage(format!("argument {arg:?} must be of the form key...=value"));
+    };
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let valid = |key: &str| {
+        key.starts_with(plain) && key.ends_with(plain) && key.chars().all(|c| plain(c) || c == '-')
+    };
+    for key in path.split('.') {
+        if !valid(key) {
+            return usage(format!(
+                "key {key:?} must start and end with lowercase alphanumeric, and contain only lowercase alphanumeric, hyphens and periods"
+            ));
+        }
+        if ["stdout", "stdout-encoding", "stderr", "stderr-encoding"].contains(&key) {
+            return usage(format!("cannot set reserved action key {key:?}"));
+        }
+    }
+    Ok((path, value))
+}
+
+fn action_fail(_: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     args.at_most(1)?;
+    parameters(context)?;
     let reason = args.at(0).unwrap_or("action failed without reason given, check action for errors");
     context.action.failure = Some(reason.to_owned());
     Ok(Output::Silent)
 }
 
-pub(super) fn action_log(context: &mut Context, args: &Args) -> Result<Output> {
+fn action_log(_: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     if args.rest.is_empty() {
         return usage("no message specified");
     }

@@ -78,10 +78,7 @@ impl Sim {
                 content.insert(key.to_owned(), value);
             }
         }
-        if content != *secret.content() {
-            secret.latest += 1;
-            secret.revisions.insert(secret.latest, content);
-        }
+        secret.revise(content);
         Ok(String::new())
     }
 }

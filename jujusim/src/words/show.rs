@@ -68,7 +68,7 @@ impl Sim {
         let mut text =
             format!("{name}:\n  leader: {}\n  address: {}\n", self.model.is_leader(&name), unit.address);
         if !unit.ports.is_empty() {
-            let ports: Vec<&str> = unit.ports.iter().map(String::as_str).collect();
+            let ports: Vec<String> = unit.ports.iter().map(ToString::to_string).collect();
             let _ = writeln!(text, "  opened-ports: [{}]", ports.join(", "));
         }
         text.push_str("  relation-info:\n");
@@ -126,7 +126,8 @@ impl Sim {
             let _ = writeln!(text, "    {field}: {}", masked(value));
         }
         for (target, relation) in &secret.grants {
-            let key = self.model.relations.get(relation).map(crate::model::Relation::key).unwrap_or_default();
+            let relation = relation.and_then(|id| self.model.relations.get(&id));
+            let key = relation.map(crate::model::Relation::key).unwrap_or_default();
             let _ = writeln!(text, "  granted: {target} ({key})");
         }
         for (unit, consumer) in &secret.consumers {

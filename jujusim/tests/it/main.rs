@@ -1,7 +1,7 @@
 //! The simulator, from outside.
 
 mod agent;
+mod contract;
 mod hooks;
 mod puppets;
-mod tools;
 mod workload;

@@ -1,0 +1,202 @@
+//! What differs between releases.
+
+use super::{Bench, fails, misused, prints, silent};
+
+#[test]
+fn each_release_has_its_tools() {
+    let here = "command -v %TOOL% >/dev/null && echo yes || echo no";
+    let cases: [(&str, &[&str], &[&str]); 5] = [
+        (
+            "2.9.52",
+            &["leader-get", "pod-spec-set", "add-metric"],
+            &["secret-get", "secret-ids", "relation-model-get"],
+        ),
+        ("3.6.1", &["secret-get", "leader-set", "add-metric", "k8s-raw-get"], &["relation-model-get"]),
+        ("3.6.9", &["relation-model-get", "add-metric"], &[]),
+        (
+            "3.6.14",
+            &["relation-model-get", "payload-register", "leader-get", "credential-get"],
+            &["add-metric"],
+        ),
+        (
+            "4.0.15",
+            &["relation-model-get", "secret-add", "state-get", "storage-get", "juju-reboot", "unit-get"],
+            &["leader-get", "leader-set", "payload-register", "pod-spec-get", "k8s-spec-set", "add-metric"],
+        ),
+    ];
+    for (juju, there, missing) in cases {
+        let mut bench = Bench::of(juju, &["deploy PUPPET", "settle"]);
+        let tools = there.iter().map(|tool| (tool, "yes\n")).chain(missing.iter().map(|tool| (tool, "no\n")));
+        for (tool, expected) in tools {
+            assert_eq!(bench.output("puppet/0", &here.replace("%TOOL%", tool)), expected, "{juju} {tool}");
+        }
+        assert_eq!(bench.output("puppet/0", "echo $JUJU_VERSION"), format!("{juju}\n"));
+    }
+    let mut bench = Bench::of("2.9.52", &["deploy PUPPET", "settle"]);
+    let line = "ln -s $(command -v is-leader) ./secret-get; ./secret-get";
+    let row = fails("an unknown tool", line, "bad request: unknown command \"secret-get\"");
+    bench.each("puppet/0", "runner/jujuc/server.go", &[row]);
+}
+
+#[test]
+fn juju_2_9_lists_a_broken_relation() {
+    let mut bench = Bench::of(
+        "2.9.52",
+        &["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"],
+    );
+    let row = prints("R4: relation-ids", "relation-ids db", "db:2\n");
+    bench.within(
+        "puppet/0",
+        "db-relation-broken",
+        "remove-relation puppet:db far:back",
+        "before 3.4.4, 3.5.2, 3.6.0",
+        &[row],
+    );
+}
+
+#[test]
+fn before_3_6_9_a_secret_holds_less() {
+    let rows = [
+        silent("S15: 8 KiB of base64", "secret-add key=$(printf %06144d 1) >/dev/null"),
+        misused(
+            "S15: one more",
+            "secret-add key=$(printf %06145d 1)",
+            "base64 encoded secret content for key \"key\" too large: 8196 bytes",
+        ),
+        misused(
+            "64 KiB in all",
+            "set --; for n in 1 2 3 4 5 6 7 8 9; do set -- $@ key$n=$(printf %06144d 1); done; secret-add $@",
+            "base64 encoded secret content too large: 73728 bytes",
+        ),
+    ];
+    let mut bench = Bench::of("3.6.8", &["deploy PUPPET", "settle"]);
+    bench.each("puppet/0", "PR 16943", &rows);
+    let mut bench = Bench::of("3.6.9", &["deploy PUPPET", "settle"]);
+    bench.each(
+        "puppet/0",
+        "PR 20287",
+        &[silent("S15: 3.6.9", "secret-add key=$(printf %06145d 1) >/dev/null")],
+    );
+}
+
+#[test]
+fn before_3_6_11_one_revision_is_removed_in_a_hook() {
+    let mut bench = Bench::of("3.6.9", &["deploy PUPPET", "settle"]);
+    bench.secret("puppet/0", "ID", "secret-add --label top password=1");
+    for number in 2..=4 {
+        bench.output("puppet/0", &format!("secret-set %ID% password={number}"));
+    }
+    bench.output("puppet/0", "secret-remove %ID% --revision 1; secret-remove %ID% --revision 2");
+    let kept: Vec<u32> =
+        bench.sim.model().secret("top").expect("the secret").revisions.keys().copied().collect();
+    assert_eq!(kept, [1, 3, 4], "S13: the last one only");
+    let why = bench.refusal("puppet/0", "secret-remove %ID% --revision 2");
+    assert_eq!(why, bench.filled("removing secrets: secret revision \"%ID%/2\" not found"));
+    let why = bench.refusal("puppet/0", "secret-remove 0123456789abcdefghij");
+    assert_eq!(why, "removing secrets: secret \"0123456789abcdefghij\" not found");
+}
+
+#[test]
+fn before_3_6_12_a_label_does_not_find_what_was_written_by_uri() {
+    let expected = [("3.6.11", "one"), ("3.6.12", "two"), ("4.0.0", "one"), ("4.0.1", "two")];
+    for (juju, content) in expected {
+        let mut bench = Bench::of(juju, &["deploy PUPPET", "settle"]);
+        bench.secret("puppet/0", "ID", "secret-add --label top password=one");
+        let printed =
+            bench.output("puppet/0", "secret-set %ID% password=two; secret-get --label top --refresh");
+        assert_eq!(printed, format!("password: {content}\n"), "{juju} (PR 21228)");
+        let printed = bench
+            .output("puppet/0", "secret-set %ID% --label top password=six; secret-get --label top --peek");
+        assert_eq!(printed, "password: six\n", "{juju}, when the update carries the label");
+    }
+}
+
+#[test]
+fn juju_4_has_its_own_ways() {
+    let mut bench = Bench::of(
+        "4.0.15",
+        &["deploy PUPPET -n 2", "deploy PUPPET far", "integrate puppet:db far:back", "settle"],
+    );
+    let address = bench.sim.model().unit_address("puppet/0").expect("a unit").to_string();
+    bench.knows("ADDRESS", &address);
+    bench.word("databag puppet:db puppet own=2");
+    let uri = bench.output("puppet/0", "secret-add --label top password=one");
+    assert!(uri.starts_with("secret:") && !uri.contains('/'), "the short URI: {uri}");
+    bench.knows("ID", &uri["secret:".len()..]);
+    bench.each(
+        "puppet/0",
+        "4.0 relnotes, core/secrets",
+        &[
+            prints(
+                "R14: no private-address",
+                "relation-get -r 2 --format=json - puppet/0",
+                "{\"egress-subnets\":\"%ADDRESS%/32\",\"ingress-address\":\"%ADDRESS%\"}\n",
+            ),
+            fails(
+                "an unknown label",
+                "secret-get --label none",
+                "secret URI for consumer label \"none\" not found",
+            ),
+            misused(
+                "S17: no empty value",
+                ": >f; secret-add key#file=$PWD/f",
+                "empty value for secret key \"key\" not valid",
+            ),
+        ],
+    );
+    bench.each(
+        "puppet/1",
+        "4.0 uniter.go `readOneRemoteSettings`",
+        &[
+            prints("R6: a follower reads its application's bag", "relation-get -r 2 --app own puppet", "2\n"),
+            fails("but does not write it", "relation-set -r 2 --app own=3", "cannot write relation settings"),
+        ],
+    );
+    let why = bench.refusal("puppet/0", "secret-add --label top password=two");
+    assert_eq!(why, "create secrets: secret with label \"top\" already exists");
+    // Labels are taken within one owner only.
+    bench.output("puppet/1", "secret-add --owner unit --label top password=two");
+    bench.output("puppet/0", "secret-set %ID% --label new");
+}
+
+#[test]
+fn the_transaction_takes_in_the_secrets() {
+    // Release, whether a new secret and a grant survive a failure of the rest.
+    for (juju, created, updated) in
+        [("3.6.14", true, true), ("4.0.11", true, true), ("4.0.12", true, false), ("4.0.14", false, false)]
+    {
+        let mut bench = Bench::of(juju, &["deploy PUPPET", "settle"]);
+        bench.secret("puppet/0", "ID", "secret-add --label top password=one");
+        let line = "secret-add --label new password=one; secret-set %ID% password=two; relation-set -r 0 a=1; \
+                    for n in $(seq 33); do state-set v$n=$(printf '%065500d' 1); done";
+        bench.refusal("puppet/0", line);
+        let model = bench.sim.model();
+        assert_eq!(model.secret("new").is_some(), created, "{juju}");
+        assert_eq!(model.secret("top").expect("the secret").latest == 2, updated, "{juju}");
+        assert!(!model.bag(0, "puppet/0").contains_key("a"), "{juju}");
+    }
+    // One step that fails takes the others along.
+    let mut bench = Bench::of("4.0.15", &["deploy PUPPET", "settle"]);
+    let why = bench.refusal("puppet/0", "secret-add --label new password=one; secret-set 0123456789abcdefghij password=two; relation-set -r 0 a=1");
+    assert_eq!(why, "update secrets: secret \"0123456789abcdefghij\" not found");
+    assert!(
+        bench.sim.model().secret("new").is_none() && !bench.sim.model().bag(0, "puppet/0").contains_key("a")
+    );
+}
+
+#[test]
+fn a_torn_commit_tears_where_the_release_can_tear() {
+    for (juju, kept) in [("3.6.14", true), ("4.0.12", true), ("4.0.15", false)] {
+        let mut bench = Bench::of(juju, &["deploy PUPPET", "settle", "fail-commit puppet/0 --torn"]);
+        crate::puppets::script(
+            &bench.sim,
+            "puppet/0",
+            "update-status",
+            "secret-info-get --label top || secret-add --label top password=one\nrelation-set -r 0 a=1",
+        );
+        bench.word("trigger puppet/0 update-status");
+        bench.word("step");
+        assert_eq!(bench.sim.model().secret("top").is_some(), kept, "{juju}");
+        assert!(!bench.sim.model().bag(0, "puppet/0").contains_key("a"), "{juju}");
+    }
+}

@@ -70,8 +70,9 @@ impl Model {
         if !buffer.app_bags.is_empty() && !self.is_leader(unit) {
             return Err("cannot write relation settings: not the leader".to_owned());
         }
-        if buffer.app_bags.keys().chain(buffer.unit_bags.keys()).any(|id| !self.relations.contains_key(id)) {
-            return Err("permission denied".to_owned());
+        let gone = |id: &u32| self.relations.get(id).is_none_or(|relation| relation.forgotten);
+        if buffer.app_bags.keys().chain(buffer.unit_bags.keys()).any(gone) {
+            return Err(self.version.text_of_a_gone_relation().to_owned());
         }
         if buffer.app_bags.values().chain(buffer.unit_bags.values()).any(|bag| size(bag) > MAX_SETTINGS) {
             return Err(format!("max allowed relation settings size ({MAX_SETTINGS}) exceeded"));
@@ -171,7 +172,7 @@ impl Model {
     }
 
     fn grant(&mut self, unit: &UnitName, id: &str, target: &str, relation: u32) -> Result {
-        let scope = self.relations.get(&relation);
+        let scope = self.relations.get(&relation).filter(|relation| !relation.forgotten);
         if scope.is_none() && self.version.skips_grants_of_gone_relations() {
             return Ok(());
         }

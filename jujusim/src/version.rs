@@ -73,6 +73,11 @@ impl Version {
         self.at_least(3, 0, 3)
     }
 
+    /// What the controller says when asked for a relation that it has forgotten.
+    pub(crate) fn text_of_a_gone_relation(self) -> &'static str {
+        if self.at_least(4, 0, 0) { "relation not found" } else { "permission denied" }
+    }
+
     /// Whether `relation-ids` leaves out a relation that is being removed and has no members (3.6.0 and later).
     pub(crate) fn hides_broken_relations(self) -> bool {
         self.at_least(3, 6, 0)

@@ -14,6 +14,7 @@ mod unit;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::events::Event;
 use crate::model::{Bag, Model, Secret, Status, UnitName};
@@ -65,6 +66,16 @@ pub(crate) enum Refusal {
     Help,
 }
 
+impl Refusal {
+    /// A failure, with what it hindered before it.
+    fn because(self, what: &str) -> Refusal {
+        match self {
+            Refusal::Failed(text) => Refusal::Failed(format!("{what}: {text}")),
+            other => other,
+        }
+    }
+}
+
 type Result<T> = std::result::Result<T, Refusal>;
 
 fn usage<T>(text: impl Into<String>) -> Result<T> {
@@ -96,6 +107,10 @@ pub(crate) struct Context {
     led: bool,
     /// Once `is-leader` said no it says no until the hook ends.
     lost: bool,
+    /// Bags as this hook first saw them, by relation and owner.
+    fetched: BTreeMap<(u32, String), Bag>,
+    /// The configuration as this hook first saw it.
+    config: Option<BTreeMap<String, Value>>,
     /// The status at the first `status-get`; `status-set` does not change it.
     status: Option<Status>,
     pub(crate) log: Vec<String>,
@@ -279,6 +294,8 @@ impl Context {
             buffer: Buffer::default(),
             led: model.is_leader(unit),
             lost: false,
+            fetched: BTreeMap::new(),
+            config: None,
             status: None,
             log: Vec::new(),
             action: ActionResult::default(),

@@ -77,7 +77,7 @@ fn ids(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Outp
     };
     args.at_most(1)?;
     let listed = |id: u32, relation: &Relation| {
-        let over = relation.dying && !relation.is_peer() && members(model, context, id).is_empty();
+        let over = relation.is_over() && !relation.is_peer() && members(model, context, id).is_empty();
         relation.end(app).is_some_and(|end| end.endpoint == endpoint)
             && known(model, context, id)
             && !(over && model.version.hides_broken_relations())
@@ -168,41 +168,67 @@ pub(super) fn valid_app(name: &str) -> bool {
         && name.split('-').all(|word| word.contains(|c: char| c.is_ascii_lowercase()))
 }
 
-/// Own bag with this hook's writes; a member's as its last event left it; anybody else's from the controller.
-fn unit_bag(model: &mut Model, context: &Context, id: u32, unit: &UnitName) -> Result<Bag> {
+/// Own bag with this hook's writes; a member's as its last event left it; anybody else's as this hook first saw it.
+fn unit_bag(model: &mut Model, context: &mut Context, id: u32, unit: &UnitName) -> Result<Bag> {
     if *unit == context.unit
         && let Some(pending) = context.buffer.unit_bags.get(&id)
     {
         return Ok(pending.clone());
     }
-    let Some(settings) = model.relations.get(&id).and_then(|relation| relation.units.get(unit)) else {
-        let key = model.relations.get(&id).map(Relation::key).unwrap_or_default();
-        return failed(format!(
-            "cannot read settings for unit \"{unit}\" in relation {key:?}: unit \"{unit}\": settings not found"
-        ));
-    };
-    let current = settings.values.clone();
     let member = members(model, context, id).contains(unit);
-    match model.units.get_mut(&context.unit) {
-        Some(own) if member => Ok(own.cache.entry((id, unit.clone())).or_insert(current).clone()),
-        _ => Ok(current),
+    let own = model.units.get(&context.unit).filter(|_| member);
+    if let Some(cached) = own.and_then(|own| own.cache.get(&(id, unit.clone()))) {
+        return Ok(cached.clone());
     }
+    let bag = context.fetch(model, id, &unit.to_string(), |relation| match relation.units.get(unit) {
+        Some(settings) => Ok(settings.values.clone()),
+        None => failed(format!(
+            "cannot read settings for unit \"{unit}\" in relation {:?}: unit \"{unit}\": settings not found",
+            relation.key()
+        )),
+    })?;
+    if let Some(own) = model.units.get_mut(&context.unit).filter(|_| member) {
+        own.cache.insert((id, unit.clone()), bag.clone());
+    }
+    Ok(bag)
 }
 
 fn app_bag(model: &Model, context: &mut Context, id: u32, app: &str) -> Result<Bag> {
-    let Some(relation) = model.relations.get(&id) else { return failed("permission denied") };
     if app == context.unit.app {
         let leads = context.leads(model);
         if leads && let Some(pending) = context.buffer.app_bags.get(&id) {
             return Ok(pending.clone());
         }
-        if !leads && !relation.is_peer() && !model.version.followers_read_own_app_bag() {
+        let peers = model.relations.get(&id).is_some_and(Relation::is_peer);
+        if !leads && !peers && !model.version.followers_read_own_app_bag() {
             return failed("permission denied");
         }
     }
-    match relation.end(app) {
+    context.fetch(model, id, app, |relation| match relation.end(app) {
         Some(_) => Ok(relation.apps.get(app).map(|settings| settings.values.clone()).unwrap_or_default()),
         None => failed("permission denied"),
+    })
+}
+
+impl Context {
+    /// What the controller says of a bag, asked once a hook. A relation that it has forgotten it says nothing of.
+    fn fetch(
+        &mut self,
+        model: &Model,
+        id: u32,
+        whose: &str,
+        ask: impl FnOnce(&Relation) -> Result<Bag>,
+    ) -> Result<Bag> {
+        let key = (id, whose.to_owned());
+        if let Some(bag) = self.fetched.get(&key) {
+            return Ok(bag.clone());
+        }
+        let Some(relation) = model.relations.get(&id).filter(|relation| !relation.forgotten) else {
+            return failed(model.version.text_of_a_gone_relation());
+        };
+        let bag = ask(relation)?;
+        self.fetched.insert(key, bag.clone());
+        Ok(bag)
     }
 }
 
@@ -216,9 +242,13 @@ fn set(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Outp
         if !context.leads(model) {
             return failed("cannot write relation settings");
         }
-        (app_bag(model, context, id, &unit.app)?, &mut context.buffer.app_bags)
+        let bag = app_bag(model, context, id, &unit.app);
+        let bag = bag.map_err(|refusal| refusal.because("cannot read relation application settings"))?;
+        (bag, &mut context.buffer.app_bags)
     } else {
-        (unit_bag(model, context, id, &unit)?, &mut context.buffer.unit_bags)
+        let bag = unit_bag(model, context, id, &unit);
+        let bag = bag.map_err(|refusal| refusal.because("cannot read relation settings"))?;
+        (bag, &mut context.buffer.unit_bags)
     };
     let bag = place.entry(id).or_insert(bag);
     for (key, value) in written {
@@ -236,8 +266,12 @@ fn network_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Res
     if binding.is_empty() {
         return usage("no binding name specified");
     }
-    relation_id(model, context, args)?;
+    let relation = relation_id(model, context, args)?;
     args.at_most(1)?;
+    if let Some(id) = relation.filter(|id| model.relations.get(id).is_none_or(|relation| relation.forgotten))
+    {
+        return failed(format!("relation {id} not found"));
+    }
     let bound = |endpoint: &str| {
         model.charm(&context.unit.app).is_some_and(|charm| charm.endpoints.contains_key(endpoint))
     };
@@ -304,12 +338,13 @@ fn goal_state(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Resu
     };
     let app = &context.unit.app;
     let mut relations: BTreeMap<String, BTreeMap<String, Shown>> = BTreeMap::new();
-    for relation in model.relations.values().filter(|relation| !relation.is_peer()) {
+    for relation in model.relations.values().filter(|relation| !relation.is_peer() && !relation.forgotten) {
         let (Some(end), Some(remote)) = (relation.end(app), relation.remote(app)) else { continue };
-        let status = match (relation.dying, relation.scope.is_empty()) {
-            (true, _) => "broken",
-            (false, true) => "joining",
-            (false, false) => "joined",
+        let status = match relation {
+            Relation { dying: true, .. } => "broken",
+            Relation { suspended: true, .. } => "suspended",
+            Relation { scope, .. } if scope.is_empty() => "joining",
+            _ => "joined",
         };
         let endpoint = relations.entry(end.endpoint.clone()).or_default();
         endpoint.insert(remote.app.clone(), entry(status));

@@ -66,7 +66,7 @@ fn config_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Resu
     }
     args.at_most(1)?;
     let Some(app) = model.apps.get(&context.unit.app) else { return failed("application is gone") };
-    let values = app.effective_config();
+    let values = context.config.get_or_insert_with(|| app.effective_config());
     let value = |name: &str| values.get(name).cloned().map_or(Shown::NULL, Shown::from);
     Ok(Output::Value(match args.at(0) {
         Some(key) => value(key),

@@ -538,3 +538,90 @@ fn only_a_difference_wakes_the_others() {
         "R8: the writer too"
     );
 }
+
+#[test]
+fn what_others_do_within_a_hook_is_not_seen_in_it() {
+    let mut bench = related();
+    bench.word("databag puppet:db far mark=old");
+    bench.word("settle");
+    bench.word("at puppet/0 is-leader do databag puppet:db far mark=new");
+    bench.word("at puppet/0 is-leader 2 do databag puppet:db far/0 mark=new");
+    bench.word("at puppet/0 is-leader 3 do config puppet port=1");
+    bench.within(
+        "puppet/0",
+        "update-status",
+        "trigger puppet/0 update-status",
+        "runner/context/relation.go, context.go",
+        &[
+            prints(
+                "read",
+                "relation-get -r 2 --app mark far; relation-get -r 2 --format=json mark far/0",
+                "old\nnull\n",
+            ),
+            prints("the configuration", "config-get port", "6432\n"),
+            silent("others write", "for n in 1 2 3; do is-leader >/dev/null; done"),
+            prints("R16: a remote application's bag", "relation-get -r 2 --app mark far", "old\n"),
+            prints("R16: a remote unit's bag", "relation-get -r 2 --format=json mark far/0", "null\n"),
+            prints("the configuration is one for the hook", "config-get port", "6432\n"),
+        ],
+    );
+    bench.each(
+        "puppet/0",
+        "runner/context/relation.go, context.go",
+        &[
+            prints(
+                "later it is seen",
+                "relation-get -r 2 --app mark far; relation-get -r 2 mark far/0",
+                "new\nnew\n",
+            ),
+            prints("and the configuration", "config-get port", "1\n"),
+        ],
+    );
+}
+
+#[test]
+fn a_relation_that_the_controller_forgot_answers_nothing() {
+    for (juju, text) in [("3.6.14", "permission denied"), ("4.0.15", "relation not found")] {
+        let words = ["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"];
+        let mut bench = Bench::of(juju, &words);
+        bench.knows("TEXT", text);
+        bench.within(
+            "puppet/0",
+            "db-relation-broken",
+            "remove-relation --force puppet:db far:back",
+            "runner/context/contextfactory.go, apiserver/facades/agent/uniter/uniter.go",
+            &[
+                prints("relation-list answers", "relation-list --format=json", "[]\n"),
+                prints("relation-list --app answers", "relation-list --app", "far\n"),
+                fails("R5: the remote application's bag", "relation-get -r 2 --app - far", "%TEXT%"),
+                fails("R5: a departed unit's", "relation-get -r 2 - far/0", "%TEXT%"),
+                fails("R5: the own unit's", "relation-get -r 2 - puppet/0", "%TEXT%"),
+                fails("R5: relation-set", "relation-set a=1", "cannot read relation settings: %TEXT%"),
+                fails(
+                    "R5: relation-set --app",
+                    "relation-set --app a=1",
+                    "cannot read relation application settings: %TEXT%",
+                ),
+                fails("network-get", "network-get db -r 2", "relation 2 not found"),
+                prints("goal-state leaves it out", "goal-state --format=json | grep -c far; true", "0\n"),
+            ],
+        );
+        assert!(bench.sim.model().relations_at("puppet:db").is_empty());
+    }
+}
+
+#[test]
+fn a_relation_forgotten_before_the_commit_fails_the_hook() {
+    let mut bench = related();
+    bench.word("at puppet/0 commit do remove-relation --force puppet:db far:back");
+    crate::puppets::script(
+        &bench.sim,
+        "puppet/0",
+        "update-status",
+        "relation-set -r 2 a=1; rm $root/etc/update-status",
+    );
+    bench.word("trigger puppet/0 update-status");
+    bench.word("step --unit puppet/0");
+    let run = bench.sim.model().hook_runs().last().expect("a run");
+    assert_eq!(run.exit, jujusim::Exit::Refused("permission denied".to_owned()));
+}

@@ -351,3 +351,62 @@ fn leader_settings_are_read_by_all() {
         &[prints("a failed hook's stays", "leader-get a", "4\n")],
     );
 }
+
+#[test]
+fn a_former_leader_is_refused_at_once_or_at_the_commit() {
+    let mut bench = Bench::new(&["deploy PUPPET -n 2", "settle"]);
+    bench.secret("puppet/0", "ID", "secret-add --label top password=one");
+    bench.word("at puppet/0 juju-log do leader puppet/1");
+    bench.within(
+        "puppet/0",
+        "update-status",
+        "trigger puppet/0 update-status",
+        "runner/context/context.go",
+        &[
+            silent("the lease moves", "juju-log now"),
+            prints("L3: is-leader", "is-leader", "False\n"),
+            fails("relation-set --app", "relation-set -r 0 --app a=1", "cannot write relation settings"),
+            fails(
+                "status-set --application",
+                "status-set --application active",
+                "this unit is not the leader",
+            ),
+            fails("secret-add", "secret-add password=one", "this unit is not the leader"),
+            fails(
+                "secret-set of a secret it knew",
+                "secret-set %ID% password=two",
+                "this unit is not the leader",
+            ),
+            fails("secret-remove", "secret-remove %ID%", "this unit is not the leader"),
+            fails("secret-grant", "secret-grant %ID% -r 0", "this unit is not the leader"),
+            fails("secret-revoke", "secret-revoke %ID% --app puppet", "this unit is not the leader"),
+            prints(
+                "its metadata is what it was",
+                "secret-info-get --label top | grep -c 'revision: 1'",
+                "1\n",
+            ),
+        ],
+    );
+    // Lost after the last tool: the commit fails; secrets, each checked by itself, fail first (uniter.go).
+    bench.word("leader puppet/0");
+    bench.word("settle");
+    for (lines, why) in [
+        ("relation-set -r 0 --app a=1", "cannot write relation settings: not the leader"),
+        ("secret-set %ID% password=two", "updating secrets: \"puppet/0\" is not leader of \"puppet\""),
+    ] {
+        bench.word("at puppet/0 commit do leader puppet/1");
+        let lines = bench.filled(lines);
+        crate::puppets::script(
+            &bench.sim,
+            "puppet/0",
+            "update-status",
+            &format!("{lines}; rm $root/etc/update-status"),
+        );
+        bench.word("trigger puppet/0 update-status");
+        bench.word("step --unit puppet/0");
+        let run = bench.sim.model().hook_runs().last().expect("a run");
+        assert_eq!(run.exit, jujusim::Exit::Refused(why.to_owned()), "L2: {lines}");
+        bench.word("leader puppet/0");
+        bench.word("settle");
+    }
+}

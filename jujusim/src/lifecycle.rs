@@ -12,8 +12,6 @@ const SECRET_RETRY: SignedDuration = SignedDuration::from_mins(5);
 impl Model {
     /// What the agent does before it runs a hook: enters relations, takes members in and out, forgets cached bags.
     pub(crate) fn before(&mut self, name: &UnitName, event: &Event) {
-        let version = self.version;
-        let address = self.units.get(name).map(|unit| unit.address.to_string()).unwrap_or_default();
         let Some(unit) = self.units.get_mut(name) else { return };
         match event {
             Event::Install if !unit.status_set => {
@@ -21,17 +19,7 @@ impl Model {
             }
             Event::Stop => unit.status = Status::new("maintenance", "stopping charm software"),
             Event::Remove => unit.status = Status::new("maintenance", "cleaning up prior to charm deletion"),
-            Event::Created { relation } => {
-                unit.views.entry(*relation).or_default();
-                if let Some(relation) = self.relations.get_mut(relation)
-                    && relation.scope.insert(name.clone())
-                {
-                    let settings = relation.units.entry(name.clone()).or_default();
-                    let mut values = settings.values.clone();
-                    values.extend(juju_keys(version, &address));
-                    settings.replace(values);
-                }
-            }
+            Event::Created { .. } => self.enter_relations(name),
             Event::Joined { relation, unit: other } => {
                 unit.cache.remove(&(*relation, other.clone()));
                 let view = unit.views.entry(*relation).or_default();
@@ -45,6 +33,25 @@ impl Model {
                 unit.views.entry(*relation).or_default().members.remove(other);
             }
             _ => {}
+        }
+    }
+
+    /// An agent that is about to run `-relation-created` enters every living relation of its unit (uniter/relation/resolver.go,
+    /// `SynchronizeScopes`).
+    fn enter_relations(&mut self, name: &UnitName) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        let address = unit.address.to_string();
+        for (id, relation) in &mut self.relations {
+            if relation.is_over() || relation.end(&name.app).is_none() {
+                continue;
+            }
+            unit.views.entry(*id).or_default();
+            if relation.scope.insert(name.clone()) {
+                let settings = relation.units.entry(name.clone()).or_default();
+                let mut values = settings.values.clone();
+                values.extend(juju_keys(self.version, &address));
+                settings.replace(values);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 mod change;
 mod edit;
 mod faults;
+mod secrets;
 mod settle;
 mod show;
 mod units;
@@ -164,6 +165,11 @@ impl Sim {
             "step" => self.step(words),
             "databag" => self.databag(words),
             "secret-edit" => self.secret_edit(words),
+            "add-secret" => self.add_secret(words),
+            "update-secret" => self.update_secret(words),
+            "grant-secret" => self.grant_secret(words),
+            "revoke-secret" => self.revoke_secret(words),
+            "remove-secret" => self.remove_secret(words),
             "kill" => self.kill(words),
             "fail" => self.fail(words),
             "fail-commit" => self.fail_commit(words),

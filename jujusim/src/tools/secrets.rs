@@ -58,7 +58,7 @@ fn parse_uri(text: &str) -> Result<String> {
 }
 
 /// Ids sort by age, as Juju's do: the time first, then what nobody can guess.
-fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     use rand::RngExt as _;
     let digit = |value: u128| char::from(b"0123456789abcdefghijklmnopqrstuv"[(value % 32) as usize]);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();

@@ -617,3 +617,71 @@ fn by_force_units_go_without_a_hook() {
     assert!(sim.model().units_of("puppet").is_empty());
     refused(&mut sim, "add-unit puppet", "not found");
 }
+
+#[test]
+fn time_brings_rotation_and_expiry() {
+    let mut sim = model(&["deploy PUPPET", "settle"]);
+    let (_, uri, _) = tool(&mut sim, "puppet/0", "secret-add --label top --rotate hourly password=one");
+    script(
+        &sim,
+        "puppet/0",
+        "secret-rotate",
+        "[ -e $root/etc/lazy ] || secret-set $JUJU_SECRET_ID password=$(date +%s%N)",
+    );
+    let rotations =
+        |sim: &Sim, start| since(sim, start).into_iter().filter(|hook| hook.ends_with("rotate")).count();
+    let start = runs(&sim);
+    run(&mut sim, "wait 125m");
+    assert_eq!(rotations(&sim, start), 2);
+    // One that does nothing is asked again after five minutes.
+    std::fs::write(sim.model().unit_root("puppet/0").expect("a unit").join("etc/lazy"), "").expect("a file");
+    let start = runs(&sim);
+    run(&mut sim, "wait 66m");
+    assert_eq!(rotations(&sim, start), 3);
+    tool(&mut sim, "puppet/0", &format!("secret-set {} --expire 10m password=last", uri.trim()));
+    script(&sim, "puppet/0", "secret-expired", "echo $JUJU_SECRET_LABEL $JUJU_SECRET_REVISION");
+    let start = runs(&sim);
+    run(&mut sim, "wait 16m");
+    let expired: Vec<_> =
+        sim.model().hook_runs()[start..].iter().filter(|run| run.hook == "secret-expired").collect();
+    assert_eq!(expired.len(), 2);
+    assert_eq!(expired[0].log, ["DEBUG top 4"]);
+}
+
+#[test]
+fn a_user_s_secret_is_read_once_it_is_granted() {
+    let mut sim = model(&["deploy PUPPET", "settle"]);
+    let uri = run(&mut sim, "add-secret mine password=one").trim().to_owned();
+    let read = format!("secret-get {uri}");
+    assert_eq!(tool(&mut sim, "puppet/0", &read).2, "ERROR permission denied\n");
+    run(&mut sim, "grant-secret mine puppet");
+    assert_eq!(tool(&mut sim, "puppet/0", &read).1, "password: one\n");
+    let start = runs(&sim);
+    run(&mut sim, "update-secret mine password=two");
+    run(&mut sim, "settle");
+    assert_eq!(since(&sim, start), ["puppet/0 secret-changed"]);
+    assert_eq!(tool(&mut sim, "puppet/0", &format!("{read} --refresh")).1, "password: two\n");
+    run(&mut sim, "revoke-secret mine puppet");
+    assert_eq!(tool(&mut sim, "puppet/0", &read).2, "ERROR permission denied\n");
+    refused(&mut sim, "add-secret mine password=one", "already exists");
+    run(&mut sim, "remove-secret mine");
+    refused(&mut sim, "grant-secret mine puppet", "not found");
+}
+
+#[test]
+fn a_relation_removed_by_force_is_known_to_the_agents_only() {
+    let mut sim = model(&["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
+    let lines = "relation-list --app; relation-get --app - far || echo $?; relation-set a=1 || echo $?";
+    script(&sim, "puppet/0", "db-relation-departed", lines);
+    run(&mut sim, "remove-relation puppet far --force");
+    run(&mut sim, "step --unit puppet/0");
+    assert_eq!(
+        log(&sim).iter().filter(|line| line.starts_with("DEBUG")).collect::<Vec<_>>(),
+        ["DEBUG far", "DEBUG 1", "DEBUG 1"],
+        "{:?}",
+        log(&sim)
+    );
+    script(&sim, "puppet/0", "db-relation-departed", "true");
+    run(&mut sim, "settle");
+    assert!(sim.model().relations_at("puppet:db").is_empty());
+}

@@ -4,4 +4,5 @@ mod agent;
 mod contract;
 mod hooks;
 mod puppets;
+mod witness;
 mod workload;

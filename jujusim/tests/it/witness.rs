@@ -161,7 +161,7 @@ impl Stage {
     }
 }
 
-const ACTIONS: [&str; 5] = ["report", "tools", "rotate", "revoke", "echo"];
+const ACTIONS: [&str; 6] = ["report", "tools", "rotate", "revoke", "schedule", "echo"];
 
 /// The hooks a report tells of, without the charm's own events and what may be deferred.
 fn hooks_of(report: &Value) -> Vec<String> {
@@ -323,6 +323,10 @@ fn actions_and_logs_come_through() {
     let run = stage.last();
     assert_eq!(run.exit, Exit::Code(1));
     assert!(run.stderr.contains("Uncaught RuntimeError in charm code: as was asked for"), "{}", run.stderr);
+
+    for did in ["add", "change", "look"] {
+        assert_eq!(stage.action("witness/0 schedule"), json!({"did": did}));
+    }
 
     let start = stage.sim.model().hook_runs().iter().find(|run| run.hook == "start").expect("start");
     let log = start.log.join("\n");

@@ -6,6 +6,7 @@ the log says which expectation was not met. The action "report" hands out what t
 
 from __future__ import annotations
 
+import datetime
 import functools
 import ipaddress
 import json
@@ -87,7 +88,7 @@ class Witness(ops.CharmBase):
             observe(events.relation_broken, self._on_broken)
         observe(self.on.secret_changed, self._on_secret_changed)
         observe(self.on.secret_remove, self._on_secret_remove)
-        for name in ('report', 'tools', 'rotate', 'revoke', 'echo'):
+        for name in ('report', 'tools', 'rotate', 'revoke', 'schedule', 'echo'):
             observe(getattr(self.on, f'{name}_action'), getattr(self, f'_on_{name}_action'))
 
     def _record(self, event: str, relation: ops.Relation | None = None):
@@ -410,6 +411,26 @@ class Witness(ops.CharmBase):
             secret.set_info(label=label)
         unknown = functools.partial(self.model.get_secret, id='secret:0123456789abcdefghij')
         refused(ops.SecretNotFoundError, unknown, 'an unknown secret')
+
+    def _on_schedule_action(self, event: ops.ActionEvent):
+        """The first time adds the secret, the second time looks at it and changes it, the third sees the change."""
+        expire = datetime.datetime(2036, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
+        try:
+            info = self.model.get_secret(label='scheduled').get_info()
+        except ops.SecretNotFoundError:
+            self.app.add_secret({'token': 'x'}, label='scheduled', expire=expire, rotate=ops.SecretRotate.YEARLY)
+            event.set_results({'did': 'add'})
+            return
+        if info.rotation == ops.SecretRotate.YEARLY:
+            expect(info.expires, expire, 'the time of expiry')
+            holds(info.rotates is not None, 'the time of rotation is known')
+            later = expire + datetime.timedelta(days=1)
+            self.model.get_secret(id=info.id).set_info(expire=later, rotate=ops.SecretRotate.NEVER)
+            event.set_results({'did': 'change'})
+        else:
+            expect(info.rotation, ops.SecretRotate.NEVER, 'the changed rotation')
+            expect(info.expires, expire + datetime.timedelta(days=1), 'the changed time of expiry')
+            event.set_results({'did': 'look'})
 
     # Actions
 

@@ -33,9 +33,10 @@ pub fn ask(name: &str, args: impl Iterator<Item = OsString>) -> Result<Answer, S
     if !answer.wants_stdin {
         return Ok(answer);
     }
-    let mut stdin = String::new();
-    io::stdin().read_to_string(&mut stdin).map_err(|error| error.to_string())?;
-    request.stdin = Some(stdin);
+    let mut stdin = Vec::new();
+    io::stdin().read_to_end(&mut stdin).map_err(|error| error.to_string())?;
+    let stdin = String::from_utf8(stdin);
+    request.stdin = Some(stdin.map_err(|_| "jujusim does not model standard input that is not UTF-8")?);
     send(&socket, &request)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Bag, Consumer, Entity, Model, Relation, Secret, UnitName};
+use crate::model::{Bag, Entity, Model, Relation, Secret, UnitName};
 use crate::secret::SecretUpdate;
 use crate::tools::secrets::{check_manager, label_taken};
 use crate::tools::{Buffer, Context, PendingSecrets};
@@ -125,7 +125,7 @@ impl Model {
 
     /// What was tried, as this release names it.
     fn prefixed(&self, older: &str, newer: &str, text: &str) -> String {
-        let doing = if self.version.tracks_last() { newer } else { older };
+        let doing = if self.version.secrets_first() == SecretsFirst::All { older } else { newer };
         format!("{doing} secrets: {text}")
     }
 
@@ -159,8 +159,7 @@ impl Model {
     fn track_latest(&mut self, unit: &UnitName, ids: &BTreeSet<String>) {
         for id in ids {
             if let Some(secret) = self.secrets.get_mut(id) {
-                let latest = secret.latest;
-                secret.consumers.entry(unit.clone()).or_insert_with(|| Consumer::at(latest)).pin = latest;
+                secret.consumer(unit).pin = secret.latest;
             }
         }
     }
@@ -172,22 +171,18 @@ impl Model {
     }
 
     fn grant(&mut self, unit: &UnitName, id: &str, target: &str, relation: u32) -> Result {
-        let scope = self.relations.get(&relation).filter(|relation| !relation.forgotten);
-        if scope.is_none() && self.version.skips_grants_of_gone_relations() {
+        let scope = self.relations.get(&relation);
+        let gone = scope.is_none_or(|relation| relation.forgotten);
+        if gone && self.version.skips_grants_of_gone_relations() {
             return Ok(());
         }
-        if scope.is_none_or(|relation| relation.dying) {
+        if gone || scope.is_some_and(|relation| relation.dying) {
             let key = scope.map(Relation::key).unwrap_or_default();
             return Err(format!("cannot grant access to secret in scope of {key:?} which is not alive"));
         }
         let secret = self.managed_secret(unit, id)?;
         if secret.grants.get(target).is_some_and(|scope| *scope != Some(relation)) {
-            let what = if self.version.at_least(4, 0, 0) {
-                "scope or subject type"
-            } else {
-                "secret permission scope"
-            };
-            return Err(format!("cannot change {what}"));
+            return Err(self.version.text_of_a_changed_scope().to_owned());
         }
         if let Some(secret) = self.secrets.get_mut(id) {
             secret.grants.insert(target.to_owned(), Some(relation));

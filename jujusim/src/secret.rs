@@ -100,6 +100,13 @@ impl Secret {
         self.revisions.get(&self.latest).unwrap_or(&EMPTY)
     }
 
+    /// What a unit tracks; from its first read on, the revision that was the newest then.
+    pub(crate) fn consumer(&mut self, unit: &UnitName) -> &mut Consumer {
+        let pin = self.latest;
+        let new = || Consumer { pin, label: None, old_labels: BTreeSet::new() };
+        self.consumers.entry(unit.clone()).or_insert_with(new)
+    }
+
     /// Takes new metadata. What was set cannot be unset; a secret that rotates already keeps its date.
     pub(crate) fn describe(&mut self, update: &SecretUpdate, now: Timestamp) {
         if let Some(label) = &update.label {
@@ -125,11 +132,6 @@ impl Secret {
 }
 
 impl Consumer {
-    /// A unit at its first read.
-    pub(crate) fn at(pin: u32) -> Consumer {
-        Consumer { pin, label: None, old_labels: BTreeSet::new() }
-    }
-
     /// Whether this is or was the consumer's label.
     pub(crate) fn had(&self, label: &str) -> bool {
         self.label.as_deref() == Some(label) || self.old_labels.contains(label)

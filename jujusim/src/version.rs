@@ -78,6 +78,21 @@ impl Version {
         if self.at_least(4, 0, 0) { "relation not found" } else { "permission denied" }
     }
 
+    /// What `secret-get` says when no secret has the label.
+    pub(crate) fn text_of_an_unknown_label(self, label: &str) -> String {
+        let of = if self.at_least(4, 0, 0) { "secret URI for " } else { "" };
+        format!("{of}consumer label {label:?} not found")
+    }
+
+    /// What a commit says of a second grant of one secret to one application.
+    pub(crate) fn text_of_a_changed_scope(self) -> &'static str {
+        if self.at_least(4, 0, 0) {
+            "cannot change scope or subject type"
+        } else {
+            "cannot change secret permission scope"
+        }
+    }
+
     /// Whether `relation-ids` leaves out a relation that is being removed and has no members (3.6.0 and later).
     pub(crate) fn hides_broken_relations(self) -> bool {
         self.at_least(3, 6, 0)

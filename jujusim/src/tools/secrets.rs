@@ -12,7 +12,7 @@ use super::flags::{Args, Flag, Kind, OUTPUT, RELATION, YAML_OR_JSON};
 use super::format::Shown;
 use super::relations;
 use super::{Context, Output, Result, Tool, failed, usage};
-use crate::model::{Bag, Consumer, Entity, Model, Relation, Rotate, Secret, UnitName};
+use crate::model::{Bag, Entity, Model, Relation, Rotate, Secret, UnitName};
 use crate::secret::SecretUpdate;
 use crate::version::Version;
 
@@ -241,11 +241,9 @@ fn committed_content(
     label: Option<&str>,
     read: Read,
 ) -> Result<Bag> {
-    let rename = label.filter(|_| uri.is_some());
+    let new_label = label.filter(|_| uri.is_some());
     let Some(id) = uri.or_else(|| by_label(model, context, label?)) else {
-        let subject =
-            if model.version.at_least(4, 0, 0) { "secret URI for consumer label" } else { "consumer label" };
-        return failed(format!("{subject} {:?} not found", label.unwrap_or_default()));
+        return failed(model.version.text_of_an_unknown_label(label.unwrap_or_default()));
     };
     let unit = &context.unit;
     let Some(secret) = model.secrets.get(&id) else { return failed(format!("secret {id:?} not found")) };
@@ -255,13 +253,15 @@ fn committed_content(
         return failed("permission denied");
     }
     let manager = check_manager(model, unit, &secret.owner).is_ok();
-    // A follower's own label for its application's secret is ignored without a word (since LP 2064772).
-    if let Some(label) = rename.filter(|_| manager || !own) {
-        set_label(model, unit, &id, label, manager)?;
+    match new_label {
+        Some(label) if manager => rename(model, &id, label)?,
+        // A follower's own label for its application's secret is ignored without a word (since LP 2064772).
+        Some(label) if !own => relabel(model, unit, &id, label)?,
+        _ => {}
     }
     let Some(secret) = model.secrets.get_mut(&id) else { return failed(format!("secret {id:?} not found")) };
     let latest = secret.latest;
-    let consumer = secret.consumers.entry(unit.clone()).or_insert_with(|| Consumer::at(latest));
+    let consumer = secret.consumer(unit);
     if read == Read::Refresh {
         consumer.pin = latest;
     }
@@ -272,33 +272,30 @@ fn committed_content(
     }
 }
 
-/// The label given with a URI: the owner's for who manages the secret, else the consumer's.
-fn set_label(model: &mut Model, unit: &UnitName, id: &str, label: &str, manager: bool) -> Result<()> {
-    let owner = match model.secrets.get(id) {
-        Some(secret) if manager => secret.owner.clone(),
-        _ => Entity::Unit(unit.clone()),
-    };
-    let Some(secret) = model.secrets.get(id) else { return Ok(()) };
-    let latest = secret.latest;
-    let consumer = secret.consumers.get(unit);
-    let present =
-        if manager { Some(&secret.label) } else { consumer.and_then(|consumer| consumer.label.as_ref()) };
-    if present.is_some_and(|present| present == label) {
-        return Ok(());
-    }
-    let taken = if manager {
-        label_taken(model, id, &owner, label)
-    } else {
-        consumer_label_taken(model, id, unit, label)
-    };
-    if taken {
+/// A new owner label, at once (PR 15537).
+fn rename(model: &mut Model, id: &str, label: &str) -> Result<()> {
+    let Some(secret) = model.secrets.get(id).filter(|secret| secret.label != label) else { return Ok(()) };
+    if label_taken(model, id, &secret.owner, label) {
         return failed(format!("secret with label {label:?} already exists"));
     }
-    let Some(secret) = model.secrets.get_mut(id) else { return Ok(()) };
-    if manager {
+    if let Some(secret) = model.secrets.get_mut(id) {
         label.clone_into(&mut secret.label);
-    } else {
-        secret.consumers.entry(unit.clone()).or_insert_with(|| Consumer::at(latest)).relabel(label);
+    }
+    Ok(())
+}
+
+/// A consumer's own label, at once.
+fn relabel(model: &mut Model, unit: &UnitName, id: &str, label: &str) -> Result<()> {
+    let Some(secret) = model.secrets.get(id) else { return Ok(()) };
+    let present = secret.consumers.get(unit).and_then(|consumer| consumer.label.as_deref());
+    if present == Some(label) {
+        return Ok(());
+    }
+    if consumer_label_taken(model, id, unit, label) {
+        return failed(format!("secret with label {label:?} already exists"));
+    }
+    if let Some(secret) = model.secrets.get_mut(id) {
+        secret.consumer(unit).relabel(label);
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What is not modelled is refused by name.
 
-use super::{Bench, fails};
+use super::{Bench, fails, fails_with};
 
 #[test]
 fn tools_that_are_not_modelled_say_so() {
@@ -69,6 +69,16 @@ fn values_and_flags_that_are_not_modelled_say_so() {
                 "!!binary",
                 "echo 'key: !!binary YQ==' >f; secret-add --file $PWD/f",
                 "jujusim does not model !!binary in a secret's file",
+            ),
+            fails_with(
+                "an argument that is not UTF-8",
+                "is-leader $(printf '\\377')",
+                "ERROR jujusim does not model the argument ",
+            ),
+            fails(
+                "standard input that is not UTF-8",
+                "printf '\\377' | relation-set -r 0 --file -",
+                "jujusim does not model standard input that is not UTF-8",
             ),
             fails(
                 "closing for one endpoint what is open for all",

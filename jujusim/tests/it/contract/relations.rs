@@ -427,6 +427,11 @@ fn what_relation_set_cannot_read_changes_nothing() {
                 "printf '{%01100d: 1}' 0 | relation-set -r 0 --file -",
                 "ERROR yaml: ",
             ),
+            fails(
+                "no UTF-8",
+                "printf 'keep: \\377' >f; relation-set -r 0 --file f",
+                "yaml: invalid leading UTF-8 octet",
+            ),
             fails_with(
                 "no such file",
                 "relation-set -r 0 --file none",
@@ -434,7 +439,7 @@ fn what_relation_set_cannot_read_changes_nothing() {
             ),
             prints("nothing was written", "relation-get -r 0 keep puppet/0", "1\n"),
             fails(
-                "R5: leadership is asked after the file was read",
+                "leadership is asked after the file was read",
                 "echo '[a]' | relation-set -r 0 --app --file -",
                 "yaml: unmarshal errors:\n  line 1: cannot unmarshal !!seq into map[string]string",
             ),
@@ -624,4 +629,16 @@ fn a_relation_forgotten_before_the_commit_fails_the_hook() {
     bench.word("step --unit puppet/0");
     let run = bench.sim.model().hook_runs().last().expect("a run");
     assert_eq!(run.exit, jujusim::Exit::Refused("permission denied".to_owned()));
+}
+
+#[test]
+fn a_suspended_relation_is_left_like_a_broken_one() {
+    let mut bench = related();
+    let rows = [
+        prints("relation-ids leaves it out", "relation-ids db --format=json", "[]\n"),
+        prints("its bags are there", "relation-get -r 2 ingress-address far/0 | grep -c 127", "1\n"),
+        prints("goal-state", "goal-state | grep -A1 'far:'", "    far:\n      status: suspended\n"),
+    ];
+    let source = "runner/context/relation.go";
+    bench.within("puppet/0", "db-relation-broken", "suspend-relation puppet:db far:back", source, &rows);
 }

@@ -917,3 +917,27 @@ fn new_revisions_are_announced_to_those_who_read() {
     assert_eq!(runs[start].log, ["DEBUG top"]);
     assert_eq!(runs.last().expect("a run").log, ["DEBUG 1"]);
 }
+
+#[test]
+fn secrets_go_with_their_owner() {
+    let mut bench = Bench::new(&["deploy PUPPET -n 2", "settle"]);
+    bench.secret("puppet/0", "APP", "secret-add --label app password=one");
+    bench.secret("puppet/1", "OWN", "secret-add --owner unit --label own password=one");
+    bench.output("puppet/1", "secret-get --label app; state-set a=1");
+    bench.word("remove-unit puppet");
+    bench.word("settle");
+    let model = bench.sim.model();
+    assert!(model.secret("own").is_none(), "a unit's with the unit");
+    assert!(model.secret("app").expect("the application's stays").consumers.is_empty());
+    bench.word("add-unit puppet");
+    bench.word("settle");
+    bench.each(
+        "puppet/1",
+        "state/secrets.go, state/unit.go",
+        &[
+            fails("a new unit of the same name", "secret-get %OWN%", "secret \"%OWN%\" not found"),
+            prints("begins with an empty state", "state-get --format=json", "null\n"),
+            prints("and pins anew", "secret-get --label app", "password: one\n"),
+        ],
+    );
+}

@@ -200,3 +200,53 @@ fn a_torn_commit_tears_where_the_release_can_tear() {
         assert!(!bench.sim.model().bag(0, "puppet/0").contains_key("a"), "{juju}");
     }
 }
+
+#[test]
+fn a_grant_in_a_relation_that_is_gone_fails_or_is_passed_over() {
+    for (juju, why) in [
+        (
+            "3.6.14",
+            Some(
+                "granting secrets access: cannot grant access to secret in scope of \"far:back puppet:db\" which is not alive",
+            ),
+        ),
+        (
+            "4.0.11",
+            Some(
+                "granting secrets access: cannot grant access to secret in scope of \"far:back puppet:db\" which is not alive",
+            ),
+        ),
+        ("4.0.12", None),
+    ] {
+        let words = ["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"];
+        let mut bench = Bench::of(juju, &words);
+        bench.secret("puppet/0", "ID", "secret-add password=one");
+        let line = bench.filled("secret-grant %ID% -r 2; rm $root/etc/update-status");
+        crate::puppets::script(&bench.sim, "puppet/0", "update-status", &line);
+        bench.word("at puppet/0 commit do remove-relation --force puppet:db far:back");
+        bench.word("trigger puppet/0 update-status");
+        bench.word("step --unit puppet/0");
+        let expected = why.map_or(jujusim::Exit::Success, |why| jujusim::Exit::Refused(why.to_owned()));
+        assert_eq!(bench.sim.model().hook_runs().last().expect("a run").exit, expected, "{juju}");
+    }
+}
+
+#[test]
+fn a_grant_keeps_its_relation_in_the_words_of_the_release() {
+    for (juju, why) in [
+        ("3.6.14", "granting secrets access: cannot change secret permission scope"),
+        ("4.0.15", "granting secrets access: cannot change scope or subject type"),
+    ] {
+        let words = [
+            "deploy PUPPET",
+            "deploy PUPPET far",
+            "integrate puppet:db far:back",
+            "integrate puppet:back far:db",
+            "settle",
+        ];
+        let mut bench = Bench::of(juju, &words);
+        bench.secret("puppet/0", "ID", "secret-add password=one");
+        bench.output("puppet/0", "secret-grant %ID% -r 2");
+        assert_eq!(bench.refusal("puppet/0", "secret-grant %ID% -r 3"), why);
+    }
+}

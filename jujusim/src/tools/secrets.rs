@@ -543,3 +543,41 @@ fn remove(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<O
     }
     Ok(Output::Silent)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, Sim};
+
+    const ID: &str = "0123456789abcdefghij";
+
+    /// A user's secret: charms are ordinary consumers of it.
+    #[test]
+    fn a_user_s_secret_is_read_by_whom_the_user_granted_it_to() {
+        let tools = std::env::current_exe().expect("this test");
+        let mut sim = Sim::new(&Options { tools, ..Options::default() }).expect("a new model");
+        for word in ["deploy actor:client shop", "settle"] {
+            sim.run(word).expect("an actor");
+        }
+        let shop: UnitName = "shop/0".parse().expect("a unit");
+        let mut model = sim.model;
+        let content = |value: &str| Bag::from([("password".to_owned(), value.to_owned())]);
+        model.secrets.insert(ID.to_owned(), Secret::new(Entity::Model, content("one")));
+        let call = |model: &mut Model, tool: &str, args: &[&str]| {
+            model.tool_as(&shop, tool, args).unwrap_or_else(|error| error.to_string())
+        };
+        let get = ["--label", "mine", ID];
+        assert_eq!(call(&mut model, "secret-get", &get), "ERROR permission denied");
+        model.secrets.get_mut(ID).expect("the secret").grants.insert("shop".to_owned(), None);
+        assert_eq!(call(&mut model, "secret-get", &get), "password: one\n");
+        model.secrets.get_mut(ID).expect("the secret").revise(content("two"));
+        assert_eq!(call(&mut model, "secret-get", &["--label", "mine"]), "password: one\n");
+        assert_eq!(call(&mut model, "secret-get", &["--label", "mine", "--refresh"]), "password: two\n");
+        assert_eq!(call(&mut model, "secret-ids", &["--format=json"]), "null\n");
+        assert_eq!(call(&mut model, "secret-info-get", &[ID]), format!("ERROR secret {ID:?} not found"));
+        assert_eq!(
+            call(&mut model, "secret-set", &[ID, "password=three"]),
+            "updating secrets: permission denied"
+        );
+    }
+}

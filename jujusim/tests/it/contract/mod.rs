@@ -2,6 +2,7 @@
 
 mod actions;
 mod conventions;
+mod grants;
 mod network;
 mod refused;
 mod relations;

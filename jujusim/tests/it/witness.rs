@@ -202,11 +202,11 @@ fn three_units_live_and_die() {
     let status = run(&mut stage.sim, "status");
     assert!(status.contains("1.2.3"), "the version of the workload: {status}");
 
-    stage.run(&["config witness text='' number=-7 ratio=2.0 flag=false unset='x: y'", "settle"]);
+    stage.run(&["config witness text='' number=-7 ratio=2.5 flag=false unset='x: y'", "settle"]);
     let changed = stage.report("witness/1");
     assert_eq!(
         changed["config"],
-        json!({"text": "", "number": -7, "ratio": 2.0, "flag": false, "unset": "x: y"})
+        json!({"text": "", "number": -7, "ratio": 2.5, "flag": false, "unset": "x: y"})
     );
     assert_eq!(changed["status"], json!(["blocked", "the flag is down"]));
 

@@ -65,8 +65,9 @@ impl Model {
     /// The former leader notes its loss without a hook (uniter/operation/leader.go).
     pub(crate) fn lease(&mut self, app: &str, unit: Option<UnitName>) {
         let until = self.now + LEASE;
+        let deserted = self.units_of(app).is_empty();
         let Some(application) = self.apps.get_mut(app) else { return };
-        application.vacant_until = unit.is_none().then_some(until);
+        application.vacant_until = (unit.is_none() && !deserted).then_some(until);
         if application.leader == unit {
             return;
         }

@@ -157,16 +157,21 @@ impl Sim {
 
     /// `strace` takes one set of options for a run.
     fn arm_syscall(&mut self, unit: &UnitName, syscall: Syscall) -> Result<String> {
+        let fault = Fault::Syscall(syscall);
         let armed = &self.model.unit(unit)?.faults;
-        if armed.iter().any(|fault| matches!(fault, Fault::Syscall(_))) {
+        if armed.iter().any(|other| matches!(other, Fault::Syscall(_)) && *other != fault) {
             return Err(Error::NotModelled("two system call faults in one hook".to_owned()));
         }
-        self.arm(unit, Fault::Syscall(syscall))
+        self.arm(unit, fault)
     }
 
+    /// The same fault again is still one.
     fn arm(&mut self, unit: &UnitName, fault: Fault) -> Result<String> {
         self.has_process(unit)?;
-        self.model.unit_mut(unit)?.faults.push(fault);
+        let faults = &mut self.model.unit_mut(unit)?.faults;
+        if !faults.contains(&fault) {
+            faults.push(fault);
+        }
         Ok(String::new())
     }
 }

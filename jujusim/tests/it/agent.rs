@@ -140,6 +140,17 @@ fn nobody_leads_until_the_old_lease_is_over() {
 }
 
 #[test]
+fn an_application_without_units_waits_for_no_lease() {
+    let mut sim = model(&["deploy PUPPET", "deploy PUPPET far", "settle", "remove-unit puppet"]);
+    let start = runs(&sim);
+    run(&mut sim, "settle");
+    assert_eq!(since(&sim, start), ["puppet/0 stop", "puppet/0 remove"]);
+    run(&mut sim, "add-unit puppet");
+    assert_eq!(sim.model().leader("puppet").expect("at once").to_string(), "puppet/0");
+    run(&mut sim, "settle");
+}
+
+#[test]
 fn juju_4_tells_followers_nothing_and_an_elected_leader_each_time() {
     let juju_4 = Options { juju: "4.0.15".to_owned(), ..options() };
     let mut sim = model_of(&["deploy PUPPET -n 2", "settle"], &juju_4);

@@ -31,7 +31,7 @@ pub(crate) trait Actor: Send + Sync {
 /// The actor of this kind, with its metadata.
 pub(crate) fn make(kind: &str, model: &mut Model) -> Result<Kind> {
     let endpoint = |role| Endpoint { role, interface: "postgresql_client".to_owned(), limit: None };
-    let option = || ConfigOption { kind: "string".to_owned(), default: None };
+    let option = || ConfigOption { kind: "string".to_owned(), default: None, description: String::new() };
     match kind {
         "postgresql" => {
             let host = model.next_host;

@@ -42,6 +42,8 @@ pub(crate) struct ConfigOption {
     pub(crate) kind: String,
     #[serde(default)]
     pub(crate) default: Option<Value>,
+    #[serde(default)]
+    pub(crate) description: String,
 }
 
 #[derive(Deserialize, Default)]

@@ -13,6 +13,7 @@ mod console;
 mod error;
 mod events;
 mod fault;
+pub mod front;
 mod hook;
 pub mod launch;
 mod lifecycle;
@@ -22,24 +23,32 @@ mod network;
 mod pods;
 mod pooler;
 mod ports;
+mod prompt;
+mod report;
 mod resolver;
 mod run;
 mod secret;
 mod server;
+mod tables;
 mod tools;
 mod transcript;
 mod version;
 mod words;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::SignedDuration;
 
 pub use error::{Error, Result};
 pub use hook::{Exit, HookRun, ToolCall};
 pub use model::{Bag, Consumer, Entity, Model, Rotate, Secret, Status, UnitName};
 pub use pooler::Instance;
+pub use prompt::converse;
 pub use tools::{Answer, Request};
-pub use transcript::{Transcript, check_script, follow_script, run_script};
+pub use transcript::{Transcript, accept_script, check_script, follow_script, run_script};
 pub use version::Version;
+pub use words::help::readme as words_table;
 
 use transcript::Stable;
 
@@ -149,6 +158,12 @@ impl Sim {
             }
         }
         result
+    }
+
+    /// Time passes outside: the model's clock goes on as far.
+    pub(crate) fn tick(&mut self, elapsed: Duration) {
+        let elapsed = SignedDuration::try_from(elapsed).unwrap_or(SignedDuration::MAX);
+        self.model.advance(self.model.now.saturating_add(elapsed).unwrap_or(self.model.now));
     }
 
     /// The model, for typed reads.

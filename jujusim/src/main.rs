@@ -1,22 +1,59 @@
-//! The command line of the simulator.
+//! The command line of the simulator; under the name `juju`, its front.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
-use jujusim::{Options, Result, Sim, follow_script};
+use clap::{Args, Parser, Subcommand};
+use jujusim::{Options, Result, accept_script, check_script, converse, follow_script, front};
 
 /// A Juju model on one machine: runs a script, or the words typed.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
     /// A script, one word a line.
     script: Option<PathBuf>,
     /// Words instead of a script, separated by newlines or `;`.
     #[arg(short, conflicts_with = "script")]
     command: Option<String>,
-    /// The Juju to behave as: 3.6.x, or 2.9.x without secrets.
+    /// Compare what the script prints with the transcript beside it, `<name>.transcript`.
+    #[arg(long, requires = "script")]
+    check: bool,
+    /// Write the transcript beside the script.
+    #[arg(long, requires = "script", conflicts_with = "check")]
+    accept: bool,
+    /// Print stable names for what changes from run to run, as transcripts have them.
+    #[arg(long)]
+    stable: bool,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(subcommand)]
+    mode: Option<Mode>,
+}
+
+#[derive(Subcommand)]
+enum Mode {
+    /// A model that lives, for `juju` as integration tests and people call it.
+    ///
+    /// Prints what a shell needs to find that `juju`, or runs a command that does, and ends with it. What the model's hooks do is
+    /// told on standard error.
+    Serve {
+        /// Where it listens; in the model's directory by default.
+        #[arg(long)]
+        socket: Option<PathBuf>,
+        #[command(flatten)]
+        model: ModelOptions,
+        /// Run this, and end with it.
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// How the model is made.
+#[derive(Args)]
+struct ModelOptions {
+    /// The Juju to behave as: 3.6.x, 2.9.x without secrets, or 4.0.x.
     #[arg(long, default_value = "3.6.14")]
     juju: String,
     /// A directory with another pgbouncer.
@@ -25,14 +62,27 @@ struct Cli {
     /// Leave the model's directory behind.
     #[arg(long)]
     keep: bool,
-    /// Print stable names for what changes from run to run, as transcripts have them.
+    /// Decides where Juju's order is arbitrary; without it the first comes first.
     #[arg(long)]
-    stable: bool,
+    seed: Option<u64>,
+}
+
+impl ModelOptions {
+    fn options(self, stable: bool) -> Options {
+        let ModelOptions { juju, pgbouncer, keep, seed } = self;
+        Options { juju, pgbouncer, keep, stable, seed, ..Options::default() }
+    }
 }
 
 fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    let name = Path::new(&name).file_name().and_then(OsStr::to_str).unwrap_or("jujusim");
+    if name == front::client::NAME {
+        return ExitCode::from(front::client::run(args));
+    }
     match simulate(Cli::parse()) {
-        Ok(code) => code,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             let _ = writeln!(io::stderr(), "ERROR {error}");
             ExitCode::FAILURE
@@ -40,38 +90,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn simulate(cli: Cli) -> Result<ExitCode> {
+fn simulate(cli: Cli) -> Result<u8> {
+    if let Some(Mode::Serve { socket, model, command }) = cli.mode {
+        return front::serve(&model.options(false), socket.as_deref(), &command);
+    }
+    let options = cli.model.options(cli.stable);
     let refused = |source| jujusim::Error::Io { doing: "read the script".to_owned(), source };
-    let options = Options {
-        juju: cli.juju,
-        pgbouncer: cli.pgbouncer,
-        keep: cli.keep,
-        stable: cli.stable,
-        ..Options::default()
-    };
     let script = match (cli.command, cli.script) {
         (Some(words), _) => words.replace(';', "\n"),
+        (None, Some(file)) if cli.check => return check_script(&file, &options).map(|()| 0),
+        (None, Some(file)) if cli.accept => return accept_script(&file, &options).map(|()| 0),
         (None, Some(file)) => std::fs::read_to_string(file).map_err(refused)?,
-        (None, None) if io::stdin().is_terminal() => return converse(&options),
+        (None, None) if io::stdin().is_terminal() => return converse(&options).map(|()| 0),
         (None, None) => io::read_to_string(io::stdin()).map_err(refused)?,
     };
     let failure = follow_script(&script, &options, |text| {
         let _ = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());
     })?;
-    Ok(if failure.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// A prompt, until the end of input.
-fn converse(options: &Options) -> Result<ExitCode> {
-    let mut sim = Sim::new(options)?;
-    let mut out = io::stdout();
-    let mut lines = io::stdin().lock().lines();
-    loop {
-        let _ = write!(out, "> ").and_then(|()| out.flush());
-        let Some(Ok(line)) = lines.next() else { return Ok(ExitCode::SUCCESS) };
-        let _ = match sim.run(&line) {
-            Ok(text) => write!(out, "{text}"),
-            Err(error) => writeln!(out, "ERROR {error}"),
-        };
-    }
+    Ok(u8::from(failure.is_some()))
 }

@@ -6,8 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use regex::{Captures, Regex};
+use similar::{ChangeTag, TextDiff};
 
-use crate::error::{Error, Result};
+use crate::error::{Doing as _, Error, Result};
 use crate::model::Model;
 use crate::{Options, Sim};
 
@@ -60,46 +61,73 @@ pub fn follow_script(script: &str, options: &Options, mut print: impl FnMut(&str
 ///
 /// With `UPDATE_TRANSCRIPTS=1` in the environment the transcript is rewritten instead.
 pub fn check_script(script: &Path, options: &Options) -> Result<()> {
-    let read = |path: &Path| {
-        fs::read_to_string(path)
-            .map_err(|source| Error::Io { doing: format!("read {}", path.display()), source })
-    };
-    let found = run_script(&read(script)?, &Options { stable: true, ..options.clone() })?;
-    if let Some(failure) = found.failure {
-        return Err(Error::refused(format!("{failure}\n{}", found.text)));
-    }
-    let golden = script.with_extension("transcript");
     if std::env::var("UPDATE_TRANSCRIPTS").is_ok_and(|value| value == "1") {
-        return fs::write(&golden, found.text)
-            .map_err(|source| Error::Io { doing: format!("write {}", golden.display()), source });
+        return accept_script(script, options);
     }
+    let found = printed(script, options)?;
+    let golden = script.with_extension("transcript");
     let wanted = read(&golden)?;
-    if wanted == found.text {
+    if wanted == found {
         return Ok(());
     }
     Err(Error::refused(format!(
-        "{} differs (UPDATE_TRANSCRIPTS=1 rewrites it):\n{}",
+        "{} is not what the script prints:\n{}Accept what it prints now: {}",
         golden.display(),
-        diff(&wanted, &found.text)
+        difference(&wanted, &found),
+        acceptance(script)
     )))
 }
 
-/// The lines between the common beginning and the common end, with three lines around them.
-fn diff(wanted: &str, found: &str) -> String {
-    let (wanted, found): (Vec<&str>, Vec<&str>) = (wanted.lines().collect(), found.lines().collect());
-    let head = wanted.iter().zip(&found).take_while(|(a, b)| a == b).count();
-    let shorter = wanted.len().min(found.len()) - head;
-    let tail = wanted.iter().rev().zip(found.iter().rev()).take(shorter).take_while(|(a, b)| a == b).count();
-    let mut text = String::new();
-    let mut add = |mark: char, lines: &[&str]| {
-        for line in lines {
-            let _ = writeln!(text, "{mark} {line}");
+/// Runs the script in a file and writes the transcript beside it, `<name>.transcript`.
+pub fn accept_script(script: &Path, options: &Options) -> Result<()> {
+    let golden = script.with_extension("transcript");
+    fs::write(&golden, printed(script, options)?).doing(|| format!("write {}", golden.display()))
+}
+
+/// What a script prints that does not fail.
+fn printed(script: &Path, options: &Options) -> Result<String> {
+    let found = run_script(&read(script)?, &Options { stable: true, ..options.clone() })?;
+    match found.failure {
+        Some(failure) => Err(Error::refused(format!("{failure}\n{}", found.text))),
+        None => Ok(found.text),
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).doing(|| format!("read {}", path.display()))
+}
+
+/// The command that accepts what the script prints: of the running test, or of the simulator itself.
+fn acceptance(script: &Path) -> String {
+    let program = std::env::current_exe().unwrap_or_default();
+    let target = program.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let package = std::env::var("CARGO_PKG_NAME");
+    match (package, target.rsplit_once('-')) {
+        (Ok(package), Some((target, _))) => {
+            // The standard test runner names its threads; others name the test after the script.
+            let stem = script.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let thread = std::thread::current();
+            let test = thread.name().filter(|name| *name != "main").unwrap_or(&stem);
+            format!("UPDATE_TRANSCRIPTS=1 cargo test -p {package} --test {target} {test}")
         }
-    };
-    add(' ', &found[head.saturating_sub(3)..head]);
-    add('-', &wanted[head..wanted.len() - tail]);
-    add('+', &found[head..found.len() - tail]);
-    add(' ', &found[found.len() - tail..found.len().min(found.len() - tail + 3)]);
+        _ => format!("jujusim --accept {}", script.display()),
+    }
+}
+
+/// A unified difference, each piece under the word that printed it.
+fn difference(wanted: &str, found: &str) -> String {
+    let words: Vec<&str> = wanted.lines().collect();
+    let mut text = String::new();
+    for piece in TextDiff::from_lines(wanted, found).unified_diff().context_radius(3).iter_hunks() {
+        let same = piece.iter_changes().take_while(|change| change.tag() == ChangeTag::Equal).count();
+        let line = piece.ops().first().map_or(0, |op| op.old_range().start) + same;
+        let word = words[..line].iter().rev().find(|line| line.starts_with("> ")).unwrap_or(&"the beginning");
+        let _ = writeln!(text, "@@ line {}, {word} @@", line + 1);
+        for change in piece.iter_changes() {
+            let end = if change.missing_newline() { "\n" } else { "" };
+            let _ = write!(text, "{}{}{end}", change.tag(), change.value());
+        }
+    }
     text
 }
 
@@ -166,5 +194,24 @@ impl Stable {
                 .clone()
         });
         renamed.replace(&self.network, "10.1.0.").replace(&self.dir, "‹model›").replace(&self.uuid, "‹uuid›")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_names_the_word_that_printed_it() {
+        let wanted = "> status\na\nb\nc\nd\n> hooks\none\ntwo\n";
+        let found = "> status\na\nb\nc\nd\n> hooks\none\nthree\n";
+        assert_eq!(difference(wanted, found), "@@ line 8, > hooks @@\n d\n > hooks\n one\n-two\n+three\n");
+    }
+
+    #[test]
+    fn what_is_only_added_belongs_to_the_word_before_it() {
+        let wanted = "> status\na\n> hooks\n";
+        let found = "> status\na\nb\n> hooks\n";
+        assert_eq!(difference(wanted, found), "@@ line 3, > status @@\n > status\n a\n+b\n > hooks\n");
     }
 }

@@ -4,6 +4,8 @@ mod change;
 mod edit;
 mod faults;
 mod secrets;
+pub(crate) mod help;
+mod scale;
 mod settle;
 mod show;
 mod units;
@@ -141,62 +143,16 @@ impl Sim {
         }
         let mut words = Words::split(line)?;
         let Some(word) = words.maybe() else { return Ok(String::new()) };
-        match word.as_str() {
-            "deploy" => self.deploy(words),
-            "add-unit" => self.add_unit(words),
-            "remove-unit" => self.remove_unit(words),
-            "remove-application" => self.remove_application(words),
-            "integrate" | "relate" => self.integrate(words),
-            "remove-relation" => self.remove_relation(words),
-            "config" => self.config(words),
-            "leader" => self.leader(words),
-            "replace-pod" => self.replace_pod(words),
-            "restart-agent" => self.restart_agent(words),
-            "refresh" => self.refresh(words),
-            "suspend-relation" => self.suspend_relation(words),
-            "resume-relation" => self.resume_relation(words),
-            "model-config" => self.model_config(words),
-            "resolve" => self.resolve(words),
-            "wait" => self.wait(words),
-            "trigger" => self.trigger(words),
-            "run" => self.action(words),
-            "exec" => self.exec(words),
-            "settle" => self.settle(words),
-            "step" => self.step(words),
-            "databag" => self.databag(words),
-            "secret-edit" => self.secret_edit(words),
-            "add-secret" => self.add_secret(words),
-            "update-secret" => self.update_secret(words),
-            "grant-secret" => self.grant_secret(words),
-            "revoke-secret" => self.revoke_secret(words),
-            "remove-secret" => self.remove_secret(words),
-            "kill" => self.kill(words),
-            "fail" => self.fail(words),
-            "fail-commit" => self.fail_commit(words),
-            "hang" => self.hang(words),
-            "answer" => self.wrong_answer(words),
-            "at" => self.at(words),
-            "twice" => self.twice(words),
-            "every-hook" => self.every_hook(words),
-            "seed" => self.seed(words),
-            "hold" => self.hold(words),
-            "release" => self.release(words),
-            "status" => self.status(words),
-            "show-unit" => self.show_unit(words),
-            "show-secret" => self.show_secret(words),
-            "hooks" => self.hooks(words),
-            "log" => self.log(words),
-            "files" => self.files(words),
-            "cat" => self.cat(words),
-            "sql" => self.sql(words),
-            "postgresql" => self.postgresql(words),
-            "kill-process" => self.kill_process(words),
-            "processes" => self.processes(words),
-            "show-config" => self.show_config(words),
-            "pooler" => self.pooler(words),
-            "load" => self.load(words),
-            other => Err(Error::refused(format!("unknown word {other:?}; the README lists all"))),
-        }
+        (help::find(&word)?.run)(self, words)
+    }
+
+    /// Does one word whose arguments are split already.
+    pub(crate) fn do_word(
+        &mut self,
+        name: &str,
+        arguments: impl IntoIterator<Item = String, IntoIter: DoubleEndedIterator>,
+    ) -> Result<String> {
+        (help::find(name)?.run)(self, Words { words: arguments.into_iter().rev().collect() })
     }
 
     fn expect(&self, wanted: bool, text: &str) -> Result<String> {

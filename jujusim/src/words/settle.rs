@@ -80,7 +80,7 @@ impl Sim {
     }
 
     /// The next unit with something to do, after the one that had its turn; any of them under a seed.
-    fn whose_turn(&self) -> Option<UnitName> {
+    pub(crate) fn whose_turn(&self) -> Option<UnitName> {
         let busy = |unit: &&UnitName| self.model.next_event(unit).is_some();
         let ready: Vec<&UnitName> = self.model.units.keys().filter(busy).collect();
         if self.model.seed.is_some() {
@@ -90,7 +90,7 @@ impl Sim {
         after.or_else(|| ready.first()).map(|unit| (*unit).clone())
     }
 
-    fn run_next(&mut self, unit: &UnitName, verbose: bool, printed: &mut String) -> Result<bool> {
+    pub(crate) fn run_next(&mut self, unit: &UnitName, verbose: bool, printed: &mut String) -> Result<bool> {
         let Some(event) = self.model.next_event(unit) else { return Ok(false) };
         self.turn = Some(unit.clone());
         let run = self.run_event(unit, &event)?;

@@ -9,99 +9,47 @@ use std::path::Path;
 use super::Words;
 use crate::Sim;
 use crate::error::{Doing as _, Error, Result};
-use crate::model::{Bag, Stage, UnitName};
+use crate::model::UnitName;
+use crate::report::{self, Format, Hidden, Status, UnitInfo};
+use crate::tables::Table;
 use crate::transcript::masked;
 
 impl Sim {
-    /// `status`: applications, units, relations.
-    pub(crate) fn status(&mut self, words: Words) -> Result<String> {
+    /// `status [--relations] [--format F]`: the model as `juju status` shows it.
+    pub(crate) fn status(&mut self, mut words: Words) -> Result<String> {
+        let relations = words.flag("--relations");
+        let format = words.option("--format")?.map_or(Ok(Format::Tabular), |text| Format::parse(&text))?;
         words.end()?;
-        let mut rows = vec![["App", "Version", "Scale", "Message"].map(str::to_owned).to_vec()];
-        for (name, app) in &self.model.apps {
-            let message = app.status.as_ref().map(|status| format!("{}: {}", status.word, status.message));
-            rows.push(vec![
-                name.clone(),
-                app.version.clone(),
-                self.model.units_of(name).len().to_string(),
-                message.unwrap_or_default(),
-            ]);
-        }
-        let mut text = self.table(rows);
-        text.push('\n');
-        let mut rows = vec![["Unit", "Workload", "Agent", "Address", "Message"].map(str::to_owned).to_vec()];
-        for (name, unit) in &self.model.units {
-            let mark = if self.model.is_leader(name) { "*" } else { "" };
-            let failed = unit.pending.as_ref().filter(|pending| pending.error);
-            let (workload, message) = match failed {
-                Some(pending) => (
-                    "error".to_owned(),
-                    format!("hook failed: {:?}", pending.event.name(&self.model, &name.app)),
-                ),
-                None => (unit.status.word.clone(), unit.status.message.clone()),
-            };
-            let busy = self.model.next_event(name).is_some();
-            let agent = if unit.stage == Stage::Fresh {
-                "allocating"
-            } else if busy {
-                "executing"
-            } else {
-                "idle"
-            };
-            rows.push(vec![
-                format!("{name}{mark}"),
-                workload,
-                agent.to_owned(),
-                unit.address.to_string(),
-                message,
-            ]);
-        }
-        text.push_str(&self.table(rows));
-        Ok(text)
+        let status = Status::of(&self.model);
+        Ok(match format {
+            Format::Json => report::json(&status),
+            Format::Yaml => report::yaml(&status),
+            Format::Tabular => {
+                let mut tables = status.tables(relations);
+                for table in &mut tables {
+                    table.rewrite(|cell| self.cleaned(cell));
+                }
+                tables.iter().map(Table::text).collect::<Vec<_>>().join("\n")
+            }
+        })
     }
 
-    /// `show-unit UNIT [--endpoint NAME]`: the unit's relations, or those at one endpoint, with their bags.
+    /// `show-unit UNIT [--endpoint NAME] [--format F]`: the unit as `juju show-unit` shows it, with its relations or those at one
+    /// endpoint. Below, in YAML, what Juju leaves out: the charm's state, the own application's bags.
     pub(crate) fn show_unit(&mut self, mut words: Words) -> Result<String> {
         let endpoint = words.option("--endpoint")?;
+        let format = words.option("--format")?.map_or(Ok(Format::Yaml), |text| Format::parse(&text))?;
         let name: UnitName = words.next("a unit")?.parse()?;
         words.end()?;
-        let unit = self.model.unit(&name)?;
-        let mut text =
-            format!("{name}:\n  leader: {}\n  address: {}\n", self.model.is_leader(&name), unit.address);
-        if !unit.ports.is_empty() {
-            let ports: Vec<String> = unit.ports.iter().map(ToString::to_string).collect();
-            let _ = writeln!(text, "  opened-ports: [{}]", ports.join(", "));
+        let endpoint = endpoint.as_deref();
+        let info = BTreeMap::from([(name.to_string(), UnitInfo::of(&self.model, &name, endpoint)?)]);
+        if format == Format::Json {
+            return Ok(report::json(&info));
         }
-        text.push_str("  relation-info:\n");
-        for (id, relation) in &self.model.relations {
-            let (Some(end), Some(remote)) = (relation.end(&name.app), relation.remote(&name.app)) else {
-                continue;
-            };
-            if endpoint.as_ref().is_some_and(|endpoint| *endpoint != end.endpoint) {
-                continue;
-            }
-            let _ = writeln!(
-                text,
-                "  - relation-id: {id}\n    endpoint: {}\n    related-endpoint: {}",
-                end.endpoint, remote.endpoint
-            );
-            if relation.dying {
-                text.push_str("    life: dying\n");
-            }
-            for (app, settings) in &relation.apps {
-                bag_text(&mut text, app, &settings.values);
-            }
-            for (unit, settings) in &relation.units {
-                let left = if relation.scope.contains(unit) { "" } else { " (left)" };
-                bag_text(&mut text, &format!("{unit}{left}"), &settings.values);
-            }
-        }
-        if !unit.state.is_empty() {
-            text.push_str("  state:\n");
-            for (key, value) in &unit.state {
-                let _ = writeln!(text, "    {key}: {value}");
-            }
-        }
-        Ok(text)
+        let hidden = Hidden::of(&self.model, &name, endpoint)?;
+        let below = BTreeMap::from([("simulator", &hidden)]);
+        let below = if hidden.is_empty() { String::new() } else { report::yaml(&below) };
+        Ok(report::yaml(&info) + &below)
     }
 
     /// `show-secret LABEL`: without its values.
@@ -220,32 +168,9 @@ impl Sim {
 
     /// Columns of equal width, after volatile names became stable ones.
     pub(crate) fn table(&mut self, rows: Vec<Vec<String>>) -> String {
-        let rows: Vec<Vec<String>> =
-            rows.into_iter().map(|row| row.iter().map(|cell| self.cleaned(cell)).collect()).collect();
-        let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        let mut text = String::new();
-        for row in &rows {
-            let cells: Vec<String> =
-                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-            let _ = writeln!(text, "{}", cells.join("  ").trim_end());
-        }
-        text
-    }
-}
-
-fn bag_text(text: &mut String, name: &str, bag: &Bag) {
-    if bag.is_empty() {
-        let _ = writeln!(text, "    {name}: {{}}");
-        return;
-    }
-    let _ = writeln!(text, "    {name}:");
-    for (key, value) in bag {
-        let quoted = serde_yaml::to_string(value).unwrap_or_default();
-        let _ = writeln!(text, "      {key}: {}", quoted.trim_end().replace('\n', "\n      "));
+        let mut table = Table::of(rows);
+        table.rewrite(|cell| self.cleaned(cell));
+        table.text()
     }
 }
 

@@ -5,4 +5,5 @@ mod contract;
 mod hooks;
 mod puppets;
 mod witness;
+mod words;
 mod workload;

@@ -1,0 +1,253 @@
+//! A model that lives: one hook at a time by itself, and between two of them what `juju` asks for.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
+
+use super::journal::{Filter, Journal};
+use super::{Answer, Call, Outcome, Reply, SOCKET, client};
+use crate::error::{Doing as _, Error, Result};
+use crate::{Options, Sim};
+
+/// How often the model looks whether something falls due.
+const PULSE: Duration = Duration::from_millis(200);
+/// What reaches the model from outside.
+enum Message {
+    Call(Call, UnixStream),
+    /// The command this model was made for ended.
+    Ended(ExitStatus),
+    /// Somebody wants the model to end.
+    Stop,
+}
+
+/// A model and everybody who waits for it.
+pub(super) struct Front {
+    pub(super) sim: Sim,
+    pub(super) journal: Journal,
+    /// Applications that may do everything in the cluster: shown, and without effect.
+    pub(super) trusted: BTreeSet<String>,
+    waiting: Vec<Waiting>,
+    followers: Vec<Follower>,
+}
+
+/// A command that cannot be done yet.
+struct Waiting {
+    call: Call,
+    stream: UnixStream,
+    since: Instant,
+}
+
+/// Somebody who reads the log as it grows.
+struct Follower {
+    stream: UnixStream,
+    filter: Filter,
+    read: usize,
+}
+
+/// Serves a new model: until a signal, or until `command` ends, with its exit code.
+pub fn serve(options: &Options, socket: Option<&Path>, command: &[OsString]) -> Result<u8> {
+    let sim = Sim::new(options)?;
+    let socket = socket.map_or_else(|| sim.model.dir.join("juju.socket"), Path::to_owned);
+    let socket = std::path::absolute(&socket).doing(|| format!("find {}", socket.display()))?;
+    let path = link(&sim, options)?;
+    let (sender, receiver) = mpsc::channel();
+    stop_on_signals(sender.clone())?;
+    let listener = UnixListener::bind(&socket).doing(|| format!("listen at {}", socket.display()))?;
+    let _socket = Socket(socket.clone());
+    listen(listener, sender.clone());
+    let child = match command {
+        [] => {
+            let quoted = |text: &Path| format!("'{}'", text.display().to_string().replace('\'', r"'\''"));
+            let _ = writeln!(
+                io::stdout(),
+                "export PATH={}:\"$PATH\"; export {SOCKET}={}",
+                quoted(&path),
+                quoted(&socket)
+            );
+            None
+        }
+        [program, args @ ..] => Some(start(program, args, &path, &socket, sender)?),
+    };
+    let mut front = Front {
+        sim,
+        journal: Journal::default(),
+        trusted: BTreeSet::new(),
+        waiting: Vec::new(),
+        followers: Vec::new(),
+    };
+    let ended = front.live(&receiver);
+    if let (Some(child), Ok(None) | Err(_)) = (child, &ended) {
+        let _ = kill(child, Signal::SIGTERM);
+    }
+    Ok(ended?.map_or(0, code))
+}
+
+/// As a shell has it.
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+/// A directory for `PATH` in which the simulator is called `juju`.
+fn link(sim: &Sim, options: &Options) -> Result<PathBuf> {
+    let dir = sim.model.dir.join("bin");
+    std::fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
+    let link = dir.join(client::NAME);
+    symlink(options.tools.with_file_name("jujusim"), &link).doing(|| format!("make {}", link.display()))?;
+    Ok(dir)
+}
+
+/// Signals are taken by one thread, so that the model's directory and processes go with it.
+fn stop_on_signals(sender: Sender<Message>) -> Result<()> {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+    signals
+        .thread_block()
+        .map_err(|error| Error::Io { doing: "block signals".to_owned(), source: error.into() })?;
+    thread::spawn(move || {
+        while signals.wait().is_ok() {
+            if sender.send(Message::Stop).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+fn listen(listener: UnixListener, sender: Sender<Message>) {
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let sender = sender.clone();
+            thread::spawn(move || {
+                let mut line = String::new();
+                let Ok(_) = BufReader::new(&stream).read_line(&mut line) else { return };
+                let Ok(call) = serde_json::from_str(&line) else { return };
+                let _ = sender.send(Message::Call(call, stream));
+            });
+        }
+    });
+}
+
+fn start(
+    program: &OsString,
+    args: &[OsString],
+    path: &Path,
+    socket: &Path,
+    sender: Sender<Message>,
+) -> Result<Pid> {
+    let old = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = std::iter::once(path.to_owned()).chain(std::env::split_paths(&old));
+    let paths = std::env::join_paths(dirs)
+        .map_err(|error| Error::refused(format!("cannot use {}: {error}", path.display())))?;
+    let mut command = Command::new(program);
+    command.args(args).env("PATH", paths).env(SOCKET, socket);
+    let mut child: Child = command.spawn().doing(|| format!("run {}", program.display()))?;
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or_default());
+    thread::spawn(move || {
+        let ended = child.wait().map_or(Message::Stop, Message::Ended);
+        let _ = sender.send(ended);
+    });
+    Ok(pid)
+}
+
+impl Front {
+    /// Runs hooks and does commands until the end; how the command ended that this was for.
+    fn live(&mut self, receiver: &Receiver<Message>) -> Result<Option<ExitStatus>> {
+        let mut seen = Instant::now();
+        loop {
+            let now = Instant::now();
+            self.sim.tick(now.duration_since(seen));
+            seen = now;
+            let busy = self.run_hook()?;
+            self.try_again();
+            self.tell_followers();
+            let pause = if busy { Duration::ZERO } else { PULSE };
+            match receiver.recv_timeout(pause) {
+                Ok(Message::Call(call, stream)) => {
+                    self.answer(Waiting { call, stream, since: Instant::now() });
+                }
+                Ok(Message::Ended(status)) => return Ok(Some(status)),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// Runs the next hook of the unit whose turn it is; whether there was one.
+    fn run_hook(&mut self) -> Result<bool> {
+        let Some(unit) = self.sim.whose_turn() else { return Ok(false) };
+        self.sim.run_next(&unit, false, &mut String::new())?;
+        self.read_log();
+        Ok(true)
+    }
+
+    fn read_log(&mut self) {
+        self.journal.read(&self.sim.model, |run| {
+            let _ = writeln!(io::stderr(), "{} {}: {}", run.unit, run.hook, run.exit);
+        });
+    }
+
+    fn try_again(&mut self) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.answer(waiting);
+        }
+    }
+
+    fn answer(&mut self, asked: Waiting) {
+        let outcome = self.attempt(&asked.call);
+        self.read_log();
+        let Waiting { stream, since, .. } = &asked;
+        match outcome {
+            Outcome::Done(answer) => finish(stream, answer),
+            Outcome::Wait { limit, overdue } if since.elapsed() >= limit => {
+                finish(stream, Answer::error(&overdue, 1));
+            }
+            Outcome::Wait { .. } => self.waiting.push(asked),
+            Outcome::Become { line, dir } => send(stream, &Reply::Become { line, dir }).unwrap_or_default(),
+            Outcome::Follow(filter) => {
+                self.followers.push(Follower { stream: asked.stream, filter, read: 0 });
+            }
+        }
+    }
+
+    /// Those who do not read any more are forgotten.
+    fn tell_followers(&mut self) {
+        let journal = &self.journal;
+        self.followers.retain_mut(|Follower { stream, filter, read }| {
+            let text: String = journal.since(*read, filter).collect();
+            *read = journal.len();
+            text.is_empty() || send(stream, &Reply::Out(text)).is_ok()
+        });
+    }
+}
+
+/// Nobody is left to tell when the caller is gone.
+fn finish(stream: &UnixStream, answer: Answer) {
+    let Answer { stdout, stderr, code } = answer;
+    let replies = [Reply::Out(stdout), Reply::Err(stderr), Reply::Exit(code)];
+    let _ = replies.iter().try_for_each(|reply| send(stream, reply));
+}
+
+fn send(mut stream: &UnixStream, reply: &Reply) -> io::Result<()> {
+    let line = serde_json::to_string(reply)?;
+    stream.write_all(format!("{line}\n").as_bytes())
+}
+
+/// The socket's file, gone with the server.
+struct Socket(PathBuf);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,68 @@
+//! What `juju status` and `juju show-unit` report, under Juju's own keys (juju's cmd/juju/status/formatted.go and
+//! cmd/juju/application/showunit.go).
+
+mod status;
+mod unit;
+
+use serde::ser::{Serialize, Serializer};
+
+use crate::charm::Charm;
+use crate::error::{Error, Result};
+use crate::model::{App, Kind};
+
+pub(crate) use status::Status;
+pub(crate) use unit::{Hidden, UnitInfo};
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Tables, or lines for people.
+    #[default]
+    Tabular,
+    Yaml,
+    Json,
+}
+
+impl Format {
+    pub(crate) fn parse(text: &str) -> Result<Format> {
+        clap::ValueEnum::from_str(text, false)
+            .map_err(|_| Error::refused(format!("unknown format {text:?}: tabular, yaml or json")))
+    }
+}
+
+/// A map that keeps the order it was made in: Juju sorts `app/10` after `app/9`.
+pub(crate) struct Ordered<T>(pub(crate) Vec<(String, T)>);
+
+impl<T> Ordered<T> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<T: Serialize> Serialize for Ordered<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+/// JSON on one line, as Juju writes it.
+pub(crate) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default() + "\n"
+}
+
+pub(crate) fn yaml(value: &impl Serialize) -> String {
+    serde_yaml::to_string(value).unwrap_or_default()
+}
+
+/// A charm's URL: actors stand for charms from Charmhub.
+fn charm_url(app: &App) -> String {
+    let Charm { name, .. } = app.charm();
+    match app.kind {
+        Kind::Charm(_) => format!("local:{name}-0"),
+        Kind::Actor(..) => format!("ch:amd64/{name}-0"),
+    }
+}
+
+fn life(dying: bool) -> &'static str {
+    if dying { "dying" } else { "alive" }
+}

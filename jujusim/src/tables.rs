@@ -1,0 +1,57 @@
+//! Columns of equal width.
+
+use std::fmt::Write as _;
+
+/// Rows of cells, the header first.
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+    /// The columns that stand at the right.
+    right: &'static [usize],
+}
+
+impl Table {
+    pub(crate) fn new(header: &[&str]) -> Table {
+        Table { rows: vec![header.iter().map(|&cell| cell.to_owned()).collect()], right: &[] }
+    }
+
+    pub(crate) fn of(rows: Vec<Vec<String>>) -> Table {
+        Table { rows, right: &[] }
+    }
+
+    pub(crate) fn align_right(mut self, columns: &'static [usize]) -> Table {
+        self.right = columns;
+        self
+    }
+
+    pub(crate) fn push(&mut self, row: Vec<String>) {
+        self.rows.push(row);
+    }
+
+    /// Rewrites every cell: before the widths are known.
+    pub(crate) fn rewrite(&mut self, mut rewrite: impl FnMut(&str) -> String) {
+        for cell in self.rows.iter_mut().flatten() {
+            *cell = rewrite(cell);
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+                if self.right.contains(&column) {
+                    format!("{cell:>width$}")
+                } else {
+                    format!("{cell:<width$}")
+                }
+            });
+            let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        }
+        text
+    }
+}

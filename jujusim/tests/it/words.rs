@@ -1,0 +1,138 @@
+//! The words' own table: help, the README, near misses; and scripts by hand.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use crate::puppets::{model, run};
+
+#[test]
+fn the_readme_lists_exactly_the_words_there_are() {
+    let readme = include_str!("../../README.md");
+    let start = readme.find("| word | does |").expect("a table of words");
+    let table = readme[start..].split("\n\n").next().expect("a table of words");
+    assert_eq!(format!("{table}\n"), jujusim::words_table());
+}
+
+#[test]
+fn help_lists_all_words_and_tells_of_one() {
+    let mut sim = model(&[]);
+    let all = run(&mut sim, "help");
+    for word in ["deploy", "settle", "show-unit", "expect-error", "help"] {
+        assert!(all.lines().any(|line| line.split(' ').next() == Some(word)), "{word}:\n{all}");
+    }
+    assert_eq!(run(&mut sim, "help leader"), "leader UNIT\n  moves the lease\n");
+    assert!(sim.run("help nonsense").is_err());
+}
+
+#[test]
+fn a_word_that_is_not_there_is_refused_with_the_nearest_one() {
+    let mut sim = model(&[]);
+    for (line, near) in [
+        ("stauts", "unknown word \"stauts\": did you mean status?"),
+        ("stat", "unknown word \"stat\": did you mean status?"),
+        ("addunit puppet", "unknown word \"addunit\": did you mean add-unit?"),
+        ("expct nothing", "unknown word \"expct\": did you mean expect?"),
+        ("xyzzy", "unknown word \"xyzzy\": help lists all"),
+    ] {
+        assert_eq!(sim.run(line).expect_err(line).to_string(), near);
+    }
+}
+
+#[test]
+fn an_application_is_scaled_up_and_down() {
+    let mut sim = model(&["deploy PUPPET", "scale-application puppet 3", "settle"]);
+    assert_eq!(sim.model().units_of("puppet").len(), 3);
+    run(&mut sim, "scale-application puppet 1");
+    run(&mut sim, "settle");
+    assert_eq!(sim.model().units_of("puppet"), ["puppet/0".parse().expect("a name")]);
+    run(&mut sim, "scale-application puppet 1");
+    assert!(sim.run("scale-application nobody 1").is_err() && sim.run("scale-application puppet x").is_err());
+}
+
+#[test]
+fn a_status_is_derived_from_the_units_until_the_charm_sets_one() {
+    let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
+    let app = |sim: &mut jujusim::Sim| {
+        let status = run(sim, "status --format json");
+        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        let shown = &status["applications"]["puppet"]["application-status"];
+        (shown["current"].as_str().unwrap_or_default().to_owned(), shown["message"].clone())
+    };
+    assert_eq!(app(&mut sim).0, "unknown");
+    run(&mut sim, "exec puppet/0 -- status-set active");
+    run(&mut sim, "exec puppet/1 -- status-set waiting later");
+    assert_eq!(app(&mut sim), ("waiting".to_owned(), "later".into()));
+    run(&mut sim, "exec puppet/0 -- status-set --application blocked enough");
+    assert_eq!(app(&mut sim), ("blocked".to_owned(), "enough".into()));
+}
+
+#[test]
+fn the_tables_are_juju_s() {
+    let mut sim = model(&["deploy PUPPET -n 2", "step --unit puppet/0"]);
+    let status = run(&mut sim, "status --relations");
+    let headers: Vec<&str> = status.split("\n\n").filter_map(|table| table.lines().next()).collect();
+    assert_eq!(
+        headers.iter().map(|header| header.split_whitespace().collect::<Vec<_>>()).collect::<Vec<_>>(),
+        [
+            vec!["Model", "Controller", "Cloud/Region", "Version", "SLA", "Timestamp"],
+            vec![
+                "App", "Version", "Status", "Scale", "Charm", "Channel", "Rev", "Address", "Exposed",
+                "Message"
+            ],
+            vec!["Unit", "Workload", "Agent", "Address", "Ports", "Message"],
+            vec!["Integration", "provider", "Requirer", "Interface", "Type", "Message"],
+        ]
+    );
+    for line in [
+        "(peers-relation-created) installing charm software",
+        "puppet/1   waiting      allocating",
+        "puppet:peers          puppet:peers  puppet_peers  peer  joining",
+    ] {
+        assert!(status.contains(line), "{line}:\n{status}");
+    }
+}
+
+#[test]
+fn a_unit_is_shown_with_what_juju_keeps_to_itself_apart() {
+    let mut sim =
+        model(&["deploy PUPPET -n 2", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
+    run(&mut sim, "databag puppet:db puppet offered=1");
+    run(&mut sim, "databag puppet:db far asked=1");
+    run(&mut sim, "exec puppet/0 -- state-set kept=1");
+    let shown = run(&mut sim, "show-unit puppet/0");
+    let (juju, hidden) = shown.split_once("\nsimulator:\n").expect("a part of its own");
+    assert!(juju.contains("asked: '1'") && !juju.contains("offered") && !juju.contains("kept"), "{juju}");
+    assert!(hidden.contains("offered: '1'") && hidden.contains("kept: '1'"), "{hidden}");
+    let one: serde_json::Value =
+        serde_json::from_str(&run(&mut sim, "show-unit puppet/0 --endpoint db --format json")).expect("JSON");
+    let relations = one["puppet/0"]["relation-info"].as_array().expect("relations");
+    assert_eq!(relations.len(), 1);
+    assert_eq!(relations[0]["related-endpoint"], "back");
+    assert_eq!(relations[0]["application-data"]["asked"], "1");
+    assert_eq!(relations[0]["related-units"]["far/0"]["in-scope"], true);
+    assert_eq!(one["puppet/0"]["provider-id"], "puppet-0");
+}
+
+#[test]
+fn a_script_by_hand_is_checked_against_its_transcript_and_accepted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = dir.path().join("small.script");
+    fs::write(&script, "status\n").expect("a script");
+    let jujusim = |flag: &str| -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_jujusim"));
+        command.env_remove("CARGO_PKG_NAME").arg(flag).arg(&script).output().expect("the simulator runs")
+    };
+    assert!(jujusim("--accept").status.success());
+    assert!(jujusim("--check").status.success());
+    let transcript = script.with_extension("transcript");
+    let changed = fs::read_to_string(&transcript).expect("a transcript").replace("kubernetes", "elsewhere ");
+    fs::write(&transcript, changed).expect("a transcript");
+    let output = jujusim("--check");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    for part in ["@@ line 3, > status @@", "-dev    jujusim     elsewhere", "+dev    jujusim     kubernetes"]
+    {
+        assert!(text.contains(part), "{part}:\n{text}");
+    }
+    assert!(text.contains(&format!("jujusim --accept {}", script.display())), "{text}");
+}

@@ -3,9 +3,9 @@
 mod change;
 mod edit;
 mod faults;
-mod secrets;
 pub(crate) mod help;
 mod scale;
+mod secrets;
 mod settle;
 mod show;
 mod units;

@@ -81,7 +81,8 @@ impl Front {
             Command::DebugLog(asked) => return Ok(self.debug_log(asked)),
             Command::WaitFor { what } => return wait::wait_for(&self.sim.model, &what),
             Command::Refresh { app, path } => {
-                let path = path.ok_or_else(|| Error::NotModelled("refresh from Charmhub: say --path".into()))?;
+                let path =
+                    path.ok_or_else(|| Error::NotModelled("refresh from Charmhub: say --path".into()))?;
                 let dir = charms::local(&path, call, &self.sim.model)?;
                 self.word("refresh", [app.clone(), "--path".into(), dir.display().to_string()])?;
                 Answer::said(format!("Added local charm {:?} to the model", self.charm_name(&app)?))

@@ -32,16 +32,15 @@ fn ask(args: impl Iterator<Item = OsString>) -> Result<u8, String> {
     stream.write_all(format!("{call}\n").as_bytes()).map_err(no_model)?;
     for line in BufReader::new(stream).lines() {
         let reply = serde_json::from_str(&line.map_err(no_model)?).map_err(|error| error.to_string())?;
-        // Nobody is left to tell when the caller closed its end.
-        let _ = match reply {
+        let done = match reply {
             Reply::Out(text) => io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()),
             Reply::Err(text) => io::stderr().write_all(text.as_bytes()),
             Reply::Become { line, dir } => {
-                let error = Command::new("sh").args(["-c", &line]).current_dir(dir).exec();
-                return Err(format!("cannot run sh: {error}"));
+                Err(Command::new("sh").args(["-c", &line]).current_dir(dir).exec())
             }
             Reply::Exit(code) => return Ok(code),
         };
+        done.map_err(|error| error.to_string())?;
     }
     Err("the model went away".to_owned())
 }

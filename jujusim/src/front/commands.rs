@@ -182,12 +182,12 @@ impl Front {
     fn remove_applications(&mut self, apps: Vec<String>, force: bool) -> Result<Answer> {
         let mut said = Vec::new();
         for app in apps {
-            self.word("remove-application", [app.clone()])?;
-            self.trusted.remove(&app);
             said.push(format!("will remove application {app}"));
-            said.extend(
-                self.sim.model.units_of(&app).iter().map(|unit| format!("- will remove unit {unit}")),
-            );
+            let units = self.sim.model.units_of(&app);
+            said.extend(units.iter().map(|unit| format!("- will remove unit {unit}")));
+            self.trusted.remove(&app);
+            let words = std::iter::once(app).chain(force.then(|| "--force".to_owned()));
+            self.word("remove-application", words.collect::<Vec<_>>())?;
         }
         Ok(Answer::said(said.join("\n")))
     }

@@ -57,12 +57,12 @@ struct Follower {
 
 /// Serves a new model: until a signal, or until `command` ends, with its exit code.
 pub fn serve(options: &Options, socket: Option<&Path>, command: &[OsString]) -> Result<u8> {
+    let (sender, receiver) = mpsc::channel();
+    stop_on_signals(sender.clone())?;
     let sim = Sim::new(options)?;
     let socket = socket.map_or_else(|| sim.model.dir.join("juju.socket"), Path::to_owned);
     let socket = std::path::absolute(&socket).doing(|| format!("find {}", socket.display()))?;
     let path = link(&sim, options)?;
-    let (sender, receiver) = mpsc::channel();
-    stop_on_signals(sender.clone())?;
     let listener = UnixListener::bind(&socket).doing(|| format!("listen at {}", socket.display()))?;
     let _socket = Socket(socket.clone());
     listen(listener, sender.clone());
@@ -108,7 +108,8 @@ fn link(sim: &Sim, options: &Options) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Signals are taken by one thread, so that the model's directory and processes go with it.
+/// Signals are taken by one thread, so that the model's directory and processes go with it: first of all, since a thread made
+/// earlier would take them too.
 fn stop_on_signals(sender: Sender<Message>) -> Result<()> {
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
     signals

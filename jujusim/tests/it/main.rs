@@ -2,6 +2,7 @@
 
 mod agent;
 mod contract;
+mod front;
 mod hooks;
 mod puppets;
 mod witness;

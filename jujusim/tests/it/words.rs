@@ -20,7 +20,10 @@ fn help_lists_all_words_and_tells_of_one() {
     for word in ["deploy", "settle", "show-unit", "expect-error", "help"] {
         assert!(all.lines().any(|line| line.split(' ').next() == Some(word)), "{word}:\n{all}");
     }
-    assert_eq!(run(&mut sim, "help leader"), "leader UNIT|--none APP\n  moves the lease; with `--none` nobody has it for a minute\n");
+    assert_eq!(
+        run(&mut sim, "help leader"),
+        "leader UNIT|--none APP\n  moves the lease; with `--none` nobody has it for a minute\n"
+    );
     assert!(sim.run("help nonsense").is_err());
 }
 

@@ -137,6 +137,7 @@ fn normalized(text: &str) -> String {
             (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "‹uuid›"),
             (r"/tmp/js-\w+", "‹model›"),
             (r"auth_file_revision: .*", "auth_file_revision: ‹count›"),
+            (r"\b\d\d:\d\d:\d\dZ", "‹time›"),
             // It holds a pid.
             (r"(?m)(/loaded .*) \d+$", "$1 ‹size›"),
             // Bags of units that left: whether they had come this far is chance.

@@ -34,10 +34,9 @@ pub(crate) fn make(kind: &str, model: &mut Model) -> Result<Kind> {
     let option = || ConfigOption { kind: "string".to_owned(), default: None, description: String::new() };
     match kind {
         "postgresql" => {
-            let host = model.next_host;
-            model.next_host += 1;
-            let dir = model.dir.join(format!("postgresql-{host}"));
-            let server = Server::create(&dir, model.network.address(host))?;
+            let address = model.network.take()?;
+            let dir = model.dir.join(format!("postgresql-{}", address.octets()[3]));
+            let server = Server::create(&dir, address)?;
             let charm = Charm {
                 name: "postgresql-k8s".to_owned(),
                 endpoints: BTreeMap::from([("database".to_owned(), endpoint(Role::Provider))]),

@@ -216,6 +216,7 @@ impl Model {
         }
         if let Some(unit) = self.units.remove(name) {
             self.supervisor.remove(&unit.root);
+            self.network.release(unit.address);
             let _ = std::fs::remove_dir_all(&unit.root);
         }
         if self.is_leader(name) {

@@ -51,7 +51,6 @@ pub struct Model {
     pub(crate) retries: bool,
     pub(crate) next_run: usize,
     pub(crate) next_relation: u32,
-    pub(crate) next_host: u8,
     pub(crate) next_action: u32,
     pub(crate) supervisor: Supervisor,
     /// Secret values that were removed or replaced since: a leak of one is still a leak.
@@ -70,7 +69,6 @@ pub(crate) struct App {
     pub(crate) settings: Bag,
     pub(crate) status: Option<Status>,
     pub(crate) version: String,
-    pub(crate) next_unit: u32,
     pub(crate) dying: bool,
 }
 

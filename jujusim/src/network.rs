@@ -1,14 +1,23 @@
 //! Loopback addresses that no other model on this machine uses.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 
 use rand::RngExt as _;
 
 use crate::error::{Error, Result};
 
+/// Lower and higher ones are the model's own.
+const HOSTS: Range<u8> = 10..251;
+
 /// A private /24 of the loopback network, held while this value lives.
 pub(crate) struct Network {
     prefix: [u8; 3],
+    /// Hosts that somebody has.
+    taken: BTreeSet<u8>,
+    /// Where to look for the next one: an address is not used again at once.
+    next: u8,
     /// The claim: nobody else can bind this address and port.
     _claim: TcpListener,
 }
@@ -21,10 +30,24 @@ impl Network {
             let prefix = [127, random.random_range(100..=254), random.random_range(100..=254)];
             if let Ok(claim) = TcpListener::bind((Ipv4Addr::new(prefix[0], prefix[1], prefix[2], 254), 17070))
             {
-                return Ok(Network { prefix, _claim: claim });
+                return Ok(Network { prefix, taken: BTreeSet::new(), next: HOSTS.start, _claim: claim });
             }
         }
         Err(Error::refused("cannot claim a loopback network: every one that was tried is in use"))
+    }
+
+    /// An address for a pod or a server.
+    pub(crate) fn take(&mut self) -> Result<Ipv4Addr> {
+        let free = (self.next..HOSTS.end).chain(HOSTS).find(|host| !self.taken.contains(host));
+        let host = free.ok_or_else(|| Error::NotModelled(format!("more than {} addresses", HOSTS.len())))?;
+        self.taken.insert(host);
+        self.next = host + 1;
+        Ok(self.address(host))
+    }
+
+    /// Nobody has the address any more.
+    pub(crate) fn release(&mut self, address: Ipv4Addr) {
+        self.taken.remove(&address.octets()[3]);
     }
 
     pub(crate) fn address(&self, host: u8) -> Ipv4Addr {

@@ -20,9 +20,6 @@ use crate::pooler::Supervisor;
 use crate::run::Agent;
 use crate::tools;
 
-/// The first unit's address ends so; lower ones are the actors'.
-const FIRST_HOST: u8 = 10;
-
 /// When a model's clock begins: 2026-01-01T00:00:00Z, so that transcripts do not change with the day.
 const EPOCH: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
@@ -46,7 +43,6 @@ impl Model {
             secrets: BTreeMap::new(),
             runs: Vec::new(),
             next_relation: 0,
-            next_host: FIRST_HOST,
             next_action: 0,
             supervisor: Supervisor::start(options.pgbouncer.clone()),
             seed: options.seed,
@@ -70,23 +66,16 @@ impl Model {
     }
 
     fn add_unit(&mut self, app: &str) -> Result<()> {
-        if self.next_host > 250 {
-            return Err(Error::NotModelled("more than 240 units".to_owned()));
-        }
-        let (dir, address) = (self.dir.clone(), self.network.address(self.next_host));
-        let application = self.app_mut(app)?;
         // On Kubernetes ordinals are used again.
-        let number = application.next_unit;
-        let alive = self.units_of(app);
-        let number = (0..=number).find(|n| !alive.iter().any(|unit| unit.number == *n)).unwrap_or(number);
-        let application = self.app_mut(app)?;
-        application.next_unit = application.next_unit.max(number + 1);
+        let known = self.units_of(app);
+        let number = (0..=u32::MAX)
+            .find(|number| !known.iter().any(|unit| unit.number == *number))
+            .unwrap_or_default();
         let name = UnitName { app: app.to_owned(), number };
-        self.next_host += 1;
         let (sender, receiver) = channel();
         let unit = Unit {
-            root: dir.join(name.dashed()),
-            address,
+            root: self.dir.join(name.dashed()),
+            address: self.network.take()?,
             dying: false,
             stage: Stage::Fresh,
             status: Status::new("waiting", "installing agent"),
@@ -162,6 +151,12 @@ impl Model {
         unit.agent = None;
         self.supervisor.remove(&root);
         fs::remove_dir_all(&root).doing(|| format!("remove {}", root.display()))?;
+        let address = self.network.take()?;
+        let unit = self.unit_mut(name)?;
+        let old = std::mem::replace(&mut unit.address, address);
+        // `config-changed` comes for addresses, too.
+        unit.config_seen = None;
+        self.network.release(old);
         self.make_pod(name)?;
         let upgrade = clean && self.unit(name)?.pending.is_none();
         self.agent_starts(name, upgrade)

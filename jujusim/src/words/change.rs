@@ -46,7 +46,6 @@ impl Sim {
             settings: Bag::new(),
             status: None,
             version: String::new(),
-            next_unit: 0,
             dying: false,
         };
         self.model.apps.insert(name.clone(), app);

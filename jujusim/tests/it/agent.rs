@@ -385,13 +385,18 @@ fn a_pod_that_dies_in_a_hook_leaves_it_killed_failed_or_done() {
     run(&mut sim, "settle");
     assert_eq!(
         since(&sim, start),
-        ["puppet/0 update-status (killed)", "puppet/0 update-status", "puppet/0 start"]
+        [
+            "puppet/0 update-status (killed)",
+            "puppet/0 update-status",
+            "puppet/0 start",
+            "puppet/0 config-changed"
+        ]
     );
     once(&mut sim, "puppet/0", "state-set a=1");
     let start = runs(&sim);
     run(&mut sim, "replace-pod puppet/0 --after-hook");
     run(&mut sim, "settle");
-    assert_eq!(since(&sim, start), ["puppet/0 update-status", "puppet/0 start"]);
+    assert_eq!(since(&sim, start), ["puppet/0 update-status", "puppet/0 start", "puppet/0 config-changed"]);
     assert_eq!(tool(&mut sim, "puppet/0", "state-get a").1, "1\n");
 }
 

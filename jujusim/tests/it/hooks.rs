@@ -192,6 +192,7 @@ fn a_new_pod_has_nothing_but_what_the_controller_keeps() {
     let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
     tool(&mut sim, "puppet/1", "state-set kept=1");
     let root = sim.model().unit_root("puppet/1").expect("a unit").to_owned();
+    let old = sim.model().unit_address("puppet/1").expect("a unit").to_string();
     std::fs::write(root.join("etc/lost"), "").expect("a file");
     let start = sim.model().hook_runs().len();
     run(&mut sim, "replace-pod puppet/1");
@@ -202,12 +203,17 @@ fn a_new_pod_has_nothing_but_what_the_controller_keeps() {
             "puppet/1 stop",
             "puppet/1 upgrade-charm",
             "puppet/1 config-changed",
+            "puppet/0 peers-relation-changed",
             "puppet/1 start",
             "puppet/1 leader-settings-changed",
         ]
     );
     assert!(!root.join("etc/lost").exists());
     assert_eq!(tool(&mut sim, "puppet/1", "state-get kept").1, "1\n");
+    // Its address is another one, and its bags say so since its config-changed.
+    let address = sim.model().unit_address("puppet/1").expect("a unit").to_string();
+    assert_ne!(address, old);
+    assert_eq!(sim.model().bag(0, "puppet/1")["ingress-address"], address);
 }
 
 #[test]
@@ -220,7 +226,12 @@ fn a_pod_lost_within_a_hook_resumes_it_without_upgrade_charm() {
     run(&mut sim, "settle");
     assert_eq!(
         since(&sim, start),
-        ["puppet/0 update-status (killed)", "puppet/0 update-status", "puppet/0 start"]
+        [
+            "puppet/0 update-status (killed)",
+            "puppet/0 update-status",
+            "puppet/0 start",
+            "puppet/0 config-changed"
+        ]
     );
 }
 

@@ -11,6 +11,11 @@ fn log(sim: &Sim) -> Vec<String> {
     sim.model().hook_runs().last().expect("a run").log.clone()
 }
 
+/// What the hook wrote to its standard output: the order of lines of both streams is chance.
+fn printed(log: &[String]) -> Vec<&str> {
+    log.iter().filter_map(|line| line.strip_prefix("DEBUG ")).collect()
+}
+
 fn runs(sim: &Sim) -> usize {
     sim.model().hook_runs().len()
 }
@@ -183,11 +188,9 @@ fn a_lease_lost_within_a_hook_is_not_regained_in_it() {
     run(&mut sim, "at puppet/0 is-leader 2 do leader puppet/1");
     run(&mut sim, "at puppet/0 is-leader 3 do leader puppet/0");
     run(&mut sim, "step --unit puppet/0");
-    let said: Vec<String> = log(&sim).into_iter().filter(|line| !line.starts_with("JUJUSIM")).collect();
-    assert_eq!(
-        said,
-        ["DEBUG True", "DEBUG False", "DEBUG False", "WARNING ERROR cannot write relation settings"]
-    );
+    let log = log(&sim);
+    assert_eq!(printed(&log), ["True", "False", "False"]);
+    assert!(log.contains(&"WARNING ERROR cannot write relation settings".to_owned()), "{log:?}");
 }
 
 #[test]
@@ -201,8 +204,7 @@ fn another_unit_s_hook_runs_within_a_hook_and_is_not_seen_by_it() {
     let start = runs(&sim);
     run(&mut sim, "step --unit puppet/0");
     assert_eq!(since(&sim, start), ["puppet/1 update-status", "puppet/0 update-status"]);
-    let nulls = log(&sim).into_iter().filter(|line| line == "DEBUG null").count();
-    assert_eq!(nulls, 2, "a bag is a snapshot within a hook");
+    assert_eq!(printed(&log(&sim)), ["null", "null"], "a bag is a snapshot within a hook");
     run(&mut sim, "settle");
     assert_eq!(tool(&mut sim, "puppet/0", read).1, "\"1\"\n");
 }
@@ -691,13 +693,93 @@ fn a_relation_removed_by_force_is_known_to_the_agents_only() {
     script(&sim, "puppet/0", "db-relation-departed", lines);
     run(&mut sim, "remove-relation puppet far --force");
     run(&mut sim, "step --unit puppet/0");
-    assert_eq!(
-        log(&sim).iter().filter(|line| line.starts_with("DEBUG")).collect::<Vec<_>>(),
-        ["DEBUG far", "DEBUG 1", "DEBUG 1"],
-        "{:?}",
-        log(&sim)
-    );
+    assert_eq!(printed(&log(&sim)), ["far", "1", "1"], "{:?}", log(&sim));
     script(&sim, "puppet/0", "db-relation-departed", "true");
     run(&mut sim, "settle");
     assert!(sim.model().relations_at("puppet:db").is_empty());
+}
+
+#[test]
+fn without_a_remote_unit_the_variable_is_there_and_empty() {
+    let mut sim = model(&["deploy PUPPET", "deploy PUPPET far", "settle"]);
+    let print = r#"[ "${JUJU_REMOTE_UNIT+set}" ] && echo "<$JUJU_REMOTE_UNIT>""#;
+    for hook in ["created", "changed", "broken"] {
+        script(&sim, "puppet/0", &format!("db-relation-{hook}"), print);
+    }
+    run(&mut sim, "integrate puppet:db far:back");
+    run(&mut sim, "settle");
+    run(&mut sim, "databag puppet:db far a=1");
+    run(&mut sim, "settle");
+    run(&mut sim, "remove-relation puppet far");
+    run(&mut sim, "settle");
+    let said = |hook: &str| -> Vec<Vec<String>> {
+        let of = |run: &&jujusim::HookRun| run.unit == "puppet/0" && run.hook == hook;
+        sim.model().hook_runs().iter().filter(of).map(|run| run.log.clone()).collect()
+    };
+    assert_eq!(said("db-relation-created"), [["DEBUG <>"]]);
+    assert_eq!(
+        said("db-relation-changed"),
+        [["DEBUG <far/0>"], ["DEBUG <>"]],
+        "a unit's bag, the application's"
+    );
+    assert_eq!(said("db-relation-broken"), [["DEBUG <>"]]);
+}
+
+#[test]
+fn news_of_the_application_come_before_its_units() {
+    let mut sim = model(&["deploy PUPPET", "deploy PUPPET far", "settle"]);
+    script(&sim, "far/0", "back-relation-created", "relation-set --app a=1");
+    run(&mut sim, "integrate puppet:db far:back");
+    run(&mut sim, "step --unit far/0");
+    let start = runs(&sim);
+    for _ in 0..4 {
+        run(&mut sim, "step --unit puppet/0");
+    }
+    assert_eq!(
+        since(&sim, start),
+        [
+            "puppet/0 db-relation-created",
+            "puppet/0 db-relation-changed",
+            "puppet/0 db-relation-joined",
+            "puppet/0 db-relation-changed",
+        ]
+    );
+}
+
+#[test]
+fn a_unit_alone_is_joined_by_nobody() {
+    let sim = model(&["deploy PUPPET", "settle"]);
+    let peers: Vec<String> = since(&sim, 0).into_iter().filter(|hook| hook.contains("peers")).collect();
+    assert_eq!(peers, ["puppet/0 peers-relation-created"]);
+}
+
+#[test]
+fn relations_may_break_while_nobody_leads() {
+    let mut sim =
+        model(&["deploy PUPPET -n 2", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
+    for unit in ["puppet/0", "puppet/1"] {
+        script(&sim, unit, "db-relation-broken", "is-leader; relation-set --app a=1 || echo $?");
+    }
+    run(&mut sim, "leader --none puppet");
+    run(&mut sim, "remove-application puppet");
+    let start = runs(&sim);
+    run(&mut sim, "settle");
+    let broken = sim.model().hook_runs()[start..].iter().filter(|run| run.hook == "db-relation-broken");
+    let logs: Vec<&Vec<String>> = broken.map(|run| &run.log).collect();
+    assert_eq!(logs.len(), 2);
+    for log in logs {
+        assert_eq!(printed(log), ["False", "1"]);
+        assert!(log.contains(&"WARNING ERROR cannot write relation settings".to_owned()), "{log:?}");
+    }
+}
+
+#[test]
+fn a_workload_that_was_not_seen_to_is_announced_again() {
+    let mut sim = model(&["deploy PUPPET", "settle", "trigger puppet/0 work-pebble-ready"]);
+    script(&sim, "puppet/0", "work-pebble-ready", "exit 1");
+    run(&mut sim, "step");
+    script(&sim, "puppet/0", "work-pebble-ready", "true");
+    let start = runs(&sim);
+    run(&mut sim, "settle");
+    assert_eq!(since(&sim, start), ["puppet/0 work-pebble-ready"]);
 }

@@ -4,6 +4,7 @@ mod agent;
 mod contract;
 mod front;
 mod hooks;
+mod listed;
 mod puppets;
 mod witness;
 mod words;

@@ -141,7 +141,7 @@ fn normalized(text: &str) -> String {
             // It holds a pid.
             (r"(?m)(/loaded .*) \d+$", "$1 ‹size›"),
             // Bags of units that left: whether they had come this far is chance.
-            (r"(?m)^    \S+ \(left\):( \{\}|(\n {6}.*)+)\n", ""),
+            (r"(?m)^    departed-units:(\n {6}.*)+\n", ""),
         ]
         .map(|(pattern, name)| (Regex::new(pattern).expect("a pattern"), name))
         .to_vec()

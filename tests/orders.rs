@@ -66,7 +66,7 @@ fn live(juju: &str, seed: Option<u64>, habits: &[&str]) -> Result<String, String
         words.push(steps());
     }
     // The same unit leads in the end, and for long enough that it has heard of everything.
-    words.extend(["settle", "leader pgbouncer-k8s/0", "settle", "wait 6m"].map(str::to_owned));
+    words.extend(["settle", "leader pgbouncer-k8s/0", "settle", "wait 6m", "settle"].map(str::to_owned));
     for word in &words {
         sim.run(word).map_err(|error| format!("{word}: {error}\n{}", hooks(&mut sim)))?;
     }
@@ -138,6 +138,8 @@ fn normalized(text: &str) -> String {
             (r"/tmp/js-\w+", "‹model›"),
             (r"auth_file_revision: .*", "auth_file_revision: ‹count›"),
             (r"\b\d\d:\d\d:\d\dZ", "‹time›"),
+            // Kept by the units that had a reason to ask for it.
+            (r"(?m)^    app-of-\d+: .*\n", ""),
             // It holds a pid.
             (r"(?m)(/loaded .*) \d+$", "$1 ‹size›"),
             // Bags of units that left: whether they had come this far is chance.

@@ -12,8 +12,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::journal::{Filter, Journal};
 use super::{Answer, Call, Outcome, Reply, SOCKET, client};
@@ -108,15 +110,12 @@ fn link(sim: &Sim, options: &Options) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Signals are taken by one thread, so that the model's directory and processes go with it: first of all, since a thread made
-/// earlier would take them too.
+/// Signals end the model, so that its directory and processes go with it. They are handled, not blocked: what the model starts
+/// would inherit a mask.
 fn stop_on_signals(sender: Sender<Message>) -> Result<()> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-    signals
-        .thread_block()
-        .map_err(|error| Error::Io { doing: "block signals".to_owned(), source: error.into() })?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).doing(|| "handle signals".to_owned())?;
     thread::spawn(move || {
-        while signals.wait().is_ok() {
+        for _ in signals.forever() {
             if sender.send(Message::Stop).is_err() {
                 return;
             }

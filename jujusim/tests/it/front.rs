@@ -96,6 +96,18 @@ fn a_script_takes_an_application_through_its_life() {
 }
 
 #[test]
+fn what_a_model_starts_blocks_no_signals() {
+    let blocked = printed(
+        "
+        juju deploy PUPPET 2>/dev/null
+        grep SigBlk /proc/self/status
+        juju exec --unit puppet/0 -- grep SigBlk /proc/self/status
+        ",
+    );
+    assert_eq!(blocked, "SigBlk:\t0000000000000000\n".repeat(2));
+}
+
+#[test]
 fn what_people_read_looks_like_juju_s() {
     let found = printed(&format!(
         r"

@@ -230,7 +230,10 @@ fn duration(text: &str) -> Result<std::time::Duration, String> {
             };
         rest = &unit[end..];
     }
-    if text.is_empty() { Err(wrong()) } else { Ok(std::time::Duration::from_secs_f64(total)) }
+    if text.is_empty() {
+        return Err(wrong());
+    }
+    std::time::Duration::try_from_secs_f64(total).map_err(|_| wrong())
 }
 
 #[cfg(test)]
@@ -243,7 +246,7 @@ mod tests {
         assert_eq!(seconds("10m"), Ok(600.0));
         assert_eq!(seconds("1h30m2.5s"), Ok(5402.5));
         assert_eq!(seconds("250ms"), Ok(0.25));
-        for wrong in ["", "10", "m", "1x", "-1s"] {
+        for wrong in ["", "10", "m", "1x", "-1s", "99999999999999999999h"] {
             assert!(duration(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -160,9 +160,9 @@ impl Sim {
     pub(crate) fn wait(&mut self, mut words: Words) -> Result<String> {
         let text = words.next("a duration (90s, 5m)")?;
         words.end()?;
-        let duration: SignedDuration =
-            text.parse().map_err(|_| Error::refused(format!("invalid duration {text:?}; 90s and 5m are")))?;
-        let end = self.model.now + duration;
+        let end = text.parse().ok().and_then(|span: SignedDuration| self.model.now.checked_add(span).ok());
+        let end =
+            end.ok_or_else(|| Error::refused(format!("invalid duration {text:?}; 90s and 5m are valid")))?;
         let mut printed = String::new();
         loop {
             let settled = self.settle_until(end, false)?;

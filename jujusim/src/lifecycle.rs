@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use crate::events::Event;
-use crate::model::{Bag, Entity, Model, Relation, Stage, Status, UnitName};
+use crate::model::{Bag, Entity, Model, Stage, Status, UnitName};
 use crate::version::Version;
 
 /// How long until an expiry or rotation is announced again that the charm did nothing about (core/secrets).
@@ -222,15 +222,16 @@ impl Model {
         if self.is_leader(name) {
             self.lease(&name.app, None);
         }
-        let last = !self.units.keys().any(|unit| unit.app == name.app);
-        if last && self.apps.get(&name.app).is_some_and(|app| app.dying) {
-            self.apps.remove(&name.app);
-            self.drop_secrets(&Entity::App(name.app.clone()));
-            let gone = |relation: &Relation| relation.is_peer() && relation.end(&name.app).is_some();
-            let peers: Vec<u32> = self.relations.iter().filter(|(_, r)| gone(r)).map(|(id, _)| *id).collect();
-            for id in peers {
-                self.relations.remove(&id);
-            }
+        self.reap_application(&name.app);
+    }
+
+    /// Removes a dying application that has no units any more, with its secrets and peer relations.
+    pub(crate) fn reap_application(&mut self, app: &str) {
+        let deserted = !self.units.keys().any(|unit| unit.app == app);
+        if deserted && self.apps.get(app).is_some_and(|app| app.dying) {
+            self.apps.remove(app);
+            self.drop_secrets(&Entity::App(app.to_owned()));
+            self.relations.retain(|_, relation| !relation.is_peer() || relation.end(app).is_none());
         }
     }
 

@@ -117,6 +117,7 @@ impl Sim {
                 self.model.forget_unit(&unit);
             }
         }
+        self.model.reap_application(&app);
         Ok(String::new())
     }
 

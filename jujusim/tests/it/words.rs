@@ -53,6 +53,23 @@ fn an_application_is_scaled_up_and_down() {
 }
 
 #[test]
+fn an_application_without_units_is_removed_at_once() {
+    let mut sim =
+        model(&["deploy PUPPET", "settle", "scale-application puppet 0", "settle", "remove-application puppet"]);
+    assert!(sim.model().relations_at("puppet:peers").is_empty());
+    run(&mut sim, &format!("deploy {}", crate::puppets::puppet()));
+    run(&mut sim, "settle");
+    assert_eq!(sim.model().units_of("puppet").len(), 1);
+}
+
+#[test]
+fn no_duration_is_longer_than_time() {
+    let mut sim = model(&[]);
+    let error = sim.run("wait 999999999h").expect_err("too long").to_string();
+    assert_eq!(error, "invalid duration \"999999999h\"; write 90s or 5m");
+}
+
+#[test]
 fn a_status_is_derived_from_the_units_until_the_charm_sets_one() {
     let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
     let app = |sim: &mut jujusim::Sim| {

@@ -22,7 +22,7 @@ struct Completion {
 impl Completion {
     /// Where the last part of the line begins, and what it may become.
     fn candidates(&self, line: &str) -> (usize, Vec<&str>) {
-        let start = line.rfind(char::is_whitespace).map_or(0, |blank| blank + 1);
+        let start = line.trim_end_matches(|part: char| !part.is_whitespace()).len();
         let (before, part) = line.split_at(start);
         let words = WORDS.iter().map(|word| word.name);
         let all: Vec<&str> = match before.trim() {
@@ -109,5 +109,6 @@ mod tests {
         assert_eq!(completion.candidates("help show-c"), (5, vec!["show-config"]));
         assert_eq!(completion.candidates("integrate shop p"), (15, vec!["pooler"]));
         assert_eq!(completion.candidates("leader nobody"), (7, vec![]));
+        assert_eq!(completion.candidates("leader\u{a0}po"), (8, vec!["pooler"]));
     }
 }

@@ -75,7 +75,7 @@ struct Process {
     number: usize,
     pid: u32,
     report: PathBuf,
-    /// When it is killed.
+    /// When it is killed; once it ended, until when output is waited for.
     deadline: Instant,
     killed: bool,
     watch: Watch,
@@ -204,15 +204,17 @@ impl Model {
     /// Waits for one thing that the hook's process does.
     fn attend(&mut self, running: &mut Running) -> Result<Option<String>> {
         let Some(process) = &mut running.process else { return Ok(None) };
-        let patience = match process.ended {
-            Some(_) if process.open == 0 => {
-                running.process_ended();
-                return Ok(None);
-            }
-            Some(_) => LINGER,
-            None => process.deadline.saturating_duration_since(Instant::now()),
+        if process.ended.is_some() && process.open == 0 {
+            running.process_ended();
+            return Ok(None);
+        }
+        let patience = process.deadline.saturating_duration_since(Instant::now());
+        // What never stops to print does not put off its end.
+        let message = match patience {
+            Duration::ZERO => Err(RecvTimeoutError::Timeout),
+            _ => running.inbox.recv_timeout(patience),
         };
-        match running.inbox.recv_timeout(patience) {
+        match message {
             Ok(Message::Tool { request, stream, late }) => {
                 return Ok(self.called(running, request, stream, late));
             }
@@ -222,6 +224,7 @@ impl Model {
             Ok(Message::Closed { run }) if run == process.number => process.open -= 1,
             Ok(Message::Exited { run, status }) if run == process.number => {
                 process.ended = Some(status.doing(|| format!("wait for {}", running.run.hook))?);
+                process.deadline = Instant::now() + LINGER;
             }
             Ok(_) => {}
             Err(RecvTimeoutError::Timeout) if process.ended.is_some() => process.open = 0,
@@ -516,7 +519,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Looks at the command lines of a process and its descendants until stopped.
+/// Looks at the command lines of a process and its descendants until stopped or dropped.
 struct Watch {
     over: Arc<atomic::AtomicBool>,
     seen: Arc<Mutex<BTreeSet<String>>>,
@@ -538,8 +541,13 @@ impl Watch {
     }
 
     fn stop(self) -> BTreeSet<String> {
-        self.over.store(true, atomic::Ordering::Relaxed);
         std::mem::take(&mut *locked(&self.seen))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.over.store(true, atomic::Ordering::Relaxed);
     }
 }
 

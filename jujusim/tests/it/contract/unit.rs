@@ -1,6 +1,7 @@
 //! Leadership, configuration, status, logs, state.
 
 use super::{Bench, fails, fails_with, misused, prints, silent};
+use crate::puppets::{model, run, script};
 
 #[test]
 fn leadership_is_asked() {
@@ -236,12 +237,27 @@ fn log_lines_have_a_level() {
         assert_eq!(bench.output("puppet/0", line), "", "{line}");
         assert_eq!(bench.sim.model().hook_runs().last().expect("a run").log, log, "{line}");
     }
-    crate::puppets::script(&bench.sim, "puppet/0", "peers-relation-changed", "juju-log hello");
+    script(&bench.sim, "puppet/0", "peers-relation-changed", "juju-log hello");
     bench.output("puppet/1", "relation-set -r 0 a=1");
     bench.word("settle");
     let runs = bench.sim.model().hook_runs();
     let log = &runs.iter().rfind(|run| run.unit == "puppet/0").expect("a run").log;
     assert_eq!(*log, ["INFO peers:0: hello"], "in a relation hook the line names the relation");
+}
+
+#[test]
+fn what_a_hook_leaves_behind_does_not_hold_it_up() {
+    let mut sim = model(&["deploy PUPPET"]);
+    let talker = "(while [ -e $root/etc/talks ]; do echo tick; sleep 0.02; done; echo $? > $root/etc/end) &";
+    script(&sim, "puppet/0", "install", talker);
+    let talks = sim.model().unit_root("puppet/0").expect("a unit").join("etc/talks");
+    std::fs::write(&talks, "").expect("a file");
+    run(&mut sim, "settle");
+    let install = &sim.model().hook_runs()[0];
+    assert_eq!((install.hook.as_str(), &install.exit), ("install", &jujusim::Exit::Success));
+    assert!(install.log.contains(&"DEBUG tick".to_owned()), "{:?}", install.log);
+    assert!(!talks.with_file_name("end").exists());
+    std::fs::remove_file(talks).expect("it is there");
 }
 
 #[test]

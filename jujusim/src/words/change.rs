@@ -304,18 +304,21 @@ impl Sim {
         let pairs = words.rest();
         self.alive(&app)?;
         let charm = self.model.app(&app)?.charm().clone();
-        if let Some(key) = &reset {
-            self.model.app_mut(&app)?.config.remove(key);
-        } else if pairs.is_empty() {
+        if reset.is_none() && pairs.is_empty() {
             let values = self.model.app(&app)?.effective_config();
             return Ok(serde_yaml::to_string(&values).unwrap_or_default());
         }
+        let mut values = BTreeMap::new();
         for pair in pairs {
             let (key, value) =
                 pair.split_once('=').ok_or_else(|| Error::refused(format!("expected k=v, got {pair:?}")))?;
-            let value = charm.option_value(key, &outside_value(value)?)?;
-            self.model.app_mut(&app)?.config.insert(key.to_owned(), value);
+            values.insert(key.to_owned(), charm.option_value(key, &outside_value(value)?)?);
         }
+        let config = &mut self.model.app_mut(&app)?.config;
+        if let Some(key) = &reset {
+            config.remove(key);
+        }
+        config.extend(values);
         Ok(String::new())
     }
 }

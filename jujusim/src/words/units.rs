@@ -161,8 +161,7 @@ impl Sim {
         let text = words.next("a duration (90s, 5m)")?;
         words.end()?;
         let end = text.parse().ok().and_then(|span: SignedDuration| self.model.now.checked_add(span).ok());
-        let end =
-            end.ok_or_else(|| Error::refused(format!("invalid duration {text:?}; write 90s or 5m")))?;
+        let end = end.ok_or_else(|| Error::refused(format!("invalid duration {text:?}; write 90s or 5m")))?;
         let mut printed = String::new();
         loop {
             let settled = self.settle_until(end, false)?;

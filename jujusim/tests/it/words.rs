@@ -54,12 +54,27 @@ fn an_application_is_scaled_up_and_down() {
 
 #[test]
 fn an_application_without_units_is_removed_at_once() {
-    let mut sim =
-        model(&["deploy PUPPET", "settle", "scale-application puppet 0", "settle", "remove-application puppet"]);
+    let mut sim = model(&[
+        "deploy PUPPET",
+        "settle",
+        "scale-application puppet 0",
+        "settle",
+        "remove-application puppet",
+    ]);
     assert!(sim.model().relations_at("puppet:peers").is_empty());
     run(&mut sim, &format!("deploy {}", crate::puppets::puppet()));
     run(&mut sim, "settle");
     assert_eq!(sim.model().units_of("puppet").len(), 1);
+}
+
+#[test]
+fn settings_are_taken_together_or_not_at_all() {
+    let mut sim = model(&["deploy PUPPET"]);
+    let before = run(&mut sim, "config puppet");
+    assert!(sim.run("config puppet port=7001 nonsense=1 --reset label").is_err());
+    assert_eq!(run(&mut sim, "config puppet"), before);
+    run(&mut sim, "config puppet port=7001");
+    assert_ne!(run(&mut sim, "config puppet"), before);
 }
 
 #[test]

@@ -57,7 +57,7 @@ impl Model {
 
     /// The versions a hook was run for, taken before it runs: what is written meanwhile is a new event.
     pub(crate) fn version_for(&self, name: &UnitName, event: &Event) -> u64 {
-        if let Event::SecretRotate { id } = event {
+        if let Event::SecretRotate { id } | Event::SecretChanged { id } = event {
             return self.secrets.get(id).map_or(0, |secret| secret.latest.into());
         }
         let Event::Changed { relation, unit } = event else { return 0 };
@@ -131,8 +131,7 @@ impl Model {
                 self.leave(*relation, name);
             }
             Event::SecretChanged { id } => {
-                let latest = self.secrets.get(id).map_or(0, |secret| secret.latest);
-                unit.secrets_seen.insert(id.clone(), latest);
+                unit.secrets_seen.insert(id.clone(), u32::try_from(version).unwrap_or(u32::MAX));
             }
             Event::SecretRotate { id } => {
                 let now = self.now;

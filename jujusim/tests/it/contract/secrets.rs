@@ -735,3 +735,19 @@ fn secrets_go_with_their_owner() {
         ],
     );
 }
+
+#[test]
+fn a_change_within_secret_changed_is_announced_again() {
+    let mut bench = managing();
+    bench.output("puppet/1", "secret-get %ID%");
+    let lines = bench.filled("secret-get %ID% --refresh; juju-log read");
+    crate::puppets::script(&bench.sim, "puppet/1", "secret-changed", &lines);
+    bench.word("secret-edit top password=two");
+    bench.word("at puppet/1 juju-log do secret-edit top password=three");
+    let start = bench.sim.model().hook_runs().len();
+    bench.word("settle");
+    let mut ran = crate::puppets::since(&bench.sim, start);
+    ran.retain(|hook| !hook.ends_with("secret-remove"));
+    assert_eq!(ran, ["puppet/1 secret-changed"; 2]);
+    assert_eq!(bench.output("puppet/1", "secret-get %ID%"), "password: three\n");
+}

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use crate::events::Event;
-use crate::model::{Bag, Entity, Model, Stage, Status, UnitName};
+use crate::model::{Bag, Entity, Model, Stage, Status, Unit, UnitName};
 use crate::version::Version;
 
 /// How long until an expiry or rotation is announced again that the charm did nothing about (core/secrets).
@@ -180,6 +180,19 @@ impl Model {
         let Some(relation) = self.relations.get_mut(&id) else { return };
         relation.scope.remove(name);
         self.reap_relation(id);
+    }
+
+    /// Units that entered a relation and did not come to its `-created` leave it without a hook.
+    pub(crate) fn leave_unborn(&mut self, id: u32) {
+        let unborn = |unit: &Unit| unit.views.get(&id).is_some_and(|view| !view.created);
+        let names: Vec<UnitName> =
+            self.units.iter().filter(|(_, unit)| unborn(unit)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            if let Some(unit) = self.units.get_mut(&name) {
+                unit.views.remove(&id);
+            }
+            self.leave(id, &name);
+        }
     }
 
     /// Removes a dying relation that nobody is in any more.

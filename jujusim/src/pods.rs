@@ -216,6 +216,7 @@ impl Model {
         if let Some(relation) = self.relations.get_mut(&id) {
             relation.dying = true;
         }
+        self.leave_unborn(id);
         self.reap_relation(id);
     }
 }

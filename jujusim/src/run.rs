@@ -248,8 +248,8 @@ impl Model {
         stream: UnixStream,
         late: bool,
     ) -> Option<String> {
-        // The same call again, now with standard input.
-        if request.stdin.is_some() || late {
+        // The same call again, now with standard input; or one of an earlier hook, which is refused.
+        if request.stdin.is_some() || late || request.context != running.context.id {
             self.answer(running, &request, &stream);
             return None;
         }

@@ -162,7 +162,7 @@ fn member(model: &Model, context: &Context, args: &Args<'_>) -> Result<Member> {
 }
 
 /// Words of small letters and digits with hyphens between; the first begins with a letter, the others have one.
-pub(super) fn valid_app(name: &str) -> bool {
+pub(crate) fn valid_app(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         && name.split('-').all(|word| word.contains(|c: char| c.is_ascii_lowercase()))

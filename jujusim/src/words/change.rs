@@ -8,7 +8,8 @@ use super::edit::outside_value;
 use crate::Sim;
 use crate::charm::{Charm, Role};
 use crate::error::{Error, Result};
-use crate::model::{App, Bag, End, Kind, Relation};
+use crate::model::{App, Bag, End, Kind, Relation, Unit, UnitName};
+use crate::tools::relations::valid_app;
 
 impl Sim {
     /// `deploy PATH|actor:KIND [NAME] [-n N] [--config k=v]…`
@@ -28,6 +29,9 @@ impl Sim {
         };
         let name = words.maybe().unwrap_or_else(|| charm.name.clone());
         words.end()?;
+        if !valid_app(&name) {
+            return Err(Error::refused(format!("invalid application name {name:?}")));
+        }
         if self.model.apps.contains_key(&name) {
             return Err(Error::refused(format!("application {name:?} already exists")));
         }
@@ -87,7 +91,12 @@ impl Sim {
         if alive.len() < count {
             return Err(Error::refused(format!("cannot remove {count} units: {app} has {}", alive.len())));
         }
-        for unit in alive.iter().rev().take(count) {
+        let leaving: Vec<&UnitName> = alive.iter().rev().take(count).collect();
+        let busy = |unit: &&&UnitName| self.model.units.get(unit).is_some_and(Unit::is_busy);
+        if let Some(unit) = leaving.iter().find(busy).filter(|_| force) {
+            return Err(Error::refused(format!("a hook of {unit} is running")));
+        }
+        for unit in leaving {
             self.model.unit_mut(unit)?.dying = true;
             if force {
                 self.model.forget_unit(unit);
@@ -172,8 +181,12 @@ impl Sim {
     pub(crate) fn integrate(&mut self, mut words: Words) -> Result<String> {
         let (one, two) = (words.next("an application")?, words.next("another application")?);
         words.end()?;
+        let app = |text: &str| text.split(':').next().unwrap_or_default().to_owned();
         for text in [&one, &two] {
-            self.alive(text.split(':').next().unwrap_or(text))?;
+            self.alive(&app(text))?;
+        }
+        if app(&one) == app(&two) {
+            return Err(Error::NotModelled("a relation of an application with itself".to_owned()));
         }
         let (ones, twos) = (self.candidates(&one)?, self.candidates(&two)?);
         let mut found = Vec::new();
@@ -263,6 +276,7 @@ impl Sim {
         if let Some(relation) = self.model.relations.get_mut(&id) {
             relation.suspended = true;
         }
+        self.model.leave_unborn(id);
         Ok(String::new())
     }
 

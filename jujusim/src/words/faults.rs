@@ -157,6 +157,13 @@ impl Sim {
 
     /// `strace` takes one set of options for a run.
     fn arm_syscall(&mut self, unit: &UnitName, syscall: Syscall) -> Result<String> {
+        let strace = std::process::Command::new("strace").args(syscall.strace()).arg("true").output();
+        let strace = strace.map_err(|source| Error::Io { doing: "run strace".to_owned(), source })?;
+        // What it says of a name that it does not know.
+        let said = String::from_utf8_lossy(&strace.stderr).into_owned();
+        if let Some(line) = said.lines().find(|line| line.contains("invalid")) {
+            return Err(Error::refused(line.trim_start_matches("strace: ")));
+        }
         let fault = Fault::Syscall(syscall);
         let armed = &self.model.unit(unit)?.faults;
         if armed.iter().any(|other| matches!(other, Fault::Syscall(_)) && *other != fault) {

@@ -218,6 +218,9 @@ fn a_unit_does_one_thing_at_a_time() {
     once(&mut sim, "puppet/0", "is-leader");
     run(&mut sim, "at puppet/0 is-leader do replace-pod puppet/0");
     refused(&mut sim, "settle", "a hook of puppet/0 is running");
+    once(&mut sim, "puppet/0", "is-leader");
+    run(&mut sim, "at puppet/0 is-leader do remove-unit puppet --force");
+    refused(&mut sim, "settle", "a hook of puppet/0 is running");
     run(&mut sim, "settle");
 }
 
@@ -581,6 +584,10 @@ fn what_juju_could_not_produce_is_refused() {
     for (word, why) in [
         ("add-unit nobody", "application nobody not found"),
         ("deploy PUPPET puppet", "already exists"),
+        ("deploy PUPPET ../puppet", "invalid application name"),
+        ("integrate puppet:db puppet:back", "a relation of an application with itself"),
+        ("fail puppet/0 syscall write --errno ENOSUCH", "invalid"),
+        ("kill puppet/0 at syscall nosuchcall", "invalid"),
         ("deploy /nowhere", "neither metadata.yaml nor charmcraft.yaml"),
         ("remove-unit puppet -n 3", "cannot remove 3 units"),
         ("config puppet colour=red", "unknown option"),
@@ -782,4 +789,17 @@ fn a_workload_that_was_not_seen_to_is_announced_again() {
     let start = runs(&sim);
     run(&mut sim, "settle");
     assert_eq!(since(&sim, start), ["puppet/0 work-pebble-ready"]);
+}
+
+#[test]
+fn a_relation_that_ends_before_it_was_created_is_left_without_a_hook() {
+    let mut sim = model(&["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back"]);
+    // The first of its `-created` hooks is another relation's; it has entered both.
+    run(&mut sim, "seed 3");
+    run(&mut sim, "step --unit puppet/0 2");
+    assert!(since(&sim, 0).contains(&"puppet/0 peers-relation-created".to_owned()), "{:?}", since(&sim, 0));
+    run(&mut sim, "remove-relation puppet far");
+    run(&mut sim, "settle");
+    assert!(sim.model().relations_at("puppet:db").is_empty());
+    assert!(!since(&sim, 0).iter().any(|hook| hook.contains("db-relation")), "{:?}", since(&sim, 0));
 }

@@ -144,6 +144,7 @@ fn normalized(text: &str) -> String {
             (r"(?m)(/loaded .*) \d+$", "$1 ‹size›"),
             // Bags of units that left: whether they had come this far is chance.
             (r"(?m)^    departed-units:(\n {6}.*)+\n", ""),
+            (r"(?m)^  - relation-id: \d+\n", ""),
         ]
         .map(|(pattern, name)| (Regex::new(pattern).expect("a pattern"), name))
         .to_vec()

@@ -46,26 +46,34 @@ impl Load {
             command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
             load.0.push((command.spawn().doing(|| "start pgbench".to_owned())?, report));
         }
+        load.wait();
         Ok(load)
     }
 
-    /// Ends the clients; whether transactions went through, and how many errors there were.
-    pub(crate) fn stop(mut self) -> String {
-        let (mut working, mut errors) = (true, 0);
+    /// Until every process has reported transactions: the first report comes after a second.
+    fn wait(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(5);
         for (child, report) in &mut self.0 {
-            // The first progress report comes after a second.
-            let deadline = Instant::now() + Duration::from_secs(3);
             while progress(report) == 0 && matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(20));
             }
+        }
+    }
+
+    /// Ends the clients; whether transactions went through, how many errors there were, and what they said.
+    pub(crate) fn stop(mut self) -> String {
+        let (mut working, mut errors, mut said) = (true, 0, String::new());
+        for (child, report) in &mut self.0 {
             working &= progress(report) > 0;
             errors += usize::from(!matches!(child.try_wait(), Ok(None)));
-            errors += read(report)
-                .lines()
-                .filter(|line| line.contains("error") || line.contains("aborted"))
-                .count();
+            for line in read(report).lines().filter(|line| line.contains("error") || line.contains("aborted"))
+            {
+                errors += 1;
+                said.push_str(line);
+                said.push('\n');
+            }
         }
-        format!("transactions > 0: {}\nerrors: {errors}\n", if working { "yes" } else { "no" })
+        format!("transactions > 0: {}\nerrors: {errors}\n{said}", if working { "yes" } else { "no" })
     }
 }
 

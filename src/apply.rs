@@ -1,6 +1,9 @@
 //! Performs a plan: the one `match` over effects.
 
+use std::time::Duration;
+
 use crate::event::RelationId;
+use crate::handlers::database;
 use crate::juju::Owner;
 use crate::observe;
 use crate::pgbouncer::verifier;
@@ -9,6 +12,11 @@ use crate::postgres::{Client, Refused, Server};
 use crate::secret::Secret;
 use crate::workload::{Files, InstanceFile};
 use crate::world::World;
+
+/// Between two looks at `pg_hba.conf`.
+const LOOK: Duration = Duration::from_millis(200);
+/// How many hooks wait for a line in it: with what each waits, more than PostgreSQL's charms take.
+const ROUNDS: u32 = 30;
 
 /// Performs the effects in order. Returns what the plan waits for, and why its rest was left out if an
 /// effect could not be had yet; that is no error, the handler comes again. An error fails the hook, and
@@ -63,9 +71,18 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
                 world.juju.remove_revision(id, *revision)?;
             }
         }
-        Effect::EnsureAuthRole { role, verifier, comment } => {
-            return sql(world, |server| server.ensure_auth_role(role, verifier, comment));
+        Effect::EnsureAuthRole { role, secret, salt, comment } => {
+            let verifier = verifier::of_line(secret, salt);
+            let fits = |stored: &str| verifier::fits_line(stored, role, secret);
+            return sql(world, |server| server.ensure_auth_role(role, &verifier, comment, &fits));
         }
+        Effect::RemoveAuth { role, comment } => {
+            return sql(world, |server| server.remove_auth(role, comment));
+        }
+        Effect::DropStrays { mark, keep } => {
+            return sql(world, |server| server.drop_strays(mark, keep));
+        }
+        Effect::AwaitAdmission { logins, round } => return admission(logins, *round, world, peer),
         Effect::InstallGetAuth { databases, auth_user } => {
             return sql(world, |server| {
                 databases.iter().try_for_each(|database| server.install_get_auth(database, auth_user))
@@ -74,8 +91,7 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
         Effect::EnsureClient(client) => return ensure_client(client, world),
         Effect::DropClient { role, comment } => {
             return sql(world, |server| {
-                let heir = server.user().to_owned();
-                match server.drop_client(role, &heir, comment) {
+                match server.drop_client(role, comment) {
                     // Somebody else's role is not ours to drop, today or ever.
                     Err(refused @ Refused::RoleNotOurs { .. }) => {
                         tracing::warn!("left the role {role} as it is: {refused}");
@@ -98,11 +114,52 @@ fn ensure_client(new: &NewClient, world: &mut World) -> anyhow::Result<Option<Wa
         comment: new.comment.clone(),
     };
     let fits = |stored: &str| verifier::matches(stored, &new.role, &new.password);
-    let wait = sql(world, |server| server.ensure_client(&client, &fits))?;
+    let wait = sql(world, |server| server.ensure_client(&client, new.answered, &fits))?;
     Ok(wait.map(|wait| match wait {
         Wait::Refused(reason) => Wait::Client(new.relation, reason),
         wait => wait,
     }))
+}
+
+/// Waits until PostgreSQL lets the roles in, for a few seconds in all of a dispatch: its charm notices new
+/// roles in its own time. After that the leader wakes itself, since who writes the peer app bag gets a hook for
+/// it; but not for ever, because only a login tells for sure.
+fn admission(
+    logins: &[(String, String)],
+    round: u32,
+    world: &mut World,
+    peer: RelationId,
+) -> anyhow::Result<Option<Wait>> {
+    let refused = |server: &mut Server| -> Result<Option<String>, Refused> {
+        for (role, database) in logins {
+            if !server.admits(role, database)? {
+                return Ok(Some(role.clone()));
+            }
+        }
+        Ok(None)
+    };
+    let is_first = !world.admission.is_zero();
+    loop {
+        let mut outside = None;
+        if let Some(wait) = sql(world, |server| refused(server).map(|role| outside = role))? {
+            return Ok(Some(wait));
+        }
+        let Some(role) = outside else { return Ok(None) };
+        if round >= ROUNDS {
+            tracing::warn!("pg_hba.conf still has no line for {role}: its login may be refused for now");
+            return Ok(None);
+        }
+        if world.admission.is_zero() {
+            if is_first {
+                let next = round.saturating_add(1).to_string();
+                world.juju.set(peer, &Owner::App, database::ADMISSION, Some(&next))?;
+            }
+            return Ok(Some(Wait::Admission(role)));
+        }
+        let pause = LOOK.min(world.admission);
+        std::thread::sleep(pause);
+        world.admission -= pause;
+    }
 }
 
 /// Does something in PostgreSQL. That it is away, or says no, is something to wait for.

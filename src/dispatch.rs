@@ -8,7 +8,7 @@ use crate::event::{
     Endpoint, Event, RelationEvent, RelationHook, RelationId, SecretEvent, SecretHook, Unit, secret_id,
 };
 use crate::handlers::{Handler, actions, backend_database, database, peers, schedule};
-use crate::observe;
+use crate::observe::{self, BackendDatabase};
 use crate::plan::{Effect, Plan, Wait};
 use crate::status;
 use crate::world::World;
@@ -39,6 +39,7 @@ pub fn dispatch(unit: Unit, event: &Event) -> Result<()> {
         learn(relation, &mut world)?;
     }
     world.leaving = world.juju.state(LEAVING)?.is_some_and(|text| !text.is_empty());
+    world.recheck = matches!(event, Event::UpdateStatus | Event::UpgradeCharm);
 
     let mut deferred = remembered(&mut world)?;
     deferred.extend(observe::owed(&mut world, peer)?);
@@ -71,6 +72,8 @@ fn learn(event: &RelationEvent, world: &mut World) -> Result<()> {
         world.juju.forget(event.endpoint, event.relation)?;
         world.juju.forget_remote_app(event.relation)?;
     }
+    world.backend_departs =
+        event.endpoint == Endpoint::BackendDatabase && event.hook == RelationHook::Departed;
     // On the unit that goes, or with its whole application, Juju names that unit itself.
     if event.hook == RelationHook::Departed && event.departing_unit.as_ref() == Some(&world.unit.name) {
         world.juju.set_state(LEAVING, "true")?;
@@ -86,8 +89,9 @@ fn decide(handler: Handler, world: &mut World, peer: RelationId) -> Result<Plan>
             Ok(seen) => peers::changed(&seen),
             Err(wait) => Plan::waiting(wait),
         },
-        Handler::BackendDatabase => match observe::backend_changed(world, peer)? {
-            Some(seen) => backend_database::changed(&seen),
+        Handler::BackendDatabase => match observe::backend_database(world, peer)? {
+            Some(BackendDatabase::Changed(seen)) => backend_database::changed(&seen),
+            Some(BackendDatabase::Ending(seen)) => backend_database::ending(&seen),
             None => no_backend(world, peer)?,
         },
         Handler::Database => match observe::database_changed(world, peer)? {

@@ -138,6 +138,21 @@ impl Juju {
         Ok(leader)
     }
 
+    /// Whether every unit of this application is on its way out.
+    pub fn is_application_dying(&mut self) -> Result<bool, ToolError> {
+        #[derive(Deserialize)]
+        struct Goal {
+            units: BTreeMap<String, Unit>,
+        }
+        #[derive(Deserialize)]
+        struct Unit {
+            status: String,
+        }
+        // Units that are gone are not listed any more (juju/juju, `goalstate` of the uniter's API).
+        let goal: Goal = ask("goal-state", &[])?;
+        Ok(goal.units.values().all(|unit| unit.status == "dying"))
+    }
+
     /// The charm's options that have a value.
     pub fn config(&mut self) -> Result<&Map<String, Value>, ToolError> {
         if self.config.is_none() {

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use rand::distr::{Alphanumeric, SampleString as _};
 
 use crate::event::{Endpoint, RelationId};
-use crate::handlers::backend_database::{self, Fresh};
+use crate::handlers::backend_database::{self, Fresh, Lookup};
 use crate::handlers::peers::{self, Config, Endpoints, Followed, Here, Kept, Own, Servers, Store, Users};
 use crate::handlers::{Handler, Seat, database};
 use crate::juju::Owner;
@@ -35,7 +35,7 @@ pub fn owed(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<Handler>>
     if !world.leads()? {
         return Ok(owed);
     }
-    if users(world, peer)?.users.is_none() && backend(world)?.is_some() {
+    if backend(world)?.is_some() && !is_installed(world, peer)? {
         owed.push(Handler::BackendDatabase);
     }
     // What is missing or broken is made anew from the relations, before a configuration is made of it.
@@ -73,69 +73,169 @@ pub fn peers_changed(world: &mut World, peer: RelationId) -> anyhow::Result<Resu
     }))
 }
 
-/// The input of [`backend_database::changed`]; nothing where there is no such relation.
-pub fn backend_changed(
+/// What a hook of `backend-database` is about.
+pub enum BackendDatabase {
+    /// The relation is there.
+    Changed(backend_database::Changed),
+    /// PostgreSQL is about to forget us.
+    Ending(backend_database::Ending),
+}
+
+/// The input of the handlers of `backend-database`; nothing where there is no such relation.
+pub fn backend_database(world: &mut World, peer: RelationId) -> anyhow::Result<Option<BackendDatabase>> {
+    let Some((relation, remote)) = backend(world)? else { return Ok(None) };
+    if let Some(is_whole) = ends(world, relation)? {
+        let auth_user = users(world, peer)?.users.and_then(|users| users.list.auth_user().map(str::to_owned));
+        // With the application all its clients go.
+        let roles = if is_whole { Vec::new() } else { client_roles(world)? };
+        let mark = mark(world);
+        return Ok(Some(BackendDatabase::Ending(backend_database::Ending {
+            relation,
+            auth_user,
+            mark,
+            roles,
+        })));
+    }
+    Ok(Some(BackendDatabase::Changed(backend_changed(world, peer, relation, remote)?)))
+}
+
+/// Whether this hook is the last in which PostgreSQL still knows us and it is for this unit to say goodbye: the
+/// last unit of PostgreSQL departs, or our whole application does, which is then told.
+fn ends(world: &mut World, relation: RelationId) -> anyhow::Result<Option<bool>> {
+    if !world.backend_departs || !world.juju.is_leader()? {
+        return Ok(None);
+    }
+    Ok(if world.leaving {
+        // One unit less ends nothing for the others.
+        world.juju.is_application_dying()?.then_some(true)
+    } else {
+        world.juju.members(relation)?.is_empty().then_some(false)
+    })
+}
+
+fn backend_changed(
     world: &mut World,
     peer: RelationId,
-) -> anyhow::Result<Option<backend_database::Changed>> {
-    let Some((relation, remote)) = backend(world)? else { return Ok(None) };
+    relation: RelationId,
+    remote: Texts,
+) -> anyhow::Result<backend_database::Changed> {
     let has_secrets = world.unit.juju.has_secrets();
     // On every unit: reading the secret once by its URI makes the label this unit's name for it.
     let username = credentials(world, relation, &remote)?.map(|credentials| credentials.user);
     let unit = world.juju.bag(relation, &Owner::Unit)?.clone();
     let seat = if world.leads()? {
-        let found = users(world, peer)?;
-        let initialised = |name: &str| {
-            found.users.as_ref().and_then(|users| users.list.auth_user())
-                == Some(backend_database::auth_user(name).as_str())
-        };
-        let backend = match username {
-            None => Err(Wait::Backend),
-            // With the users made there is nothing to do in PostgreSQL.
-            Some(name) if initialised(&name) => Ok(name),
-            Some(name) => server(world)?.map(|_| name),
-        };
-        let (_, databases) = databases(world, peer)?.unwrap_or_default();
-        let clients = match &backend {
-            Ok(name) if !initialised(name) => {
-                let model = comment(world);
-                let (answered, _) = answered(world, peer)?;
-                let wanted = |Answered { client, database, password }: Answered| {
-                    client.wanted(database, password, &model)
-                };
-                answered.into_iter().map(wanted).collect()
-            }
-            _ => Vec::new(),
-        };
-        Seat::Leader(backend_database::Leader {
-            app: world.juju.bag(relation, &Owner::App)?.clone(),
-            backend,
-            users: found.users.unwrap_or(found.passwords),
-            store: found.store,
-            databases: databases
-                .0
-                .into_values()
-                .map(|entry| entry.auth_dbname.unwrap_or(entry.name))
-                .collect(),
-            clients,
-            app_name: world.unit.app.clone(),
-            comment: format!("{}, relation backend-database:{relation}", comment(world)),
-            fresh: Fresh {
-                auth: password(),
-                monitoring: password(),
-                admin: password(),
-                salts: [rand_salt(), rand_salt()],
-            },
-        })
+        Seat::Leader(backend_leader(world, peer, (relation, &remote), username)?)
     } else {
         Seat::Follower(())
     };
-    Ok(Some(backend_database::Changed { relation, has_secrets, unit, remote, seat }))
+    Ok(backend_database::Changed { relation, has_secrets, unit, remote, seat })
+}
+
+fn backend_leader(
+    world: &mut World,
+    peer: RelationId,
+    (relation, remote): (RelationId, &Texts),
+    username: Option<String>,
+) -> anyhow::Result<backend_database::Leader> {
+    let found = users(world, peer)?;
+    let lookup = match username {
+        Some(username) => Some(lookup(world, peer, backend_database::auth_user(&username), remote)?),
+        None => None,
+    };
+    let installed = match &lookup {
+        Some(lookup) => stands(world, peer, found.users.as_ref(), lookup)?,
+        None => false,
+    };
+    let backend = match lookup {
+        None => Err(Wait::Backend),
+        Some(lookup) if installed => Ok(lookup),
+        // Before its first unit joins, or after its last one left, there is nobody to talk to.
+        Some(_) if world.juju.members(relation)?.is_empty() => Err(Wait::Backend),
+        Some(lookup) => server(world)?.map(|_| lookup),
+    };
+    let (_, databases) = databases(world, peer)?.unwrap_or_default();
+    let mark = mark(world);
+    let mut clients = Vec::new();
+    if backend.is_ok() && !installed {
+        let (answered, _) = answered(world, peer)?;
+        let wanted =
+            |Answered { client, database, password }: Answered| client.wanted(database, password, &mark);
+        clients.extend(answered.into_iter().map(wanted));
+    }
+    Ok(backend_database::Leader {
+        app: world.juju.bag(relation, &Owner::App)?.clone(),
+        backend,
+        installed,
+        users: found.users.unwrap_or(found.passwords),
+        store: found.store,
+        databases: databases.0.into_values().map(|entry| entry.auth_dbname.unwrap_or(entry.name)).collect(),
+        clients,
+        roles: client_roles(world)?,
+        app_name: world.unit.app.clone(),
+        mark,
+        fresh: Fresh {
+            auth: password(),
+            monitoring: password(),
+            admin: password(),
+            salts: [rand_salt(), rand_salt(), rand_salt()],
+        },
+    })
+}
+
+/// Whether the users are whole and PostgreSQL has what they need.
+fn is_installed(world: &mut World, peer: RelationId) -> anyhow::Result<bool> {
+    let Some(users) = users(world, peer)?.users else { return Ok(false) };
+    let (Some((_, remote)), Some(auth_user)) = (backend(world)?, users.list.auth_user()) else {
+        return Ok(false);
+    };
+    let lookup = lookup(world, peer, auth_user.to_owned(), &remote)?;
+    Ok(backend_database::is_complete(&users, &world.unit.app) && stands(world, peer, Some(&users), &lookup)?)
+}
+
+/// Whether PostgreSQL has the auth role of these users and the lookup, by what was noted when they were made.
+fn stands(
+    world: &mut World,
+    peer: RelationId,
+    users: Option<&Users>,
+    lookup: &Lookup,
+) -> anyhow::Result<bool> {
+    // In a client's database the client may come to own the function, and nobody tells us.
+    let is_certain = !(world.recheck && lookup.everywhere);
+    let is_theirs = users.and_then(|users| users.list.auth_user()) == Some(lookup.auth_user.as_str());
+    let noted = world.juju.bag(peer, &Owner::App)?.get(backend_database::INSTALLED);
+    Ok(is_certain && is_theirs && noted == Some(&lookup.mark()))
+}
+
+/// Where the PgBouncers of all units look passwords up.
+fn lookup(world: &mut World, peer: RelationId, auth_user: String, remote: &Texts) -> anyhow::Result<Lookup> {
+    let is_old = |version: Version| version < Version::PEERS;
+    let mut everywhere = own_version(world)?.is_some_and(is_old);
+    for unit in world.juju.members(peer)? {
+        let bag = world.juju.bag(peer, &Owner::Other(unit))?;
+        let version = bag.get(peers::PGBOUNCER_VERSION).and_then(|text| Version::parse(text));
+        // A unit of the Python charm does not tell; one of ours that does not tell yet serves nobody.
+        everywhere |= version.map_or(!bag.contains_key(peers::HOSTNAME), is_old);
+    }
+    Ok(Lookup { auth_user, database: own_database(remote).to_owned(), everywhere })
+}
+
+/// The roles of all clients that are there.
+fn client_roles(world: &mut World) -> anyhow::Result<Vec<String>> {
+    Ok(world.juju.relations(Endpoint::Database)?.into_iter().map(database::role).collect())
 }
 
 /// The users and where they are kept, for [`backend_database::broken`].
 pub fn backend_broken(world: &mut World, peer: RelationId) -> anyhow::Result<(Option<Users>, Store)> {
     let found = users(world, peer)?;
+    // What goes in time takes its note with it.
+    if let Some(left) = world.juju.bag(peer, &Owner::App)?.get(backend_database::INSTALLED)
+        && let Some(role) = found.users.as_ref().and_then(|users| users.list.auth_user())
+    {
+        tracing::warn!(
+            "left in PostgreSQL, which was gone before they could be removed: the role {role} and its schema \
+             (get_auth {left}); if that server lives on, drop them there"
+        );
+    }
     Ok((found.users, found.store))
 }
 
@@ -172,7 +272,7 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
         backend,
         endpoints: endpoints(world, peer)?,
         units,
-        comment: comment(world),
+        comment: mark(world),
     }))
 }
 
@@ -465,6 +565,7 @@ fn backend_endpoints(world: &mut World) -> anyhow::Result<Option<Endpoints>> {
     Ok(servers("endpoints").map(|primary| Endpoints {
         replicas: servers("read-only-endpoints").unwrap_or_else(|| primary.clone()),
         primary,
+        database: own_database(&remote).to_owned(),
     }))
 }
 
@@ -474,6 +575,9 @@ fn credentials(
     relation: RelationId,
     remote: &Texts,
 ) -> anyhow::Result<Option<Credentials>> {
+    if remote.get("subordinated").is_some_and(|text| text == "true") && !is_unit_ready(world, relation)? {
+        return Ok(None);
+    }
     let content = match remote.get("secret-user") {
         Some(uri) => world.juju.foreign_secret(uri, &format!("backend-database.{relation}.user.secret"))?,
         None => None,
@@ -490,8 +594,24 @@ fn credentials(
         hosts: servers.hosts.into_iter().map(|host| (host, servers.port)).collect(),
         user: user.reveal().to_owned(),
         password,
-        database: remote.get("database").map_or("pgbouncer", String::as_str).to_owned(),
+        database: own_database(remote).to_owned(),
     }))
+}
+
+/// Whether a unit of a PostgreSQL that runs beside another application calls itself ready: only then does it
+/// let anybody in.
+fn is_unit_ready(world: &mut World, relation: RelationId) -> anyhow::Result<bool> {
+    for unit in world.juju.members(relation)? {
+        if world.juju.bag(relation, &Owner::Other(unit))?.get("state").is_some_and(|state| state == "ready") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The database that PostgreSQL made for us.
+fn own_database(remote: &Texts) -> &str {
+    remote.get(backend_database::DATABASE).map_or("pgbouncer", String::as_str)
 }
 
 /// The backend, or why it cannot be used. Trying takes a few seconds at most and is done once a dispatch.
@@ -522,10 +642,16 @@ fn backend_for_clients(world: &mut World, peer: RelationId) -> anyhow::Result<da
     else {
         return Ok(database::Backend::Waiting(Wait::Backend));
     };
-    Ok(match server(world)? {
-        Ok(_) => database::Backend::Ready { version: remote.get("version").cloned(), auth_user },
-        Err(wait) => database::Backend::Waiting(wait),
-    })
+    let lookup = lookup(world, peer, auth_user, &remote)?;
+    let round =
+        world.juju.bag(peer, &Owner::App)?.get(database::ADMISSION).and_then(|text| text.parse().ok());
+    let server = match server(world)? {
+        Ok(server) => server,
+        Err(wait) => return Ok(database::Backend::Waiting(wait)),
+    };
+    // Older charms do not tell it.
+    let version = remote.get("version").cloned().or_else(|| server.server_version().ok());
+    Ok(database::Backend::Ready { version, lookup, round })
 }
 
 fn client(world: &mut World, peer: RelationId, relation: RelationId) -> anyhow::Result<database::Client> {
@@ -587,11 +713,7 @@ fn here(world: &mut World) -> anyhow::Result<Result<Here, Wait>> {
     };
     let processes = world.workload.processes();
     let loaded: Vec<_> = (0..processes).map(|instance| world.workload.loaded(instance)).collect();
-    let version = match loaded.iter().flatten().next() {
-        Some(loaded) => Some(loaded.version.clone()),
-        None => world.workload.version().context("cannot ask PgBouncer for its version")?,
-    };
-    let Some(version) = version.as_deref().and_then(Version::parse) else {
+    let Some(version) = own_version(world)? else {
         return Ok(Err(Wait::NotLoaded("cannot find pgbouncer: install it on this machine".into())));
     };
     Ok(Ok(Here {
@@ -601,8 +723,21 @@ fn here(world: &mut World) -> anyhow::Result<Result<Here, Wait>> {
     }))
 }
 
-/// The mark on roles we make: whose they are.
-fn comment(world: &World) -> String {
+/// This unit's PgBouncer: what its processes were given, else what is installed; nothing where there is none.
+fn own_version(world: &mut World) -> anyhow::Result<Option<Version>> {
+    if world.is_sidecar() {
+        return Ok(None);
+    }
+    let loaded = (0..world.workload.processes()).find_map(|instance| world.workload.loaded(instance));
+    let version = match loaded {
+        Some(loaded) => Some(loaded.version),
+        None => world.workload.version().context("cannot ask PgBouncer for its version")?,
+    };
+    Ok(version.as_deref().and_then(Version::parse))
+}
+
+/// How the marks on roles we make begin: whose they are.
+fn mark(world: &World) -> String {
     format!("pgbouncer-k8s: model {}, application {}", world.unit.model_uuid, world.unit.app)
 }
 

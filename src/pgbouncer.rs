@@ -16,7 +16,9 @@ pub mod version;
 pub use databases::{DatabaseName, Entry, Origin, PgbDbs, hash};
 pub use difference::{Difference, Need};
 pub use instance::{InstanceConfig, Unit};
-pub use shared::{Auth, AuthType, Database, Invalid, PoolMode, SharedConfig};
+pub use shared::{
+    AUTH_DATABASE, AUTH_DATABASE_READONLY, Auth, AuthType, Database, Invalid, PoolMode, SharedConfig,
+};
 pub use userlist::{AUTH_USER as AUTH_USER_PREFIX, User, UserList};
 pub use version::Version;
 

@@ -46,9 +46,18 @@ pub enum Effect {
     EnsureAuthRole {
         /// Its name.
         role: String,
-        /// Its verifier, as in the user list.
-        verifier: Secret,
+        /// Its password, or the md5 verifier that an older charm kept in the user list instead.
+        secret: Secret,
+        /// The salt of the SCRAM verifier. A verifier that fits the password is kept.
+        salt: [u8; 16],
         /// Whose role it is, kept in PostgreSQL.
+        comment: String,
+    },
+    /// Removes that role, and `get_auth` from every database.
+    RemoveAuth {
+        /// The role's name.
+        role: String,
+        /// The comment it must carry to be ours.
         comment: String,
     },
     /// Installs `get_auth` for the auth role.
@@ -60,6 +69,20 @@ pub enum Effect {
     },
     /// Makes a client's database and role.
     EnsureClient(NewClient),
+    /// Waits a few seconds until PostgreSQL lets these roles into these databases, and then comes back later.
+    AwaitAdmission {
+        /// Roles and databases.
+        logins: Vec<(String, String)>,
+        /// How often this has been waited for.
+        round: u32,
+    },
+    /// Drops the roles of clients whose relations ended while nobody could drop them.
+    DropStrays {
+        /// How the comment on our clients' roles begins.
+        mark: String,
+        /// The roles of clients that are there.
+        keep: Vec<String>,
+    },
     /// Drops a client's role. What it owned stays and belongs to us.
     DropClient {
         /// Its name.
@@ -88,6 +111,8 @@ pub struct NewClient {
     pub salt: [u8; 16],
     /// Whose role it is, kept in PostgreSQL.
     pub comment: String,
+    /// The client has its credentials, so that a role of this name is this client's.
+    pub answered: bool,
 }
 
 /// Everything the processes of this unit should run.
@@ -158,6 +183,8 @@ pub enum Wait {
     NotLoaded(String),
     /// These units have not loaded the database of a new client yet.
     Units(Vec<String>),
+    /// PostgreSQL's `pg_hba.conf` has no line yet for this role.
+    Admission(String),
     /// A client asks for something it cannot have, with the reason.
     Client(RelationId, String),
     /// A relation this charm does not serve yet.
@@ -251,6 +278,13 @@ impl fmt::Display for Effect {
             Self::InstallGetAuth { databases, auth_user } => {
                 write!(f, "install get_auth for {auth_user} in {}", databases.join(", "))
             }
+            Self::RemoveAuth { role, .. } => write!(f, "remove the auth role {role} and its get_auth"),
+            Self::AwaitAdmission { logins, .. } => {
+                let roles: Vec<_> =
+                    logins.iter().map(|(role, database)| format!("{role} into {database}")).collect();
+                write!(f, "wait until PostgreSQL lets {}", roles.join(", "))
+            }
+            Self::DropStrays { .. } => f.write_str("drop the roles of clients that are gone"),
             Self::EnsureClient(client) => {
                 write!(f, "make the database {:?} and the role {}", client.database, client.role)
             }
@@ -304,6 +338,7 @@ impl fmt::Display for Wait {
                 )
             }
             Self::Units(units) => write!(f, "waiting for {} to load a new database", units.join(", ")),
+            Self::Admission(role) => write!(f, "waiting for PostgreSQL to let {role} in (pg_hba.conf)"),
             Self::Client(relation, reason) => write!(f, "cannot serve database:{relation}: {reason}"),
             Self::NotBuilt(endpoint) => {
                 write!(f, "relation {endpoint} is not supported yet: remove it")

@@ -111,9 +111,9 @@ impl Server {
         Ok(server)
     }
 
-    /// The role we are logged in as.
-    pub fn user(&self) -> &str {
-        &self.credentials.user
+    /// The database we began with.
+    pub fn database(&self) -> &str {
+        &self.credentials.database
     }
 
     /// The server's version, such as `15.18`.
@@ -126,12 +126,17 @@ impl Server {
 
     /// Makes sure of the role PgBouncer looks passwords up as: it can log in and nothing else. One of that
     /// name without any comment, as the Python charm made it, is taken over; one with another comment is not.
-    pub fn ensure_auth_role(&mut self, name: &str, verifier: &Secret, comment: &str) -> Result<(), Refused> {
+    /// A verifier the role has already stays if it `matches` the password.
+    pub fn ensure_auth_role(
+        &mut self,
+        name: &str,
+        verifier: &Secret,
+        comment: &str,
+        matches: &dyn Fn(&str) -> bool,
+    ) -> Result<(), Refused> {
         let command = match self.role(name)? {
-            Some(role) if role.comment.as_deref().is_some_and(|found| found != comment) => {
-                return Err(Refused::RoleNotOurs { role: name.to_owned(), comment: comment.to_owned() });
-            }
-            Some(role) if role.is(verifier, comment) => return Ok(()),
+            Some(role) if role.is_somebody_elses(comment) => return Err(not_ours(name, comment)),
+            Some(role) if role.is(matches, comment) => return Ok(()),
             Some(_) => "ALTER",
             None => "CREATE",
         };
@@ -183,24 +188,32 @@ impl Server {
     }
 
     /// Makes sure of a client's database and role, the one with all rights in the other. A verifier the
-    /// role has already stays if it `matches` the password.
-    pub fn ensure_client(&mut self, client: &Client, matches: &dyn Fn(&str) -> bool) -> Result<(), Refused> {
+    /// role has already stays if it `matches` the password. A role without any comment, as the Python charm
+    /// made it, is taken over only if it is `known` to be this client's.
+    pub fn ensure_client(
+        &mut self,
+        client: &Client,
+        known: bool,
+        matches: &dyn Fn(&str) -> bool,
+    ) -> Result<(), Refused> {
         let Client { role: name, database, verifier, comment } = client;
-        let password = match self.role(name)? {
-            Some(role) if role.comment.as_ref() != Some(comment) => {
-                return Err(Refused::RoleNotOurs { role: name.clone(), comment: comment.clone() });
+        let old = match self.role(name)? {
+            Some(role) if role.is_somebody_elses(comment) || (role.comment.is_none() && !known) => {
+                return Err(not_ours(name, comment));
             }
-            Some(role) if role.verifier.as_deref().is_some_and(matches) => None,
-            Some(_) => Some("ALTER"),
-            None => Some("CREATE"),
+            old => old,
         };
         self.ensure_database(database)?;
         let role = escape_identifier(name);
-        if let Some(command) = password {
-            let (verifier, comment) = (escape_literal(verifier.reveal()), escape_literal(comment));
-            let sql = format!(
-                "{command} ROLE {role} LOGIN PASSWORD {verifier}; COMMENT ON ROLE {role} IS {comment}"
-            );
+        let mut sql = String::new();
+        if !old.as_ref().and_then(|old| old.verifier.as_deref()).is_some_and(matches) {
+            let command = if old.is_some() { "ALTER" } else { "CREATE" };
+            sql += &format!("{command} ROLE {role} LOGIN PASSWORD {};", escape_literal(verifier.reveal()));
+        }
+        if old.is_none_or(|old| old.comment.is_none()) {
+            sql += &format!("COMMENT ON ROLE {role} IS {}", escape_literal(comment));
+        }
+        if !sql.is_empty() {
             self.batch(format!("make role {name}"), &sql)?;
         }
         let what = format!("grant database {database} to role {name}");
@@ -219,26 +232,57 @@ impl Server {
         self.batch_in(database, what, &sql)
     }
 
-    /// Drops a client's role; what it owns, in whatever database, goes to another role. Databases stay.
-    pub fn drop_client(&mut self, name: &str, reassign_to: &str, comment: &str) -> Result<(), Refused> {
+    /// Drops a client's role; what it owns, in whatever database, goes to us. Databases stay.
+    pub fn drop_client(&mut self, name: &str, comment: &str) -> Result<(), Refused> {
         match self.role(name)? {
-            None => return Ok(()),
-            Some(role) if role.comment.as_deref() != Some(comment) => {
-                return Err(Refused::RoleNotOurs { role: name.to_owned(), comment: comment.to_owned() });
+            None => Ok(()),
+            Some(role) if role.comment.as_deref() != Some(comment) => Err(not_ours(name, comment)),
+            Some(_) => self.drop_role(name, ""),
+        }
+    }
+
+    /// Drops the roles whose comment begins with `mark`, but for those in `keep`: their relations ended
+    /// while nobody could drop them.
+    pub fn drop_strays(&mut self, mark: &str, keep: &[String]) -> Result<(), Refused> {
+        let what = "look for roles whose relations are gone";
+        for row in self.query(what, STRAYS, &[&mark, &keep])? {
+            self.drop_role(row.get(0), "")?;
+        }
+        Ok(())
+    }
+
+    /// Removes the auth role and `get_auth` from wherever it was installed. What others have put into that
+    /// schema is not ours to drop: then it stays, and with it the role, and the answer says so.
+    pub fn remove_auth(&mut self, name: &str, comment: &str) -> Result<(), Refused> {
+        match self.role(name)? {
+            None => Ok(()),
+            Some(role) if role.is_somebody_elses(comment) => Err(not_ours(name, comment)),
+            Some(_) => {
+                let schema = escape_identifier(name);
+                let function = format!("DROP FUNCTION IF EXISTS {schema}.get_auth(text)");
+                self.drop_role(name, &format!("{function}; DROP SCHEMA IF EXISTS {schema};"))
             }
-            Some(_) => {}
         }
+    }
+
+    /// Whether `pg_hba.conf` has a line that could let the role into the database over the network. What it
+    /// says in ways that only a login can tell counts as a yes.
+    pub fn admits(&mut self, role: &str, database: &str) -> Result<bool, Refused> {
+        let what = format!("read the lines of pg_hba.conf for role {role}");
+        Ok(!self.query(&what, ADMITS, &[&role, &database])?.is_empty())
+    }
+
+    /// Drops a role, and `first` what `sql` says, wherever it owns anything or may do anything.
+    fn drop_role(&mut self, name: &str, first: &str) -> Result<(), Refused> {
         let what = format!("drop role {name}");
-        // The server knows where a role owns or may do anything; what databases share counts to any.
+        // The server knows where that is; what databases share counts to any.
         let rows = self.query(&what, HOLDINGS, &[&name])?;
-        let role = escape_identifier(name);
-        let sql =
-            format!("REASSIGN OWNED BY {role} TO {}; DROP OWNED BY {role}", escape_identifier(reassign_to));
+        let (role, heir) = (escape_identifier(name), escape_identifier(&self.credentials.user));
+        let disown = format!("REASSIGN OWNED BY {role} TO {heir}; DROP OWNED BY {role}");
         for row in rows {
-            self.batch_in(row.get(0), what.clone(), &sql)?;
+            self.batch_in(row.get(0), what.clone(), &format!("{first} {disown}"))?;
         }
-        self.batch(what.clone(), &sql)?;
-        self.batch(what, &format!("DROP ROLE IF EXISTS {role}"))
+        self.batch(what, &format!("{disown}; DROP ROLE {role}"))
     }
 
     fn ensure_database(&mut self, name: &str) -> Result<(), Refused> {
@@ -319,7 +363,8 @@ impl Credentials {
         let limit = LOG_IN * u32::try_from(self.hosts.len()).unwrap_or(1).max(1);
         // PostgreSQL 16 of the charms gives every login another role (its `login_hook`); and what a client
         // made in `public` must not stand in for a function or type that we mean.
-        let begin = "RESET ROLE; SET search_path = pg_catalog, pg_temp";
+        // Not RESET ROLE: that would go back to a role set by ALTER ROLE.
+        let begin = "SET ROLE NONE; SET search_path = pg_catalog, pg_temp";
         let opened = Connection::open(&config, limit).and_then(|mut connection| {
             connection.simple(begin, STATEMENT + TRAVEL)?;
             Ok(connection)
@@ -339,12 +384,21 @@ impl Credentials {
 }
 
 impl Role {
-    /// Whether it is an auth role with this verifier and comment.
-    fn is(&self, verifier: &Secret, comment: &str) -> bool {
+    /// Whether it is an auth role with a verifier that `matches`, and this comment.
+    fn is(&self, matches: &dyn Fn(&str) -> bool, comment: &str) -> bool {
         self.plain
-            && self.verifier.as_deref() == Some(verifier.reveal())
+            && self.verifier.as_deref().is_some_and(matches)
             && self.comment.as_deref() == Some(comment)
     }
+
+    /// Whether its comment says that it was made for something else.
+    fn is_somebody_elses(&self, comment: &str) -> bool {
+        self.comment.as_deref().is_some_and(|found| found != comment)
+    }
+}
+
+fn not_ours(role: &str, comment: &str) -> Refused {
+    Refused::RoleNotOurs { role: role.to_owned(), comment: comment.to_owned() }
 }
 
 const ROLE: &str = "
@@ -368,6 +422,26 @@ const INSTALLED: &str = "
       AND EXISTS (SELECT FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) g
                   WHERE d.datname = pg_catalog.current_database()
                     AND g.grantee = a.oid AND g.privilege_type = 'CONNECT')";
+
+/// The roles with a comment that begins like this, but for some.
+const STRAYS: &str = "
+    SELECT rolname FROM pg_catalog.pg_authid
+    WHERE pg_catalog.starts_with(pg_catalog.shobj_description(oid, 'pg_authid'), $1)
+      AND NOT rolname = ANY ($2)
+    ORDER BY 1";
+
+/// The lines of `pg_hba.conf` by which a role might get into a database. Regular expressions (16), names in
+/// other files and `sameuser` and its like are not worked out: they count.
+const ADMITS: &str = "
+    SELECT FROM pg_catalog.pg_hba_file_rules r
+    WHERE r.error IS NULL AND r.type LIKE 'host%' AND r.auth_method <> 'reject'
+      AND EXISTS (SELECT FROM pg_catalog.unnest(r.user_name) u
+                  WHERE u IN ('all', $1) OR u ~ '^[/@]'
+                     OR EXISTS (SELECT FROM pg_catalog.pg_roles g
+                                WHERE u = '+' || g.rolname AND pg_catalog.pg_has_role($1::name, g.oid, 'MEMBER')))
+      AND EXISTS (SELECT FROM pg_catalog.unnest(r.database) d
+                  WHERE d IN ('all', 'sameuser', 'samerole', 'samegroup', $2) OR d ~ '^[/@]')
+    LIMIT 1";
 
 /// The databases in which a role owns anything or has been granted anything.
 const HOLDINGS: &str = "

@@ -44,9 +44,12 @@ fn kind(wait: &Wait) -> Kind {
         | Wait::Refused(_)
         | Wait::Client(..)
         | Wait::NotBuilt(_) => Kind::Blocked,
-        Wait::Peers | Wait::Leader | Wait::Published(..) | Wait::NotLoaded(_) | Wait::Units(_) => {
-            Kind::Waiting
-        }
+        Wait::Peers
+        | Wait::Leader
+        | Wait::Published(..)
+        | Wait::NotLoaded(_)
+        | Wait::Units(_)
+        | Wait::Admission(_) => Kind::Waiting,
     }
 }
 

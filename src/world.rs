@@ -1,5 +1,7 @@
 //! The rooms that reach out, opened once a dispatch, and no sooner than somebody needs them.
 
+use std::time::Duration;
+
 use crate::event::Unit;
 use crate::juju::{Juju, ToolError};
 use crate::pgbouncer::{self, Version};
@@ -18,6 +20,12 @@ pub struct World {
     /// The PgBouncer processes.
     pub workload: Box<dyn Workload>,
     paths: Paths,
+    /// This hook told that a unit of the backend departs.
+    pub backend_departs: bool,
+    /// What PostgreSQL should have from us is to be looked at, not only remembered.
+    pub recheck: bool,
+    /// How much longer this dispatch may wait for PostgreSQL to let new roles in.
+    pub admission: Duration,
     /// The backend, once somebody needed it, or why it cannot be used; see [`crate::observe::server`].
     pub server: Option<Result<Server, Wait>>,
 }
@@ -30,6 +38,9 @@ impl World {
             juju: Juju::new(&unit.app, &unit.name),
             workload: Box::new(Disk::new(paths.clone())),
             leaving: false,
+            backend_departs: false,
+            recheck: false,
+            admission: Duration::from_secs(3),
             paths,
             server: None,
             unit,

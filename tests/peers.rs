@@ -673,8 +673,9 @@ fn no_password_is_seen_where_it_does_not_belong() {
         bench.go(&format!("replace-pod {LEADER}"));
         bench.go("settle");
         let mut passwords = bench.0.model().passwords();
-        // The user list has to hold verifiers; the next test looks for those.
-        passwords.retain(|text| !text.starts_with("SCRAM-SHA-256$") && !text.starts_with("md5"));
+        // The user list has to hold verifiers, and the auth role's password; the next test looks for those.
+        let auth = auth_line(&user_list(&bench, LEADER));
+        passwords.retain(|text| !text.starts_with("SCRAM-SHA-256$") && *text != auth);
         assert!(passwords.len() >= 4, "{} passwords", passwords.len());
 
         let mut seen = String::new();
@@ -696,6 +697,11 @@ fn no_password_is_seen_where_it_does_not_belong() {
         for unit in UNITS {
             tree(bench.0.model().unit_root(unit).expect("a unit"), &mut seen);
         }
+        assert_eq!(
+            seen.matches(&auth).count(),
+            UNITS.len(),
+            "each unit's user list has it, and nothing else"
+        );
         assert!(seen.len() > 10_000, "there is something to look through");
         for password in &passwords {
             let place = seen.find(password.as_str());
@@ -704,6 +710,19 @@ fn no_password_is_seen_where_it_does_not_belong() {
             assert_eq!(before, None, "a password was seen on Juju {juju}, after this text");
         }
     }
+}
+
+/// A unit's user list as PgBouncer reads it.
+fn user_list(bench: &Bench, unit: &str) -> String {
+    let root = bench.0.model().unit_root(unit).expect("a unit");
+    let list = root.join(format!("dev/shm/{}/userlist.txt", unit.replace('/', "-")));
+    std::fs::read_to_string(list).expect("a user list")
+}
+
+/// The secret of the auth role in a user list.
+fn auth_line(list: &str) -> String {
+    let line = list.lines().find(|line| line.starts_with("\"pgbouncer_auth_")).expect("an auth line");
+    line.split('"').nth(3).expect("a secret").to_owned()
 }
 
 /// All files below a directory, but for the charm's own.
@@ -736,11 +755,9 @@ fn no_verifier_is_seen_but_in_the_user_list_and_in_secrets() {
     }
     assert!(seen.contains("pgbouncer_auth_relation_id_2"), "there is something to look through");
     let list = bench.0.model().secret("pgb-peers.pgbouncer-k8s.app").expect("the peer secret").content()["auth-file"].clone();
-    assert!(list.contains("SCRAM-SHA-256$4096:") && list.contains("\"md5"));
-    for verifier in
-        ["SCRAM-SHA-256$4096", list.split('"').find(|word| word.starts_with("md5")).expect("an md5 line")]
-    {
-        assert!(!seen.contains(verifier), "a verifier was seen");
+    assert!(list.contains("SCRAM-SHA-256$4096:"));
+    for secret in ["SCRAM-SHA-256$4096", &auth_line(&list)] {
+        assert!(!seen.contains(secret), "a secret of the user list was seen");
     }
 }
 

@@ -225,18 +225,18 @@ fn the_auth_role_logs_in_and_can_do_nothing_else() -> Outcome {
         cluster.psql("operator", "postgres", &sql)
     };
     let secret = verifier("its password");
-    server.ensure_auth_role(AUTH, &secret, COMMENT)?;
+    server.ensure_auth_role(AUTH, &secret, COMMENT, &|_| false)?;
     assert_eq!(cluster.log_in(AUTH, "its password", "postgres")?, AUTH);
     let made = state()?;
     assert!(made.ends_with("|f|t"), "{made}");
-    server.ensure_auth_role(AUTH, &secret, COMMENT)?;
+    server.ensure_auth_role(AUTH, &verifier("unused"), COMMENT, &|found| found == secret.reveal())?;
     assert_eq!(state()?, made);
 
-    server.ensure_auth_role(AUTH, &verifier("another"), COMMENT)?;
+    server.ensure_auth_role(AUTH, &verifier("another"), COMMENT, &|_| false)?;
     assert_eq!(cluster.log_in(AUTH, "another", "postgres")?, AUTH);
     assert!(cluster.log_in(AUTH, "its password", "postgres").is_err());
 
-    let refused = server.ensure_auth_role(AUTH, &secret, "model other, relation 4");
+    let refused = server.ensure_auth_role(AUTH, &secret, "model other, relation 4", &|_| false);
     assert!(matches!(refused, Err(Refused::RoleNotOurs { .. })), "{refused:?}");
     Ok(())
 }
@@ -245,7 +245,7 @@ fn the_auth_role_logs_in_and_can_do_nothing_else() -> Outcome {
 fn the_superuser_that_the_python_charm_made_is_taken_over_and_demoted() -> Outcome {
     let cluster = Cluster::start()?;
     cluster.psql("operator", "postgres", &format!("CREATE ROLE {AUTH} LOGIN SUPERUSER PASSWORD 'x'"))?;
-    cluster.connect()?.ensure_auth_role(AUTH, &verifier("y"), COMMENT)?;
+    cluster.connect()?.ensure_auth_role(AUTH, &verifier("y"), COMMENT, &|_| false)?;
     let sql = format!("SELECT rolsuper FROM pg_roles WHERE rolname = '{AUTH}'");
     assert_eq!(cluster.psql("operator", "postgres", &sql)?, "f");
     assert_eq!(cluster.log_in(AUTH, "y", "postgres")?, AUTH);
@@ -256,7 +256,7 @@ fn the_superuser_that_the_python_charm_made_is_taken_over_and_demoted() -> Outco
 fn get_auth_tells_of_plain_login_roles_only() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
-    server.ensure_auth_role(AUTH, &verifier("x"), COMMENT)?;
+    server.ensure_auth_role(AUTH, &verifier("x"), COMMENT, &|_| false)?;
     cluster.psql(
         "operator",
         "postgres",
@@ -297,7 +297,7 @@ fn get_auth_tells_of_plain_login_roles_only() -> Outcome {
 fn a_shadow_of_pg_authid_deceives_nobody() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
-    server.ensure_auth_role(AUTH, &verifier("x"), COMMENT)?;
+    server.ensure_auth_role(AUTH, &verifier("x"), COMMENT, &|_| false)?;
     server.install_get_auth("postgres", AUTH)?;
     let shadow = "(rolname name, rolpassword text, rolcanlogin bool, rolsuper bool, rolreplication bool, \
                   rolvaliduntil timestamptz)";
@@ -323,7 +323,7 @@ fn a_shadow_of_pg_authid_deceives_nobody() -> Outcome {
 fn a_get_auth_that_somebody_else_got_hold_of_is_made_anew() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
-    server.ensure_auth_role(AUTH, &verifier("x"), COMMENT)?;
+    server.ensure_auth_role(AUTH, &verifier("x"), COMMENT, &|_| false)?;
     cluster.psql(
         "operator",
         "postgres",
@@ -387,7 +387,7 @@ fn a_client_has_its_database_to_itself() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     let mut wanted = client("relation_id_7", "shop");
-    server.ensure_client(&wanted, &|_| panic!("there is nothing to compare yet"))?;
+    server.ensure_client(&wanted, false, &|_| panic!("there is nothing to compare yet"))?;
     assert_eq!(cluster.log_in("relation_id_7", "first", "shop")?, "relation_id_7");
     cluster.psql("relation_id_7", "shop", "CREATE TABLE t (n serial); INSERT INTO t DEFAULT VALUES")?;
     cluster.psql("operator", "postgres", "CREATE ROLE eve LOGIN PASSWORD 'x'")?;
@@ -400,14 +400,14 @@ fn a_client_has_its_database_to_itself() -> Outcome {
     };
     let kept = stored()?;
     wanted.verifier = verifier("second");
-    server.ensure_client(&wanted, &|found| found == kept)?;
+    server.ensure_client(&wanted, false, &|found| found == kept)?;
     assert_eq!(stored()?, kept);
-    server.ensure_client(&wanted, &|_| false)?;
+    server.ensure_client(&wanted, false, &|_| false)?;
     assert_eq!(cluster.log_in("relation_id_7", "second", "shop")?, "relation_id_7");
     assert!(cluster.log_in("relation_id_7", "first", "shop").is_err());
 
     let second = client("relation_id_8", "shop");
-    server.ensure_client(&second, &|_| false)?;
+    server.ensure_client(&second, false, &|_| false)?;
     assert_eq!(cluster.psql("relation_id_8", "shop", "SELECT n FROM t")?, "1");
     Ok(())
 }
@@ -417,9 +417,9 @@ fn a_database_without_a_public_schema_is_no_obstacle() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     let wanted = client("relation_id_7", "shop");
-    server.ensure_client(&wanted, &|_| true)?;
+    server.ensure_client(&wanted, false, &|_| true)?;
     cluster.psql("operator", "shop", "DROP SCHEMA public")?;
-    server.ensure_client(&wanted, &|_| true)?;
+    server.ensure_client(&wanted, false, &|_| true)?;
     Ok(())
 }
 
@@ -431,9 +431,10 @@ fn a_role_that_is_not_ours_is_never_touched() -> Outcome {
     let all = "SELECT pg_catalog.array_agg(a.* ORDER BY oid) FROM pg_authid a";
     let before = cluster.psql("operator", "postgres", all)?;
     for role in ["relation_id_7", "operator"] {
-        let error = server.ensure_client(&client(role, "shop"), &|_| false).expect_err("it has no comment");
+        let error =
+            server.ensure_client(&client(role, "shop"), false, &|_| false).expect_err("it has no comment");
         assert!(matches!(&error, Refused::RoleNotOurs { role: named, .. } if named == role), "{error:?}");
-        let error = server.drop_client(role, "operator", COMMENT).expect_err("it has no comment");
+        let error = server.drop_client(role, COMMENT).expect_err("it has no comment");
         assert!(matches!(error, Refused::RoleNotOurs { .. }), "{error:?}");
     }
     assert_eq!(cluster.psql("operator", "postgres", all)?, before);
@@ -441,11 +442,145 @@ fn a_role_that_is_not_ours_is_never_touched() -> Outcome {
 }
 
 #[test]
+fn a_client_that_the_python_charm_answered_keeps_its_password_and_gets_a_comment() -> Outcome {
+    let cluster = Cluster::start()?;
+    let mut server = cluster.connect()?;
+    cluster.psql("operator", "postgres", "CREATE ROLE relation_id_7 LOGIN PASSWORD 'x'")?;
+    let verifier = "SELECT rolpassword FROM pg_authid WHERE rolname = 'relation_id_7'";
+    let before = cluster.psql("operator", "postgres", verifier)?;
+    server.ensure_client(&client("relation_id_7", "shop"), true, &|found| found == before)?;
+    assert_eq!(cluster.psql("operator", "postgres", verifier)?, before);
+    assert_eq!(comment(&cluster, "relation_id_7")?, COMMENT);
+    // From now on it is ours, and nobody else's.
+    let other = Client { comment: "model other".into(), ..client("relation_id_7", "shop") };
+    let refused = server.ensure_client(&other, true, &|_| true);
+    assert!(matches!(refused, Err(Refused::RoleNotOurs { .. })), "{refused:?}");
+    Ok(())
+}
+
+fn comment(cluster: &Cluster, role: &str) -> Result<String, String> {
+    let sql = format!("SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = '{role}'");
+    cluster.psql("operator", "postgres", &sql)
+}
+
+/// Everything in any database that bears the auth role's name.
+fn traces(cluster: &Cluster) -> Result<String, String> {
+    let mut found = Vec::new();
+    for database in
+        cluster.psql("operator", "postgres", "SELECT datname FROM pg_database WHERE datallowconn")?.lines()
+    {
+        let sql = format!(
+            "SELECT 'role' FROM pg_roles WHERE rolname = '{AUTH}' \
+             UNION SELECT 'schema in ' || current_database() FROM pg_namespace WHERE nspname = '{AUTH}' \
+             UNION SELECT 'function in ' || current_database() FROM pg_proc WHERE proname = 'get_auth' ORDER BY 1"
+        );
+        found.extend(cluster.psql("operator", database, &sql)?.lines().map(str::to_owned));
+    }
+    found.sort();
+    found.dedup();
+    Ok(found.join(", "))
+}
+
+#[test]
+fn the_auth_role_and_its_function_go_from_every_database() -> Outcome {
+    let cluster = Cluster::start()?;
+    let mut server = cluster.connect()?;
+    cluster.psql("operator", "postgres", "CREATE DATABASE shop")?;
+    server.ensure_auth_role(AUTH, &verifier("x"), COMMENT, &|_| false)?;
+    for database in ["postgres", "shop"] {
+        server.install_get_auth(database, AUTH)?;
+    }
+    let all = "function in postgres, function in shop, role, schema in postgres, schema in shop";
+    assert_eq!(traces(&cluster)?, all);
+    let refused = server.remove_auth(AUTH, "model other");
+    assert!(matches!(refused, Err(Refused::RoleNotOurs { .. })), "{refused:?}");
+    assert_eq!(traces(&cluster)?, all);
+    server.remove_auth(AUTH, COMMENT)?;
+    assert_eq!(traces(&cluster)?, "");
+    server.remove_auth(AUTH, COMMENT)?;
+    Ok(())
+}
+
+#[test]
+fn what_the_python_charm_installed_goes_too() -> Outcome {
+    let cluster = Cluster::start()?;
+    let sql = format!(
+        "CREATE ROLE {AUTH} LOGIN SUPERUSER PASSWORD 'x'; CREATE SCHEMA {AUTH}; GRANT USAGE ON SCHEMA {AUTH} TO {AUTH}; \
+         CREATE FUNCTION {AUTH}.get_auth(username text) RETURNS TABLE(username text, password text) \
+         LANGUAGE sql AS 'SELECT 1, 2'; GRANT EXECUTE ON FUNCTION {AUTH}.get_auth(text) TO {AUTH}"
+    );
+    cluster.psql("operator", "postgres", &sql)?;
+    cluster.connect()?.remove_auth(AUTH, COMMENT)?;
+    assert_eq!(traces(&cluster)?, "");
+    Ok(())
+}
+
+#[test]
+fn what_others_put_beside_the_function_is_not_dropped() -> Outcome {
+    let cluster = Cluster::start()?;
+    let mut server = cluster.connect()?;
+    server.ensure_auth_role(AUTH, &verifier("x"), COMMENT, &|_| false)?;
+    server.install_get_auth("postgres", AUTH)?;
+    cluster.psql("operator", "postgres", &format!("CREATE TABLE {AUTH}.precious (what text)"))?;
+    let error = server.remove_auth(AUTH, COMMENT).expect_err("a table is in the way").to_string();
+    assert!(error.contains(AUTH) && error.contains("depend on it"), "{error}");
+    assert_eq!(cluster.psql("operator", "postgres", &format!("SELECT count(*) FROM {AUTH}.precious"))?, "0");
+    Ok(())
+}
+
+#[test]
+fn roles_whose_relations_are_gone_are_told_by_their_comment() -> Outcome {
+    let cluster = Cluster::start()?;
+    let mut server = cluster.connect()?;
+    let mark = "model prod, application pgb, relation database:";
+    for (role, comment) in [
+        ("relation_id_6", format!("{mark}6")),
+        ("relation_id_7", format!("{mark}7")),
+        ("relation_id_8", "model prod, application other, relation database:8".to_owned()),
+    ] {
+        let wanted = Client { comment, ..client(role, "shop") };
+        server.ensure_client(&wanted, false, &|_| false)?;
+    }
+    cluster.psql("operator", "postgres", "CREATE ROLE relation_id_9 LOGIN")?;
+    cluster.psql("relation_id_6", "shop", "CREATE TABLE kept (what text)")?;
+    server.drop_strays(mark, &["relation_id_7".to_owned()])?;
+    let left = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'relation_id_%' ORDER BY 1";
+    assert_eq!(cluster.psql("operator", "postgres", left)?, "relation_id_7\nrelation_id_8\nrelation_id_9");
+    assert_eq!(cluster.psql("operator", "shop", "SELECT count(*) FROM kept")?, "0");
+    Ok(())
+}
+
+#[test]
+fn pg_hba_is_read_for_the_roles_it_lets_in() -> Outcome {
+    let cluster = Cluster::start()?;
+    let mut server = cluster.connect()?;
+    cluster.psql(
+        "operator",
+        "postgres",
+        "CREATE ROLE staff; CREATE ROLE anna LOGIN IN ROLE staff; CREATE ROLE bob LOGIN",
+    )?;
+    let file = cluster.directory.join("data/pg_hba.conf");
+    for (lines, anna, bob) in [
+        ("host all all 127.0.0.1/32 md5", true, true),
+        ("local all all trust", false, false),
+        ("host shop anna 127.0.0.1/32 md5", true, false),
+        ("host \"shop\",crm \"anna\" 0.0.0.0/0 scram-sha-256\nhost crm bob 0.0.0.0/0 md5", true, false),
+        ("hostnossl shop +staff ::/0 md5", true, false),
+        ("host shop all 127.0.0.1/32 reject", false, false),
+        ("host sameuser bob 127.0.0.1/32 md5", false, true),
+    ] {
+        fs::write(&file, format!("{lines}\n"))?;
+        assert_eq!((server.admits("anna", "shop")?, server.admits("bob", "shop")?), (anna, bob), "{lines}");
+    }
+    Ok(())
+}
+
+#[test]
 fn what_a_dropped_client_owned_is_kept_wherever_it_lies() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
-    server.ensure_client(&client("relation_id_7", "shop"), &|_| false)?;
-    server.ensure_client(&client("relation_id_8", "store"), &|_| false)?;
+    server.ensure_client(&client("relation_id_7", "shop"), false, &|_| false)?;
+    server.ensure_client(&client("relation_id_8", "store"), false, &|_| false)?;
     cluster.psql(
         "operator",
         "store",
@@ -456,8 +591,8 @@ fn what_a_dropped_client_owned_is_kept_wherever_it_lies() -> Outcome {
     }
     cluster.psql("operator", "postgres", "CREATE DATABASE own OWNER relation_id_7")?;
 
-    server.drop_client("relation_id_7", "operator", COMMENT)?;
-    server.drop_client("relation_id_7", "operator", COMMENT)?;
+    server.drop_client("relation_id_7", COMMENT)?;
+    server.drop_client("relation_id_7", COMMENT)?;
     let roles = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'relation%'";
     assert_eq!(cluster.psql("operator", "postgres", roles)?, "relation_id_8");
     for database in ["shop", "store"] {
@@ -471,18 +606,18 @@ fn what_a_dropped_client_owned_is_kept_wherever_it_lies() -> Outcome {
 fn nasty_names_are_names() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
-    server.ensure_auth_role(NASTY, &verifier("x"), NASTY)?;
+    server.ensure_auth_role(NASTY, &verifier("x"), NASTY, &|_| false)?;
     let role = format!("{NASTY} client");
     let wanted = Client { comment: NASTY.to_owned(), ..client(&role, NASTY) };
-    server.ensure_client(&wanted, &|_| false)?;
-    server.ensure_client(&wanted, &|_| true)?;
+    server.ensure_client(&wanted, false, &|_| false)?;
+    server.ensure_client(&wanted, false, &|_| true)?;
     server.install_get_auth(NASTY, NASTY)?;
     server.install_get_auth(NASTY, NASTY)?;
     assert_eq!(cluster.log_in(&role, "first", NASTY)?, role);
     let quoted = NASTY.replace('"', "\"\"");
     let sql = format!("SELECT count(*) FROM \"{quoted}\".get_auth((SELECT '{}'))", role.replace('\'', "''"));
     assert_eq!(cluster.psql(NASTY, NASTY, &sql)?, "1");
-    server.drop_client(&role, "operator", NASTY)?;
+    server.drop_client(&role, NASTY)?;
     let roles = "SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_'";
     assert_eq!(cluster.psql("operator", "postgres", roles)?, "2");
     Ok(())

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::event::RelationId;
-use crate::handlers::Seat;
 use crate::handlers::peers::{self, Store, Users};
+use crate::handlers::{Seat, database};
 use crate::pgbouncer::verifier;
 use crate::pgbouncer::{AUTH_USER_PREFIX, User, UserList};
 use crate::plan::{Bag, Effect, NewClient, Plan, Texts, Value, Wait};
@@ -14,6 +14,10 @@ use crate::secret::Secret;
 pub const DATABASE: &str = "database";
 /// The key under which both sides of the interface keep what they saw of the other's app bag.
 pub const DATA: &str = "data";
+
+/// Peer app bag: what was installed in PostgreSQL, as [`Lookup::mark`] says it. While it stands nobody has to
+/// ask PostgreSQL.
+pub const INSTALLED: &str = "get_auth";
 
 /// What we ask PostgreSQL for. A request that stands keeps its bytes: the other side refuses changes.
 const REQUEST: [(&str, &str); 2] = [(DATABASE, "pgbouncer"), ("extra-user-roles", "SUPERUSER")];
@@ -45,22 +49,80 @@ pub struct Changed {
 pub struct Leader {
     /// Our app bag.
     pub app: Texts,
-    /// The role PostgreSQL gave us, once its credentials can be read and it lets us in.
-    pub backend: Result<String, Wait>,
+    /// Where PgBouncer is to look passwords up, once PostgreSQL's credentials can be read and it lets us in.
+    pub backend: Result<Lookup, Wait>,
+    /// PostgreSQL has all this relation needs of it: the auth role of these users, and the lookup.
+    pub installed: bool,
     /// PgBouncer's users as far as they were made before: the list may be gone, and the passwords not.
     pub users: Users,
     /// Where they are kept.
     pub store: Store,
     /// The databases of our clients.
     pub databases: Vec<String>,
-    /// The clients who have their credentials; read only where the users are still to be made.
+    /// The clients who have their credentials; read only where something is to be made.
     pub clients: Vec<NewClient>,
+    /// The roles of all clients that are there.
+    pub roles: Vec<String>,
     /// Our application's name.
     pub app_name: String,
-    /// The mark on the roles of this relation.
-    pub comment: String,
+    /// How the marks on all our roles begin.
+    pub mark: String,
     /// Values nobody used before.
     pub fresh: Fresh,
+}
+
+/// How PgBouncer looks up passwords in PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// The role it logs in as.
+    pub auth_user: String,
+    /// The database PostgreSQL made for us, which has the function.
+    pub database: String,
+    /// A unit runs a PgBouncer that only looks in the database its client wants: before 1.19, or one that
+    /// does not tell its version.
+    pub everywhere: bool,
+}
+
+impl Lookup {
+    /// The databases that need the function.
+    fn databases(&self, clients: &[String]) -> Vec<String> {
+        let mut databases = vec![self.database.clone()];
+        if self.everywhere {
+            databases.push("postgres".to_owned());
+            databases.extend(clients.iter().cloned());
+        }
+        databases.sort();
+        databases.dedup();
+        databases
+    }
+
+    /// What [`INSTALLED`] says once this is so. The number is that of the function's own form.
+    pub fn mark(&self) -> String {
+        let place = if self.everywhere { "every database" } else { self.database.as_str() };
+        format!("1: {} in {place}", self.auth_user)
+    }
+
+    /// What a client's logins need: its role let into its database, the auth role into where it looks.
+    pub fn logins(&self, role: &str, database: &str) -> Vec<(String, String)> {
+        let mut logins =
+            vec![(role.to_owned(), database.to_owned()), (self.auth_user.clone(), self.database.clone())];
+        if self.everywhere {
+            logins.push((self.auth_user.clone(), database.to_owned()));
+        }
+        logins
+    }
+}
+
+/// What `ending` looks at: the last hook in which PostgreSQL still knows us.
+pub struct Ending {
+    /// The relation.
+    pub relation: RelationId,
+    /// The auth role, if it was made.
+    pub auth_user: Option<String>,
+    /// How the marks on all our roles begin.
+    pub mark: String,
+    /// The roles of clients that stay.
+    pub roles: Vec<String>,
 }
 
 /// Random values for one set of users.
@@ -72,8 +134,8 @@ pub struct Fresh {
     pub monitoring: Secret,
     /// Of the administrator.
     pub admin: Secret,
-    /// One salt for each verifier of the two.
-    pub salts: [[u8; 16]; 2],
+    /// One salt for each verifier: of the auth role, the statistics user, the administrator.
+    pub salts: [[u8; 16]; 3],
 }
 
 /// Handles every hook of `backend-database` while the relation is there.
@@ -91,37 +153,58 @@ pub fn changed(seen: &Changed) -> Plan {
     }
     plan.append(remember(seen));
 
-    let username = match &leader.backend {
-        Ok(username) => username,
+    let lookup = match &leader.backend {
+        Ok(lookup) => lookup,
         Err(wait) => return plan.wait(wait.clone()),
     };
-    let auth_user = auth_user(username);
-    let (users, made) = users(leader, &auth_user);
+    let users = users(leader, &lookup.auth_user);
     let mut publish = Plan::default();
-    if let Some(verifier) = made {
-        plan.push(Effect::EnsureAuthRole {
-            role: auth_user.clone(),
-            verifier,
-            comment: leader.comment.clone(),
-        });
-        let mut databases = vec!["pgbouncer".to_owned(), "postgres".to_owned()];
-        databases.extend(leader.databases.iter().cloned());
-        databases.sort();
-        databases.dedup();
+    if !leader.installed {
+        for user in users.list.0.iter().filter(|user| user.name == lookup.auth_user) {
+            plan.push(Effect::EnsureAuthRole {
+                role: user.name.clone(),
+                secret: user.secret.clone(),
+                salt: leader.fresh.salts[0],
+                comment: comment(&leader.mark, seen.relation),
+            });
+        }
+        plan.push(Effect::DropStrays { mark: database::mark(&leader.mark), keep: leader.roles.clone() });
         // This PostgreSQL may be another than the one our clients were given their credentials for.
         let clients = leader.clients.iter().cloned().map(Effect::EnsureClient);
         plan.parts.extend(clients.map(|effect| Plan { effects: vec![effect], ..Plan::default() }));
-        publish.push(Effect::InstallGetAuth { databases, auth_user });
+        publish.push(Effect::InstallGetAuth {
+            databases: lookup.databases(&leader.databases),
+            auth_user: lookup.auth_user.clone(),
+        });
+        publish.set(Bag::PeerApp, INSTALLED, lookup.mark());
     }
     publish.append(peers::publish_users(&users, &leader.store));
     plan.parts.push(publish);
     plan
 }
 
+/// Handles the hook after which PostgreSQL will know us no more: what was made there for this relation goes,
+/// while we still may. Clients' roles go with their own relations.
+pub fn ending(seen: &Ending) -> Plan {
+    let mut plan = Plan::default();
+    if let Some(role) = &seen.auth_user {
+        plan.push(Effect::DropStrays { mark: database::mark(&seen.mark), keep: seen.roles.clone() });
+        plan.push(Effect::RemoveAuth { role: role.clone(), comment: comment(&seen.mark, seen.relation) });
+        plan.set(Bag::PeerApp, INSTALLED, Value::Absent);
+    }
+    plan
+}
+
+/// The mark on the auth role of a relation.
+fn comment(mark: &str, relation: RelationId) -> String {
+    format!("{mark}, relation backend-database:{relation}")
+}
+
 /// Handles that there is no relation `backend-database`, on a leader that stays: without a backend there are no
 /// users, and with them gone the configuration names no database.
 pub fn broken(users: Option<&Users>, store: &Store) -> Plan {
     let mut plan = Plan::default();
+    plan.set(Bag::PeerApp, INSTALLED, Value::Absent);
     if users.is_none() {
         return plan;
     }
@@ -165,35 +248,47 @@ pub fn auth_user(username: &str) -> String {
     format!("{AUTH_USER_PREFIX}{}", username.replace('-', "_"))
 }
 
-/// The users as they should be, and the auth role's new verifier if it needs one. What is there
-/// stays: a new leader changes no password. Missing or outdated lines are made good.
-fn users(leader: &Leader, auth_user: &str) -> (Users, Option<Secret>) {
+/// The users as they should be. What is there stays: a new leader changes no password. Missing or outdated
+/// lines are made good.
+fn users(leader: &Leader, auth_user: &str) -> Users {
     let old = Some(&leader.users).filter(|users| users.list.auth_user() == Some(auth_user));
-    let line = |name: &str| old?.list.0.iter().find(|user| user.name == name).map(|user| user.secret.clone());
-    let made = old.is_none().then(|| verifier::md5(auth_user, &leader.fresh.auth));
+    let line = |name: &str| old?.list.line(name).cloned();
     let password = |old: Option<&Secret>, fresh: &Secret| old.unwrap_or(fresh).clone();
     let monitoring = password(leader.users.monitoring.as_ref(), &leader.fresh.monitoring);
     let admin = password(leader.users.admin.as_ref(), &leader.fresh.admin);
     // A line is kept only together with the password it was made of.
     let scram = |name: &str, password: &Secret, known: bool, salt: &[u8; 16]| {
         line(name)
-            .filter(|secret| known && secret.reveal().starts_with("SCRAM-SHA-256$"))
+            .filter(|secret| known && is_scram(secret))
             .unwrap_or_else(|| verifier::scram_sha_256(password, salt, verifier::ITERATIONS))
     };
     let (stats_user, admin_user) = (peers::stats_user(&leader.app_name), peers::admin_user(&leader.app_name));
     let known = |pick: fn(&Users) -> Option<&Secret>| old.and_then(pick).is_some();
     let stats_line =
-        scram(&stats_user, &monitoring, known(|u| u.monitoring.as_ref()), &leader.fresh.salts[0]);
-    let admin_line = scram(&admin_user, &admin, known(|u| u.admin.as_ref()), &leader.fresh.salts[1]);
-    // The auth role can only be let in with an md5 line: PgBouncer cannot log in as `auth_user` with
-    // a SCRAM verifier, and PostgreSQL's charms give names like this one the md5 method.
-    let auth_line = line(auth_user).or_else(|| made.clone()).unwrap_or_else(|| leader.fresh.auth.clone());
+        scram(&stats_user, &monitoring, known(|u| u.monitoring.as_ref()), &leader.fresh.salts[1]);
+    let admin_line = scram(&admin_user, &admin, known(|u| u.admin.as_ref()), &leader.fresh.salts[2]);
+    // The auth role's own password: PgBouncer cannot log in as `auth_user` with a SCRAM verifier, and an md5
+    // verifier would bind PostgreSQL to md5. One that an older charm left is kept: nobody knows its password.
+    let auth_line = line(auth_user).unwrap_or_else(|| leader.fresh.auth.clone());
     let list = UserList(vec![
         User { name: auth_user.to_owned(), secret: auth_line },
         User { name: stats_user, secret: stats_line },
         User { name: admin_user, secret: admin_line },
     ]);
-    (Users { list, monitoring: Some(monitoring), admin: Some(admin) }, made)
+    Users { list, monitoring: Some(monitoring), admin: Some(admin) }
+}
+
+/// Whether nothing is missing from the users that could be made good without a new auth role.
+pub fn is_complete(users: &Users, app_name: &str) -> bool {
+    let has_line = |name: String| users.list.line(&name).is_some_and(is_scram);
+    users.monitoring.is_some()
+        && users.admin.is_some()
+        && has_line(peers::stats_user(app_name))
+        && has_line(peers::admin_user(app_name))
+}
+
+fn is_scram(secret: &Secret) -> bool {
+    secret.reveal().starts_with("SCRAM-SHA-256$")
 }
 
 #[cfg(test)]
@@ -205,20 +300,28 @@ mod tests {
             auth: Secret::new("fresh auth"),
             monitoring: Secret::new("fresh monitoring"),
             admin: Secret::new("fresh admin"),
-            salts: [[1; 16], [2; 16]],
+            salts: [[1; 16], [2; 16], [3; 16]],
         }
+    }
+
+    const AUTH_USER: &str = "pgbouncer_auth_relation_id_4";
+
+    fn lookup() -> Lookup {
+        Lookup { auth_user: AUTH_USER.into(), database: "pgbouncer".into(), everywhere: false }
     }
 
     fn leader() -> Leader {
         Leader {
             app: Texts::new(),
-            backend: Ok("relation_id_4".into()),
+            backend: Ok(lookup()),
+            installed: false,
             users: Users::nobody(),
             store: Store::Secret { content: BTreeMap::new(), adopt: None, revision: None, plain: Vec::new() },
             databases: vec!["shop".into()],
             clients: Vec::new(),
+            roles: vec!["relation_id_6".into()],
             app_name: "pgbouncer-k8s".into(),
-            comment: "model m, relation backend-database:4".into(),
+            mark: "model m".into(),
             fresh: fresh(),
         }
     }
@@ -281,49 +384,100 @@ wait: backend database relation not ready",
             "
 set unit 4 data = ‹23 characters›
 make the auth role pgbouncer_auth_relation_id_4
-install get_auth for pgbouncer_auth_relation_id_4 in pgbouncer, postgres, shop
+drop the roles of clients that are gone
+install get_auth for pgbouncer_auth_relation_id_4 in pgbouncer
+set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer
 set the peer secret: admin-password, auth-file, monitoring-password",
         );
     }
 
     #[test]
+    fn a_pgbouncer_that_looks_nowhere_else_finds_the_function_in_every_database() {
+        let backend = Ok(Lookup { everywhere: true, ..lookup() });
+        let text = changed(&seen(Seat::Leader(Leader { backend, ..leader() }))).to_string();
+        for line in [
+            "install get_auth for pgbouncer_auth_relation_id_4 in pgbouncer, postgres, shop",
+            "set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in every database",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_installed_is_not_looked_at_again() {
+        let text = changed(&seen(Seat::Leader(Leader { installed: true, ..leader() }))).to_string();
+        assert!(!text.contains("auth role") && !text.contains("get_auth"), "{text}");
+        assert!(text.contains("set the peer secret"), "{text}");
+    }
+
+    #[test]
+    fn what_was_made_in_postgresql_goes_while_we_still_may() {
+        let mut seen = Ending {
+            relation: RelationId(4),
+            auth_user: Some(AUTH_USER.into()),
+            mark: "model m".into(),
+            roles: vec!["relation_id_6".into()],
+        };
+        let plan = ending(&seen);
+        let expected = "
+drop the roles of clients that are gone
+remove the auth role pgbouncer_auth_relation_id_4 and its get_auth
+remove peer app get_auth";
+        assert_eq!(plan.to_string().trim(), expected.trim());
+        seen.auth_user = None;
+        assert_eq!(ending(&seen), Plan::default());
+    }
+
+    #[test]
     fn users_that_are_there_keep_every_password_and_line() {
-        let (made, verifier) = users(&leader(), "pgbouncer_auth_relation_id_4");
-        assert!(verifier.is_some());
-        let other = Fresh { auth: Secret::new("other"), salts: [[9; 16]; 2], ..fresh() };
+        let made = users(&leader(), AUTH_USER);
+        assert!(is_complete(&made, "pgbouncer-k8s"));
+        let other = Fresh { auth: Secret::new("other"), salts: [[9; 16]; 3], ..fresh() };
         let again = Leader { users: made.clone(), fresh: other, ..leader() };
-        assert_eq!(users(&again, "pgbouncer_auth_relation_id_4"), (made, None));
+        assert_eq!(users(&again, AUTH_USER), made);
     }
 
     #[test]
     fn an_md5_stats_line_and_a_missing_admin_line_are_made_good() {
-        let (mut old, _) = users(&leader(), "pgbouncer_auth_relation_id_4");
-        let whole = old.clone();
+        let whole = users(&leader(), AUTH_USER);
+        let mut old = whole.clone();
         old.list.0[1].secret =
             verifier::md5("pgbouncer_stats_pgbouncer_k8s", &Secret::new("fresh monitoring"));
+        assert!(!is_complete(&old, "pgbouncer-k8s"));
         old.list.0.truncate(2);
         old.admin = None;
+        assert!(!is_complete(&old, "pgbouncer-k8s"));
         let again = Leader { users: old, ..leader() };
-        assert_eq!(users(&again, "pgbouncer_auth_relation_id_4"), (whole, None));
+        assert_eq!(users(&again, AUTH_USER), whole);
+    }
+
+    #[test]
+    fn an_md5_line_of_the_auth_role_is_kept() {
+        let mut old = users(&leader(), AUTH_USER);
+        old.list.0[0].secret = verifier::md5(AUTH_USER, &Secret::new("known to nobody"));
+        let again = Leader { users: old.clone(), ..leader() };
+        assert_eq!(users(&again, AUTH_USER), old);
     }
 
     #[test]
     fn another_backend_gets_an_auth_role_of_its_own() {
-        let (old, _) = users(&leader(), "pgbouncer_auth_relation_id_4");
+        let old = users(&leader(), AUTH_USER);
         let again = Leader { users: old.clone(), ..leader() };
-        let (new, verifier) = users(&again, "pgbouncer_auth_relation_id_9");
-        assert!(verifier.is_some());
+        let new = users(&again, "pgbouncer_auth_relation_id_9");
         assert_eq!(new.list.auth_user(), Some("pgbouncer_auth_relation_id_9"));
         assert_eq!(new.monitoring, old.monitoring);
     }
 
     #[test]
     fn a_broken_relation_marks_the_users_as_deleted() {
-        let (made, _) = users(&leader(), "pgbouncer_auth_relation_id_4");
+        let made = users(&leader(), AUTH_USER);
         let plan = broken(Some(&made), &leader().store);
-        let Some(Effect::SetPeerSecret { content, .. }) = plan.effects.first() else { panic!("{plan}") };
+        let Some(Effect::SetPeerSecret { content, .. }) = plan.effects.last() else { panic!("{plan}") };
         assert_eq!(content["auth-file"], Secret::new("None"));
-        assert_eq!(broken(None, &leader().store), Plan::default());
-        assert_eq!(broken(Some(&made), &Store::Bag).to_string(), "remove peer app auth_file\n");
+        assert_eq!(broken(None, &leader().store).to_string(), "remove peer app get_auth\n");
+        assert_eq!(
+            broken(Some(&made), &Store::Bag).to_string(),
+            "remove peer app get_auth\nremove peer app auth_file\n"
+        );
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::event::RelationId;
-use crate::handlers::{backend_database, peers};
+use crate::handlers::backend_database::{self, Lookup};
+use crate::handlers::peers;
 use crate::pgbouncer::{DatabaseName, Entry, Origin, PgbDbs, hash};
 use crate::plan::{Bag, Effect, NewClient, Plan, Texts, Value, Wait};
 use crate::secret::Secret;
@@ -17,6 +18,9 @@ const REQUESTED_SECRETS: &str = "requested-secrets";
 
 /// State: the endpoints all answered clients were last told by this unit.
 pub const ENDPOINTS: &str = "endpoints";
+
+/// Peer app bag: how many hooks have waited for PostgreSQL to let a new role in. To write it wakes the leader.
+pub const ADMISSION: &str = "pg_hba_rounds";
 
 /// What `changed` looks at; only the leader serves clients.
 pub struct Changed {
@@ -47,8 +51,10 @@ pub enum Backend {
     Ready {
         /// Its version, as it tells in `backend-database`.
         version: Option<String>,
-        /// The role PgBouncer asks for verifiers as.
-        auth_user: String,
+        /// Where PgBouncer looks passwords up.
+        lookup: Lookup,
+        /// In how many hooks new roles were waited for.
+        round: Option<u32>,
     },
 }
 
@@ -125,14 +131,16 @@ pub fn changed(seen: &Changed) -> Plan {
         plan.set(Bag::PeerApp, peers::DATABASES, text.as_str());
     }
 
-    let (version, auth_user) = match &seen.backend {
-        Backend::NotNeeded => return plan,
-        Backend::Waiting(wait) => return plan.wait(wait.clone()),
-        Backend::Ready { version, auth_user } => (version, auth_user),
-    };
+    if let Backend::Waiting(wait) = &seen.backend {
+        return plan.wait(wait.clone());
+    }
+    let Backend::Ready { version, lookup, round } = &seen.backend else { return plan };
     requests.retain(|(client, _)| !client.is_answered());
+    // Set again where a role has to be waited for.
+    plan.set(Bag::PeerApp, ADMISSION, Value::Absent);
     if !requests.is_empty() {
-        plan.append(serve(seen, requests, &hash(&text), version.as_ref(), auth_user));
+        let known = (version.as_ref(), lookup, round.unwrap_or_default());
+        plan.append(serve(seen, requests, &hash(&text), known));
     }
     if !gone.is_empty() {
         plan.parts.push(drop_gone(seen, &gone, databases));
@@ -146,8 +154,7 @@ fn serve(
     seen: &Changed,
     clients: Vec<(&Client, String)>,
     wanted: &str,
-    version: Option<&String>,
-    auth_user: &str,
+    (version, lookup, round): (Option<&String>, &Lookup, u32),
 ) -> Plan {
     let mut plan = Plan::default();
     let behind: Vec<String> = seen
@@ -167,7 +174,12 @@ fn serve(
         // A password that survived a hook which did not is taken up again.
         let password = client.password.as_ref().unwrap_or(&client.fresh).clone();
         part.push(Effect::EnsureClient(client.wanted(name.clone(), password.clone(), &seen.comment)));
-        part.push(Effect::InstallGetAuth { databases: vec![name.clone()], auth_user: auth_user.to_owned() });
+        if lookup.everywhere {
+            let (databases, auth_user) = (vec![name.clone()], lookup.auth_user.clone());
+            part.push(Effect::InstallGetAuth { databases, auth_user });
+        }
+        // A client that is told too early tries and fails.
+        part.push(Effect::AwaitAdmission { logins: lookup.logins(&role(client.relation), &name), round });
         part.append(answer(&Answer {
             relation: client.relation,
             secrets: secrets(client, seen.has_secrets),
@@ -236,6 +248,7 @@ impl Client {
             password,
             salt: self.salt,
             comment: comment(model, self.relation),
+            answered: self.is_answered(),
         }
     }
 }
@@ -250,9 +263,14 @@ pub fn role(relation: RelationId) -> String {
     format!("relation_id_{relation}")
 }
 
-/// The mark on a client's role.
-fn comment(model: &str, relation: RelationId) -> String {
-    format!("{model}, relation database:{relation}")
+/// The mark on a client's role; `mark` begins the marks on all our roles.
+fn comment(mark: &str, relation: RelationId) -> String {
+    format!("{}{relation}", self::mark(mark))
+}
+
+/// How the marks on the roles of clients begin.
+pub fn mark(mark: &str) -> String {
+    format!("{mark}, relation database:")
 }
 
 /// The fields that go into secrets for this client. A relation that began with plain credentials
@@ -369,12 +387,16 @@ mod tests {
     const REQUEST: [(&str, &str); 2] =
         [("database", "shop"), ("requested-secrets", r#"["username","password","uris","tls"]"#)];
 
+    fn lookup() -> Lookup {
+        Lookup { auth_user: "auth".into(), database: "pgbouncer".into(), everywhere: false }
+    }
+
     fn seen(clients: Vec<Client>) -> Changed {
         Changed {
             has_secrets: true,
             databases: (None, PgbDbs::default()),
             clients,
-            backend: Backend::Ready { version: Some("15.18".into()), auth_user: "auth".into() },
+            backend: Backend::Ready { version: Some("15.18".into()), lookup: lookup(), round: None },
             endpoints: Some("10.0.0.7:6432".into()),
             units: Vec::new(),
             comment: "model m".into(),
@@ -393,8 +415,9 @@ mod tests {
             r#"
 set app 6 data = ‹86 characters›
 set peer app pgb_dbs_config = {"6": {"name": "shop", "legacy": false}}
+remove peer app pg_hba_rounds
 make the database "shop" and the role relation_id_6
-install get_auth for auth in shop
+wait until PostgreSQL lets relation_id_6 into shop, auth into pgbouncer
 set the secret database.6.user: password, uris, username
 set the secret database.6.tls: tls
 set app 6 database = shop
@@ -512,6 +535,7 @@ set app 6 version = 15.18"#,
             &format!(
                 r#"
 set peer app pgb_dbs_config = ‹{} bytes›
+remove peer app pg_hba_rounds
 drop the role relation_id_6
 set peer app pgb_dbs_config = {{"8": {{"name": "old", "legacy": true}}}}"#,
                 text.len()

@@ -8,14 +8,16 @@ use std::collections::BTreeMap;
 use crate::handlers::{Seat, database};
 use crate::options::Options;
 use crate::pgbouncer::{
-    Auth, AuthType, DATABASE_NAME_LIMIT, Database, DatabaseName, InstanceConfig, PgbDbs, SharedConfig, Unit,
-    UserList,
+    AUTH_DATABASE, AUTH_DATABASE_READONLY, Auth, AuthType, DATABASE_NAME_LIMIT, Database, DatabaseName,
+    InstanceConfig, PgbDbs, SharedConfig, Unit, UserList,
 };
 use crate::plan::{Bag, Effect, Load, Plan, Value, Wait};
 use crate::secret::Secret;
 
 /// Unit bag: this unit's name in DNS.
 pub const HOSTNAME: &str = "hostname";
+/// Unit bag: the version of this unit's PgBouncer. The leader prepares PostgreSQL for the oldest.
+pub const PGBOUNCER_VERSION: &str = "pgbouncer_version";
 /// App bag: the leader's [`HOSTNAME`].
 pub const LEADER_HOSTNAME: &str = "leader_hostname";
 /// App bag: the configuration, a whole `pgbouncer.ini` but for what belongs to one unit.
@@ -170,6 +172,7 @@ pub fn created(seen: &Created) -> Plan {
 pub fn changed(seen: &Changed) -> Plan {
     let mut plan = Plan::default();
     plan.set(Bag::PeerUnit, HOSTNAME, seen.hostname.as_str());
+    plan.set(Bag::PeerUnit, PGBOUNCER_VERSION, seen.here.unit.version.to_string());
 
     match &seen.seat {
         Seat::Leader(own) => {
@@ -301,6 +304,8 @@ pub struct Endpoints {
     pub primary: Servers,
     /// Where reads may go.
     pub replicas: Servers,
+    /// Our own database there, which has the function that looks up passwords.
+    pub database: String,
 }
 
 /// Servers that listen on the same port.
@@ -321,7 +326,7 @@ impl Servers {
             let (host, port) = endpoint.rsplit_once(':')?;
             let port: u16 = port.parse().ok().filter(|port| *port > 0)?;
             let host = host.trim_start_matches('[').trim_end_matches(']');
-            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
             if host.is_empty() || !host.chars().all(plain) {
                 return None;
             }
@@ -366,7 +371,7 @@ pub fn configuration(
         for entry in databases.1.0.values() {
             let name = entry.name.as_str();
             if name == "*" {
-                entries.insert(name.to_owned(), to(&endpoints.primary, None, entry.auth_dbname.as_deref()));
+                entries.insert(name.to_owned(), to(&endpoints.primary, None, None));
                 continue;
             }
             // The Python charm checked no name; one that cannot be written would break every other.
@@ -378,10 +383,14 @@ pub fn configuration(
             for suffix in suffixes {
                 let alias = format!("{name}{suffix}");
                 if alias.len() <= DATABASE_NAME_LIMIT {
-                    aliases.insert(alias, to(&endpoints.replicas, Some(name), None));
+                    let database = to(&endpoints.replicas, Some(name), Some(AUTH_DATABASE_READONLY));
+                    aliases.insert(alias, database);
                 }
             }
         }
+        let main = Some(endpoints.database.as_str());
+        entries.insert(AUTH_DATABASE.to_owned(), to(&endpoints.primary, main, None));
+        entries.insert(AUTH_DATABASE_READONLY.to_owned(), to(&endpoints.replicas, main, None));
     }
     // A database that really has such a name comes before an alias of another one.
     for (alias, database) in aliases {
@@ -448,7 +457,7 @@ mod tests {
             .insert(Origin::Relation(6), Entry { name: "shop".into(), legacy: false, auth_dbname: None });
         let text = databases.render();
         let primary = Servers { hosts: vec!["10.0.0.1".into()], port: 5432 };
-        let endpoints = Endpoints { replicas: primary.clone(), primary };
+        let endpoints = Endpoints { replicas: primary.clone(), primary, database: "pgbouncer".into() };
         let shared = configuration("pgbouncer-k8s", options, (&text, &databases), Some(&endpoints), users);
         Config { text: shared.render().expect("a valid configuration"), shared }
     }
@@ -579,6 +588,7 @@ set the peer secret: admin-password, auth-file, monitoring-password",
             &change(Seat::Leader(Own { config: Err(invalid_option()), ..own() }), nothing_loaded()),
             "
 set peer unit hostname = pgb-1
+set peer unit pgbouncer_version = 1.24.0
 remember endpoints = 
 wait: option listen_port is 0: set it to a port",
         );
@@ -591,6 +601,7 @@ wait: option listen_port is 0: set it to a port",
             &format!(
                 "
 set peer unit hostname = pgb-1
+set peer unit pgbouncer_version = 1.24.0
 remember endpoints = 
 set peer app cfg_file = ‹{} bytes›
 set peer app leader_hostname = pgb-1
@@ -637,6 +648,7 @@ set peer unit pgb_dbs = {}",
             &format!(
                 "
 set peer unit hostname = pgb-1
+set peer unit pgbouncer_version = 1.24.0
 remember endpoints = 
 load 3 users into 2 processes
 set peer unit pgb_dbs = {}",
@@ -697,6 +709,7 @@ set peer unit pgb_dbs = {}",
             &change(Seat::Follower(seen), nothing_loaded()),
             "
 set peer unit hostname = pgb-1
+set peer unit pgbouncer_version = 1.24.0
 remember endpoints = 
 wait: waiting for the leader to publish its configuration",
         );
@@ -757,7 +770,8 @@ remove peer app monitoring-password",
                 .insert(Origin::Relation(id), Entry { name: name.into(), legacy: false, auth_dbname: None });
         }
         let primary = Servers { hosts: vec!["rw".into()], port: 5432 };
-        let endpoints = Endpoints { primary, replicas: Servers { hosts: vec!["ro".into()], port: 5432 } };
+        let replicas = Servers { hosts: vec!["ro".into()], port: 5432 };
+        let endpoints = Endpoints { primary, replicas, database: "pgbouncer".into() };
         let shared = configuration("a", &options(), ("", &databases), Some(&endpoints), Some(&users().list));
         assert_eq!(shared.databases["shop_readonly"].dbname.as_deref(), Some("shop_readonly"));
         assert_eq!(shared.databases["shop_readonly_readonly"].hosts, ["ro"]);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha3::Shake128;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
 
-use super::{hex, printable};
+use super::{AUTH_DATABASE, AUTH_DATABASE_READONLY, hex, printable};
 
 /// The databases by relation. Sorted as they are written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -171,6 +171,9 @@ impl DatabaseName {
             "" => "the name is empty",
             "*" => "* stands for every other database; ask for one by name",
             "pgbouncer" => "the name belongs to PgBouncer's console; choose another name",
+            AUTH_DATABASE | AUTH_DATABASE_READONLY => {
+                "PgBouncer looks up passwords there; choose another name"
+            }
             "postgres" | "template0" | "template1" => "the name belongs to PostgreSQL; choose another name",
             _ if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) => {
                 "PgBouncer before 1.25 cannot list such a name; use letters, digits, _ . -"

@@ -52,10 +52,12 @@ impl InstanceConfig {
 
         ini.comment = vec![format!("instance {instance}, written by the charm, which overwrites changes")];
         if unit.version < Version::PEERS {
-            for (name, connection) in &mut ini.databases {
-                if connection.remove("auth_dbname") {
-                    left_out.push(format!("auth_dbname of the database {name}"));
-                }
+            // Each database that is listed has a lookup function of its own for these versions.
+            for connection in ini.databases.values_mut() {
+                connection.remove("auth_dbname");
+            }
+            if ini.databases.contains_key("*") {
+                left_out.push("auth_dbname of the database *".to_owned());
             }
         } else {
             // Every process lists all of them, itself included: a cancel request can arrive at any.
@@ -83,8 +85,8 @@ impl InstanceConfig {
         let settings = std::mem::take(&mut ini.pgbouncer).into_iter();
         for (key, value) in settings.chain(own.map(|(key, value)| (key.to_owned(), value))) {
             if lookup(Section::Pgbouncer, &key).is_some_and(|setting| unit.version < setting.since) {
-                // The identity is ours alone; nobody asked for it.
-                if key != "peer_id" {
+                // These are ours alone; nobody asked for them.
+                if !["auth_dbname", "peer_id"].contains(&key.as_str()) {
                     left_out.push(key);
                 }
                 continue;
@@ -152,15 +154,17 @@ mod tests {
 ; instance 1, written by the charm, which overwrites changes
 
 [databases]
-* = host='10.0.0.1' port='5432' auth_user='pgbouncer_auth_relation_id_4' auth_dbname='shop'
+* = host='10.0.0.1' port='5432' auth_user='pgbouncer_auth_relation_id_4'
+pgbouncer_auth = host='10.0.0.1' port='5432' dbname='pgbouncer' auth_user='pgbouncer_auth_relation_id_4'
 shop = host='10.0.0.1' port='5432' dbname='shop' auth_user='pgbouncer_auth_relation_id_4'
-shop_readonly = host='10.0.0.2,10.0.0.3' port='5432' dbname='shop' auth_user='pgbouncer_auth_relation_id_4'
+shop_readonly = host='10.0.0.2,10.0.0.3' port='5432' dbname='shop' auth_user='pgbouncer_auth_relation_id_4' auth_dbname='pgbouncer_auth_readonly'
 
 [peers]
 1 = host='/var/lib/pgbouncer/instance_0' port='6432'
 2 = host='/var/lib/pgbouncer/instance_1' port='6432'
 
 [pgbouncer]
+auth_dbname = pgbouncer_auth
 max_client_conn = 10000
 ignore_startup_parameters = extra_float_digits,options
 query_wait_timeout = 30
@@ -189,8 +193,8 @@ syslog_ident = DIGEST
     #[test]
     fn a_process_gets_a_complete_file() {
         let config = derive(&example(), 24);
-        assert_eq!(config.text, GOLDEN.replace("DIGEST", "pgb-d3a550aa05b826e229aa4531"));
-        assert_eq!(config.digest, "pgb-d3a550aa05b826e229aa4531");
+        assert_eq!(config.text, GOLDEN.replace("DIGEST", "pgb-ed6e603f9f1fd7998a6a6c44"));
+        assert_eq!(config.digest, "pgb-ed6e603f9f1fd7998a6a6c44");
         assert_eq!(config.left_out, [""; 0]);
     }
 

@@ -36,9 +36,15 @@ pub struct Database {
     pub port: u16,
     /// The name on the server, if it is not the client's.
     pub dbname: Option<String>,
-    /// The database with the lookup function, if it is not this one (1.19 and later).
+    /// Where the password of whoever comes is looked up, if not in [`AUTH_DATABASE`] (1.19 and later).
     pub auth_dbname: Option<String>,
 }
+
+/// The entry behind which, on the primary, the lookup function lies. It is no client's: PostgreSQL lets
+/// only us and the auth role into the database it leads to.
+pub const AUTH_DATABASE: &str = "pgbouncer_auth";
+/// The same on the replicas, so that who only reads can log in while there is no primary.
+pub const AUTH_DATABASE_READONLY: &str = "pgbouncer_auth_readonly";
 
 /// Who looks up passwords, and who may use the console. All three are names of letters, digits and `_`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,7 +161,10 @@ const INSTANCE: &[&str] = &[
 ];
 
 /// Ours: better defaults for a pooler in front of one PostgreSQL.
-const OURS: [(&str, &str); 5] = [
+const OURS: [(&str, &str); 6] = [
+    // In one database the lookup function is safe from whoever owns a client's. Named also while there is
+    // no backend, because a process keeps the old value when the line goes.
+    ("auth_dbname", AUTH_DATABASE),
     // The pool, not the door, is what limits PostgreSQL's load.
     ("max_client_conn", "10000"),
     // What JDBC and libpq clients send on connecting and PgBouncer would refuse.
@@ -438,9 +447,13 @@ pub(super) mod tests {
         SharedConfig {
             databases_hash: HASH.into(),
             databases: BTreeMap::from([
-                ("*".into(), database(&["10.0.0.1"], None, Some("shop"))),
+                ("*".into(), database(&["10.0.0.1"], None, None)),
+                ("pgbouncer_auth".into(), database(&["10.0.0.1"], Some("pgbouncer"), None)),
                 ("shop".into(), database(&["10.0.0.1"], Some("shop"), None)),
-                ("shop_readonly".into(), database(&["10.0.0.2", "10.0.0.3"], Some("shop"), None)),
+                (
+                    "shop_readonly".into(),
+                    database(&["10.0.0.2", "10.0.0.3"], Some("shop"), Some("pgbouncer_auth_readonly")),
+                ),
             ]),
             auth: Some(Auth {
                 auth_user: "pgbouncer_auth_relation_id_4".into(),
@@ -459,11 +472,13 @@ pub(super) mod tests {
 ; pgbouncer-k8s shared configuration, format 1, pgb_dbs_config 34d41c6d0381b29696b7111737885258
 
 [databases]
-* = host='10.0.0.1' port='5432' auth_user='pgbouncer_auth_relation_id_4' auth_dbname='shop'
+* = host='10.0.0.1' port='5432' auth_user='pgbouncer_auth_relation_id_4'
+pgbouncer_auth = host='10.0.0.1' port='5432' dbname='pgbouncer' auth_user='pgbouncer_auth_relation_id_4'
 shop = host='10.0.0.1' port='5432' dbname='shop' auth_user='pgbouncer_auth_relation_id_4'
-shop_readonly = host='10.0.0.2,10.0.0.3' port='5432' dbname='shop' auth_user='pgbouncer_auth_relation_id_4'
+shop_readonly = host='10.0.0.2,10.0.0.3' port='5432' dbname='shop' auth_user='pgbouncer_auth_relation_id_4' auth_dbname='pgbouncer_auth_readonly'
 
 [pgbouncer]
+auth_dbname = pgbouncer_auth
 max_client_conn = 10000
 ignore_startup_parameters = extra_float_digits,options
 query_wait_timeout = 30
@@ -539,13 +554,13 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
             ("[pgbouncer]\n", "[pgbouncer]\nevil = 1\n", "an unknown setting"),
             ("[pgbouncer]\n", "[peers]\n1 = host=evil\n[pgbouncer]\n", "[peers]"),
             ("[pgbouncer]\n", "[users]\nevil = pool_mode=session\n[pgbouncer]\n", "[users]"),
-            ("[pgbouncer]\n", "%include evil\n[pgbouncer]\n", "line 8"),
+            ("[pgbouncer]\n", "%include evil\n[pgbouncer]\n", "line 9"),
             ("shop = host='10.0.0.1'", "shop = host='evil evil'", "of a database"),
             ("shop = host='10.0.0.1' ", "shop = ", "host of a database"),
             ("shop = host='10.0.0.1' port='5432'", "shop = host='evil' port='0'", "of a database"),
             ("shop = host='10.0.0.1'", "shop = password='evil' host='h'", "password of a database"),
             ("dbname='shop' auth_user='pgb", "dbname='shop' auth_user='evil", "auth_user of a database"),
-            ("auth_dbname='shop'", "auth_dbname='pgbouncer'", "of a database"),
+            ("auth_dbname='pgbouncer_auth_readonly'", "auth_dbname='pgbouncer'", "of a database"),
         ] {
             let text = GOLDEN.replacen(from, to, 1);
             assert_ne!(text, GOLDEN, "{from}");

@@ -89,6 +89,11 @@ impl Form {
 }
 
 impl UserList {
+    /// The secret of a user.
+    pub fn line(&self, name: &str) -> Option<&Secret> {
+        self.0.iter().find(|user| user.name == name).map(|user| &user.secret)
+    }
+
     /// Reads lines of `"name" "secret"`, and nothing else but empty lines.
     pub fn parse(text: &str) -> Result<Self, InvalidUserList> {
         let mut users = Vec::new();

@@ -50,6 +50,17 @@ pub fn matches(verifier: &str, user: &str, password: &Secret) -> bool {
     scram_sha_256(password, &salt, iterations).reveal() == verifier
 }
 
+/// What PostgreSQL is to keep of a secret in the user list: an md5 verifier as it is, of a password a SCRAM
+/// verifier.
+pub fn of_line(secret: &Secret, salt: &[u8]) -> Secret {
+    if secret.reveal().starts_with("md5") { secret.clone() } else { scram_sha_256(secret, salt, ITERATIONS) }
+}
+
+/// Whether what PostgreSQL keeps for a user was made of this secret in the user list.
+pub fn fits_line(verifier: &str, user: &str, secret: &Secret) -> bool {
+    verifier == secret.reveal() || matches(verifier, user, secret)
+}
+
 /// Whether PgBouncer takes the text for a SCRAM verifier: base64 throughout, keys of 32 bytes
 /// (`parse_scram_secret` in its `src/scram.c`).
 pub(super) fn is_scram(verifier: &str) -> bool {

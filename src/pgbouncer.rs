@@ -6,6 +6,7 @@ pub mod databases;
 pub mod difference;
 pub mod ini;
 pub mod instance;
+pub mod reset;
 pub mod settings;
 pub mod shared;
 pub mod userlist;

@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::ini::ConnectionString;
+use super::reset;
 use super::settings::{Section, check, lookup};
 use super::shared::SharedConfig;
 use super::userlist::UserList;
@@ -80,6 +81,11 @@ impl InstanceConfig {
             ("default_pool_size", pools.default.to_string()),
             ("min_pool_size", pools.min.to_string()),
             ("reserve_pool_size", pools.reserve.to_string()),
+            (
+                "server_reset_query",
+                reset::query(unit.version, shared.pool_mode, shared.max_prepared_statements),
+            ),
+            ("server_reset_query_always", "1".into()),
             ("peer_id", instance.saturating_add(1).to_string()),
         ];
         let settings = std::mem::take(&mut ini.pgbouncer).into_iter();
@@ -127,8 +133,10 @@ impl Pools {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shared::PoolMode;
     use super::super::shared::tests::example;
     use super::super::userlist::User;
+    use super::super::validate::validate;
     use super::*;
     use crate::secret::Secret;
 
@@ -186,6 +194,8 @@ auth_file = /dev/shm/pgbouncer/userlist.txt
 default_pool_size = 25
 min_pool_size = 13
 reserve_pool_size = 13
+server_reset_query = BEGIN; RESET ALL; SET idle_in_transaction_session_timeout = 1; COMMIT; BEGIN ISOLATION LEVEL READ COMMITTED; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; DEALLOCATE ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; RESET idle_in_transaction_session_timeout; COMMIT
+server_reset_query_always = 1
 peer_id = 2
 syslog_ident = DIGEST
 ";
@@ -193,9 +203,22 @@ syslog_ident = DIGEST
     #[test]
     fn a_process_gets_a_complete_file() {
         let config = derive(&example(), 24);
-        assert_eq!(config.text, GOLDEN.replace("DIGEST", "pgb-ed6e603f9f1fd7998a6a6c44"));
-        assert_eq!(config.digest, "pgb-ed6e603f9f1fd7998a6a6c44");
+        assert_eq!(config.text, GOLDEN.replace("DIGEST", "pgb-b777c05aff70c886f6930428"));
+        assert_eq!(config.digest, "pgb-b777c05aff70c886f6930428");
         assert_eq!(config.left_out, [""; 0]);
+    }
+
+    #[test]
+    fn every_file_passes_the_validator_of_its_version() {
+        for minor in 18..=25 {
+            for pool_mode in [PoolMode::Session, PoolMode::Transaction, PoolMode::Statement] {
+                for max_prepared_statements in [0, 100] {
+                    let shared = SharedConfig { pool_mode, max_prepared_statements, ..example() };
+                    let found = validate(&derive(&shared, minor).text, Version::new(1, minor));
+                    assert!(found.is_ok(), "1.{minor} {pool_mode} {max_prepared_statements}: {found:?}");
+                }
+            }
+        }
     }
 
     #[test]

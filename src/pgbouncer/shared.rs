@@ -149,6 +149,8 @@ const INSTANCE: &[&str] = &[
     "peer_id",
     "pidfile",
     "reserve_pool_size",
+    "server_reset_query",
+    "server_reset_query_always",
     "service_name",
     "so_reuseport",
     "syslog",

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use super::ini::{ConnectionString, Entry, Ini, scan};
-use super::printable;
 use super::settings::{Kind, Section, TABLE, check, lookup};
 use super::version::Version;
+use super::{printable, reset};
 
 /// What is found at a line. Never holds a value of a connection string.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,6 +157,10 @@ fn check_sessions(ini: &Ini, version: Version, found: &mut Found) {
                       next; put the rest into connect_query";
         found.problem(Section::Pgbouncer, "server_reset_query", reason);
     }
+    if value("server_reset_query").len() > reset::LIMIT {
+        let reason = "PgBouncer cannot send more than 506 bytes and would use each server connection once";
+        found.problem(Section::Pgbouncer, "server_reset_query", reason);
+    }
     if reset.is_empty() {
         let reason = "without it a session's settings, locks and temporary tables go to the next client";
         found.warning(Section::Pgbouncer, "server_reset_query", reason);
@@ -166,10 +170,10 @@ fn check_sessions(ini: &Ini, version: Version, found: &mut Found) {
     let shares = |mode: &str| matches!(mode, "transaction" | "statement");
     let pooled = shares(value("pool_mode"))
         || connections().any(|connection| connection.get("pool_mode").is_some_and(shares));
-    let forgets = reset.contains("DISCARD") || reset.contains("DEALLOCATE");
+    let forgets = reset.contains("DISCARD ALL") || reset.contains("DEALLOCATE ALL");
     if pooled && forgets && value("server_reset_query_always") == "1" {
         let tracked = !matches!(value("max_prepared_statements"), "" | "0");
-        if tracked && version < Version::new(1, 22) {
+        if tracked && version < Version::NOTICES_DEALLOCATE {
             let reason = "before 1.22 it breaks every prepared statement; set max_prepared_statements to 0";
             found.problem(Section::Pgbouncer, "server_reset_query_always", reason);
         } else if !tracked {
@@ -314,6 +318,7 @@ nonsense
         for (settings, minor, named) in [
             ("server_reset_query = DISCARD ALL; SELECT 1", 24, "server_reset_query"),
             ("server_reset_query = load 'x'; discard  all;", 24, "server_reset_query"),
+            (&format!("server_reset_query = {}", "RESET ALL; ".repeat(47)), 24, "506 bytes"),
             ("unix_socket_dir =", 24, "nowhere"),
             ("auth_file = /a/busersmax_client_conn = 9", 24, "max_client_conn"),
             ("server_check_query = select 1query_timeout=5", 24, "query_timeout"),

@@ -22,6 +22,8 @@ impl Version {
     pub const PEERS: Self = Self::new(1, 19);
     /// `max_prepared_statements` (PgBouncer's changelog, 1.21.0).
     pub const PREPARED_STATEMENTS: Self = Self::new(1, 21);
+    /// Prepares anew after a `DEALLOCATE ALL` or `DISCARD ALL` (PgBouncer's changelog, 1.22.0).
+    pub const NOTICES_DEALLOCATE: Self = Self::new(1, 22);
     /// Quoted names in the file (PgBouncer's changelog, 1.25.0).
     pub const QUOTED_KEYS: Self = Self::new(1, 25);
 

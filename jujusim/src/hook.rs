@@ -224,6 +224,24 @@ impl Port<'_> {
         self.context.unit.app.clone()
     }
 
+    /// An option of the actor, without a tool's call.
+    pub(crate) fn option(&self, name: &str) -> Option<Value> {
+        self.model.apps.get(&self.context.unit.app)?.effective_config().remove(name)
+    }
+
+    /// How many applications ask for this database at an endpoint.
+    pub(crate) fn askers(&self, endpoint: &str, database: &str) -> usize {
+        let app = &self.context.unit.app;
+        let relations = self.model.relations_at(&format!("{app}:{endpoint}"));
+        let asks = |id: &&u32| {
+            let remote = self.model.relations.get(*id).and_then(|relation| relation.remote(app));
+            remote.is_some_and(|end| {
+                self.model.bag(**id, &end.app).get("database").is_some_and(|asked| asked == database)
+            })
+        };
+        relations.iter().filter(asks).count()
+    }
+
     /// A file in the unit's own directory, for what must not stand in an argument.
     pub(crate) fn scratch(&self) -> PathBuf {
         let root = self.model.units.get(&self.context.unit).map(|unit| unit.root.clone()).unwrap_or_default();

@@ -61,6 +61,9 @@ pub struct Options {
     pub juju: String,
     /// A directory with another `pgbouncer`, searched before `PATH`.
     pub pgbouncer: Option<PathBuf>,
+    /// The channel of PostgreSQL charms that are deployed without one, such as `14/stable`; without it the newest PostgreSQL of
+    /// the machine plays them, set up for everybody who has a password.
+    pub postgresql: Option<String>,
     /// Leave the model's directory behind.
     pub keep: bool,
     /// The model's name.
@@ -81,6 +84,7 @@ impl Default for Options {
             tools: dir.join("jujusim-tool"),
             juju: "3.6.14".to_owned(),
             pgbouncer: None,
+            postgresql: None,
             keep: false,
             model: "dev".to_owned(),
             stable: false,

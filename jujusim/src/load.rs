@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Doing as _, Result};
 use crate::pooler::as_postgres;
-use crate::server::newest;
+use crate::server::Release;
 
 /// Where a process logs in.
 pub(crate) struct Target {
@@ -26,7 +26,7 @@ pub(crate) struct Load(Vec<(Child, PathBuf)>);
 
 impl Load {
     pub(crate) fn start(dir: &Path, targets: &[Target], clients: usize) -> Result<Load> {
-        let pgbench = newest()?.join("pgbench");
+        let pgbench = Release::newest()?.programs.join("pgbench");
         let script = dir.join("load.sql");
         fs::write(&script, "SELECT 1;\n").doing(|| "write the load's script".to_owned())?;
         let mut load = Load(Vec::new());

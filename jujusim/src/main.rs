@@ -59,6 +59,9 @@ struct ModelOptions {
     /// A directory with another pgbouncer.
     #[arg(long, value_name = "DIR")]
     pgbouncer: Option<PathBuf>,
+    /// The channel of PostgreSQL charms that are deployed without one: 14/stable, 15, 16.
+    #[arg(long, value_name = "CHANNEL")]
+    postgresql: Option<String>,
     /// Leave the model's directory behind.
     #[arg(long)]
     keep: bool,
@@ -69,8 +72,8 @@ struct ModelOptions {
 
 impl ModelOptions {
     fn options(self, stable: bool) -> Options {
-        let ModelOptions { juju, pgbouncer, keep, seed } = self;
-        Options { juju, pgbouncer, keep, stable, seed, ..Options::default() }
+        let ModelOptions { juju, pgbouncer, postgresql, keep, seed } = self;
+        Options { juju, pgbouncer, postgresql, keep, stable, seed, ..Options::default() }
     }
 }
 

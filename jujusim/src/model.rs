@@ -39,6 +39,8 @@ pub struct Model {
     pub(crate) tools: PathBuf,
     /// A directory searched before the caller's `PATH`: the chosen PgBouncer.
     pub(crate) path: Option<PathBuf>,
+    /// The channel of PostgreSQL charms that are deployed without one.
+    pub(crate) postgresql: Option<String>,
     pub(crate) apps: BTreeMap<String, App>,
     pub(crate) units: BTreeMap<UnitName, Unit>,
     pub(crate) relations: BTreeMap<u32, Relation>,

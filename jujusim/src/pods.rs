@@ -37,6 +37,7 @@ impl Model {
             network: Network::claim()?,
             tools: options.tools.clone(),
             path: options.pgbouncer.clone(),
+            postgresql: options.postgresql.clone(),
             apps: BTreeMap::new(),
             units: BTreeMap::new(),
             relations: BTreeMap::new(),

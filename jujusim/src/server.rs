@@ -1,5 +1,8 @@
 //! A real PostgreSQL server of the model's own.
 
+mod access;
+mod release;
+
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -11,10 +14,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use postgres::{Client, NoTls};
+use postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::error::{Doing as _, Error, Result};
 use crate::pooler::as_postgres;
+
+pub(crate) use access::{Method, Observer};
+pub(crate) use release::Release;
 
 /// The port, on an address of the server's own.
 pub(crate) const PORT: u16 = 5432;
@@ -23,9 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A server: stopped and started at will, stopped for good when dropped.
 pub(crate) struct Server {
     dir: PathBuf,
-    programs: PathBuf,
+    release: Release,
     pub(crate) address: Ipv4Addr,
     running: Option<Running>,
+    /// After what it observes: it ends when that has.
+    observer: Option<Observer>,
 }
 
 struct Running {
@@ -35,16 +43,22 @@ struct Running {
 }
 
 impl Server {
-    /// A new server in `dir`, from the newest PostgreSQL installed. Its superuser is `postgres`, by the local socket only.
-    pub(crate) fn create(dir: &Path, address: Ipv4Addr) -> Result<Server> {
-        let programs = newest()?;
+    /// A new server in `dir`. Its superuser is `postgres`, by the local socket only. With a method the observer of a PostgreSQL
+    /// charm decides who else gets in; without one, everybody who has a password.
+    pub(crate) fn create(
+        dir: &Path,
+        address: Ipv4Addr,
+        release: &Release,
+        method: Option<Method>,
+    ) -> Result<Server> {
         for dir in [dir.to_owned(), dir.join("run")] {
             fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))
                 .doing(|| format!("close {}", dir.display()))?;
             give(&dir)?;
         }
-        let mut server = Server { dir: dir.to_owned(), programs, address, running: None };
+        let mut server =
+            Server { dir: dir.to_owned(), release: release.clone(), address, running: None, observer: None };
         server.copy_template()?;
         let settings = format!(
             "listen_addresses = '{address}'\nport = {PORT}\nunix_socket_directories = '{}'\npassword_encryption = 'scram-sha-256'\n\
@@ -52,12 +66,14 @@ impl Server {
             dir.join("run").display()
         );
         // The md5 method also takes SCRAM verifiers.
-        let access = "local all postgres trust\nhost all all 127.0.0.0/8 md5\n";
+        let everybody = "local all postgres trust\nhost all all 127.0.0.0/8 md5\n";
+        let access = if method.is_some() { access::NOBODY } else { everybody };
         for (name, text) in [("postgresql.auto.conf", settings.as_str()), ("pg_hba.conf", access)] {
             let path = dir.join("data").join(name);
             fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
         }
         server.start()?;
+        server.observer = method.map(|method| Observer::start(method, dir));
         Ok(server)
     }
 
@@ -72,7 +88,11 @@ impl Server {
             .open(&log)
             .doing(|| format!("open {}", log.display()))?;
         let mut command = as_postgres("INT");
-        command.arg(self.programs.join("postgres")).arg("-D").arg(self.dir.join("data")).current_dir("/");
+        command
+            .arg(self.release.programs.join("postgres"))
+            .arg("-D")
+            .arg(self.dir.join("data"))
+            .current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let (sender, receiver) = mpsc::channel();
         let keeper = thread::spawn(move || {
@@ -107,22 +127,36 @@ impl Server {
         }
     }
 
+    /// The observer, if only those get in whom it has noticed.
+    pub(crate) fn observer(&self) -> Option<&Observer> {
+        self.observer.as_ref()
+    }
+
     /// The superuser's connection.
     pub(crate) fn superuser(&self, database: &str) -> std::result::Result<Client, postgres::Error> {
-        let mut config = postgres::Config::new();
-        config.host_path(self.dir.join("run")).port(PORT).user("postgres").dbname(database);
-        config.connect(NoTls)
+        superuser(&self.dir, database)
+    }
+
+    /// Runs a statement, or several as one transaction, as the superuser; the rows of all of them as text.
+    pub(crate) fn sql(
+        &self,
+        database: &str,
+        statement: &str,
+    ) -> std::result::Result<Vec<Vec<String>>, String> {
+        let mut client =
+            self.superuser(database).map_err(|error| format!("cannot reach PostgreSQL: {error}"))?;
+        let messages =
+            client.simple_query(statement).map_err(|error| format!("PostgreSQL refused: {error}"))?;
+        Ok(messages.iter().filter_map(cells).collect())
+    }
+
+    pub(crate) fn has_role(&self, name: &str) -> std::result::Result<bool, String> {
+        let found = format!("SELECT FROM pg_roles WHERE rolname = {}", literal(name));
+        Ok(!self.sql("postgres", &found)?.is_empty())
     }
 
     /// `initdb` takes seconds; a copy of an earlier one does not.
     fn copy_template(&mut self) -> Result<()> {
-        let version = self
-            .programs
-            .parent()
-            .and_then(Path::file_name)
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
         let uid = if nix::unistd::geteuid().is_root() {
             "postgres".to_owned()
         } else {
@@ -132,11 +166,11 @@ impl Server {
             .map(PathBuf::from)
             .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
         let cache = cache.unwrap_or_else(std::env::temp_dir).join("jujusim");
-        let template = cache.join(format!("postgresql-{version}-{uid}-wal1"));
+        let template = cache.join(format!("postgresql-{}-{uid}-wal1", self.release.major));
         let data = self.dir.join("data");
         if !template.exists() {
             let mut initdb = as_postgres("KILL");
-            initdb.arg(self.programs.join("initdb")).arg("-D").arg(&data).current_dir("/");
+            initdb.arg(self.release.programs.join("initdb")).arg("-D").arg(&data).current_dir("/");
             initdb.args([
                 "-U",
                 "postgres",
@@ -166,15 +200,27 @@ impl Drop for Server {
     }
 }
 
-/// The directory with the programs of the newest PostgreSQL.
-pub(crate) fn newest() -> Result<PathBuf> {
-    let versions =
-        fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
-    let number = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
-    let newest = versions.filter(|path| path.join("bin/initdb").exists()).max_by_key(number);
-    newest
-        .map(|path| path.join("bin"))
-        .ok_or_else(|| Error::refused("PostgreSQL is not installed in /usr/lib/postgresql"))
+/// The cells of a row.
+pub(crate) fn cells(message: &SimpleQueryMessage) -> Option<Vec<String>> {
+    let SimpleQueryMessage::Row(row) = message else { return None };
+    Some((0..row.len()).map(|column| row.get(column).unwrap_or("null").to_owned()).collect())
+}
+
+/// A name as SQL has it.
+pub(crate) fn identifier(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+/// A text as SQL has it.
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// The superuser's connection to the server in a directory.
+fn superuser(dir: &Path, database: &str) -> std::result::Result<Client, postgres::Error> {
+    let mut config = postgres::Config::new();
+    config.host_path(dir.join("run")).port(PORT).user("postgres").dbname(database);
+    config.connect(NoTls)
 }
 
 /// Makes user `postgres` the owner, when we are root and will run the server as that user.

@@ -1,5 +1,6 @@
 //! The words of a script: Juju's own, and the simulator's.
 
+mod backend;
 mod change;
 mod edit;
 mod faults;

@@ -12,16 +12,20 @@ use crate::model::{App, Bag, End, Kind, Relation, Unit, UnitName};
 use crate::tools::relations::valid_app;
 
 impl Sim {
-    /// `deploy PATH|actor:KIND [NAME] [-n N] [--config k=v]…`
+    /// `deploy PATH|actor:KIND [NAME] [-n N] [--channel CHANNEL] [--config k=v]…`
     pub(crate) fn deploy(&mut self, mut words: Words) -> Result<String> {
         let count = words.count("-n", 1)?;
+        let channel = words.option("--channel")?;
         let mut config = Vec::new();
         while let Some(pair) = words.option("--config")? {
             config.push(pair);
         }
         let source = words.next("a charm's directory")?;
         let kind = match source.strip_prefix("actor:") {
-            Some(actor) => crate::actors::make(actor, &mut self.model)?,
+            Some(actor) => crate::actors::make(actor, channel.as_deref(), &mut self.model)?,
+            None if channel.is_some() => {
+                return Err(Error::refused("a charm in a directory has no channels"));
+            }
             None => Kind::Charm(Charm::read(Path::new(&source))?),
         };
         let charm = match &kind {

@@ -30,8 +30,8 @@ const fn word(
 pub(crate) const WORDS: &[Word] = &[
     word(
         "deploy",
-        "PATH|actor:KIND [NAME] [-n N] [--config k=v]…",
-        "a charm's directory; `actor:postgresql`, `actor:client`",
+        "PATH|actor:KIND [NAME] [-n N] [--channel CHANNEL] [--config k=v]…",
+        "a charm's directory; `actor:postgresql`, `actor:client`; the channel (`14/stable`) chooses which PostgreSQL",
         Sim::deploy,
     ),
     word("add-unit", "APP [-n N]", "more units", Sim::add_unit),
@@ -207,11 +207,16 @@ pub(crate) const WORDS: &[Word] = &[
     word("cat", "UNIT PATH", "a file below the unit's root", Sim::cat),
     word(
         "sql",
-        "CLIENT STATEMENT [--through UNIT]",
-        "logs in as the relation says; that unit's own processes must count the query",
+        "CLIENT STATEMENT [--through UNIT]|SERVER STATEMENT [--database NAME]",
+        "logs in as the relation says; that unit's own processes must count the query; a server's superuser needs no relation",
         Sim::sql,
     ),
-    word("postgresql", "stop|start [APP]", "the server goes away and returns", Sim::postgresql),
+    word(
+        "postgresql",
+        "stop|start|noticed [APP]",
+        "the server goes away and returns; waits until its observer has let in all roles that are there",
+        Sim::postgresql,
+    ),
     word("pooler", "APP", "what PgBouncer's processes loaded", Sim::pooler),
     word("processes", "UNIT", "PgBouncer's processes and their restarts", Sim::processes),
     word(

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postgres::{NoTls, SimpleQueryMessage};
+use postgres::NoTls;
 
 use super::Words;
 use crate::Sim;
@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::load::{Load, Target};
 use crate::model::{Bag, Model, UnitName};
 use crate::pooler::Instance;
+use crate::server::cells;
 
 /// A login that a relation gave to a client.
 struct Login {
@@ -29,13 +30,22 @@ struct Login {
 
 impl Sim {
     /// `sql CLIENT STATEMENT [--through UNIT]`: logs in as the relation says and prints the rows.
+    /// `sql SERVER STATEMENT [--database NAME]`: as the superuser, without a password.
     ///
     /// With `--through` the login goes to that unit, and its own processes must have counted it.
     pub(crate) fn sql(&mut self, mut words: Words) -> Result<String> {
+        let database = words.option("--database")?;
         let through = words.option("--through")?.map(|unit| unit.parse::<UnitName>()).transpose()?;
         let client = words.next("a client")?;
         let statement = words.next("a statement")?;
         words.end()?;
+        if let Some(server) = self.model.server(&client)? {
+            let rows = server.sql(database.as_deref().unwrap_or("postgres"), &statement);
+            return rows.map(lines).map_err(Error::Refused);
+        }
+        if database.is_some() {
+            return Err(Error::refused(format!("{client} has the database that it asked for")));
+        }
         let login = self.model.login(&client)?;
         self.model.supervisor.wait();
         let Some(unit) = through else {
@@ -54,23 +64,6 @@ impl Sim {
             thread::sleep(Duration::from_millis(10));
         }
         Ok(printed)
-    }
-
-    /// `postgresql stop|start [APP]`
-    pub(crate) fn postgresql(&mut self, mut words: Words) -> Result<String> {
-        let what = words.next("stop or start")?;
-        let app = words.maybe().unwrap_or_else(|| "postgresql-k8s".to_owned());
-        words.end()?;
-        let crate::model::Kind::Actor(actor, _) = &self.model.app(&app)?.kind else {
-            return Err(Error::refused(format!("{app} is no actor")));
-        };
-        let mut server = actor.server().ok_or_else(|| Error::refused(format!("{app} has no server")))?;
-        match what.as_str() {
-            "stop" => server.stop(),
-            "start" => server.start()?,
-            other => return Err(Error::refused(format!("stop or start expected, got {other:?}"))),
-        }
-        Ok(String::new())
     }
 
     /// `kill-process UNIT [N]`: one PgBouncer process dies; the first by default.
@@ -253,13 +246,11 @@ fn query(login: &Login, address: Ipv4Addr, statement: &str) -> Result<String> {
         Error::refused(text)
     };
     let mut client = config.connect(NoTls).map_err(|error| refused(&error))?;
-    let mut text = String::new();
-    for message in client.simple_query(statement).map_err(|error| refused(&error))? {
-        if let SimpleQueryMessage::Row(row) = message {
-            let cells: Vec<&str> = (0..row.len()).map(|column| row.get(column).unwrap_or("null")).collect();
-            text.push_str(&cells.join(" | "));
-            text.push('\n');
-        }
-    }
-    Ok(text)
+    let messages = client.simple_query(statement).map_err(|error| refused(&error))?;
+    Ok(lines(messages.iter().filter_map(cells)))
+}
+
+/// Rows as they are printed.
+fn lines(rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    rows.into_iter().map(|cells| cells.join(" | ") + "\n").collect()
 }

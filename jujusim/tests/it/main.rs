@@ -6,6 +6,7 @@ mod front;
 mod hooks;
 mod listed;
 mod puppets;
+mod servers;
 mod witness;
 mod words;
 mod workload;

@@ -1,0 +1,182 @@
+//! Who may log in, as the PostgreSQL charms have it: one line of `pg_hba.conf` for each role, written anew some time after roles
+//! or what they may connect to have changed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use postgres::Client;
+
+use super::{identifier, superuser};
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a server may take to follow its new file.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Until the first look: the superusers of the local socket, and standbys.
+pub(super) const NOBODY: &str = "local all postgres,operator trust\nlocal replication postgres trust\n";
+
+/// How roles prove who they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Method {
+    /// `md5`, which also takes SCRAM verifiers.
+    Md5,
+    /// `scram-sha-256`, but `md5` for those whose passwords a pooler looks up.
+    Scram,
+}
+
+impl Method {
+    fn of(self, role: &str) -> &'static str {
+        match self {
+            Method::Scram if !role.contains("pgbouncer_auth_relation_") => "scram-sha-256",
+            _ => "md5",
+        }
+    }
+}
+
+/// Keeps `pg_hba.conf` of some servers after the roles of one of them, until dropped.
+pub(crate) struct Observer {
+    method: Method,
+    watched: Arc<Mutex<Watched>>,
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Servers by their directories.
+struct Watched {
+    primary: PathBuf,
+    /// Each with the lines it goes by.
+    members: BTreeMap<PathBuf, String>,
+    delay: Duration,
+}
+
+impl Observer {
+    pub(crate) fn start(method: Method, server: &Path) -> Observer {
+        let delay = Duration::from_millis(200);
+        let members = BTreeMap::from([(server.to_owned(), NOBODY.to_owned())]);
+        let watched = Watched { primary: server.to_owned(), members, delay };
+        let watched = Arc::new(Mutex::new(watched));
+        let (end, ended) = channel();
+        let seen = Arc::clone(&watched);
+        let thread = thread::spawn(move || observe(method, &seen, &ended));
+        Observer { method, watched, end: Some(end), thread: Some(thread) }
+    }
+
+    /// How long a change stays unnoticed.
+    pub(crate) fn set_delay(&self, delay: Duration) {
+        lock(&self.watched).delay = delay;
+    }
+
+    /// Waits until every role that is there now gets in, but not longer than said; whether it does.
+    pub(crate) fn wait(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        loop {
+            let primary = lock(&self.watched).primary.clone();
+            let wanted =
+                superuser(&primary, "postgres").and_then(|mut client| rules(self.method, &mut client));
+            if wanted.is_ok_and(|wanted| lock(&self.watched).members.values().all(|lines| *lines == wanted)) {
+                return true;
+            }
+            if Instant::now() > deadline {
+                return false;
+            }
+            thread::sleep(LOOK);
+        }
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn observe(method: Method, watched: &Mutex<Watched>, ended: &Receiver<()>) {
+    let mut connection: Option<(PathBuf, Client)> = None;
+    let mut changed: Option<Instant> = None;
+    while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+        let (primary, members, delay) = {
+            let watched = lock(watched);
+            (watched.primary.clone(), watched.members.clone(), watched.delay)
+        };
+        connection.take_if(|(server, client)| *server != primary || client.is_closed());
+        if connection.is_none() {
+            connection = superuser(&primary, "postgres").ok().map(|client| (primary, client));
+        }
+        // A server that is away is asked again when it is back.
+        let Some((_, client)) = &mut connection else { continue };
+        let Ok(wanted) = rules(method, client) else { continue };
+        let stale: Vec<PathBuf> =
+            members.into_iter().filter(|(_, lines)| *lines != wanted).map(|(member, _)| member).collect();
+        if stale.is_empty() {
+            changed = None;
+        } else if changed.get_or_insert_with(Instant::now).elapsed() >= delay {
+            for member in stale {
+                // What fails is tried again at the next look.
+                if write(&member, &wanted).is_ok()
+                    && let Some(lines) = lock(watched).members.get_mut(&member)
+                {
+                    lines.clone_from(&wanted);
+                }
+            }
+        }
+    }
+}
+
+/// The lines for the roles that are there now.
+fn rules(method: Method, client: &mut Client) -> Result<String, postgres::Error> {
+    let mut text = NOBODY.to_owned();
+    for row in client.query(ROLES, &[])? {
+        let (role, superuser): (String, bool) = (row.get(0), row.get(1));
+        let databases: Vec<String> = row.get(2);
+        let databases = if superuser {
+            "all".to_owned()
+        } else {
+            databases.iter().map(|name| identifier(name)).collect::<Vec<_>>().join(",")
+        };
+        if !databases.is_empty() {
+            let _ = writeln!(text, "host {databases} {} all {}", identifier(&role), method.of(&role));
+        }
+    }
+    Ok(text)
+}
+
+const ROLES: &str = "
+    SELECT rolname::text, rolsuper,
+           ARRAY(SELECT datname::text FROM pg_database
+                 WHERE NOT datistemplate AND has_database_privilege(r.oid, pg_database.oid, 'CONNECT') ORDER BY 1)
+    FROM pg_roles r WHERE rolcanlogin ORDER BY 1";
+
+/// Until the server goes by it; one that is not running will when it starts.
+fn write(server: &Path, rules: &str) -> std::io::Result<()> {
+    let new = server.join("data/pg_hba.new");
+    fs::write(&new, rules)?;
+    fs::rename(&new, server.join("data/pg_hba.conf"))?;
+    let Some(before) = loaded(server, "SELECT pg_conf_load_time(), pg_reload_conf()") else { return Ok(()) };
+    let deadline = Instant::now() + PATIENCE;
+    while loaded(server, "SELECT pg_conf_load_time()").is_some_and(|time| time == before) {
+        if Instant::now() > deadline {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// When the server that answers read its configuration, as a new session sees it.
+fn loaded(server: &Path, question: &str) -> Option<SystemTime> {
+    Some(superuser(server, "postgres").ok()?.query_one(question, &[]).ok()?.get(0))
+}
+
+fn lock(watched: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
+    watched.lock().unwrap_or_else(PoisonError::into_inner)
+}

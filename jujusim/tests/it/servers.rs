@@ -1,0 +1,150 @@
+//! PostgreSQL as the charms of its channels set it up.
+
+use std::io::Write as _;
+
+use crate::puppets::{model, run};
+
+/// A model with a server of a channel and a client `shop`, or a word that it cannot be had here. Under `CI=true` it can.
+fn server(channel: &str, config: &str, words: &[&str]) -> Option<jujusim::Sim> {
+    let mut sim = model(&[]);
+    let deployed = sim.run(&format!("deploy actor:postgresql --channel {channel} {config}"));
+    if let Err(error) = deployed {
+        let text = error.to_string();
+        assert!(text.contains("is not installed"), "{text}");
+        assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{text}");
+        // Not eprintln!, which nobody sees of a test that passes.
+        let _ = writeln!(std::io::stderr(), "NOT RUN: a test on channel {channel}: {text}");
+        return None;
+    }
+    for word in words {
+        run(&mut sim, word);
+    }
+    Some(sim)
+}
+
+const SHOP: [&str; 3] =
+    ["deploy actor:client shop --config database=shop", "integrate shop postgresql-k8s", "settle"];
+
+#[test]
+fn a_channel_chooses_the_major_version() {
+    for major in ["14", "15", "16"] {
+        let Some(mut sim) = server(&format!("{major}/stable"), "", &SHOP) else { continue };
+        let version = sim.model().bag(0, "postgresql-k8s")["version"].clone();
+        assert!(version.starts_with(&format!("{major}.")), "{version}");
+        let found = run(&mut sim, "sql shop 'SHOW server_version'");
+        assert!(found.starts_with(&version), "{found}");
+    }
+    let error = model(&[]).run("deploy actor:postgresql --channel 13/stable").expect_err("no such track");
+    assert!(error.to_string().contains("14, 15 and 16"), "{error}");
+}
+
+#[test]
+fn up_to_15_the_only_client_of_a_database_owns_all_in_it() {
+    for channel in ["14", "15"] {
+        let Some(mut sim) = server(channel, "", &SHOP) else { continue };
+        let owner = "sql shop \"SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'public'\"";
+        assert_eq!(run(&mut sim, owner), "relation_id_0\n");
+        assert_eq!(run(&mut sim, "sql shop 'SELECT current_user'"), "relation_id_0\n");
+        run(&mut sim, "deploy actor:client crm --config database=shop");
+        run(&mut sim, "integrate crm postgresql-k8s");
+        run(&mut sim, "settle");
+        assert_eq!(run(&mut sim, owner), "relation_id_0\n", "the second client takes nothing");
+        run(&mut sim, "sql crm 'CREATE TABLE t ()'");
+    }
+}
+
+#[test]
+fn from_16_a_client_logs_in_as_the_owner_of_its_database() {
+    let Some(mut sim) = server("16", "", &SHOP) else { return };
+    assert_eq!(
+        run(&mut sim, "sql shop 'SELECT current_user, session_user'"),
+        "charmed_shop_owner | relation_id_0\n"
+    );
+    assert_eq!(run(&mut sim, "sql shop 'SET ROLE NONE; SELECT current_user'"), "relation_id_0\n");
+    let roles = run(
+        &mut sim,
+        "sql shop \"SELECT rolname, rolcanlogin, rolinherit FROM pg_roles WHERE rolname LIKE 'charmed_shop%' ORDER BY 1\"",
+    );
+    assert_eq!(roles, "charmed_shop_admin | f | f\ncharmed_shop_dml | f | t\ncharmed_shop_owner | f | t\n");
+    run(&mut sim, "sql shop 'CREATE TABLE t ()'");
+    let error = sim.run("sql shop 'SET ROLE NONE; CREATE TABLE u ()'").expect_err("nobody may but the owner");
+    assert!(error.to_string().contains("permission denied for schema public"), "{error}");
+}
+
+#[test]
+fn roles_that_a_charm_does_not_give_leave_the_client_unanswered() {
+    for (channel, roles) in [("14", "nonsense"), ("16", "admin"), ("16", "superuser,createdb")] {
+        let client = format!("deploy actor:client shop --config extra-user-roles={roles}");
+        let words = [client.as_str(), "integrate shop postgresql-k8s", "settle"];
+        let Some(mut sim) = server(channel, "", &words) else { continue };
+        assert!(!sim.model().bag(0, "postgresql-k8s").contains_key("endpoints"), "{channel} {roles}");
+        assert!(run(&mut sim, "status").contains("invalid role(s) for extra user roles"));
+    }
+}
+
+#[test]
+fn a_superuser_of_a_relation_is_one_everywhere() {
+    for channel in ["14", "16"] {
+        let client =
+            "deploy actor:client pooler --config database=pooler --config extra-user-roles=SUPERUSER";
+        let Some(mut sim) = server(channel, "", &[client, "integrate pooler postgresql-k8s", "settle"])
+        else {
+            continue;
+        };
+        let found = run(&mut sim, "sql pooler 'SET ROLE NONE; SELECT count(*) > 0 FROM pg_authid'");
+        assert_eq!(found, "t\n");
+        let members = "sql pooler \"SELECT string_agg(roleid::regrole::text, ',' ORDER BY roleid::regrole::text) \
+            FROM pg_auth_members WHERE member = 'relation_id_0'::regrole\"";
+        let wanted = match channel {
+            "14" => "relation_access\n",
+            _ => "charmed_pooler_admin,charmed_pooler_dml,relation_access\n",
+        };
+        assert_eq!(run(&mut sim, members), wanted);
+    }
+}
+
+#[test]
+fn a_new_role_gets_in_when_the_observer_has_noticed_it() {
+    for channel in ["14", "16"] {
+        let Some(mut sim) = server(channel, "--config hba-delay=0.2", &SHOP) else { continue };
+        run(&mut sim, "config postgresql-k8s hba-delay=3600");
+        run(&mut sim, "deploy actor:client crm --config database=crm");
+        run(&mut sim, "integrate crm postgresql-k8s");
+        run(&mut sim, "settle");
+        let error = sim.run("sql crm 'SELECT 1'").expect_err("nobody has noticed it");
+        assert!(error.to_string().contains("no pg_hba.conf entry"), "{error}");
+        assert_eq!(run(&mut sim, "sql shop 'SELECT 1'"), "1\n");
+        run(&mut sim, "config postgresql-k8s hba-delay=0");
+        run(&mut sim, "settle");
+        run(&mut sim, "postgresql noticed");
+        assert_eq!(run(&mut sim, "sql crm 'SELECT 1'"), "1\n");
+        run(&mut sim, "remove-relation crm postgresql-k8s");
+        run(&mut sim, "settle");
+        let rules = run(&mut sim, "sql postgresql-k8s 'SELECT user_name FROM pg_hba_file_rules'");
+        assert!(rules.contains("relation_id_0"), "{rules}");
+    }
+}
+
+#[test]
+fn a_role_gets_into_its_databases_by_the_method_of_its_track() {
+    for (channel, method) in [("14", "md5"), ("15", "md5"), ("16", "scram-sha-256")] {
+        let Some(mut sim) = server(channel, "", &SHOP) else { continue };
+        run(
+            &mut sim,
+            "sql postgresql-k8s 'CREATE ROLE pgbouncer_auth_relation_9 LOGIN; \
+             GRANT CONNECT ON DATABASE shop TO pgbouncer_auth_relation_9'",
+        );
+        run(&mut sim, "postgresql noticed");
+        let rule = |sim: &mut jujusim::Sim, user: &str| {
+            run(
+                sim,
+                &format!(
+                    "sql postgresql-k8s \"SELECT database, auth_method FROM pg_hba_file_rules WHERE '{user}' = ANY (user_name)\""
+                ),
+            )
+        };
+        assert_eq!(rule(&mut sim, "relation_id_0"), format!("{{shop}} | {method}\n"));
+        assert_eq!(rule(&mut sim, "pgbouncer_auth_relation_9"), "{shop} | md5\n");
+        assert_eq!(rule(&mut sim, "operator"), format!("{{all}} | trust\n{{all}} | {method}\n"));
+    }
+}

@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test seeds bench fmt clippy doc deny clean
+.PHONY: help demo test mutants seeds bench fmt clippy doc deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\): ## /make \1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -16,6 +16,10 @@ test: ## Run every test
 	scripts/ops || { [ "$$CI" != true ] && echo 'The tests run without ops, and so without a charm of another make.'; }
 	scripts/postgresql || { [ "$$CI" != true ] && echo 'The tests run without PostgreSQL 14 and 16.'; }
 	cargo test --workspace --locked
+
+mutants: ## Bring known bugs back, each must make its test fail; NAME=... for some
+	scripts/parts
+	scripts/mutants $(NAME)
 
 seeds: ## Run one story in 200 random orders of hooks; SEEDS=N runs N
 	cargo build --release --locked --workspace

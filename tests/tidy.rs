@@ -70,3 +70,73 @@ fn the_changelog_has_an_unreleased_section_on_top() {
     let first = text.lines().find(|line| line.starts_with("## ")).expect("a section");
     assert_eq!(first, "## Unreleased");
 }
+
+/// What `scripts/mutants` reads.
+struct Mutant {
+    test: String,
+    file: String,
+    line: String,
+    replacement: String,
+}
+
+impl Mutant {
+    fn parse(text: &str) -> Option<Self> {
+        let (words, mutation) = text.split_once("\n\n")?;
+        let [place, file, removed, added] = mutation.lines().collect::<Vec<_>>().try_into().ok()?;
+        let field = |text: &str, name| text.strip_prefix(name).map(str::to_owned);
+        let line = field(removed, "- ")?;
+        let replacement = if added == "+" { String::new() } else { field(added, "+ ")? };
+        (words.ends_with('.') && line.trim() == line && line != replacement).then_some(Self {
+            test: field(place, "test: ")?,
+            file: field(file, "file: ")?,
+            line,
+            replacement,
+        })
+    }
+
+    /// Whether there is a test of that name where cargo is told to look for it.
+    fn has_a_test(&self) -> bool {
+        let read = |path: &str| fs::read_to_string(root().join(path)).unwrap_or_default();
+        match self.test.split_whitespace().collect::<Vec<_>>()[..] {
+            ["--lib", path] => {
+                let (module, name) = path.rsplit_once("::tests::").unwrap_or_default();
+                read(&format!("src/{}.rs", module.replace("::", "/"))).contains(&format!("fn {name}("))
+            }
+            ["--test", "scenarios", name] => !read(&format!("tests/scenarios/{name}.txt")).is_empty(),
+            ["--test", file, name] => read(&format!("tests/{file}.rs")).contains(&format!("fn {name}(")),
+            _ => false,
+        }
+    }
+}
+
+#[test]
+fn every_mutant_changes_one_line_and_names_its_test() {
+    let mutants = files(&root().join("tests/mutants"), "");
+    assert!(!mutants.is_empty(), "there are mutants");
+    for path in mutants {
+        let name = path.display();
+        let text = fs::read_to_string(&path).expect("a mutant");
+        let mutant = Mutant::parse(&text).unwrap_or_else(|| panic!("{name}: see scripts/mutants"));
+        let source = fs::read_to_string(root().join(&mutant.file)).unwrap_or_default();
+        let found = source.lines().filter(|line| line.trim_start() == mutant.line).count();
+        assert_eq!(found, 1, "{name}: lines of {} that are \"{}\"", mutant.file, mutant.line);
+        assert!(mutant.has_a_test(), "{name}: there is no test {}", mutant.test);
+    }
+}
+
+#[test]
+fn a_mutant_that_is_none_is_recognised() {
+    let parts = ["A bug.", "", "test: --lib a::tests::b", "file: src/a.rs", "- one", "+ two"];
+    assert!(Mutant::parse(&parts.join("\n")).is_some_and(|mutant| mutant.replacement == "two"));
+    assert!(
+        Mutant::parse("A bug.\n\ntest: --lib a\nfile: b\n- one\n+")
+            .is_some_and(|mutant| mutant.replacement.is_empty())
+    );
+    for (line, spoilt) in
+        [(1, "more"), (2, "--lib a"), (3, "src/a.rs"), (4, "-  one"), (4, "- two"), (5, "two")]
+    {
+        let mut parts = parts;
+        parts[line] = spoilt;
+        assert!(Mutant::parse(&parts.join("\n")).is_none(), "{spoilt}");
+    }
+}

@@ -174,6 +174,16 @@ impl Juju {
         Ok(ids)
     }
 
+    /// Adds a relation to what [`Juju::relations`] answers.
+    pub fn learn(&mut self, endpoint: Endpoint, relation: RelationId) -> Result<(), ToolError> {
+        let mut ids = self.relations(endpoint)?;
+        ids.push(relation);
+        ids.sort();
+        ids.dedup();
+        self.relations.insert(endpoint, ids);
+        Ok(())
+    }
+
     /// Takes a relation out of what [`Juju::relations`] answers: one that is being broken is still
     /// listed by some versions of Juju.
     pub fn forget(&mut self, endpoint: Endpoint, relation: RelationId) -> Result<(), ToolError> {

@@ -16,6 +16,7 @@ use super::{identifier, superuser};
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(50);
+const MOMENT: Duration = Duration::from_secs(1);
 /// How long a server may take to follow its new file.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -71,6 +72,13 @@ impl Observer {
     /// How long a change stays unnoticed.
     pub(crate) fn set_delay(&self, delay: Duration) {
         lock(&self.watched).delay = delay;
+    }
+
+    /// Waits for what is noticed in a moment, not for what takes longer.
+    pub(crate) fn wait_a_moment(&self) {
+        if lock(&self.watched).delay <= MOMENT {
+            self.wait(2 * MOMENT);
+        }
     }
 
     /// Waits until every role that is there now gets in, but not longer than said; whether it does.

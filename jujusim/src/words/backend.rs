@@ -35,6 +35,18 @@ impl Sim {
 }
 
 impl Model {
+    /// Waits, as those do who are about to log in, until observers have noticed in a moment what they notice.
+    pub(super) fn await_observers(&self) {
+        for app in self.apps.values() {
+            if let Kind::Actor(actor, _) = &app.kind
+                && let Some(server) = actor.server()
+                && let Some(observer) = server.observer()
+            {
+                observer.wait_a_moment();
+            }
+        }
+    }
+
     /// The server that an application operates.
     pub(super) fn server(&self, app: &str) -> Result<Option<MutexGuard<'_, Server>>> {
         Ok(match &self.app(app)?.kind {

@@ -48,6 +48,7 @@ impl Sim {
         }
         let login = self.model.login(&client)?;
         self.model.supervisor.wait();
+        self.model.await_observers();
         let Some(unit) = through else {
             let address = self.model.resolve(&login.host)?;
             return query(&login, address, &statement);
@@ -146,6 +147,7 @@ impl Sim {
                 words.end()?;
                 let login = self.model.login(&client)?;
                 self.model.supervisor.wait();
+                self.model.await_observers();
                 let units = self.model.units_of(&login.provider);
                 let target = |unit: &UnitName| {
                     Ok(Target {

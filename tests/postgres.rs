@@ -5,6 +5,7 @@
 use std::{
     error::Error,
     fs,
+    io::{self, Read as _, Write as _},
     net::TcpListener,
     os::unix::{fs::chown, process::CommandExt},
     path::PathBuf,
@@ -84,6 +85,28 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Lets roles in over TCP by TLS only, with a certificate that nobody vouches for.
+    fn insist_on_tls(&self) -> Outcome {
+        let data = self.directory.join("data");
+        let made = as_server(Command::new("openssl"))?
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=somebody", "-keyout"])
+            .arg(data.join("server.key"))
+            .arg("-out")
+            .arg(data.join("server.crt"))
+            .output()?;
+        assert!(made.status.success(), "openssl: {made:?}");
+        let rules = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
+        fs::write(data.join("pg_hba.conf"), rules)?;
+        self.psql("operator", "postgres", "ALTER SYSTEM SET ssl = on")?;
+        self.psql("operator", "postgres", "SELECT pg_reload_conf()")?;
+        let start = Instant::now();
+        while self.psql("operator", "postgres", "SHOW ssl")? != "on" {
+            assert!(start.elapsed() < Duration::from_secs(20), "PostgreSQL does not take TLS up");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     fn credentials(&self) -> Credentials {
         Credentials {
             hosts: vec![("127.0.0.1".to_owned(), self.port)],
@@ -137,8 +160,11 @@ impl Drop for Cluster {
 
 /// One of PostgreSQL's programs, to be run by somebody it does not refuse.
 fn program(name: &str) -> Result<Command, Box<dyn Error>> {
-    let path = newest()?.join(name);
-    let mut command = Command::new(path);
+    as_server(Command::new(newest()?.join(name)))
+}
+
+/// A command that makes files which the server may read.
+fn as_server(mut command: Command) -> Result<Command, Box<dyn Error>> {
     if geteuid().is_root() {
         let user = User::from_name("postgres")?.ok_or("these tests need the user postgres")?;
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
@@ -199,6 +225,10 @@ fn the_first_host_that_takes_writes_is_used() -> Outcome {
     let mut credentials = cluster.credentials();
     credentials.hosts.insert(0, ("127.0.0.1".to_owned(), closed));
     Server::connect(&credentials)?.server_version()?;
+
+    credentials.hosts.truncate(1);
+    let error = Server::connect(&credentials).err().ok_or("nobody listens there")?;
+    assert!(error.to_string().contains(": Connection refused"), "{error}");
     Ok(())
 }
 
@@ -213,6 +243,44 @@ fn a_silent_server_is_given_up() -> Outcome {
     };
     let error = Server::connect(&credentials).err().ok_or("nobody answers")?;
     assert!(error.to_string().ends_with("no answer within 5s"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn tls_is_spoken_where_the_server_offers_it_and_only_there() -> Outcome {
+    let cluster = Cluster::start()?;
+    let ours = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+                WHERE application_name = 'pgbouncer-k8s' ORDER BY backend_start DESC LIMIT 1";
+    let plain = cluster.connect()?;
+    assert_eq!(cluster.psql("operator", "postgres", ours)?, "f");
+    drop(plain);
+
+    cluster.insist_on_tls()?;
+    let mut encrypted = cluster.connect()?;
+    assert_eq!(cluster.psql("operator", "postgres", ours)?, "t");
+    encrypted.ensure_client(&client("relation_id_7", "shop"), &|_| false)?;
+    Ok(())
+}
+
+#[test]
+fn a_handshake_that_fails_says_what_to_do() -> Outcome {
+    let server = TcpListener::bind("127.0.0.1:0")?;
+    let credentials = Credentials {
+        hosts: vec![("127.0.0.1".to_owned(), server.local_addr()?.port())],
+        user: "operator".to_owned(),
+        password: Secret::new("x"),
+        database: "postgres".to_owned(),
+    };
+    let confused = thread::spawn(move || -> io::Result<()> {
+        let (mut connection, _) = server.accept()?;
+        connection.read_exact(&mut [0; 8])?;
+        connection.write_all(b"SHTTP/1.1 400 Bad Request\r\n\r\n")?;
+        io::copy(&mut connection, &mut io::sink()).map(drop)
+    });
+    let error = Server::connect(&credentials).err().ok_or("there is no server")?.to_string();
+    confused.join().expect("it does not panic")?;
+    assert!(error.contains("TLS handshake: received corrupt message"), "{error}");
+    assert!(error.contains("give PostgreSQL TLS 1.2 or later"), "{error}");
     Ok(())
 }
 

@@ -2,10 +2,17 @@
 
 #![expect(clippy::disallowed_methods, reason = "the one place that speaks PostgreSQL's protocol")]
 
-use std::{io, time::Duration};
+use std::{error::Error as _, io, iter, sync::Arc, time::Duration};
 
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{self, WebPkiSupportedAlgorithms, ring},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
 use tokio::{runtime::Runtime, time::timeout};
-use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage, SimpleQueryRow, types::ToSql};
+use tokio_postgres::{Client, Config, Row, SimpleQueryMessage, SimpleQueryRow, types::ToSql};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// One open connection, with the small runtime that drives it.
 pub(crate) struct Connection {
@@ -28,10 +35,10 @@ pub enum Error {
 }
 
 impl Connection {
-    /// Connects and logs in.
+    /// Connects and logs in. Unless the configuration says otherwise, over TLS where the server offers it.
     pub(crate) fn open(config: &Config, limit: Duration) -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let connecting = async { timeout(limit, config.connect(NoTls)).await };
+        let connecting = async { timeout(limit, config.connect(tls())).await };
         let (client, connection) = runtime.block_on(connecting).map_err(|_| Error::Silent(limit))??;
         runtime.spawn(connection);
         Ok(Self { client, runtime })
@@ -57,7 +64,73 @@ impl Connection {
     }
 }
 
+/// TLS as libpq's `sslmode=prefer` has it: it hides what is said from who listens, and nothing more. Whoever
+/// can answer in the server's place can as well answer that there is no TLS.
+fn tls() -> MakeRustlsConnect {
+    let provider = Arc::new(ring::default_provider());
+    let unchecked = Unchecked(provider.signature_verification_algorithms);
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring has ciphers for every version of TLS")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(unchecked))
+        .with_no_client_auth();
+    MakeRustlsConnect::new(config)
+}
+
+/// Takes any certificate, whose key the server must have: the password's proof includes the certificate
+/// (SCRAM's channel binding), which says something only if nobody else can show it.
+#[derive(Debug)]
+struct Unchecked(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Unchecked {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls12_signature(message, certificate, signature, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
 /// The server's own words where there are some; never the statement, which may hold a verifier.
 fn described(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+    if let Some(error) = error.as_db_error() {
+        return error.message().to_owned();
+    }
+    let mut words = error.to_string();
+    for cause in iter::successors(error.source(), |&cause| cause.source()) {
+        words = format!("{words}: {cause}");
+    }
+    // The library tells the kind of its errors by words alone.
+    if words.starts_with("error performing TLS handshake") {
+        words += "; give PostgreSQL TLS 1.2 or later and a certificate of X.509 version 3 with a key of RSA \
+                  (2048 bits or more), P-256, P-384 or Ed25519, or turn its TLS off";
+    }
+    words
 }

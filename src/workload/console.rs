@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, fs, path::Path, str::FromStr, time::Duration};
 
 use nix::unistd::{Gid, Uid, getegid, geteuid, setegid, seteuid};
+use tokio_postgres::config::SslMode;
 
 use crate::{
     pgbouncer::Version,
@@ -267,6 +268,7 @@ impl Console {
             };
             let mut config = tokio_postgres::Config::new();
             config.host_path(directory).port(port).user(user).dbname("pgbouncer");
+            config.ssl_mode(SslMode::Disable);
             if let Some(password) = password {
                 config.password(password.reveal());
             }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::model::{Bag, Model, UnitName};
+use crate::server::Sql;
 use crate::tools::{self, Context, Request};
 
 /// One run of a hook, an action or a command, as it was seen from outside.
@@ -31,6 +32,9 @@ pub struct HookRun {
     pub cpu: Duration,
     /// The peak of the largest of these processes, in bytes; 0 like the times for a hook that was killed with its group.
     pub max_rss: u64,
+    /// What the charm asked of the model's PostgreSQL servers, in connections with the charm's name as their application name and
+    /// the login of a relation.
+    pub sql: Sql,
     /// The log, each line after its level.
     pub log: Vec<String>,
     /// Standard output of an action or command.
@@ -78,6 +82,7 @@ impl HookRun {
             wall: Duration::ZERO,
             cpu: Duration::ZERO,
             max_rss: 0,
+            sql: Sql::default(),
             log: Vec::new(),
             stdout: String::new(),
             stderr: String::new(),

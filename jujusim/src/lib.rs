@@ -45,6 +45,7 @@ pub use hook::{Exit, HookRun, ToolCall};
 pub use model::{Bag, Consumer, Entity, Model, Rotate, Secret, Status, UnitName};
 pub use pooler::Instance;
 pub use prompt::converse;
+pub use server::Sql;
 pub use tools::{Answer, Request};
 pub use transcript::{Transcript, accept_script, check_script, follow_script, run_script};
 pub use version::Version;

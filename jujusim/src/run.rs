@@ -26,6 +26,7 @@ use crate::fault::{Fault, Mishap, Moment, Syscall};
 use crate::hook::{Exit, HookRun, Port, ToolCall, charm_dir};
 use crate::launch::{self, Usage};
 use crate::model::{Kind, Model, Pending, UnitName};
+use crate::server::Mark;
 use crate::tools::{self, Answer, Context, Request};
 
 /// A hook that runs longer than this is killed.
@@ -62,6 +63,8 @@ struct Running {
     faults: Vec<Fault>,
     /// What the event was about when it began.
     version: u64,
+    /// How far the logs of PostgreSQL servers had come.
+    marks: Vec<Mark>,
     inbox: Receiver<Message>,
     process: Option<Process>,
     /// The call before whose answer a word is done.
@@ -116,8 +119,17 @@ impl Model {
         let version = self.version_for(name, event);
         let context = Context::new(self, name, event);
         let run = HookRun::new(&context);
-        let mut running =
-            Running { context, run, faults, version, inbox, process: None, halted: None, hung: Vec::new() };
+        let mut running = Running {
+            context,
+            run,
+            faults,
+            version,
+            marks: self.marks(),
+            inbox,
+            process: None,
+            halted: None,
+            hung: Vec::new(),
+        };
         match self.start(&mut running) {
             Ok(()) => Ok(running),
             Err(error) => self.abandon(running, error),
@@ -302,6 +314,15 @@ impl Model {
         }
     }
 
+    /// The ends of all logs of PostgreSQL servers.
+    fn marks(&self) -> Vec<Mark> {
+        let servers = self.apps.values().filter_map(|app| match &app.kind {
+            Kind::Actor(actor, _) => actor.server(),
+            Kind::Charm(_) => None,
+        });
+        servers.map(|server| Mark::end(server.log())).collect()
+    }
+
     fn answer(&mut self, running: &mut Running, request: &Request, stream: &UnixStream) {
         let answer = tools::call(self, &mut running.context, request);
         running.reply(&request.command, stream, &answer);
@@ -309,9 +330,14 @@ impl Model {
 
     /// Commits or drops the effects, notes what comes of it, and records the run.
     fn finish(&mut self, running: Running) -> Result<&HookRun> {
-        let Running { mut context, mut run, faults, version, inbox, .. } = running;
+        let Running { mut context, mut run, faults, version, marks, inbox, .. } = running;
         let (name, event) = (context.unit.clone(), context.event.clone());
         run.log.append(&mut context.log);
+        if let Kind::Charm(charm) = &self.app(&name.app)?.kind {
+            for mark in &marks {
+                run.sql += mark.since(&charm.name);
+            }
+        }
         if let Event::Broken { .. } = event {
             // The relation's passwords are still worth searching for when it is gone.
             self.past_passwords = self.passwords();

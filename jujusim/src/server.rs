@@ -1,6 +1,7 @@
 //! A real PostgreSQL server of the model's own.
 
 mod access;
+mod log;
 mod release;
 
 use std::fs::{self, File};
@@ -20,6 +21,8 @@ use crate::error::{Doing as _, Error, Result};
 use crate::pooler::as_postgres;
 
 pub(crate) use access::{Method, Observer};
+pub(crate) use log::Mark;
+pub use log::Sql;
 pub(crate) use release::Release;
 
 /// The port, on an address of the server's own.
@@ -62,7 +65,7 @@ impl Server {
         server.copy_template()?;
         let settings = format!(
             "listen_addresses = '{address}'\nport = {PORT}\nunix_socket_directories = '{}'\npassword_encryption = 'scram-sha-256'\n\
-             fsync = off\nfull_page_writes = off\nsynchronous_commit = off\nmax_connections = 300\nshared_buffers = '32MB'\n",
+             log_connections = on\nlog_line_prefix = '[%a] '\nlc_messages = 'C'\nfsync = off\nfull_page_writes = off\nsynchronous_commit = off\nmax_connections = 300\nshared_buffers = '32MB'\n",
             dir.join("run").display()
         );
         // The md5 method also takes SCRAM verifiers.
@@ -81,7 +84,7 @@ impl Server {
         if self.running.is_some() {
             return Ok(());
         }
-        let log = self.dir.join("server.log");
+        let log = self.log();
         let log = File::options()
             .create(true)
             .append(true)
@@ -111,12 +114,17 @@ impl Server {
         while self.superuser("postgres").is_err() {
             let ended = self.running.as_ref().is_none_or(|running| running.keeper.is_finished());
             if ended || Instant::now() > deadline {
-                let log = fs::read_to_string(self.dir.join("server.log")).unwrap_or_default();
+                let log = fs::read_to_string(self.log()).unwrap_or_default();
                 return Err(Error::refused(format!("PostgreSQL does not start; its log:\n{log}")));
             }
             thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// What the server says, among it who connects, and statements of roles that the actor made.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.dir.join("server.log")
     }
 
     /// A fast shutdown: connections are cut.

@@ -66,11 +66,14 @@ impl Postgresql {
         Ok(text.split_whitespace().next().unwrap_or_default().to_owned())
     }
 
-    /// The charm waits for a role it made, though not for long.
-    fn await_observer(&self) {
-        if let Some(observer) = self.lock().observer() {
+    /// What the new role asks is logged. The charm waits until it gets in, though not for long.
+    fn heed(&self, user: &str) -> Done {
+        let server = self.lock();
+        server.sql("postgres", &format!("ALTER ROLE {} SET log_statement = 'all'", identifier(user)))?;
+        if let Some(observer) = server.observer() {
             observer.wait(Duration::from_secs(3));
         }
+        Ok(())
     }
 
     fn configure(&self, port: &Port<'_>) {
@@ -96,7 +99,7 @@ impl Postgresql {
             let alone = port.askers("database", database) == 1;
             let login = Login { user: &user, password: &password, database, roles, alone };
             match self.create(&login) {
-                Ok(()) => self.await_observer(),
+                Ok(()) => self.heed(&user)?,
                 Err(Refusal::Blocked(why)) => {
                     port.tool("status-set", &["blocked", why], None)?;
                     return Ok(());

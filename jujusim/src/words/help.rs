@@ -201,7 +201,12 @@ pub(crate) const WORDS: &[Word] = &[
         Sim::show_unit,
     ),
     word("show-secret", "LABEL", "who owns, reads and may read it; no values", Sim::show_secret),
-    word("hooks", "[UNIT] [--last N] [--cost]", "what ran, calls of each tool, time and memory", Sim::hooks),
+    word(
+        "hooks",
+        "[UNIT] [--last N] [--sql] [--cost]",
+        "what ran and its calls of each tool; what it asked of PostgreSQL; time and memory",
+        Sim::hooks,
+    ),
     word("log", "UNIT [--last N]", "log lines of its last hooks", Sim::log),
     word("files", "UNIT", "what lies below the unit's root", Sim::files),
     word("cat", "UNIT PATH", "a file below the unit's root", Sim::cat),

@@ -11,6 +11,7 @@ use crate::Sim;
 use crate::error::{Doing as _, Error, Result};
 use crate::model::UnitName;
 use crate::report::{self, Format, Hidden, Status, UnitInfo};
+use crate::server::Sql;
 use crate::tables::Table;
 use crate::transcript::masked;
 
@@ -85,10 +86,10 @@ impl Sim {
         Ok(text)
     }
 
-    /// `hooks [UNIT] [--last N] [--cost]`: what ran, how it ended, its calls by tool; with `--cost` also what changes from run
-    /// to run: time from start to end, CPU time, memory.
+    /// `hooks [UNIT] [--last N] [--sql] [--cost]`: what ran, how it ended, its calls by tool; with `--sql` what it asked of
+    /// PostgreSQL; with `--cost` also what changes from run to run: time from start to end, CPU time, memory.
     pub(crate) fn hooks(&mut self, mut words: Words) -> Result<String> {
-        let cost = words.flag("--cost");
+        let (cost, sql) = (words.flag("--cost"), words.flag("--sql"));
         let last = words.count("--last", usize::MAX)?;
         let unit = words.maybe();
         words.end()?;
@@ -99,6 +100,9 @@ impl Sim {
             let counts: Vec<String> =
                 run.tool_counts().iter().map(|(tool, count)| format!("{tool} {count}")).collect();
             let mut row = vec![run.unit.clone(), run.hook.clone(), run.exit.to_string(), counts.join(", ")];
+            if sql {
+                row.insert(3, if run.sql == Sql::default() { String::new() } else { run.sql.to_string() });
+            }
             if cost {
                 let (wall, cpu) = (run.wall.as_secs_f64() * 1e3, run.cpu.as_secs_f64() * 1e3);
                 row.insert(3, format!("{wall:.1} ms, CPU {cpu:.1} ms, {} KiB", run.max_rss / 1024));

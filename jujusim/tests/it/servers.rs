@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use jujusim::Sql;
+
 use crate::puppets::{model, run};
 
 /// A model with a server of a channel and a client `shop`, or a word that it cannot be had here. Under `CI=true` it can.
@@ -147,4 +149,25 @@ fn a_role_gets_into_its_databases_by_the_method_of_its_track() {
         assert_eq!(rule(&mut sim, "pgbouncer_auth_relation_9"), "{shop} | md5\n");
         assert_eq!(rule(&mut sim, "operator"), format!("{{all}} | trust\n{{all}} | {method}\n"));
     }
+}
+
+#[test]
+fn a_hook_s_connections_and_statements_are_counted_by_its_charm_s_name() {
+    let mut sim = model(&["deploy actor:postgresql"]);
+    for word in SHOP.into_iter().chain(["deploy PUPPET", "settle"]) {
+        run(&mut sim, word);
+    }
+    let secret = sim.model().secret("database.0.user.secret").expect("the user's secret").content().clone();
+    let asked = |sim: &mut jujusim::Sim, application: &str| {
+        let uri = format!("{}?application_name={application}", secret["uris"]);
+        run(sim, &format!("exec puppet/0 -- psql {uri} -qc 'SELECT 1; SELECT 2' -c 'SELECT 3'"));
+        sim.model().hook_runs().last().expect("a run").sql
+    };
+    assert_eq!(asked(&mut sim, "puppet"), Sql { connections: 1, statements: 2 });
+    assert_eq!(asked(&mut sim, "puppets"), Sql::default());
+    run(&mut sim, "sql shop 'SELECT 1'");
+    run(&mut sim, "exec puppet/0 -- true");
+    assert_eq!(sim.model().hook_runs().last().expect("a run").sql, Sql::default());
+    let printed = run(&mut sim, "hooks puppet/0 --sql");
+    assert_eq!(printed.matches("1 connection, 2 statements").count(), 1, "{printed}");
 }

@@ -1,0 +1,69 @@
+//! What was asked of a server, by its own log.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::ops::AddAssign;
+use std::path::PathBuf;
+
+/// What a hook asked of PostgreSQL servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sql {
+    /// Connections that were let in.
+    pub connections: usize,
+    /// Messages with statements; several statements in one are one.
+    pub statements: usize,
+}
+
+impl AddAssign for Sql {
+    fn add_assign(&mut self, other: Sql) {
+        self.connections += other.connections;
+        self.statements += other.statements;
+    }
+}
+
+impl std::fmt::Display for Sql {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plural = |count| if count == 1 { "" } else { "s" };
+        let Sql { connections, statements } = *self;
+        write!(
+            f,
+            "{connections} connection{}, {statements} statement{}",
+            plural(connections),
+            plural(statements)
+        )
+    }
+}
+
+/// A place in a server's log.
+pub(crate) struct Mark {
+    log: PathBuf,
+    position: u64,
+}
+
+impl Mark {
+    /// The end as it is now.
+    pub(crate) fn end(log: PathBuf) -> Mark {
+        let position = log.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+        Mark { log, position }
+    }
+
+    /// What clients with this application name asked since; the server logs before it answers.
+    pub(crate) fn since(&self, application: &str) -> Sql {
+        let mut sql = Sql::default();
+        let Ok(mut log) = File::open(&self.log) else { return sql };
+        if log.seek(SeekFrom::Start(self.position)).is_err() {
+            return sql;
+        }
+        let (prefix, name) = (format!("[{application}] LOG:  "), format!(" application_name={application}"));
+        for line in BufReader::new(log).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line);
+            let asked = line.strip_prefix(&prefix);
+            if asked.is_some_and(|asked| asked.starts_with("statement: ") || asked.starts_with("execute ")) {
+                sql.statements += 1;
+            } else if line.contains("] LOG:  connection authorized: ") && line.ends_with(&name) {
+                sql.connections += 1;
+            }
+        }
+        sql
+    }
+}

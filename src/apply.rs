@@ -1,7 +1,5 @@
 //! Performs a plan: the one `match` over effects.
 
-use std::time::Duration;
-
 use crate::event::RelationId;
 use crate::handlers::database;
 use crate::juju::Owner;
@@ -13,8 +11,6 @@ use crate::secret::Secret;
 use crate::workload::{Files, InstanceFile};
 use crate::world::World;
 
-/// Between two looks at `pg_hba.conf`.
-const LOOK: Duration = Duration::from_millis(200);
 /// How many hooks wait for a line in it: with what each waits, more than PostgreSQL's charms take.
 const ROUNDS: u32 = 30;
 
@@ -130,36 +126,23 @@ fn admission(
     world: &mut World,
     peer: RelationId,
 ) -> anyhow::Result<Option<Wait>> {
-    let refused = |server: &mut Server| -> Result<Option<String>, Refused> {
-        for (role, database) in logins {
-            if !server.admits(role, database)? {
-                return Ok(Some(role.clone()));
-            }
-        }
-        Ok(None)
-    };
-    let is_first = !world.admission.is_zero();
-    loop {
-        let mut outside = None;
-        if let Some(wait) = sql(world, |server| refused(server).map(|role| outside = role))? {
-            return Ok(Some(wait));
-        }
-        let Some(role) = outside else { return Ok(None) };
-        if round >= ROUNDS {
-            tracing::warn!("pg_hba.conf still has no line for {role}: its login may be refused for now");
-            return Ok(None);
-        }
-        if world.admission.is_zero() {
-            if is_first {
-                let next = round.saturating_add(1).to_string();
-                world.juju.set(peer, &Owner::App, database::ADMISSION, Some(&next))?;
-            }
-            return Ok(Some(Wait::Admission(role)));
-        }
-        let pause = LOOK.min(world.admission);
-        std::thread::sleep(pause);
-        world.admission -= pause;
+    let (before, mut patience) = (world.admission, world.admission);
+    let mut outside = None;
+    let wait = sql(world, |server| {
+        outside = server.await_admission(logins, &mut patience)?;
+        Ok(())
+    })?;
+    world.admission = patience;
+    let Some(role) = outside else { return Ok(wait) };
+    if round >= ROUNDS {
+        tracing::warn!("pg_hba.conf still has no line for {role}: its login may be refused for now");
+        return Ok(None);
     }
+    if !before.is_zero() {
+        let next = round.saturating_add(1).to_string();
+        world.juju.set(peer, &Owner::App, database::ADMISSION, Some(&next))?;
+    }
+    Ok(Some(Wait::Admission(role)))
 }
 
 /// Does something in PostgreSQL. That it is away, or says no, is something to wait for.

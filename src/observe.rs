@@ -16,7 +16,7 @@ use crate::juju::Owner;
 use crate::options::Options;
 use crate::pgbouncer::{self, PgbDbs, SharedConfig, UserList, Version};
 use crate::plan::{Bag, Texts, Wait};
-use crate::postgres::{Credentials, Server};
+use crate::postgres::{Credentials, Server, ServerVersion};
 use crate::secret::Secret;
 use crate::world::World;
 
@@ -76,7 +76,7 @@ pub fn peers_changed(world: &mut World, peer: RelationId) -> anyhow::Result<Resu
 /// What a hook of `backend-database` is about.
 pub enum BackendDatabase {
     /// The relation is there.
-    Changed(backend_database::Changed),
+    Changed(Box<backend_database::Changed>),
     /// PostgreSQL is about to forget us.
     Ending(backend_database::Ending),
 }
@@ -96,7 +96,8 @@ pub fn backend_database(world: &mut World, peer: RelationId) -> anyhow::Result<O
             roles,
         })));
     }
-    Ok(Some(BackendDatabase::Changed(backend_changed(world, peer, relation, remote)?)))
+    let seen = backend_changed(world, peer, relation, remote)?;
+    Ok(Some(BackendDatabase::Changed(Box::new(seen))))
 }
 
 /// Whether this hook is the last in which PostgreSQL still knows us and it is for this unit to say goodbye: the
@@ -149,6 +150,10 @@ fn backend_leader(
     let backend = match lookup {
         None => Err(Wait::Backend),
         Some(lookup) if installed => Ok(lookup),
+        Some(_) if is_too_old(remote) => Err(Wait::Refused(format!(
+            "PostgreSQL {} is too old: relate to version 14 or later",
+            remote.get("version").map_or("", String::as_str)
+        ))),
         // Before its first unit joins, or after its last one left, there is nobody to talk to.
         Some(_) if world.juju.members(relation)?.is_empty() => Err(Wait::Backend),
         Some(lookup) => server(world)?.map(|_| lookup),
@@ -206,7 +211,7 @@ fn stands(
     Ok(is_certain && is_theirs && noted == Some(&lookup.mark()))
 }
 
-/// Where the PgBouncers of all units look passwords up.
+/// Where PgBouncer looks passwords up, on all units.
 fn lookup(world: &mut World, peer: RelationId, auth_user: String, remote: &Texts) -> anyhow::Result<Lookup> {
     let is_old = |version: Version| version < Version::PEERS;
     let mut everywhere = own_version(world)?.is_some_and(is_old);
@@ -596,6 +601,12 @@ fn credentials(
         password,
         database: own_database(remote).to_owned(),
     }))
+}
+
+/// Whether PostgreSQL says that it is of a version before those we know. One that says nothing may be any.
+fn is_too_old(remote: &Texts) -> bool {
+    let version = remote.get("version").and_then(|text| ServerVersion::parse(text));
+    version.is_some_and(|version| version < ServerVersion::OLDEST)
 }
 
 /// Whether a unit of a PostgreSQL that runs beside another application calls itself ready: only then does it

@@ -22,6 +22,9 @@ const STATEMENT: Duration = Duration::from_secs(10);
 /// How long a database may take to be made: up to PostgreSQL 14 that ends with a checkpoint.
 const CREATE_DATABASE: Duration = Duration::from_secs(60);
 
+/// Between two looks at `pg_hba.conf`.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// How much longer than the server we wait, for the answer to travel.
 const TRAVEL: Duration = Duration::from_secs(3);
 
@@ -50,6 +53,28 @@ pub struct Client {
     pub verifier: Secret,
     /// What marks the role as ours: the model and the relation it was made for.
     pub comment: String,
+}
+
+/// A version of PostgreSQL: `14.20`, `16.10 (Ubuntu 16.10-0)`, `17beta1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerVersion {
+    /// 10 and later; before that also the second number told a major version.
+    pub major: u32,
+    /// 0 where it is not told, as for a beta.
+    pub minor: u32,
+}
+
+impl ServerVersion {
+    /// The oldest one whose charm is related to.
+    pub const OLDEST: Self = Self { major: 14, minor: 0 };
+
+    /// Reads the numbers at the beginning of a text; without any it is no version.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.trim().splitn(2, '.').map(|part| {
+            part.bytes().take_while(u8::is_ascii_digit).map(char::from).collect::<String>().parse().ok()
+        });
+        Some(Self { major: numbers.next()??, minor: numbers.next().flatten().unwrap_or(0) })
+    }
 }
 
 /// A server we are logged in to.
@@ -205,16 +230,17 @@ impl Server {
         };
         self.ensure_database(database)?;
         let role = escape_identifier(name);
-        let mut sql = String::new();
+        let mut sql = Vec::new();
         if !old.as_ref().and_then(|old| old.verifier.as_deref()).is_some_and(matches) {
             let command = if old.is_some() { "ALTER" } else { "CREATE" };
-            sql += &format!("{command} ROLE {role} LOGIN PASSWORD {};", escape_literal(verifier.reveal()));
+            let verifier = escape_literal(verifier.reveal());
+            sql.push(format!("{command} ROLE {role} LOGIN PASSWORD {verifier}"));
         }
         if old.is_none_or(|old| old.comment.is_none()) {
-            sql += &format!("COMMENT ON ROLE {role} IS {}", escape_literal(comment));
+            sql.push(format!("COMMENT ON ROLE {role} IS {}", escape_literal(comment)));
         }
         if !sql.is_empty() {
-            self.batch(format!("make role {name}"), &sql)?;
+            self.batch(format!("make role {name}"), &sql.join("; "))?;
         }
         let what = format!("grant database {database} to role {name}");
         let sql = format!("GRANT ALL ON DATABASE {} TO {role}", escape_identifier(database));
@@ -263,6 +289,27 @@ impl Server {
                 self.drop_role(name, &format!("{function}; DROP SCHEMA IF EXISTS {schema};"))
             }
         }
+    }
+
+    /// Waits until all these roles are let into their databases, as long as there is patience, which it uses
+    /// up. Tells the first role that is not.
+    #[expect(clippy::disallowed_methods, reason = "a bounded wait for what PostgreSQL announces to nobody")]
+    pub fn await_admission(
+        &mut self,
+        logins: &[(String, String)],
+        patience: &mut Duration,
+    ) -> Result<Option<String>, Refused> {
+        for (role, database) in logins {
+            while !self.admits(role, database)? {
+                if patience.is_zero() {
+                    return Ok(Some(role.clone()));
+                }
+                let pause = LOOK.min(*patience);
+                std::thread::sleep(pause);
+                *patience -= pause;
+            }
+        }
+        Ok(None)
     }
 
     /// Whether `pg_hba.conf` has a line that could let the role into the database over the network. What it
@@ -450,3 +497,19 @@ const HOLDINGS: &str = "
     JOIN pg_catalog.pg_authid a ON a.oid = s.refobjid
     WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND a.rolname = $1 AND d.datallowconn
     ORDER BY 1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers_not_as_text() {
+        let version = |text| ServerVersion::parse(text).expect(text);
+        assert!(version("14.9") < version("14.16") && version("9.6") < ServerVersion::OLDEST);
+        assert!(version("16.10 (Ubuntu 16.10-0ubuntu0.24.04.1)") == ServerVersion { major: 16, minor: 10 });
+        assert!(version("17beta1") > version("16.10"));
+        for text in ["", "unknown", ".5"] {
+            assert_eq!(ServerVersion::parse(text), None, "{text}");
+        }
+    }
+}

@@ -258,7 +258,7 @@ fn tls_is_spoken_where_the_server_offers_it_and_only_there() -> Outcome {
     cluster.insist_on_tls()?;
     let mut encrypted = cluster.connect()?;
     assert_eq!(cluster.psql("operator", "postgres", ours)?, "t");
-    encrypted.ensure_client(&client("relation_id_7", "shop"), &|_| false)?;
+    encrypted.server_version()?;
     Ok(())
 }
 

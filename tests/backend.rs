@@ -1,0 +1,370 @@
+//! The relation `backend-database` on real parts: PostgreSQL 14, 15 and 16 as their charms set them up, PgBouncer
+//! 1.18 and 1.24. Each test is about something the Python charm gets wrong.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "tests look at the machine and say what they miss"
+)]
+
+mod common;
+#[path = "pgbouncer/mod.rs"]
+mod programs;
+
+use std::collections::BTreeMap;
+
+use jujusim::{Options, Sim};
+use pgbouncer_k8s::pgbouncer::Version;
+use serde_json::Value;
+
+const LEADER: &str = "pgbouncer-k8s/0";
+const AUTH: &str = "pgbouncer_auth_relation_id";
+
+/// A model with a PostgreSQL of a channel.
+struct Bench(Sim);
+
+impl Bench {
+    /// Two units, a backend and a client, all related.
+    fn serving(channel: &str, pgbouncer: Version) -> Option<Self> {
+        let mut bench = Self::related(channel, pgbouncer, "")?;
+        bench.client("shop");
+        bench.assert_served("shop");
+        Some(bench)
+    }
+
+    /// Two units related to a backend, or a word that this cannot be had here. Under `CI=true` it can.
+    fn related(channel: &str, pgbouncer: Version, options: &str) -> Option<Self> {
+        common::stage();
+        let installed = programs::installed();
+        let program = installed.iter().find(|program| program.version.minor == pgbouncer.minor);
+        let directory = program.map(|program| program.directory.clone());
+        let options_of = Options { pgbouncer: directory.clone(), ..Options::default() };
+        let mut bench = Self(Sim::new(&options_of).expect("a model"));
+        bench.go("deploy ./pgbouncer-k8s -n 2");
+        let line = format!("deploy actor:postgresql postgresql-k8s --channel {channel}/stable {options}");
+        if let (Some(_), Ok(_)) = (directory, bench.0.run(&line)) {
+            bench.go("settle");
+            bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
+            bench.go("settle");
+            return Some(bench);
+        }
+        let missing = format!("PostgreSQL {channel} or PgBouncer {pgbouncer} is not here: run make test");
+        assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{missing}");
+        eprintln!("This test did not run: {missing}");
+        None
+    }
+
+    /// The bag of an application or unit, in the one relation of an endpoint.
+    fn bag(&self, endpoint: &str, entity: &str) -> BTreeMap<String, String> {
+        let relation = self.0.model().relations_at(endpoint)[0];
+        self.0.model().bag(relation, entity).into_iter().collect()
+    }
+
+    /// A client that asks for a database of its own name.
+    #[track_caller]
+    fn client(&mut self, name: &str) {
+        self.go(&format!("deploy actor:client {name} --config database={name}"));
+        self.go("settle");
+        self.go(&format!("integrate pgbouncer-k8s:database {name}"));
+        self.go("settle");
+    }
+
+    #[track_caller]
+    fn go(&mut self, line: &str) -> String {
+        match self.0.run(line) {
+            Ok(text) => text,
+            Err(error) => {
+                panic!("{line}: {error}\n{}", self.0.run("log pgbouncer-k8s/0 --last 5").unwrap_or_default())
+            }
+        }
+    }
+
+    #[track_caller]
+    fn assert_served(&mut self, client: &str) {
+        let units = self.0.model().units_of("pgbouncer-k8s");
+        let units: Vec<String> = units.iter().map(ToString::to_string).collect();
+        for unit in units {
+            let rows = self.go(&format!("sql {client} \"SELECT current_database()\" --through {unit}"));
+            assert_eq!(rows.trim(), client, "{unit}");
+        }
+    }
+
+    /// What the server's superuser sees.
+    #[track_caller]
+    fn postgres(&mut self, sql: &str, database: &str) -> Vec<String> {
+        let text = self.go(&format!("sql postgresql-k8s \"{sql}\" --database {database}"));
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Every role, schema and function in the server that this charm makes.
+    #[track_caller]
+    fn made(&mut self) -> Vec<String> {
+        let mut made = self.postgres(
+            "SELECT 'role ' || rolname FROM pg_roles WHERE rolname LIKE 'pgbouncer_auth_%' \
+             OR shobj_description(oid, 'pg_authid') LIKE 'pgbouncer-k8s:%' ORDER BY 1",
+            "postgres",
+        );
+        for database in self.postgres("SELECT datname FROM pg_database WHERE datallowconn", "postgres") {
+            made.extend(self.postgres(
+                "SELECT 'schema ' || nspname || ' in ' || current_database() FROM pg_namespace \
+                 WHERE nspname LIKE 'pgbouncer_auth_%' \
+                 UNION SELECT 'function in ' || current_database() FROM pg_proc WHERE proname = 'get_auth' \
+                 ORDER BY 1",
+                &database,
+            ));
+        }
+        made
+    }
+
+    fn status(&self, unit: &str) -> String {
+        let status = self.0.model().unit_status(unit).expect("a unit");
+        format!("{}: {}", status.word, status.message)
+    }
+
+    fn user_list(&self, unit: &str) -> String {
+        let root = self.0.model().unit_root(unit).expect("a unit");
+        let list = root.join(format!("dev/shm/{}/userlist.txt", unit.replace('/', "-")));
+        std::fs::read_to_string(list).unwrap_or_default()
+    }
+
+    fn log(&mut self, unit: &str) -> String {
+        self.go(&format!("log {unit} --last 1000"))
+    }
+}
+
+const OLD: Version = Version::new(1, 18);
+const NEW: Version = Version::new(1, 24);
+
+#[test]
+fn after_remove_relation_postgresql_holds_nothing_of_ours() {
+    for (channel, pgbouncer) in [("14", OLD), ("15", NEW), ("16", OLD), ("16", NEW)] {
+        let Some(mut bench) = Bench::serving(channel, pgbouncer) else { continue };
+        assert!(bench.made().iter().any(|line| line.starts_with(&format!("role {AUTH}"))));
+        bench.go("sql shop \"CREATE TABLE kept (what text)\"");
+        bench.go("remove-relation pgbouncer-k8s:database shop");
+        bench.go("settle");
+        bench.go("remove-relation pgbouncer-k8s:backend-database postgresql-k8s");
+        bench.go("settle");
+        assert_eq!(bench.made(), [""; 0], "PostgreSQL {channel}");
+        assert_eq!(bench.postgres("SELECT count(*) FROM kept", "shop"), ["0"]);
+        let status = bench.status(LEADER);
+        assert_eq!(status, "blocked: waiting for backend database relation to initialise");
+    }
+}
+
+#[test]
+fn whichever_unit_goes_first_the_leader_cleans_up_while_it_can() {
+    for seed in 0..6 {
+        let Some(mut bench) = Bench::serving("14", NEW) else { continue };
+        bench.go(&format!("seed {seed}"));
+        bench.go("remove-relation pgbouncer-k8s:backend-database postgresql-k8s");
+        bench.go("settle");
+        let made = bench.made();
+        let was_first = bench.log(LEADER).contains("left in PostgreSQL");
+        // The client's role stays as long as its relation.
+        let clients: Vec<&String> =
+            made.iter().filter(|line| line.starts_with("role relation_id_")).collect();
+        assert_eq!(clients.len(), 1, "seed {seed}: {made:?}");
+        assert_eq!(was_first, made.len() > 1, "seed {seed}: {made:?}");
+    }
+}
+
+#[test]
+fn a_postgresql_that_went_first_is_told_of_with_what_stayed_there() {
+    let Some(mut bench) = Bench::serving("16", NEW) else { return };
+    // As far as PostgreSQL goes when its own hook comes first.
+    bench.postgres("ALTER ROLE relation_id_2 NOLOGIN", "postgres");
+    bench.go("remove-relation pgbouncer-k8s:backend-database postgresql-k8s");
+    bench.go("settle");
+    let log = bench.log(LEADER);
+    let warning = log.lines().find(|line| line.contains("left in PostgreSQL")).expect("a warning");
+    assert!(warning.contains("WARNING") && warning.contains(AUTH), "{warning}");
+}
+
+#[test]
+fn with_the_application_goes_everything_it_made() {
+    let Some(mut bench) = Bench::serving("16", NEW) else { return };
+    bench.go("remove-application pgbouncer-k8s");
+    bench.go("settle");
+    assert_eq!(bench.made(), [""; 0]);
+}
+
+#[test]
+fn one_unit_less_ends_nothing_even_while_another_is_replaced() {
+    let Some(mut bench) = Bench::serving("14", OLD) else { return };
+    bench.go("add-unit pgbouncer-k8s");
+    bench.go("settle");
+    let made = bench.made();
+    bench.go("leader pgbouncer-k8s/2");
+    bench.go("settle");
+    bench.go("replace-pod pgbouncer-k8s/1");
+    // The leader itself is the one that goes.
+    bench.go("remove-unit pgbouncer-k8s");
+    bench.go("settle");
+    assert_eq!(bench.made(), made);
+    bench.assert_served("shop");
+}
+
+#[test]
+fn the_auth_role_is_nobody_special_and_superusers_do_not_come_through() {
+    for channel in ["14", "16"] {
+        let Some(mut bench) = Bench::serving(channel, NEW) else { continue };
+        let role = bench.postgres(
+            "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, left(rolpassword, 14) \
+             FROM pg_authid WHERE rolname LIKE 'pgbouncer_auth_%'",
+            "postgres",
+        );
+        assert_eq!(role, ["f | f | f | f | f | SCRAM-SHA-256$"], "PostgreSQL {channel}");
+        // The client's own user, made a superuser behind our back, is one too many.
+        bench.postgres("ALTER ROLE relation_id_3 SUPERUSER", "postgres");
+        let refused = bench.0.run("sql shop \"SELECT 1\" --through pgbouncer-k8s/0");
+        assert!(refused.is_err(), "PostgreSQL {channel}: {refused:?}");
+        bench.postgres("ALTER ROLE relation_id_3 NOSUPERUSER", "postgres");
+        bench.assert_served("shop");
+    }
+}
+
+#[test]
+fn a_database_that_becomes_somebody_elses_keeps_its_logins() {
+    for pgbouncer in [OLD, NEW] {
+        let Some(mut bench) = Bench::serving("14", pgbouncer) else { continue };
+        // What PostgreSQL's charm does when it gets a client of its own for this database.
+        let steal = "DO 'DECLARE f regprocedure; BEGIN CREATE ROLE thief LOGIN; \
+                     FOR f IN SELECT oid FROM pg_proc WHERE proname = ''get_auth'' LOOP \
+                     EXECUTE format(''ALTER FUNCTION %s OWNER TO thief'', f); END LOOP; END'";
+        bench.postgres(steal, "shop");
+        if pgbouncer < Version::PEERS {
+            let refused = bench.0.run("sql shop \"SELECT 1\" --through pgbouncer-k8s/0");
+            assert!(refused.is_err(), "the function in this database is the one that counts: {refused:?}");
+            bench.go("trigger pgbouncer-k8s/0 update-status");
+            bench.go("settle");
+        }
+        bench.assert_served("shop");
+    }
+}
+
+/// The user list as a Python charm of 2024 left it: an md5 line for statistics, no administrator.
+fn age(bench: &mut Bench) -> BTreeMap<String, String> {
+    let label = "pgb-peers.pgbouncer-k8s.app";
+    let content = bench.0.model().secret(label).expect("the peer secret").content().clone();
+    let list = &content["auth-file"];
+    let auth = list.lines().find(|line| line.contains(AUTH)).expect("an auth line");
+    let old = format!("{auth}\n\"pgbouncer_stats_pgbouncer_k8s\" \"md5aad46d9afbcc8c8248d254d567b577c1\"");
+    bench.go(&format!("secret-edit {label} 'auth-file={old}'"));
+    content
+}
+
+#[test]
+fn an_old_user_list_is_made_good_on_every_unit() {
+    let Some(mut bench) = Bench::serving("14", NEW) else { return };
+    age(&mut bench);
+    bench.go("settle");
+    let content = bench.0.model().secret("pgb-peers.pgbouncer-k8s.app").expect("it").content().clone();
+    for unit in [LEADER, "pgbouncer-k8s/1"] {
+        let list = bench.user_list(unit);
+        let mut kept: Vec<&str> = content["auth-file"].lines().collect();
+        let mut loaded: Vec<&str> = list.lines().collect();
+        kept.sort_unstable();
+        loaded.sort_unstable();
+        assert_eq!(loaded, kept, "{unit}");
+        for user in ["pgbouncer_stats_pgbouncer_k8s", "pgbouncer_admin_pgbouncer_k8s"] {
+            assert!(list.contains(&format!("\"{user}\" \"SCRAM-SHA-256$")), "{unit}: {user}");
+        }
+        let types = bench.go(&format!("show-config {unit} auth_type"));
+        assert!(types.contains("scram-sha-256") && !types.contains("md5"), "{unit}: {types}");
+    }
+    bench.assert_served("shop");
+}
+
+#[test]
+fn a_new_role_is_waited_for_but_not_in_one_hook() {
+    let Some(mut bench) = Bench::related("14", NEW, "--config hba-delay=10") else { return };
+    bench.go("postgresql noticed");
+    bench.client("shop");
+    let log = bench.log(LEADER);
+    let waits = log.matches("wait: waiting for PostgreSQL to let relation_id_").count();
+    // No hook came for it but those that the leader's own key in the peer relation brings.
+    assert!(waits >= 2, "{waits} waits\n{log}");
+    assert!(!log.contains("still has no line"), "{log}");
+    assert_eq!(bench.bag("pgbouncer-k8s:pgb-peers", "pgbouncer-k8s").get("pg_hba_rounds"), None);
+    bench.assert_served("shop");
+}
+
+#[test]
+fn a_backend_that_does_not_tell_its_version_is_asked() {
+    let Some(mut bench) = Bench::related("14", NEW, "") else { return };
+    bench.go("databag postgresql-k8s:database postgresql-k8s version=");
+    bench.client("shop");
+    bench.assert_served("shop");
+    let told = bench.bag("shop:database", "pgbouncer-k8s").get("version").cloned();
+    assert!(told.as_ref().is_some_and(|version| version.starts_with("14.")), "{told:?}");
+}
+
+#[test]
+fn a_backend_that_is_too_old_is_named() {
+    common::stage();
+    let mut bench = Bench(Sim::new(&Options::default()).expect("a model"));
+    bench.go("deploy ./pgbouncer-k8s");
+    bench.go("deploy actor:postgresql postgresql-k8s");
+    bench.go("settle");
+    bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
+    bench.go("hold pgbouncer-k8s/0 backend-database");
+    bench.go("settle");
+    bench.go("databag postgresql-k8s:database postgresql-k8s version=9.6.24");
+    bench.go("release pgbouncer-k8s/0");
+    bench.go("settle");
+    let status = bench.status(LEADER);
+    assert_eq!(status, "blocked: PostgreSQL 9.6.24 is too old: relate to version 14 or later");
+    bench.go("databag postgresql-k8s:database postgresql-k8s version=14.9");
+    bench.go("settle");
+    bench.client("shop");
+    bench.assert_served("shop");
+}
+
+#[test]
+fn an_address_of_six_groups_reaches_the_file() {
+    let Some(mut bench) = Bench::serving("14", NEW) else { return };
+    bench.go("databag postgresql-k8s:database postgresql-k8s endpoints=[fd00::1]:5433 read-only-endpoints=[fd00::2]:5433,[fd00::3]:5433");
+    bench.go("settle");
+    let ini = bench.go("cat pgbouncer-k8s/1 /var/lib/pgbouncer/instance_0/pgbouncer.ini");
+    assert!(ini.contains("shop = host='fd00::1' port='5433'"), "{ini}");
+    assert!(ini.contains("shop_readonly = host='fd00::2,fd00::3' port='5433'"), "{ini}");
+    assert!(bench.status("pgbouncer-k8s/1").starts_with("active"), "{}", bench.status("pgbouncer-k8s/1"));
+}
+
+#[test]
+fn what_we_say_is_what_the_python_charm_said_key_by_key() {
+    for (juju, has_secrets) in [("3.6.14", true), ("2.9.52", false)] {
+        common::stage();
+        let options = Options { juju: juju.to_owned(), ..Options::default() };
+        let mut bench = Bench(Sim::new(&options).expect("a model"));
+        bench.go("deploy ./pgbouncer-k8s -n 2");
+        bench.go("deploy actor:postgresql postgresql-k8s");
+        bench.go("settle");
+        bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
+        bench.go("settle");
+        let mut expected = BTreeMap::from([("database", "pgbouncer"), ("extra-user-roles", "SUPERUSER")]);
+        if has_secrets {
+            expected.insert("provided-secrets", r#"["mtls-cert"]"#);
+            expected.insert(
+                "requested-secrets",
+                r#"["username", "password", "tls", "tls-ca", "uris", "read-only-uris", "entity-name", "entity-password"]"#,
+            );
+        }
+        let ours = bench.bag("pgbouncer-k8s:backend-database", "pgbouncer-k8s");
+        let ours: BTreeMap<&str, &str> = ours.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(ours, expected, "Juju {juju}");
+
+        // Each unit keeps what it saw of the other side; the copy of the two lists that the Python charm's
+        // leader leaves in its own unit's bag is read by nobody, and left out.
+        let mut seen = bench.bag("pgbouncer-k8s:backend-database", "postgresql-k8s");
+        seen.remove("data");
+        for unit in [LEADER, "pgbouncer-k8s/1"] {
+            let mut bag = bench.bag("pgbouncer-k8s:backend-database", unit);
+            let data: Value = serde_json::from_str(&bag.remove("data").expect("data")).expect("JSON");
+            assert_eq!(data, serde_json::to_value(&seen).expect("JSON"), "Juju {juju}, {unit}");
+            let rest: Vec<&str> = bag.keys().map(String::as_str).collect();
+            assert_eq!(rest, ["egress-subnets", "ingress-address", "private-address"], "Juju {juju}, {unit}");
+        }
+    }
+}

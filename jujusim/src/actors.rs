@@ -17,7 +17,7 @@ use crate::charm::{Charm, ConfigOption, Endpoint, Role};
 use crate::error::{Error, Result};
 use crate::hook::Port;
 use crate::model::{Bag, Kind, Model};
-use crate::server::Server;
+use crate::server::Cluster;
 
 pub(crate) use self::charmed::Track;
 
@@ -28,10 +28,13 @@ pub(crate) trait Actor: Send + Sync {
     /// One event. An error fails the hook.
     fn handle(&self, port: &mut Port<'_>) -> Done;
 
-    /// The PostgreSQL server it operates.
-    fn server(&self) -> Option<MutexGuard<'_, Server>> {
+    /// The PostgreSQL servers it operates.
+    fn cluster(&self) -> Option<MutexGuard<'_, Cluster>> {
         None
     }
+
+    /// Its clients get new passwords in the leader's next hook.
+    fn rotate(&self) {}
 }
 
 /// The actor of this kind, with its metadata. What it stands for may have channels.
@@ -44,7 +47,10 @@ pub(crate) fn make(kind: &str, channel: Option<&str>, model: &mut Model) -> Resu
             let charm = Charm {
                 name: "postgresql-k8s".to_owned(),
                 endpoints: BTreeMap::from([("database".to_owned(), endpoint(Role::Provider))]),
-                options: BTreeMap::from([("hba-delay".to_owned(), option("float", Some(Value::from(0.2))))]),
+                options: BTreeMap::from([
+                    ("hba-delay".to_owned(), option("float", Some(Value::from(0.2)))),
+                    ("withhold".to_owned(), option("string", None)),
+                ]),
                 ..Charm::default()
             };
             let default = model.postgresql.clone();

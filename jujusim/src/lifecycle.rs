@@ -234,7 +234,21 @@ impl Model {
         if self.is_leader(name) {
             self.lease(&name.app, None);
         }
+        self.shrink_cluster(name);
         self.reap_application(&name.app);
+    }
+
+    /// A unit's server goes with it, but for the last one: its data outlives the unit.
+    fn shrink_cluster(&mut self, name: &UnitName) {
+        if self.units_of(&name.app).is_empty() {
+            return;
+        }
+        let cluster = self.apps.get(&name.app).and_then(|app| app.kind.cluster());
+        // A primary that cannot hand over is lost with all it had.
+        if let Some(Ok(Some(address))) = cluster.map(|mut cluster| cluster.remove(name.number)) {
+            self.network.release(address);
+            self.wake_leader(&name.app);
+        }
     }
 
     /// Removes a dying application that has no units any more, with its secrets and peer relations.

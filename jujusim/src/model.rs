@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, MutexGuard, mpsc};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -21,6 +21,7 @@ use crate::pooler::Supervisor;
 use crate::ports::OpenedPort;
 use crate::run::{Agent, Message};
 pub use crate::secret::{Consumer, Rotate, Secret};
+use crate::server::Cluster;
 use crate::version::Version;
 
 /// A model: everything Juju knows, and the directory its units live under.
@@ -78,6 +79,16 @@ pub(crate) struct App {
 pub(crate) enum Kind {
     Charm(Charm),
     Actor(Arc<dyn Actor>, Charm),
+}
+
+impl Kind {
+    /// The PostgreSQL servers that an actor operates.
+    pub(crate) fn cluster(&self) -> Option<MutexGuard<'_, Cluster>> {
+        match self {
+            Kind::Actor(actor, _) => actor.cluster(),
+            Kind::Charm(_) => None,
+        }
+    }
 }
 
 /// A unit: the controller's view and what the agent remembers between hooks.

@@ -63,7 +63,30 @@ impl Model {
         if application.leader.is_none() && application.vacant_until.is_none() {
             self.elect(app);
         }
+        self.grow_cluster(app)
+    }
+
+    /// Every unit of an actor that operates PostgreSQL has a server.
+    fn grow_cluster(&mut self, app: &str) -> Result<()> {
+        for unit in self.units_of(app) {
+            if self.app(app)?.kind.cluster().is_none_or(|cluster| cluster.member(unit.number).is_some()) {
+                continue;
+            }
+            let address = self.network.take()?;
+            if let Some(mut cluster) = self.app(app)?.kind.cluster() {
+                cluster.add(unit.number, address)?;
+            }
+            self.wake_leader(app);
+        }
         Ok(())
+    }
+
+    /// The leader has an `update-status` at once.
+    pub(crate) fn wake_leader(&mut self, app: &str) {
+        let (leader, now) = (self.leader(app).cloned(), self.now);
+        if let Some(unit) = leader.and_then(|leader| self.units.get_mut(&leader)) {
+            unit.update_status_due = Some(now);
+        }
     }
 
     fn add_unit(&mut self, app: &str) -> Result<()> {

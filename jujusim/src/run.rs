@@ -316,11 +316,10 @@ impl Model {
 
     /// The ends of all logs of PostgreSQL servers.
     fn marks(&self) -> Vec<Mark> {
-        let servers = self.apps.values().filter_map(|app| match &app.kind {
-            Kind::Actor(actor, _) => actor.server(),
-            Kind::Charm(_) => None,
-        });
-        servers.map(|server| Mark::end(server.log())).collect()
+        let clusters = self.apps.values().filter_map(|app| app.kind.cluster());
+        clusters
+            .flat_map(|cluster| cluster.members().map(|server| Mark::end(server.log())).collect::<Vec<_>>())
+            .collect()
     }
 
     fn answer(&mut self, running: &mut Running, request: &Request, stream: &UnixStream) {

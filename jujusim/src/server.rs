@@ -1,9 +1,11 @@
 //! A real PostgreSQL server of the model's own.
 
 mod access;
+mod cluster;
 mod log;
 mod release;
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -21,6 +23,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::pooler::as_postgres;
 
 pub(crate) use access::{Method, Observer};
+pub(crate) use cluster::Cluster;
 pub(crate) use log::Mark;
 pub use log::Sql;
 pub(crate) use release::Release;
@@ -29,14 +32,26 @@ pub(crate) use release::Release;
 pub(crate) const PORT: u16 = 5432;
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What all servers have in common: nothing has to outlive them, and a standby may join late.
+const SETTINGS: &str = "\
+password_encryption = 'scram-sha-256'
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+wal_keep_size = '1GB'
+max_connections = 300
+shared_buffers = '32MB'
+log_connections = on
+log_line_prefix = '[%a] '
+lc_messages = 'C'
+";
+
 /// A server: stopped and started at will, stopped for good when dropped.
 pub(crate) struct Server {
     dir: PathBuf,
     release: Release,
     pub(crate) address: Ipv4Addr,
     running: Option<Running>,
-    /// After what it observes: it ends when that has.
-    observer: Option<Observer>,
 }
 
 struct Running {
@@ -46,41 +61,70 @@ struct Running {
 }
 
 impl Server {
-    /// A new server in `dir`. Its superuser is `postgres`, by the local socket only. With a method the observer of a PostgreSQL
-    /// charm decides who else gets in; without one, everybody who has a password.
-    pub(crate) fn create(
-        dir: &Path,
-        address: Ipv4Addr,
-        release: &Release,
-        method: Option<Method>,
-    ) -> Result<Server> {
+    /// A new server in `dir`, not started. Its superuser is `postgres`, by the local socket only; if it is guarded, an observer
+    /// lets in the others.
+    fn create(dir: &Path, address: Ipv4Addr, release: &Release, guarded: bool) -> Result<Server> {
         for dir in [dir.to_owned(), dir.join("run")] {
             fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))
                 .doing(|| format!("close {}", dir.display()))?;
             give(&dir)?;
         }
-        let mut server =
-            Server { dir: dir.to_owned(), release: release.clone(), address, running: None, observer: None };
-        server.copy_template()?;
-        let settings = format!(
-            "listen_addresses = '{address}'\nport = {PORT}\nunix_socket_directories = '{}'\npassword_encryption = 'scram-sha-256'\n\
-             log_connections = on\nlog_line_prefix = '[%a] '\nlc_messages = 'C'\nfsync = off\nfull_page_writes = off\nsynchronous_commit = off\nmax_connections = 300\nshared_buffers = '32MB'\n",
-            dir.join("run").display()
-        );
-        // The md5 method also takes SCRAM verifiers.
-        let everybody = "local all postgres trust\nhost all all 127.0.0.0/8 md5\n";
-        let access = if method.is_some() { access::NOBODY } else { everybody };
-        for (name, text) in [("postgresql.auto.conf", settings.as_str()), ("pg_hba.conf", access)] {
-            let path = dir.join("data").join(name);
-            fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
-        }
-        server.start()?;
-        server.observer = method.map(|method| Observer::start(method, dir));
+        let mut server = Server { dir: dir.to_owned(), release: release.clone(), address, running: None };
+        server.renew(guarded)?;
         Ok(server)
     }
 
-    pub(crate) fn start(&mut self) -> Result<()> {
+    /// Begins anew, with nothing in it.
+    fn renew(&mut self, guarded: bool) -> Result<()> {
+        let data = self.dir.join("data");
+        if data.exists() {
+            fs::remove_dir_all(&data).doing(|| format!("remove {}", data.display()))?;
+        }
+        self.copy_template()?;
+        // The md5 method also takes SCRAM verifiers.
+        let everybody = "local all,replication postgres trust\nhost all all 127.0.0.0/8 md5\n";
+        self.write("pg_hba.conf", if guarded { access::NOBODY } else { everybody })
+    }
+
+    /// Its settings: to stream from the primary in a directory, or to be one.
+    fn follow(&self, primary: Option<&Path>) -> Result<()> {
+        let mut settings = SETTINGS.to_owned();
+        let _ = writeln!(settings, "listen_addresses = '{}'\nport = {PORT}", self.address);
+        let _ = writeln!(settings, "unix_socket_directories = '{}'", self.dir.join("run").display());
+        if let Some(primary) = primary {
+            let socket = primary.join("run");
+            let _ = writeln!(
+                settings,
+                "primary_conninfo = 'host={} port={PORT} user=postgres'",
+                socket.display()
+            );
+            self.write("standby.signal", "")?;
+        }
+        self.write("postgresql.auto.conf", &settings)
+    }
+
+    /// Whether it streams from a primary, or would.
+    fn is_standby(&self) -> bool {
+        self.dir.join("data/standby.signal").exists()
+    }
+
+    fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Among its data.
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.dir.join("data").join(name);
+        fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
+        give(&path)
+    }
+
+    fn start(&mut self) -> Result<()> {
         if self.running.is_some() {
             return Ok(());
         }
@@ -128,20 +172,27 @@ impl Server {
     }
 
     /// A fast shutdown: connections are cut.
-    pub(crate) fn stop(&mut self) {
+    fn stop(&mut self) {
         if let Some(Running { pid, keeper }) = self.running.take() {
             let _ = kill(pid, Signal::SIGINT);
             let _ = keeper.join();
         }
     }
 
-    /// The observer, if only those get in whom it has noticed.
-    pub(crate) fn observer(&self) -> Option<&Observer> {
-        self.observer.as_ref()
+    /// Every process of it dies at once.
+    fn kill(&mut self) {
+        if let Some(Running { pid, keeper }) = self.running.take() {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+            for pid in [pid].into_iter().chain(children.map(Pid::from_raw)) {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+            let _ = keeper.join();
+        }
     }
 
     /// The superuser's connection.
-    pub(crate) fn superuser(&self, database: &str) -> std::result::Result<Client, postgres::Error> {
+    fn superuser(&self, database: &str) -> std::result::Result<Client, postgres::Error> {
         superuser(&self.dir, database)
     }
 

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::charmed::{Login, Refusal, Track};
 use super::{Actor, Done, leads, own_bag, remote_bag};
@@ -13,24 +15,37 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::hook::Port;
 use crate::model::{Bag, Model};
-use crate::server::{PORT, Release, Server, identifier, literal};
+use crate::server::{Cluster, PORT, Release, identifier, literal};
 
 pub(super) struct Postgresql {
-    server: Mutex<Server>,
+    cluster: Mutex<Cluster>,
     /// Without one there is one rule for everybody, and no roles but those of the clients.
     track: Option<Track>,
+    version: String,
+    /// What the bags say, but for the clients' own.
+    published: Mutex<Bag>,
+    /// Passwords are due to be changed.
+    rotation: AtomicBool,
 }
 
 impl Postgresql {
     pub(super) fn deploy(model: &mut Model, track: Option<Track>) -> Result<Postgresql> {
         let release = track.map_or_else(Release::newest, |track| Release::find(track.major()))?;
         let address = model.network.take()?;
-        let dir = model.dir.join(format!("postgresql-{}", address.octets()[3]));
-        let server = Server::create(&dir, address, &release, track.map(Track::method))?;
+        let cluster = Cluster::create(&model.dir, address, release, track.map(Track::method))?;
         if let Some(track) = track {
-            track.set_up(&server).map_err(Error::Refused)?;
+            track.set_up(cluster.primary()).map_err(Error::Refused)?;
         }
-        Ok(Postgresql { server: Mutex::new(server), track })
+        let version = cluster.primary().sql("postgres", "SHOW server_version").map_err(Error::Refused)?;
+        let version = version.concat().concat().split_whitespace().next().unwrap_or_default().to_owned();
+        let published = places(&cluster, &version);
+        Ok(Postgresql {
+            cluster: Mutex::new(cluster),
+            track,
+            version,
+            published: Mutex::new(published),
+            rotation: AtomicBool::new(false),
+        })
     }
 }
 
@@ -38,8 +53,7 @@ impl Actor for Postgresql {
     fn handle(&self, port: &mut Port<'_>) -> Done {
         match port.event().clone() {
             Event::Start => {
-                let version = self.version()?;
-                port.tool("application-version-set", &[&version], None)?;
+                port.tool("application-version-set", &[&self.version], None)?;
                 port.tool("status-set", &["active"], None)?;
             }
             Event::ConfigChanged => self.configure(port),
@@ -47,45 +61,28 @@ impl Actor for Postgresql {
             Event::Broken { relation } if leads(port)? => self.drop_role(&user_of(relation))?,
             _ => {}
         }
-        Ok(())
+        self.tell_news(port)
     }
 
-    fn server(&self) -> Option<MutexGuard<'_, Server>> {
-        Some(self.lock())
+    fn cluster(&self) -> Option<MutexGuard<'_, Cluster>> {
+        Some(lock(&self.cluster))
+    }
+
+    fn rotate(&self) {
+        self.rotation.store(true, Ordering::Relaxed);
     }
 }
 
 impl Postgresql {
-    fn lock(&self) -> MutexGuard<'_, Server> {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn version(&self) -> Done<String> {
-        let rows = self.lock().sql("postgres", "SHOW server_version")?;
-        let text = rows.concat().concat();
-        Ok(text.split_whitespace().next().unwrap_or_default().to_owned())
-    }
-
-    /// What the new role asks is logged. The charm waits until it gets in, though not for long.
-    fn heed(&self, user: &str) -> Done {
-        let server = self.lock();
-        server.sql("postgres", &format!("ALTER ROLE {} SET log_statement = 'all'", identifier(user)))?;
-        if let Some(observer) = server.observer() {
-            observer.wait(Duration::from_secs(3));
-        }
-        Ok(())
-    }
-
     fn configure(&self, port: &Port<'_>) {
         let delay =
             port.option("hba-delay").and_then(|value| Duration::try_from_secs_f64(value.as_f64()?).ok());
-        if let (Some(observer), Some(delay)) = (self.lock().observer(), delay) {
+        if let (Some(observer), Some(delay)) = (lock(&self.cluster).observer(), delay) {
             observer.set_delay(delay);
         }
     }
 
     fn answer(&self, port: &mut Port<'_>, relation: u32) -> Done {
-        let id = relation.to_string();
         let (asked, mut own) = (remote_bag(port, relation)?, own_bag(port, relation)?);
         let Some(database) = asked.get("database") else { return Ok(()) };
         let before = own.clone();
@@ -93,12 +90,11 @@ impl Postgresql {
             "data".to_owned(),
             json!(asked.iter().filter(|(key, _)| *key != "data").collect::<BTreeMap<_, _>>()).to_string(),
         );
-        if !own.contains_key("secret-user") && !own.contains_key("username") {
+        if !is_answered(&own) {
             let (user, password) = (user_of(relation), password());
             let roles = asked.get("extra-user-roles").map(String::as_str).unwrap_or_default();
             let alone = port.askers("database", database) == 1;
-            let login = Login { user: &user, password: &password, database, roles, alone };
-            match self.create(&login) {
+            match self.create(&Login { user: &user, password: &password, database, roles, alone }) {
                 Ok(()) => self.heed(&user)?,
                 Err(Refusal::Blocked(why)) => {
                     port.tool("status-set", &["blocked", why], None)?;
@@ -106,47 +102,104 @@ impl Postgresql {
                 }
                 Err(Refusal::Failed(why)) => return Err(why),
             }
-            let endpoint = format!("{}:{PORT}", self.lock().address);
-            let uri = format!("postgresql://{user}:{password}@{endpoint}/{database}");
-            let fields = [
-                ("user", "username", user.clone()),
-                ("user", "password", password.clone()),
-                ("user", "uris", uri.clone()),
-                ("user", "read-only-uris", uri),
-                ("tls", "tls", "False".to_owned()),
-            ];
-            let requested = asked
-                .get("requested-secrets")
-                .and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
-            let requested = requested.filter(|_| port.has_secrets()).unwrap_or_default();
-            let mut groups: BTreeMap<&str, Bag> = BTreeMap::new();
-            for (group, field, value) in fields {
-                if requested.iter().any(|name| name == field) {
-                    groups.entry(group).or_default().insert(field.to_owned(), value);
-                } else if field != "read-only-uris" {
-                    own.insert(field.to_owned(), value);
-                }
-            }
-            for (group, content) in groups {
-                let uri = share(port, &id, group, &content)?;
-                own.insert(format!("secret-{group}"), uri);
-            }
-            own.insert("endpoints".to_owned(), endpoint.clone());
-            own.insert("read-only-endpoints".to_owned(), endpoint);
-            own.insert("version".to_owned(), self.version()?);
+            own.extend(self.credentials(port, relation, &asked, &password)?);
             own.insert("database".to_owned(), database.clone());
+            own.extend(self.told(port));
         }
-        if own != before {
-            port.tool("relation-set", &["--app", "-r", &id, "--file", "-"], Some(json!(own).to_string()))?;
+        publish(port, relation, &before, own)
+    }
+
+    /// The clients' bags after servers changed their parts, an option what is told, or passwords are due.
+    fn tell_news(&self, port: &mut Port<'_>) -> Done {
+        let told = self.told(port);
+        let rotates = self.rotation.load(Ordering::Relaxed);
+        if told == *lock(&self.published) && !rotates || !leads(port)? {
+            return Ok(());
+        }
+        for id in strings(&port.json("relation-ids", &["database"])?) {
+            let Some(relation) = id.rsplit(':').next().and_then(|number| number.parse().ok()) else {
+                continue;
+            };
+            let before = own_bag(port, relation)?;
+            if !is_answered(&before) {
+                continue;
+            }
+            let mut own = before.clone();
+            own.extend(told.clone());
+            if rotates {
+                let (asked, password) = (remote_bag(port, relation)?, password());
+                let role = identifier(&user_of(relation));
+                let sql = format!("ALTER ROLE {role} PASSWORD {}", literal(&password));
+                lock(&self.cluster).primary().sql("postgres", &sql)?;
+                let new = self.credentials(port, relation, &asked, &password)?;
+                // A new revision of a secret has the same name.
+                own.extend(new.into_iter().filter(|(key, _)| !key.starts_with("secret-")));
+            }
+            publish(port, relation, &before, own)?;
+        }
+        *lock(&self.published) = told;
+        self.rotation.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What the answer says of the servers; what option `withhold` names is empty.
+    fn told(&self, port: &Port<'_>) -> Bag {
+        let mut told = places(&lock(&self.cluster), &self.version);
+        let withheld = port.option("withhold");
+        for key in withheld.iter().filter_map(|keys| keys.as_str()).flat_map(|keys| keys.split(',')) {
+            told.insert(key.trim().to_owned(), String::new());
+        }
+        told
+    }
+
+    /// The user's fields, in secrets as far as they were requested there.
+    fn credentials(&self, port: &mut Port<'_>, relation: u32, asked: &Bag, password: &str) -> Done<Bag> {
+        let user = user_of(relation);
+        let database = asked.get("database").map(String::as_str).unwrap_or_default();
+        let endpoint = endpoint_of(lock(&self.cluster).primary().address);
+        let uri = format!("postgresql://{user}:{password}@{endpoint}/{database}");
+        let fields = [
+            ("user", "username", user),
+            ("user", "password", password.to_owned()),
+            ("user", "uris", uri.clone()),
+            ("user", "read-only-uris", uri),
+            ("tls", "tls", "False".to_owned()),
+        ];
+        let requested =
+            asked.get("requested-secrets").and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
+        let requested = requested.filter(|_| port.has_secrets()).unwrap_or_default();
+        let (mut plain, mut groups) = (Bag::new(), BTreeMap::<&str, Bag>::new());
+        for (group, field, value) in fields {
+            if requested.iter().any(|name| name == field) {
+                groups.entry(group).or_default().insert(field.to_owned(), value);
+            } else if field != "read-only-uris" {
+                plain.insert(field.to_owned(), value);
+            }
+        }
+        for (group, content) in groups {
+            let uri = share(port, &relation.to_string(), group, &content)?;
+            plain.insert(format!("secret-{group}"), uri);
+        }
+        Ok(plain)
+    }
+
+    /// What the new role asks is logged. The charm waits until it gets in, though not for long.
+    fn heed(&self, user: &str) -> Done {
+        let cluster = lock(&self.cluster);
+        let sql = format!("ALTER ROLE {} SET log_statement = 'all'", identifier(user));
+        cluster.primary().sql("postgres", &sql)?;
+        if let Some(observer) = cluster.observer() {
+            observer.wait(Duration::from_secs(3));
         }
         Ok(())
     }
 
     /// Safe to repeat: a hook that failed later comes again, with another password.
     fn create(&self, login: &Login<'_>) -> std::result::Result<(), Refusal> {
-        let server = self.lock();
+        let cluster = lock(&self.cluster);
+        let server = cluster.primary();
         if let Some(track) = self.track {
-            return track.create(&server, login);
+            return track.create(server, login);
         }
         let superuser = login.roles.split(',').any(|role| role.eq_ignore_ascii_case("superuser"));
         let kind = if superuser { "SUPERUSER" } else { "NOSUPERUSER" };
@@ -166,7 +219,8 @@ impl Postgresql {
 
     /// What the role owns goes to the superuser, its rights end, in every database.
     fn drop_role(&self, user: &str) -> Done {
-        let server = self.lock();
+        let cluster = lock(&self.cluster);
+        let server = cluster.primary();
         if !server.has_role(user)? {
             return Ok(());
         }
@@ -181,6 +235,44 @@ impl Postgresql {
         server.sql("postgres", &format!("DROP ROLE {role}"))?;
         Ok(())
     }
+}
+
+/// What every client is told of the servers.
+fn places(cluster: &Cluster, version: &str) -> Bag {
+    let primary = endpoint_of(cluster.primary().address);
+    let standbys: Vec<String> = cluster.standbys().map(endpoint_of).collect();
+    let readers = if standbys.is_empty() { primary.clone() } else { standbys.join(",") };
+    [("endpoints", primary), ("read-only-endpoints", readers), ("version", version.to_owned())]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
+}
+
+fn endpoint_of(address: Ipv4Addr) -> String {
+    format!("{address}:{PORT}")
+}
+
+fn is_answered(own: &Bag) -> bool {
+    own.contains_key("secret-user") || own.contains_key("username")
+}
+
+/// Writes what differs; an empty value is none.
+fn publish(port: &mut Port<'_>, relation: u32, before: &Bag, mut own: Bag) -> Done {
+    own.retain(|key, value| before.get(key).map_or("", String::as_str) != value);
+    if !own.is_empty() {
+        let id = relation.to_string();
+        port.tool("relation-set", &["--app", "-r", &id, "--file", "-"], Some(json!(own).to_string()))?;
+    }
+    Ok(())
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    let items = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A secret for one group of fields, granted to the relation; an older one of that label gets the new content.

@@ -51,22 +51,38 @@ pub(crate) struct Observer {
 
 /// Servers by their directories.
 struct Watched {
-    primary: PathBuf,
+    primary: Option<PathBuf>,
     /// Each with the lines it goes by.
     members: BTreeMap<PathBuf, String>,
     delay: Duration,
 }
 
 impl Observer {
-    pub(crate) fn start(method: Method, server: &Path) -> Observer {
-        let delay = Duration::from_millis(200);
-        let members = BTreeMap::from([(server.to_owned(), NOBODY.to_owned())]);
-        let watched = Watched { primary: server.to_owned(), members, delay };
-        let watched = Arc::new(Mutex::new(watched));
+    /// Of no server yet.
+    pub(crate) fn start(method: Method) -> Observer {
+        let watched = Arc::new(Mutex::new(Watched {
+            primary: None,
+            members: BTreeMap::new(),
+            delay: Duration::from_millis(200),
+        }));
         let (end, ended) = channel();
         let seen = Arc::clone(&watched);
         let thread = thread::spawn(move || observe(method, &seen, &ended));
         Observer { method, watched, end: Some(end), thread: Some(thread) }
+    }
+
+    /// From now on these, after the roles of the primary.
+    pub(super) fn watch<'a>(&self, primary: &Path, members: impl Iterator<Item = &'a Path>) {
+        let mut watched = lock(&self.watched);
+        watched.primary = Some(primary.to_owned());
+        let before = std::mem::take(&mut watched.members);
+        let lines = |member: &Path| before.get(member).cloned().unwrap_or_else(|| NOBODY.to_owned());
+        watched.members = members.map(|member| (member.to_owned(), lines(member))).collect();
+    }
+
+    /// A server begins anew.
+    pub(super) fn forget(&self, member: &Path) {
+        lock(&self.watched).members.remove(member);
     }
 
     /// How long a change stays unnoticed.
@@ -86,9 +102,10 @@ impl Observer {
         let deadline = Instant::now() + patience;
         loop {
             let primary = lock(&self.watched).primary.clone();
-            let wanted =
-                superuser(&primary, "postgres").and_then(|mut client| rules(self.method, &mut client));
-            if wanted.is_ok_and(|wanted| lock(&self.watched).members.values().all(|lines| *lines == wanted)) {
+            let client = primary.and_then(|primary| superuser(&primary, "postgres").ok());
+            let wanted = client.and_then(|mut client| rules(self.method, &mut client).ok());
+            if wanted.is_some_and(|wanted| lock(&self.watched).members.values().all(|lines| *lines == wanted))
+            {
                 return true;
             }
             if Instant::now() > deadline {
@@ -116,6 +133,7 @@ fn observe(method: Method, watched: &Mutex<Watched>, ended: &Receiver<()>) {
             let watched = lock(watched);
             (watched.primary.clone(), watched.members.clone(), watched.delay)
         };
+        let Some(primary) = primary else { continue };
         connection.take_if(|(server, client)| *server != primary || client.is_closed());
         if connection.is_none() {
             connection = superuser(&primary, "postgres").ok().map(|client| (primary, client));

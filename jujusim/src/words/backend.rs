@@ -6,52 +6,83 @@ use std::time::Duration;
 use super::Words;
 use crate::Sim;
 use crate::error::{Error, Result};
-use crate::model::{Kind, Model};
-use crate::server::Server;
+use crate::model::{Kind, Model, UnitName};
+use crate::server::Cluster;
 
 /// How long an observer may take beyond its delay.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Sim {
-    /// `postgresql stop|start|noticed [APP]`
+    /// `postgresql stop|start|failover|rotate|noticed [APP]`
     pub(crate) fn postgresql(&mut self, mut words: Words) -> Result<String> {
-        let what = words.next("stop, start or noticed")?;
+        let what = words.next("stop, start, failover, rotate or noticed")?;
         let app = words.maybe().unwrap_or_else(|| "postgresql-k8s".to_owned());
         words.end()?;
-        let server = self.model.server(&app)?;
-        let mut server = server.ok_or_else(|| Error::refused(format!("{app} has no server")))?;
         match what.as_str() {
-            "stop" => server.stop(),
-            "start" => server.start()?,
+            "stop" => self.model.cluster(&app)?.stop(),
+            "start" => {
+                self.model.cluster(&app)?.start()?;
+                // Alone it is where it was.
+                if self.model.cluster(&app)?.members().count() > 1 {
+                    self.model.wake_leader(&app);
+                }
+            }
+            "failover" => {
+                self.model.cluster(&app)?.failover()?;
+                self.model.wake_leader(&app);
+            }
+            "rotate" => {
+                match &self.model.app(&app)?.kind {
+                    Kind::Actor(actor, _) if actor.cluster().is_some() => actor.rotate(),
+                    _ => return Err(Error::refused(format!("{app} has no server"))),
+                }
+                self.model.wake_leader(&app);
+            }
             "noticed" => {
-                if server.observer().is_some_and(|observer| !observer.wait(PATIENCE)) {
+                if self.model.cluster(&app)?.observer().is_some_and(|observer| !observer.wait(PATIENCE)) {
                     return Err(Error::refused("the observer has not noticed all roles"));
                 }
             }
-            other => return Err(Error::refused(format!("stop, start or noticed expected, got {other:?}"))),
+            other => {
+                return Err(Error::refused(format!(
+                    "stop, start, failover, rotate or noticed expected, got {other:?}"
+                )));
+            }
         }
         Ok(String::new())
     }
 }
 
 impl Model {
+    /// The servers that an application operates.
+    fn cluster(&self, app: &str) -> Result<MutexGuard<'_, Cluster>> {
+        self.app(app)?.kind.cluster().ok_or_else(|| Error::refused(format!("{app} has no server")))
+    }
+
+    /// What the superuser is told by an application's primary, or by a unit's own server; nothing if there is no server.
+    pub(super) fn ask_server(
+        &self,
+        name: &str,
+        database: Option<&str>,
+        statement: &str,
+    ) -> Result<Option<Vec<Vec<String>>>> {
+        let unit = name.parse::<UnitName>().ok();
+        let app = unit.as_ref().map_or(name, |unit| &unit.app);
+        let Some(cluster) = self.app(app)?.kind.cluster() else { return Ok(None) };
+        let server = match unit {
+            Some(unit) => cluster.member(unit.number),
+            None => Some(cluster.primary()),
+        };
+        let server = server.ok_or_else(|| Error::refused(format!("{name} has no server")))?;
+        server.sql(database.unwrap_or("postgres"), statement).map(Some).map_err(Error::Refused)
+    }
+
     /// Waits, as those do who are about to log in, until observers have noticed in a moment what they notice.
     pub(super) fn await_observers(&self) {
-        for app in self.apps.values() {
-            if let Kind::Actor(actor, _) = &app.kind
-                && let Some(server) = actor.server()
-                && let Some(observer) = server.observer()
-            {
+        for cluster in self.apps.values().filter_map(|app| app.kind.cluster()) {
+            if let Some(observer) = cluster.observer() {
                 observer.wait_a_moment();
             }
         }
-    }
-
-    /// The server that an application operates.
-    pub(super) fn server(&self, app: &str) -> Result<Option<MutexGuard<'_, Server>>> {
-        Ok(match &self.app(app)?.kind {
-            Kind::Actor(actor, _) => actor.server(),
-            Kind::Charm(_) => None,
-        })
     }
 }

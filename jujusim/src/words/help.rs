@@ -212,14 +212,14 @@ pub(crate) const WORDS: &[Word] = &[
     word("cat", "UNIT PATH", "a file below the unit's root", Sim::cat),
     word(
         "sql",
-        "CLIENT STATEMENT [--through UNIT]|SERVER STATEMENT [--database NAME]",
-        "logs in as the relation says; that unit's own processes must count the query; a server's superuser needs no relation",
+        "CLIENT STATEMENT [--through UNIT]|APP|UNIT STATEMENT [--database NAME]",
+        "logs in as the relation says; that unit's own processes must count the query; of an application or unit with a server: its superuser",
         Sim::sql,
     ),
     word(
         "postgresql",
-        "stop|start|noticed [APP]",
-        "the server goes away and returns; waits until its observer has let in all roles that are there",
+        "stop|start|failover|rotate|noticed [APP]",
+        "its servers go away and return; the primary dies and a standby takes its place; clients get new passwords; waits until the observer has let in all roles that are there",
         Sim::postgresql,
     ),
     word("pooler", "APP", "what PgBouncer's processes loaded", Sim::pooler),

@@ -39,9 +39,8 @@ impl Sim {
         let client = words.next("a client")?;
         let statement = words.next("a statement")?;
         words.end()?;
-        if let Some(server) = self.model.server(&client)? {
-            let rows = server.sql(database.as_deref().unwrap_or("postgres"), &statement);
-            return rows.map(lines).map_err(Error::Refused);
+        if let Some(rows) = self.model.ask_server(&client, database.as_deref(), &statement)? {
+            return Ok(lines(rows));
         }
         if database.is_some() {
             return Err(Error::refused(format!("{client} has the database that it asked for")));

@@ -171,3 +171,90 @@ fn a_hook_s_connections_and_statements_are_counted_by_its_charm_s_name() {
     let printed = run(&mut sim, "hooks puppet/0 --sql");
     assert_eq!(printed.matches("1 connection, 2 statements").count(), 1, "{printed}");
 }
+
+#[test]
+fn a_standby_has_what_the_primary_has_and_takes_its_place() {
+    for channel in ["14", "15", "16"] {
+        let Some(mut sim) = server(channel, "-n 2", &SHOP) else { continue };
+        let places = |sim: &jujusim::Sim| {
+            let bag = sim.model().bag(0, "postgresql-k8s");
+            (bag["endpoints"].clone(), bag["read-only-endpoints"].clone())
+        };
+        let (primary, standby) = places(&sim);
+        assert_ne!(primary, standby);
+        run(&mut sim, "sql shop 'CREATE TABLE orders (n int)'");
+        run(&mut sim, "postgresql failover");
+        run(&mut sim, "settle");
+        assert_eq!(places(&sim), (standby.clone(), standby.clone()), "the standby is the primary, and alone");
+        assert_eq!(run(&mut sim, "sql shop 'INSERT INTO orders VALUES (1) RETURNING n'"), "1\n");
+        run(&mut sim, "postgresql start");
+        assert_eq!(run(&mut sim, "sql postgresql-k8s/0 'SELECT pg_is_in_recovery()'"), "t\n");
+        run(&mut sim, "settle");
+        assert_eq!(places(&sim), (standby, primary.clone()));
+        run(&mut sim, "postgresql failover");
+        assert_eq!(run(&mut sim, "sql postgresql-k8s/0 'SELECT * FROM orders' --database shop"), "1\n");
+        run(&mut sim, "settle");
+        assert_eq!(places(&sim).0, primary);
+    }
+}
+
+#[test]
+fn the_number_of_servers_is_that_of_the_units() {
+    let mut sim = model(&["deploy actor:postgresql"]);
+    let early = "sql postgresql-k8s 'CREATE TABLE early ()' --database shop";
+    for word in SHOP.into_iter().chain([early, "add-unit postgresql-k8s -n 2", "settle"]) {
+        run(&mut sim, word);
+    }
+    let readers = |sim: &jujusim::Sim| sim.model().bag(0, "postgresql-k8s")["read-only-endpoints"].clone();
+    assert_eq!(readers(&sim).split(',').count(), 2, "{}", readers(&sim));
+    run(&mut sim, "postgresql failover");
+    assert_eq!(run(&mut sim, "sql postgresql-k8s/1 'SELECT pg_is_in_recovery()'"), "f\n");
+    run(&mut sim, "sql postgresql-k8s 'CREATE TABLE later ()' --database shop");
+    run(&mut sim, "postgresql failover");
+    run(&mut sim, "postgresql start");
+    run(&mut sim, "remove-unit postgresql-k8s -n 1");
+    run(&mut sim, "settle");
+    assert_eq!(readers(&sim).split(',').count(), 1, "{}", readers(&sim));
+    let tables = "SELECT count(*) FROM pg_tables WHERE tablename IN ('early', 'later')";
+    assert_eq!(run(&mut sim, &format!("sql postgresql-k8s \"{tables}\" --database shop")), "2\n");
+    let error = sim.run("sql postgresql-k8s/2 'SELECT 1'").expect_err("its server went with it");
+    assert!(error.to_string().contains("has no server"), "{error}");
+}
+
+#[test]
+fn a_rotated_password_is_a_new_revision_or_a_plain_value() {
+    for juju in ["3.6.14", "2.9.52"] {
+        let options = jujusim::Options { juju: juju.to_owned(), ..crate::puppets::options() };
+        let mut sim = crate::puppets::model_of(&["deploy actor:postgresql"], &options);
+        for word in SHOP {
+            run(&mut sim, word);
+        }
+        let before = sim.model().bag(0, "postgresql-k8s");
+        run(&mut sim, "postgresql rotate");
+        run(&mut sim, "settle");
+        let after = sim.model().bag(0, "postgresql-k8s");
+        if juju == "2.9.52" {
+            assert_ne!(after["password"], before["password"]);
+        } else {
+            assert_eq!(after, before, "a secret keeps its URI");
+            assert_eq!(sim.model().secret("database.0.user.secret").expect("the user's secret").latest, 2);
+        }
+        assert_eq!(run(&mut sim, "sql shop 'SELECT 1'"), "1\n");
+    }
+}
+
+#[test]
+fn what_is_withheld_comes_when_it_is_no_longer() {
+    let Some(mut sim) = server("15", "--config withhold=version,endpoints", &SHOP) else { return };
+    let keys = |sim: &jujusim::Sim| {
+        let bag = sim.model().bag(0, "postgresql-k8s");
+        ["version", "endpoints", "read-only-endpoints"].map(|key| bag.contains_key(key))
+    };
+    assert_eq!(keys(&sim), [false, false, true]);
+    run(&mut sim, "config postgresql-k8s withhold=version");
+    run(&mut sim, "settle");
+    assert_eq!(keys(&sim), [false, true, true]);
+    run(&mut sim, "config postgresql-k8s --reset withhold");
+    run(&mut sim, "settle");
+    assert_eq!(keys(&sim), [true, true, true]);
+}

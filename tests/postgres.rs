@@ -2,28 +2,24 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test sets up the machine it needs")]
 
+mod servers;
+
 use std::{
     error::Error,
     fs,
     io::{self, Read as _, Write as _},
     net::TcpListener,
-    os::unix::{fs::chown, process::CommandExt},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::Command,
     thread,
-    time::{Duration, Instant},
 };
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::{Pid, User, geteuid},
-};
 use pgbouncer_k8s::{
     pgbouncer::verifier::{ITERATIONS, matches, md5, scram_sha_256},
     postgres::{Client, Credentials, Refused, Server},
     secret::Secret,
 };
+use servers::cluster::Cluster;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -32,158 +28,6 @@ const COMMENT: &str = "model prod, relation 4";
 
 /// A name that every careless quoting falls for.
 const NASTY: &str = "a\"; DROP ROLE operator; --'\\\n$$ b";
-
-/// A server of our own, with a superuser `operator`.
-struct Cluster {
-    directory: PathBuf,
-    port: u16,
-    server: Child,
-}
-
-impl Cluster {
-    fn start() -> Result<Self, Box<dyn Error>> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let directory = PathBuf::from(format!("/tmp/p{}-{port}", std::process::id()));
-        fs::create_dir(&directory)?;
-        let (password, data) = (directory.join("password"), directory.join("data"));
-        fs::write(&password, "operator's password\n")?;
-        if geteuid().is_root() {
-            let user = User::from_name("postgres")?.ok_or("these tests need the user postgres")?;
-            chown(&directory, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
-        }
-        let initdb = program("initdb")?
-            .args([
-                "-U",
-                "operator",
-                "--auth-local=trust",
-                "--auth-host=scram-sha-256",
-                "--no-sync",
-                "-E",
-                "UTF8",
-            ])
-            .arg("--pwfile")
-            .arg(&password)
-            .arg("-D")
-            .arg(&data)
-            .stdout(Stdio::null())
-            .status()?;
-        assert!(initdb.success(), "initdb: {initdb}");
-        let server = program("postgres")?
-            .args(["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-p", &port.to_string(), "-k"])
-            .arg(&directory)
-            .arg("-D")
-            .arg(&data)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let cluster = Self { directory, port, server };
-        let start = Instant::now();
-        while cluster.psql("operator", "postgres", "SELECT 1").is_err() {
-            assert!(start.elapsed() < Duration::from_secs(20), "PostgreSQL does not start");
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(cluster)
-    }
-
-    /// Lets roles in over TCP by TLS only, with a certificate that nobody vouches for.
-    fn insist_on_tls(&self) -> Outcome {
-        let data = self.directory.join("data");
-        let made = as_server(Command::new("openssl"))?
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=somebody", "-keyout"])
-            .arg(data.join("server.key"))
-            .arg("-out")
-            .arg(data.join("server.crt"))
-            .output()?;
-        assert!(made.status.success(), "openssl: {made:?}");
-        let rules = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
-        fs::write(data.join("pg_hba.conf"), rules)?;
-        self.psql("operator", "postgres", "ALTER SYSTEM SET ssl = on")?;
-        self.psql("operator", "postgres", "SELECT pg_reload_conf()")?;
-        let start = Instant::now();
-        while self.psql("operator", "postgres", "SHOW ssl")? != "on" {
-            assert!(start.elapsed() < Duration::from_secs(20), "PostgreSQL does not take TLS up");
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
-    }
-
-    fn credentials(&self) -> Credentials {
-        Credentials {
-            hosts: vec![("127.0.0.1".to_owned(), self.port)],
-            user: "operator".to_owned(),
-            password: Secret::new("operator's password"),
-            database: "postgres".to_owned(),
-        }
-    }
-
-    fn connect(&self) -> Result<Server, Box<dyn Error>> {
-        Ok(Server::connect(&self.credentials())?)
-    }
-
-    /// What a role sees, over the Unix socket, where everybody is trusted.
-    fn psql(&self, user: &str, database: &str, sql: &str) -> Result<String, String> {
-        self.ask(&self.directory.to_string_lossy(), user, "", database, sql)
-    }
-
-    /// The same over TCP, with a password.
-    fn log_in(&self, user: &str, password: &str, database: &str) -> Result<String, String> {
-        self.ask("127.0.0.1", user, password, database, "SELECT current_user")
-    }
-
-    fn ask(
-        &self,
-        host: &str,
-        user: &str,
-        password: &str,
-        database: &str,
-        sql: &str,
-    ) -> Result<String, String> {
-        let output = Command::new("psql")
-            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql])
-            .envs([("PGHOST", host), ("PGUSER", user), ("PGPASSWORD", password), ("PGDATABASE", database)])
-            .env("PGPORT", self.port.to_string())
-            .output()
-            .map_err(|error| error.to_string())?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let pid = i32::try_from(self.server.id()).expect("a process id fits");
-        kill(Pid::from_raw(pid), Signal::SIGINT).expect("the child is ours");
-        self.server.wait().expect("the child is ours");
-        fs::remove_dir_all(&self.directory).expect("the directory is ours");
-    }
-}
-
-/// One of PostgreSQL's programs, to be run by somebody it does not refuse.
-fn program(name: &str) -> Result<Command, Box<dyn Error>> {
-    as_server(Command::new(newest()?.join(name)))
-}
-
-/// A command that makes files which the server may read.
-fn as_server(mut command: Command) -> Result<Command, Box<dyn Error>> {
-    if geteuid().is_root() {
-        let user = User::from_name("postgres")?.ok_or("these tests need the user postgres")?;
-        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-    }
-    Ok(command)
-}
-
-/// Where the newest installed server's programs are, as Debian and Ubuntu lay them out.
-fn newest() -> Result<PathBuf, Box<dyn Error>> {
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    versions
-        .filter_map(|entry| {
-            Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin")))
-        })
-        .filter(|(_, bin)| bin.join("initdb").exists())
-        .max()
-        .map(|(_, bin)| bin)
-        .ok_or_else(|| "these tests need a PostgreSQL server: run scripts/parts".into())
-}
 
 fn verifier(password: &str) -> Secret {
     scram_sha_256(&Secret::new(password), b"salt of a test", ITERATIONS)
@@ -246,6 +90,23 @@ fn a_silent_server_is_given_up() -> Outcome {
     Ok(())
 }
 
+/// From now on only who speaks TLS gets in, to a server whose certificate nobody vouches for.
+fn insist_on_tls(cluster: &Cluster) -> Outcome {
+    let data = cluster.directory.join("data");
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=somebody", "-keyout"])
+        .arg(data.join("server.key"))
+        .arg("-out")
+        .arg(data.join("server.crt"))
+        .output()?;
+    assert!(made.status.success(), "openssl: {made:?}");
+    let rules = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
+    fs::write(data.join("pg_hba.conf"), rules)?;
+    cluster.psql("operator", "postgres", "ALTER SYSTEM SET ssl = on")?;
+    cluster.psql("operator", "postgres", "SELECT pg_reload_conf()")?;
+    cluster.wait_for("SELECT current_setting('ssl')::boolean")
+}
+
 #[test]
 fn tls_is_spoken_where_the_server_offers_it_and_only_there() -> Outcome {
     let cluster = Cluster::start()?;
@@ -255,7 +116,7 @@ fn tls_is_spoken_where_the_server_offers_it_and_only_there() -> Outcome {
     assert_eq!(cluster.psql("operator", "postgres", ours)?, "f");
     drop(plain);
 
-    cluster.insist_on_tls()?;
+    insist_on_tls(&cluster)?;
     let mut encrypted = cluster.connect()?;
     assert_eq!(cluster.psql("operator", "postgres", ours)?, "t");
     encrypted.server_version()?;

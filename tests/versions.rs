@@ -2,20 +2,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test sets up the processes it asks")]
 
-#[path = "pgbouncer/mod.rs"]
-mod programs;
+mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
 
-use nix::unistd::{User as SystemUser, getegid, geteuid, initgroups, setgid, setuid};
+use nix::unistd::{User as SystemUser, geteuid};
 use pgbouncer_k8s::pgbouncer::difference::{Difference, Need};
 use pgbouncer_k8s::pgbouncer::ini::{ConnectionString, Ini};
 use pgbouncer_k8s::pgbouncer::settings::{Change, Initial, Kind, Section, Setting, TABLE, check};
@@ -23,95 +18,10 @@ use pgbouncer_k8s::pgbouncer::validate::validate;
 use pgbouncer_k8s::pgbouncer::{User, UserList, Version};
 use pgbouncer_k8s::secret::Secret;
 use pgbouncer_k8s::workload::console::{Console, ConsoleError, Shown, State};
-use programs::{Program, installed};
-
-/// The directory of one process, and the process while it runs.
-struct Bench {
-    program: Program,
-    directory: PathBuf,
-    child: Option<Child>,
-}
+use servers::bench::Bench;
+use servers::pgbouncer::{Program, installed};
 
 impl Bench {
-    /// PgBouncer refuses to run as root, so the whole test is somebody else.
-    fn new(program: &Program) -> Self {
-        static NOBODY_IS_ROOT: Once = Once::new();
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        NOBODY_IS_ROOT.call_once(|| {
-            if geteuid().is_root() {
-                let user =
-                    SystemUser::from_name("postgres").ok().flatten().expect("postgresql-common makes it");
-                initgroups(c"postgres", user.gid).expect("root may");
-                setgid(user.gid).expect("root may");
-                setuid(user.uid).expect("root may");
-            }
-        });
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = std::env::temp_dir().join(format!("pgbouncer-{}-{count}", std::process::id()));
-        fs::create_dir(&directory).expect("a new directory");
-        Self { program: program.clone(), directory, child: None }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.directory.join(name).to_string_lossy().into_owned()
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.directory.join("stderr")).expect("a log")
-    }
-
-    fn write(&self, text: &str) {
-        fs::write(self.directory.join("pgbouncer.ini"), text).expect("the directory is ours");
-    }
-
-    /// Starts a process with this file; its log if it refuses to.
-    fn start(&mut self, text: &str) -> Result<(), String> {
-        self.stop();
-        self.write(text);
-        let log = File::create(self.directory.join("stderr")).expect("the directory is ours");
-        let program = self.program.directory.join("pgbouncer");
-        let mut child = Command::new(program)
-            .arg("pgbouncer.ini")
-            .current_dir(&self.directory)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("PgBouncer can be run");
-        let start = Instant::now();
-        loop {
-            if child.try_wait().expect("the child is ours").is_some() {
-                return Err(self.log());
-            }
-            if self.log().contains("process up") {
-                self.child = Some(child);
-                return Ok(());
-            }
-            assert!(start.elapsed() < Duration::from_secs(5), "neither up nor gone: {}", self.log());
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().expect("the child is ours");
-            child.wait().expect("the child is ours");
-        }
-        for file in ["socket", "pid"] {
-            let _ = fs::remove_file(self.directory.join(file));
-        }
-        for entry in fs::read_dir(&self.directory).expect("the directory is ours").flatten() {
-            if entry.file_name().to_string_lossy().starts_with(".s.PGSQL.") {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-    }
-
-    fn console(&self) -> Console {
-        Console::connect(&self.directory, geteuid(), getegid())
-            .unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
-    }
-
     /// The file of some settings that a console can be reached with.
     fn file(&self, settings: &Settings) -> String {
         let mut text = String::from("[databases]\nx = host=127.0.0.1 port=1\n[pgbouncer]\n");
@@ -193,13 +103,6 @@ impl Bench {
             .output()
             .expect("openssl comes with postgresql");
         assert!(made.status.success(), "{made:?}");
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        self.stop();
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 

@@ -17,8 +17,6 @@ pub(crate) struct Program {
 }
 
 /// All of them, the oldest first. Under `CI=true` there are two or more.
-///
-/// They are looked for once: a test may make the process somebody else, whose cache is another one.
 pub(crate) fn installed() -> Vec<Program> {
     static FOUND: OnceLock<Vec<Program>> = OnceLock::new();
     FOUND.get_or_init(find).clone()
@@ -46,8 +44,13 @@ fn program(directory: &Path) -> Option<Program> {
     Some(Program { directory: directory.to_path_buf(), version })
 }
 
-/// Where scripts/pgbouncer-1.24 keeps what it built.
-fn cache() -> PathBuf {
+/// Where scripts/pgbouncer-1.24 and scripts/postgresql keep what they made for whoever the process was at first.
+pub(crate) fn cache() -> PathBuf {
+    static CACHE: OnceLock<PathBuf> = OnceLock::new();
+    CACHE.get_or_init(find_cache).clone()
+}
+
+fn find_cache() -> PathBuf {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("PGBOUNCER_K8S_CACHE").unwrap_or_else(|| {
         if geteuid().is_root() {

@@ -13,9 +13,20 @@ pub(crate) struct Session {
 impl Session {
     /// Over the Unix socket in this directory.
     pub(crate) fn open(directory: &Path, port: u16, user: &str, database: &str) -> Result<Self, String> {
+        Self::log_in(directory, port, user, "", database)
+    }
+
+    /// The same with a password, should it be asked for.
+    pub(crate) fn log_in(
+        directory: &Path,
+        port: u16,
+        user: &str,
+        password: &str,
+        database: &str,
+    ) -> Result<Self, String> {
         let runtime = Builder::new_current_thread().enable_io().build().map_err(|error| error.to_string())?;
         let mut config = Config::new();
-        config.host_path(directory).port(port).user(user).dbname(database);
+        config.host_path(directory).port(port).user(user).password(password).dbname(database);
         let (client, connection) =
             runtime.block_on(config.connect(NoTls)).map_err(|error| describe(&error))?;
         runtime.spawn(connection);

@@ -81,6 +81,33 @@ pub struct SecretInfo {
     pub revision: Option<u64>,
 }
 
+/// Units by name, as `goal-state` tells of them; beside those of a related application stands the
+/// application itself. Units that are gone are not listed.
+#[derive(Debug, Default, Deserialize)]
+pub struct Goal(BTreeMap<String, Planned>);
+
+#[derive(Debug, Deserialize)]
+struct Planned {
+    status: String,
+}
+
+impl Goal {
+    /// The units that are to stay.
+    pub fn staying(&self) -> impl Iterator<Item = &str> {
+        self.units().filter(|(_, planned)| planned.status != "dying").map(|(unit, _)| unit)
+    }
+
+    /// Whether no unit is known at all.
+    pub fn is_empty(&self) -> bool {
+        self.units().next().is_none()
+    }
+
+    fn units(&self) -> impl Iterator<Item = (&str, &Planned)> {
+        let units = self.0.iter().filter(|(name, _)| name.contains('/'));
+        units.map(|(name, planned)| (name.as_str(), planned))
+    }
+}
+
 /// The hook tools of one dispatch.
 pub struct Juju {
     unit: String,
@@ -138,19 +165,20 @@ impl Juju {
         Ok(leader)
     }
 
-    /// Whether every unit of this application is on its way out.
-    pub fn is_application_dying(&mut self) -> Result<bool, ToolError> {
+    /// Who is to be there, as the model has it: of our application, and of the one at an endpoint. Peers
+    /// are left out, units of other models too.
+    pub fn goal(&mut self, endpoint: Option<Endpoint>) -> Result<Goal, ToolError> {
         #[derive(Deserialize)]
-        struct Goal {
-            units: BTreeMap<String, Unit>,
+        struct Answer {
+            units: Goal,
+            #[serde(default)]
+            relations: BTreeMap<String, Goal>,
         }
-        #[derive(Deserialize)]
-        struct Unit {
-            status: String,
-        }
-        // Units that are gone are not listed any more (juju/juju, `goalstate` of the uniter's API).
-        let goal: Goal = ask("goal-state", &[])?;
-        Ok(goal.units.values().all(|unit| unit.status == "dying"))
+        let mut answer: Answer = ask("goal-state", &[])?;
+        Ok(match endpoint {
+            None => answer.units,
+            Some(endpoint) => answer.relations.remove(endpoint.name()).unwrap_or_default(),
+        })
     }
 
     /// The charm's options that have a value.

@@ -32,6 +32,13 @@ pub fn peer(world: &mut World) -> anyhow::Result<Option<RelationId>> {
 /// code or a new leader.
 pub fn owed(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<Handler>> {
     let mut owed = Vec::new();
+    if world.leaving && world.juju.is_leader()? {
+        // Perhaps the whole application goes; then the sooner the better.
+        let noted = world.juju.bag(peer, &Owner::App)?.get(backend_database::INSTALLED);
+        if noted.is_some_and(|noted| !noted.starts_with(backend_database::ENDED)) {
+            owed.push(Handler::BackendDatabase);
+        }
+    }
     if !world.leads()? {
         return Ok(owed);
     }
@@ -100,18 +107,29 @@ pub fn backend_database(world: &mut World, peer: RelationId) -> anyhow::Result<O
     Ok(Some(BackendDatabase::Changed(Box::new(seen))))
 }
 
-/// Whether this hook is the last in which PostgreSQL still knows us and it is for this unit to say goodbye: the
-/// last unit of PostgreSQL departs, or our whole application does, which is then told.
+/// Whether PostgreSQL is about to forget us and it is for this unit to say goodbye: the relation ends, or with
+/// it our whole application, which is then told. PostgreSQL may be the first to have done with all its hooks, so
+/// the first unit that departs is the sign.
 fn ends(world: &mut World, relation: RelationId) -> anyhow::Result<Option<bool>> {
-    if !world.backend_departs || !world.juju.is_leader()? {
+    if world.leaving && world.juju.is_leader()? {
+        // One unit of ours less ends nothing for the others.
+        let is_whole = world.juju.goal(None)?.staying().next().is_none();
+        return Ok(is_whole.then_some(true));
+    }
+    let Some(departing) = world.backend_departs.clone() else { return Ok(None) };
+    if !world.leads()? {
         return Ok(None);
     }
-    Ok(if world.leaving {
-        // One unit less ends nothing for the others.
-        world.juju.is_application_dying()?.then_some(true)
+    let goal = world.juju.goal(Some(Endpoint::BackendDatabase))?;
+    let ends = if goal.is_empty() {
+        // PostgreSQL is in another model.
+        world.juju.members(relation)?.is_empty()
     } else {
-        world.juju.members(relation)?.is_empty().then_some(false)
-    })
+        // A unit that stays and departs all the same leaves the relation, not the model.
+        let mut staying = goal.staying().peekable();
+        staying.peek().is_none() || staying.any(|unit| unit == departing)
+    };
+    Ok(ends.then_some(false))
 }
 
 fn backend_changed(
@@ -143,12 +161,14 @@ fn backend_leader(
         Some(username) => Some(lookup(world, peer, backend_database::auth_user(&username), remote)?),
         None => None,
     };
+    let has_ended = has_ended(world, peer, relation)?;
     let installed = match &lookup {
         Some(lookup) => stands(world, peer, found.users.as_ref(), lookup)?,
         None => false,
     };
     let backend = match lookup {
         None => Err(Wait::Backend),
+        Some(_) if has_ended && !world.backend_joins => Err(Wait::Backend),
         Some(lookup) if installed => Ok(lookup),
         Some(_) if is_too_old(remote) => Err(Wait::Refused(format!(
             "PostgreSQL {} is too old: relate to version 14 or later",
@@ -170,6 +190,7 @@ fn backend_leader(
     Ok(backend_database::Leader {
         app: world.juju.bag(relation, &Owner::App)?.clone(),
         backend,
+        begins_anew: has_ended && world.backend_joins,
         installed,
         users: found.users.unwrap_or(found.passwords),
         store: found.store,
@@ -185,6 +206,12 @@ fn backend_leader(
             salts: [rand_salt(), rand_salt(), rand_salt()],
         },
     })
+}
+
+/// Whether everything of this relation was removed from PostgreSQL because it ends.
+fn has_ended(world: &mut World, peer: RelationId, relation: RelationId) -> anyhow::Result<bool> {
+    let noted = world.juju.bag(peer, &Owner::App)?.get(backend_database::INSTALLED);
+    Ok(noted == Some(&backend_database::ended(relation)))
 }
 
 /// Whether the users are whole and PostgreSQL has what they need.
@@ -232,8 +259,9 @@ fn client_roles(world: &mut World) -> anyhow::Result<Vec<String>> {
 /// The users and where they are kept, for [`backend_database::broken`].
 pub fn backend_broken(world: &mut World, peer: RelationId) -> anyhow::Result<(Option<Users>, Store)> {
     let found = users(world, peer)?;
-    // What goes in time takes its note with it.
-    if let Some(left) = world.juju.bag(peer, &Owner::App)?.get(backend_database::INSTALLED)
+    // What was removed in time is noted as such.
+    let noted = world.juju.bag(peer, &Owner::App)?.get(backend_database::INSTALLED);
+    if let Some(left) = noted.filter(|noted| !noted.starts_with(backend_database::ENDED))
         && let Some(role) = found.users.as_ref().and_then(|users| users.list.auth_user())
     {
         tracing::warn!(
@@ -645,9 +673,12 @@ pub fn server(world: &mut World) -> anyhow::Result<Result<&mut Server, Wait>> {
 }
 
 fn backend_for_clients(world: &mut World, peer: RelationId) -> anyhow::Result<database::Backend> {
-    let Some((_, remote)) = backend(world)? else {
+    let Some((relation, remote)) = backend(world)? else {
         return Ok(database::Backend::Waiting(Wait::NoBackend));
     };
+    if has_ended(world, peer, relation)? {
+        return Ok(database::Backend::Waiting(Wait::Backend));
+    }
     let Some(auth_user) =
         users(world, peer)?.users.and_then(|users| users.list.auth_user().map(str::to_owned))
     else {

@@ -51,6 +51,8 @@ pub struct Leader {
     pub app: Texts,
     /// Where PgBouncer is to look passwords up, once PostgreSQL's credentials can be read and it lets us in.
     pub backend: Result<Lookup, Wait>,
+    /// The relation had been taken for ended, and a unit of PostgreSQL joins it.
+    pub begins_anew: bool,
     /// PostgreSQL has all this relation needs of it: the auth role of these users, and the lookup.
     pub installed: bool,
     /// PgBouncer's users as far as they were made before: the list may be gone, and the passwords not.
@@ -152,6 +154,9 @@ pub fn changed(seen: &Changed) -> Plan {
         }
     }
     plan.append(remember(seen));
+    if leader.begins_anew {
+        plan.set(Bag::PeerApp, INSTALLED, Value::Absent);
+    }
 
     let lookup = match &leader.backend {
         Ok(lookup) => lookup,
@@ -190,10 +195,19 @@ pub fn ending(seen: &Ending) -> Plan {
     if let Some(role) = &seen.auth_user {
         plan.push(Effect::DropStrays { mark: database::mark(&seen.mark), keep: seen.roles.clone() });
         plan.push(Effect::RemoveAuth { role: role.clone(), comment: comment(&seen.mark, seen.relation) });
-        plan.set(Bag::PeerApp, INSTALLED, Value::Absent);
+        // Until the relation breaks, or a unit of PostgreSQL joins it again, it is not to be made anew.
+        plan.set(Bag::PeerApp, INSTALLED, ended(seen.relation));
     }
     plan
 }
+
+/// What [`INSTALLED`] says once everything was removed because the relation ends.
+pub fn ended(relation: RelationId) -> String {
+    format!("{ENDED}{relation}")
+}
+
+/// How that begins.
+pub const ENDED: &str = "removed with backend-database:";
 
 /// The mark on the auth role of a relation.
 fn comment(mark: &str, relation: RelationId) -> String {
@@ -314,6 +328,7 @@ mod tests {
         Leader {
             app: Texts::new(),
             backend: Ok(lookup()),
+            begins_anew: false,
             installed: false,
             users: Users::nobody(),
             store: Store::Secret { content: BTreeMap::new(), adopt: None, revision: None, plain: Vec::new() },
@@ -422,7 +437,7 @@ set the peer secret: admin-password, auth-file, monitoring-password",
         let expected = "
 drop the roles of clients that are gone
 remove the auth role pgbouncer_auth_relation_id_4 and its get_auth
-remove peer app get_auth";
+set peer app get_auth = removed with backend-database:4";
         assert_eq!(plan.to_string().trim(), expected.trim());
         seen.auth_user = None;
         assert_eq!(ending(&seen), Plan::default());

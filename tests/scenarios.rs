@@ -4,13 +4,17 @@
 #![expect(clippy::disallowed_methods, reason = "the tests are files")]
 
 mod common;
+mod pgbouncer;
 
 use std::ffi::OsStr;
+use std::fmt;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use jujusim::{Options, check_script, run_script};
+use jujusim::{Options, check_script, postgresql_of, run_script};
 use libtest_mimic::{Arguments, Failed, Trial};
+use pgbouncer_k8s::pgbouncer::Version;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -29,21 +33,102 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// `# Also on Juju 2.9.52 and 4.0.15.` in a script: its expectations hold there, too.
+/// Where a script's expectations hold, too, as its comments say: `# Also on Juju 2.9.52 and 4.0.15.`,
+/// `# Also with PostgreSQL 14, 16.`, and `# Also with PgBouncer 1.24 and PostgreSQL 14, 16.`: with each of
+/// these servers behind that PgBouncer.
 fn elsewhere(script: &Path) -> impl Iterator<Item = Trial> + use<> {
     let name = name(script);
     let text = std::fs::read_to_string(script).expect("a script");
-    let line = text.lines().find_map(|line| line.strip_prefix("# Also on Juju ")?.strip_suffix('.'));
-    let others: Vec<String> =
-        line.into_iter().flat_map(|line| line.split(" and ")).map(str::to_owned).collect();
-    others.into_iter().map(move |juju| {
+    let said = |before| {
+        let lines = text.lines().map(str::trim);
+        lines.filter_map(move |line| line.strip_prefix(before)?.strip_suffix('.'))
+    };
+    let jujus = said("# Also on Juju ")
+        .flat_map(|jujus| jujus.split(" and "))
+        .map(|juju| Place { juju: juju.to_owned(), ..Place::of(&name) });
+    let others = said("# Also with ").flat_map(|parts| Place::of(&name).with(parts));
+    let places: Vec<Place> = jujus.chain(others).collect();
+    places.into_iter().map(move |place| {
         let script = text.clone();
-        Trial::test(format!("{name}-on-{juju}"), move || {
-            let options = Options { juju, stable: true, ..Options::default() };
+        Trial::test(format!("{name}-on-{place}"), move || {
+            let Some(options) = place.options()? else { return Ok(()) };
             let found = run_script(&script, &options).map_err(|error| Failed::from(error.to_string()))?;
             found.failure.map_or(Ok(()), |failure| Err(format!("{failure}\n{}", found.text).into()))
         })
     })
+}
+
+/// What a script runs on: Juju and, if they are not the machine's own, PgBouncer and PostgreSQL.
+#[derive(Clone)]
+struct Place {
+    juju: String,
+    pgbouncer: Option<String>,
+    postgresql: Option<String>,
+}
+
+impl Place {
+    /// A script whose name ends so runs on a Juju without secrets.
+    fn of(script: &str) -> Place {
+        let juju = if script.ends_with("-without-secrets") { "2.9.52" } else { "3.6.14" };
+        Place { juju: juju.to_owned(), pgbouncer: None, postgresql: None }
+    }
+
+    /// One for each combination of `PgBouncer 1.24 and PostgreSQL 14, 16`.
+    fn with(self, parts: &str) -> Vec<Place> {
+        parts.split(" and ").fold(vec![self], |places, part| {
+            let (program, versions) = part.split_once(' ').expect("a program and its versions");
+            let place = |place: &Place, version: &str| match program {
+                "PgBouncer" => Place { pgbouncer: Some(version.to_owned()), ..place.clone() },
+                "PostgreSQL" => Place { postgresql: Some(version.to_owned()), ..place.clone() },
+                other => panic!("scripts run with PgBouncer and PostgreSQL, not with {other}"),
+            };
+            let versions: Vec<&str> = versions.split(", ").collect();
+            places.iter().flat_map(|one| versions.iter().map(|version| place(one, version))).collect()
+        })
+    }
+
+    /// None where a part is not installed, which is said. Under `CI=true` all are.
+    fn options(&self) -> Result<Option<Options>, Failed> {
+        let mut options = Options {
+            juju: self.juju.clone(),
+            postgresql: self.postgresql.clone(),
+            stable: true,
+            ..Options::default()
+        };
+        if let Some(wanted) = &self.pgbouncer {
+            let wanted = Version::parse(wanted).expect("a version");
+            let fits = |program: &pgbouncer::Program| {
+                (program.version.major, program.version.minor) == (wanted.major, wanted.minor)
+            };
+            match pgbouncer::installed().into_iter().find(fits) {
+                Some(program) => options.pgbouncer = Some(program.directory),
+                None => return self.not_here(&format!("no PgBouncer {wanted}: run scripts/pgbouncer-1.24")),
+            }
+        }
+        match self.postgresql.as_deref().map(postgresql_of) {
+            Some(Err(error)) => self.not_here(&error.to_string()),
+            _ => Ok(Some(options)),
+        }
+    }
+
+    fn not_here(&self, why: &str) -> Result<Option<Options>, Failed> {
+        if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+            return Err(why.into());
+        }
+        let _ = writeln!(std::io::stderr(), "NOT RUN on {self}: {why}");
+        Ok(None)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [("pgbouncer", &self.pgbouncer), ("postgresql", &self.postgresql)];
+        let named: Vec<String> = parts
+            .into_iter()
+            .filter_map(|(program, version)| Some(format!("{program}-{}", version.as_ref()?)))
+            .collect();
+        f.write_str(if named.is_empty() { self.juju.clone() } else { named.join("-") }.as_str())
+    }
 }
 
 fn name(script: &Path) -> String {
@@ -52,11 +137,9 @@ fn name(script: &Path) -> String {
 
 fn trial(script: PathBuf) -> Trial {
     let name = name(&script);
-    // A script whose name ends so runs on a Juju without secrets.
-    let is_old = name.ends_with("-without-secrets");
+    let Place { juju, .. } = Place::of(&name);
     Trial::test(name, move || {
-        let juju = if is_old { "2.9.52" } else { "3.6.14" };
-        let options = Options { juju: juju.to_owned(), ..Options::default() };
+        let options = Options { juju: juju.clone(), ..Options::default() };
         check_script(&script, &options).map_err(|error| Failed::from(error.to_string()))
     })
 }

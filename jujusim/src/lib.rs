@@ -53,6 +53,11 @@ pub use words::help::readme as words_table;
 
 use transcript::Stable;
 
+/// The programs of the PostgreSQL that a channel's charm runs; an error when they are not installed.
+pub fn postgresql_of(channel: &str) -> Result<PathBuf> {
+    server::Release::find(actors::Track::of(channel)?.major()).map(|release| release.programs)
+}
+
 /// How a model is made.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -58,6 +58,19 @@ struct Running {
     pid: Pid,
     /// Started the server and lives as long: the server gets a signal when its starter is gone.
     keeper: JoinHandle<()>,
+    frozen: bool,
+}
+
+impl Running {
+    /// To all processes; the first one first, so that it starts no more.
+    fn signal(&self, signal: Signal) {
+        let pid = self.pid;
+        let _ = kill(pid, signal);
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+            let _ = kill(Pid::from_raw(child), signal);
+        }
+    }
 }
 
 impl Server {
@@ -153,7 +166,7 @@ impl Server {
             Ok(Ok(pid)) => Pid::from_raw(i32::try_from(pid).unwrap_or_default()),
             _ => return Err(Error::refused("cannot start PostgreSQL; is setpriv installed?")),
         };
-        self.running = Some(Running { pid, keeper });
+        self.running = Some(Running { pid, keeper, frozen: false });
         let deadline = Instant::now() + PATIENCE;
         while self.superuser("postgres").is_err() {
             let ended = self.running.as_ref().is_none_or(|running| running.keeper.is_finished());
@@ -173,21 +186,32 @@ impl Server {
 
     /// A fast shutdown: connections are cut.
     fn stop(&mut self) {
-        if let Some(Running { pid, keeper }) = self.running.take() {
+        self.freeze(false);
+        if let Some(Running { pid, keeper, .. }) = self.running.take() {
             let _ = kill(pid, Signal::SIGINT);
             let _ = keeper.join();
         }
     }
 
+    /// Nobody is answered any more, nobody's connection ends; or it goes on.
+    fn freeze(&mut self, frozen: bool) {
+        if let Some(running) = &mut self.running
+            && running.frozen != frozen
+        {
+            running.frozen = frozen;
+            running.signal(if frozen { Signal::SIGSTOP } else { Signal::SIGCONT });
+        }
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.frozen)
+    }
+
     /// Every process of it dies at once.
     fn kill(&mut self) {
-        if let Some(Running { pid, keeper }) = self.running.take() {
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-            let children = children.split_whitespace().filter_map(|child| child.parse().ok());
-            for pid in [pid].into_iter().chain(children.map(Pid::from_raw)) {
-                let _ = kill(pid, Signal::SIGKILL);
-            }
-            let _ = keeper.join();
+        if let Some(running) = self.running.take() {
+            running.signal(Signal::SIGKILL);
+            let _ = running.keeper.join();
         }
     }
 
@@ -202,6 +226,9 @@ impl Server {
         database: &str,
         statement: &str,
     ) -> std::result::Result<Vec<Vec<String>>, String> {
+        if self.is_frozen() {
+            return Err("cannot reach PostgreSQL: it is frozen".to_owned());
+        }
         let mut client =
             self.superuser(database).map_err(|error| format!("cannot reach PostgreSQL: {error}"))?;
         let messages =

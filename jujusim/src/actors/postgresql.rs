@@ -77,8 +77,8 @@ impl Postgresql {
     fn configure(&self, port: &Port<'_>) {
         let delay =
             port.option("hba-delay").and_then(|value| Duration::try_from_secs_f64(value.as_f64()?).ok());
-        if let (Some(observer), Some(delay)) = (lock(&self.cluster).observer(), delay) {
-            observer.set_delay(delay);
+        if let Some(delay) = delay {
+            lock(&self.cluster).set_delay(delay);
         }
     }
 

@@ -86,7 +86,7 @@ impl Observer {
     }
 
     /// How long a change stays unnoticed.
-    pub(crate) fn set_delay(&self, delay: Duration) {
+    pub(super) fn set_delay(&self, delay: Duration) {
         lock(&self.watched).delay = delay;
     }
 

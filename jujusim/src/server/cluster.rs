@@ -66,9 +66,23 @@ impl Cluster {
         standbys.map(|(_, server)| server.address)
     }
 
-    /// The observer, if only those get in whom it has noticed.
+    /// The observer that notices who gets in, if there is one and the primary answers it.
     pub(crate) fn observer(&self) -> Option<&Observer> {
-        self.observer.as_ref()
+        self.observer.as_ref().filter(|_| !self.primary().is_frozen())
+    }
+
+    /// How long the observer leaves a change unnoticed.
+    pub(crate) fn set_delay(&self, delay: Duration) {
+        if let Some(observer) = &self.observer {
+            observer.set_delay(delay);
+        }
+    }
+
+    /// The primary answers nobody any more; or again.
+    pub(crate) fn freeze(&mut self, frozen: bool) {
+        if let Some(server) = self.members.get_mut(&self.primary) {
+            server.freeze(frozen);
+        }
     }
 
     /// A standby more. It begins where the primary began, and streams all there was since.

@@ -13,9 +13,9 @@ use crate::server::Cluster;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Sim {
-    /// `postgresql stop|start|failover|rotate|noticed [APP]`
+    /// `postgresql stop|start|freeze|thaw|failover|rotate|noticed [APP]`
     pub(crate) fn postgresql(&mut self, mut words: Words) -> Result<String> {
-        let what = words.next("stop, start, failover, rotate or noticed")?;
+        let what = words.next("what happens to it")?;
         let app = words.maybe().unwrap_or_else(|| "postgresql-k8s".to_owned());
         words.end()?;
         match what.as_str() {
@@ -27,6 +27,8 @@ impl Sim {
                     self.model.wake_leader(&app);
                 }
             }
+            "freeze" => self.model.cluster(&app)?.freeze(true),
+            "thaw" => self.model.cluster(&app)?.freeze(false),
             "failover" => {
                 self.model.cluster(&app)?.failover()?;
                 self.model.wake_leader(&app);
@@ -43,11 +45,7 @@ impl Sim {
                     return Err(Error::refused("the observer has not noticed all roles"));
                 }
             }
-            other => {
-                return Err(Error::refused(format!(
-                    "stop, start, failover, rotate or noticed expected, got {other:?}"
-                )));
-            }
+            other => return Err(Error::refused(format!("{other:?}: help postgresql lists what happens"))),
         }
         Ok(String::new())
     }

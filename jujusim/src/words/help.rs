@@ -218,8 +218,8 @@ pub(crate) const WORDS: &[Word] = &[
     ),
     word(
         "postgresql",
-        "stop|start|failover|rotate|noticed [APP]",
-        "its servers go away and return; the primary dies and a standby takes its place; clients get new passwords; waits until the observer has let in all roles that are there",
+        "stop|start|freeze|thaw|failover|rotate|noticed [APP]",
+        "its servers go away and return; the primary answers nobody, its connections stay, and goes on; it dies and a standby takes its place; clients get new passwords; waits until the observer has let in all roles that are there",
         Sim::postgresql,
     ),
     word("pooler", "APP", "what PgBouncer's processes loaded", Sim::pooler),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,9 @@ use crate::load::{Load, Target};
 use crate::model::{Bag, Model, UnitName};
 use crate::pooler::Instance;
 use crate::server::cells;
+
+/// How long a client waits for its answer.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A login that a relation gave to a client.
 struct Login {
@@ -238,16 +242,23 @@ fn name_of(instance: &Instance) -> String {
     instance.ini.parent().and_then(|dir| dir.file_name()).unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// What a client is answered, if it is answered at all.
 fn query(login: &Login, address: Ipv4Addr, statement: &str) -> Result<String> {
     let mut config = postgres::Config::new();
     config.host(&address.to_string()).port(login.port).user(&login.user).password(&login.password);
-    config.dbname(&login.database).connect_timeout(Duration::from_secs(5));
-    let refused = |error: &postgres::Error| {
+    config.dbname(&login.database).connect_timeout(ANSWER);
+    let (sender, receiver) = channel();
+    let statement = statement.to_owned();
+    // Only connecting can be bounded; who waits for a frozen server is left behind.
+    thread::spawn(move || {
+        let answer = config.connect(NoTls).and_then(|mut client| client.simple_query(&statement));
+        let _ = sender.send(answer);
+    });
+    let silent = |_| Error::refused(format!("no answer within {} s", ANSWER.as_secs()));
+    let messages = receiver.recv_timeout(ANSWER).map_err(silent)?.map_err(|error| {
         let text = error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
         Error::refused(text)
-    };
-    let mut client = config.connect(NoTls).map_err(|error| refused(&error))?;
-    let messages = client.simple_query(statement).map_err(|error| refused(&error))?;
+    })?;
     Ok(lines(messages.iter().filter_map(cells)))
 }
 

@@ -199,6 +199,24 @@ fn a_standby_has_what_the_primary_has_and_takes_its_place() {
 }
 
 #[test]
+fn a_frozen_primary_answers_nobody_until_it_goes_on_or_another_takes_its_place() {
+    let Some(mut sim) = server("15", "-n 2", &SHOP) else { return };
+    run(&mut sim, "postgresql freeze");
+    let error = sim.run("sql shop 'SELECT 1'").expect_err("it is frozen");
+    assert!(error.to_string().contains("no answer"), "{error}");
+    assert!(sim.run("sql postgresql-k8s 'SELECT 1'").is_err());
+    assert_eq!(run(&mut sim, "sql postgresql-k8s/1 'SELECT 1'"), "1\n", "the standby is not");
+    run(&mut sim, "postgresql thaw");
+    assert_eq!(run(&mut sim, "sql shop 'SELECT 1'"), "1\n");
+    run(&mut sim, "postgresql freeze");
+    run(&mut sim, "postgresql failover");
+    run(&mut sim, "settle");
+    assert_eq!(run(&mut sim, "sql shop 'SELECT 1'"), "1\n");
+    run(&mut sim, "postgresql freeze");
+    drop(sim);
+}
+
+#[test]
 fn the_number_of_servers_is_that_of_the_units() {
     let mut sim = model(&["deploy actor:postgresql"]);
     let early = "sql postgresql-k8s 'CREATE TABLE early ()' --database shop";

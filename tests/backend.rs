@@ -116,6 +116,15 @@ impl Bench {
         made
     }
 
+    /// What each hook of the charm since `mark` opened to PostgreSQL.
+    fn connections(&self, mark: usize) -> Vec<usize> {
+        let runs = &self.0.model().hook_runs()[mark..];
+        runs.iter()
+            .filter(|run| run.unit.starts_with("pgbouncer-k8s/"))
+            .map(|run| run.sql.connections)
+            .collect()
+    }
+
     fn status(&self, unit: &str) -> String {
         let status = self.0.model().unit_status(unit).expect("a unit");
         format!("{}: {}", status.word, status.message)
@@ -203,6 +212,71 @@ fn one_unit_less_ends_nothing_even_while_another_is_replaced() {
     bench.go("settle");
     assert_eq!(bench.made(), made);
     bench.assert_served("shop");
+}
+
+#[test]
+fn one_unit_of_postgresql_less_is_no_goodbye_and_none_at_all_is_one_until_it_returns() {
+    let Some(mut bench) = Bench::related("14", NEW, "-n 3") else { return };
+    bench.client("shop");
+    let made = bench.made();
+    bench.go("remove-unit postgresql-k8s");
+    bench.go("settle");
+    assert_eq!(bench.made(), made);
+    bench.assert_served("shop");
+    bench.go("scale-application postgresql-k8s 0");
+    bench.go("settle");
+    let note = |bench: &Bench| bench.bag("pgbouncer-k8s:pgb-peers", "pgbouncer-k8s").get("get_auth").cloned();
+    assert_eq!(note(&bench).as_deref(), Some("removed with backend-database:2"));
+    bench.go("scale-application postgresql-k8s 1");
+    bench.go("settle");
+    bench.go("postgresql start");
+    bench.go("trigger pgbouncer-k8s/0 update-status");
+    bench.go("settle");
+    assert_eq!(bench.made(), made);
+    bench.assert_served("shop");
+}
+
+#[test]
+fn a_postgresql_beside_another_application_is_waited_for_until_a_unit_is_ready() {
+    common::stage();
+    let mut bench = Bench(Sim::new(&Options::default()).expect("a model"));
+    bench.go("deploy ./pgbouncer-k8s");
+    bench.go("deploy actor:postgresql postgresql-k8s");
+    bench.go("settle");
+    bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
+    bench.go("hold pgbouncer-k8s/0 backend-database");
+    bench.go("settle");
+    bench.go("databag postgresql-k8s:database postgresql-k8s subordinated=true");
+    bench.go("release pgbouncer-k8s/0");
+    bench.go("settle");
+    assert_eq!(bench.status(LEADER), "blocked: backend database relation not ready");
+    assert!(bench.made().is_empty());
+    bench.go("databag postgresql-k8s:database postgresql-k8s/0 state=ready");
+    bench.go("settle");
+    bench.client("shop");
+    bench.assert_served("shop");
+}
+
+#[test]
+fn postgresql_is_connected_to_where_there_is_something_to_do_and_once() {
+    let Some(mut bench) = Bench::related("14", NEW, "") else { return };
+    let mark = bench.0.model().hook_runs().len();
+    bench.client("shop");
+    let of_client = bench.connections(mark);
+    // One connection to our own database, and one to the client's for its rights there; a hook before that
+    // asks for the client's database finds the server and waits for the other unit.
+    assert!(of_client.iter().all(|connections| *connections <= 2), "{of_client:?}");
+    assert_eq!(of_client.iter().filter(|connections| **connections == 2).count(), 1, "{of_client:?}");
+    let mark = bench.0.model().hook_runs().len();
+    for hook in ["update-status", "config-changed", "upgrade-charm", "start"] {
+        for unit in [LEADER, "pgbouncer-k8s/1"] {
+            bench.go(&format!("trigger {unit} {hook}"));
+            bench.go("settle");
+        }
+    }
+    bench.go("config pgbouncer-k8s max_db_connections=50");
+    bench.go("settle");
+    assert_eq!(bench.connections(mark).iter().sum::<usize>(), 0);
 }
 
 #[test]

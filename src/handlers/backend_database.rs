@@ -426,6 +426,14 @@ set the peer secret: admin-password, auth-file, monitoring-password",
     }
 
     #[test]
+    fn a_relation_taken_for_ended_that_a_unit_joins_begins_anew_even_if_postgresql_is_not_up_yet() {
+        let backend = Err(Wait::Unreachable("not yet".into()));
+        let leader = Leader { begins_anew: true, backend, ..leader() };
+        let text = changed(&seen(Seat::Leader(leader))).to_string();
+        assert!(text.contains("remove peer app get_auth\n"), "{text}");
+    }
+
+    #[test]
     fn what_was_made_in_postgresql_goes_while_we_still_may() {
         let mut seen = Ending {
             relation: RelationId(4),

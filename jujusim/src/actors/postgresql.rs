@@ -147,7 +147,9 @@ impl Postgresql {
         let mut told = places(&lock(&self.cluster), &self.version);
         let withheld = port.option("withhold");
         for key in withheld.iter().filter_map(|keys| keys.as_str()).flat_map(|keys| keys.split(',')) {
-            told.insert(key.trim().to_owned(), String::new());
+            if let Some(value) = told.get_mut(key.trim()) {
+                value.clear();
+            }
         }
         told
     }

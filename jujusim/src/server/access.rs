@@ -15,7 +15,7 @@ use postgres::Client;
 use super::{identifier, superuser};
 
 /// How often it is looked.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(100);
 const MOMENT: Duration = Duration::from_secs(1);
 /// How long a server may take to follow its new file.
 const PATIENCE: Duration = Duration::from_secs(5);

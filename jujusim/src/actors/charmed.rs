@@ -257,7 +257,8 @@ const SET_UP_FUNCTION: &str = "
     GRANT EXECUTE ON FUNCTION public.set_up_predefined_catalog_roles() TO charmed_databases_owner;
     REVOKE CREATE ON DATABASE template1 FROM charmed_databases_owner";
 
-/// The first client of a database up to 15: everything outside the catalogs becomes its own, functions of others too.
+/// The first client of a database up to 15: everything outside the catalogs becomes its own, functions of others too; but for
+/// schemas whose names begin with `pg` and anything, as that charm's `LIKE` has it.
 const OWN_ALL: &str = "
     DO $$
     DECLARE
@@ -265,14 +266,15 @@ const OWN_ALL: &str = "
     BEGIN
         FOR statement IN
             WITH schemas AS (SELECT oid, nspname FROM pg_namespace
-                             WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema')
+                             WHERE nspname NOT IN ('pg_catalog', 'information_schema'))
             SELECT format('ALTER TABLE %I.%I OWNER TO %I', nspname, relname, ‹user›)
             FROM pg_class JOIN schemas s ON relnamespace = s.oid WHERE relkind IN ('r', 'p', 'v')
             UNION ALL
             SELECT format('ALTER ROUTINE %s OWNER TO %I', p.oid::regprocedure, ‹user›)
             FROM pg_proc p JOIN schemas s ON pronamespace = s.oid
             UNION ALL
-            SELECT format('ALTER SCHEMA %I OWNER TO %I', nspname, ‹user›) FROM schemas
+            SELECT format('ALTER SCHEMA %I OWNER TO %I', nspname, ‹user›)
+            FROM schemas WHERE nspname NOT LIKE 'pg_%'
         LOOP
             EXECUTE statement;
         END LOOP;
@@ -285,7 +287,7 @@ const MAY_ALL: &str = "
         schema text;
     BEGIN
         FOR schema IN SELECT nspname FROM pg_namespace
-                      WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema' LOOP
+                      WHERE nspname NOT LIKE 'pg_%' AND nspname <> 'information_schema' LOOP
             EXECUTE format('GRANT ALL ON ALL TABLES IN SCHEMA %I TO %I', schema, ‹user›);
             EXECUTE format('GRANT ALL ON ALL SEQUENCES IN SCHEMA %I TO %I', schema, ‹user›);
             EXECUTE format('GRANT ALL ON ALL FUNCTIONS IN SCHEMA %I TO %I', schema, ‹user›);

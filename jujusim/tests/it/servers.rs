@@ -43,7 +43,15 @@ fn a_channel_chooses_the_major_version() {
 #[test]
 fn up_to_15_the_only_client_of_a_database_owns_all_in_it() {
     for channel in ["14", "15"] {
-        let Some(mut sim) = server(channel, "", &SHOP) else { continue };
+        let lookup = "CREATE SCHEMA pgbouncer_auth_relation_9; \
+            CREATE FUNCTION pgbouncer_auth_relation_9.get_auth(text) RETURNS text LANGUAGE sql AS 'SELECT $1'";
+        let lookup = format!("sql postgresql-k8s \"{lookup}\" --database shop");
+        let first = ["sql postgresql-k8s 'CREATE DATABASE shop'", &lookup];
+        let Some(mut sim) = server(channel, "", &[&first[..], &SHOP].concat()) else { continue };
+        let of_function = "SELECT proowner::regrole, nspowner::regrole FROM pg_proc \
+            JOIN pg_namespace n ON n.oid = pronamespace WHERE proname = 'get_auth'";
+        let of_function = run(&mut sim, &format!("sql shop \"{of_function}\""));
+        assert_eq!(of_function, "relation_id_0 | postgres\n", "what is in a schema, not the schema");
         let owner = "sql shop \"SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'public'\"";
         assert_eq!(run(&mut sim, owner), "relation_id_0\n");
         assert_eq!(run(&mut sim, "sql shop 'SELECT current_user'"), "relation_id_0\n");

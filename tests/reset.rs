@@ -7,7 +7,8 @@ mod servers;
 
 use std::error::Error;
 
-use pgbouncer_k8s::pgbouncer::Version;
+use pgbouncer_k8s::pgbouncer::reset::{LIMIT, query};
+use pgbouncer_k8s::pgbouncer::{PoolMode, Version};
 use servers::bench::Bench;
 use servers::cluster::{Cluster, Release, releases};
 use servers::pgbouncer::{Program, installed};
@@ -17,9 +18,6 @@ type Outcome = Result<(), Box<dyn Error>>;
 
 /// The text of the Python charm, of which PostgreSQL refuses the first statement beside a second one.
 const REFUSED: &str = "DISCARD ALL; LOAD 'login_hook';";
-
-/// The longest text that PgBouncer sends.
-const LIMIT: usize = 506;
 
 const MODES: [&str; 2] = ["session", "transaction"];
 
@@ -84,18 +82,15 @@ const TRACES: [Trace; 13] = [
 ];
 
 /// What the charm has PgBouncer run.
-const RESET: &str = "BEGIN; RESET ALL; SET idle_in_transaction_session_timeout = 1; COMMIT; \
-    BEGIN ISOLATION LEVEL READ COMMITTED; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; \
-    DEALLOCATE ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; \
-    RESET idle_in_transaction_session_timeout; COMMIT";
+fn reset(version: Version) -> String {
+    query(version, PoolMode::Transaction, 100)
+}
 
-/// The same for a PgBouncer that does not notice it when the statements go that it prepared itself.
-const RESET_OWN: &str = "BEGIN; RESET ALL; SET idle_in_transaction_session_timeout = 1; COMMIT; \
-    BEGIN ISOLATION LEVEL READ COMMITTED; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; \
-    DO 'DECLARE s text; BEGIN FOR s IN SELECT name FROM pg_catalog.pg_prepared_statements WHERE from_sql \
-    LOOP EXECUTE pg_catalog.format(''DEALLOCATE %I'', s); END LOOP; END'; \
-    UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; \
-    RESET idle_in_transaction_session_timeout; COMMIT";
+/// The second is for a PgBouncer that does not notice it when statements go that it prepared itself. None of
+/// that version is here; the others show what it does in PostgreSQL.
+fn resets() -> [String; 2] {
+    [reset(Version::NEWEST), reset(Version::PREPARED_STATEMENTS)]
+}
 
 const SET_UP: &str = "CREATE ROLE shop_owner; CREATE ROLE other; CREATE ROLE client LOGIN SUPERUSER; \
     ALTER ROLE client IN DATABASE shop SET role = 'shop_owner'";
@@ -194,8 +189,9 @@ fn the_next_client_sees_nothing_of_the_last_one() -> Outcome {
     for release in releases() {
         let pair = Pair::start(release)?;
         for (program, mode) in combinations() {
-            for (text, expected) in [(RESET, false), (RESET_OWN, false), (REFUSED, true)] {
-                let bench = pair.pooled(&program, mode, text)?;
+            let [reset, reset_own] = resets();
+            for (text, expected) in [(reset, false), (reset_own, false), (REFUSED.to_owned(), true)] {
+                let bench = pair.pooled(&program, mode, &text)?;
                 for (number, trace) in TRACES.iter().enumerate() {
                     for pool in ["shop", "standby"].iter().filter(|pool| trace.reads || **pool == "shop") {
                         let seen = sees(&bench, mode, &format!("{pool}{number}"), trace)
@@ -215,7 +211,7 @@ fn a_prepared_statement_stays_its_clients_own() -> Outcome {
     for release in releases() {
         let pair = Pair::start(release)?;
         for program in installed() {
-            for (text, kept) in [(RESET, "0"), (RESET_OWN, "1")] {
+            for (text, kept) in resets().iter().zip(["0", "1"]) {
                 if !tracks(&program) {
                     continue;
                 }
@@ -228,7 +224,7 @@ fn a_prepared_statement_stays_its_clients_own() -> Outcome {
                 let server = "SELECT least(count(*), 1) FROM pg_prepared_statements WHERE NOT from_sql";
                 assert_eq!(first.ask(server)?, kept, "{text}");
             }
-            let bench = pair.pooled(&program, "session", RESET)?;
+            let bench = pair.pooled(&program, "session", &reset(program.version))?;
             let first = client(&bench, "shop0")?;
             let _six = first.prepare("SELECT 6")?;
             assert_eq!(first.ask("SELECT count(*) FROM pg_prepared_statements")?, "1");
@@ -249,8 +245,8 @@ fn a_connection_that_cannot_be_cleaned_is_given_to_nobody() -> Outcome {
             "REVOKE EXECUTE ON FUNCTION pg_advisory_unlock_all() FROM PUBLIC",
         )?;
         for (program, mode) in combinations() {
-            for text in [RESET, RESET_OWN] {
-                let bench = pair.pooled(&program, mode, text)?;
+            for text in resets() {
+                let bench = pair.pooled(&program, mode, &text)?;
                 let first = client(&bench, "shop0")?;
                 let backend = "SELECT pg_backend_pid()";
                 let dirty = first.ask(&format!("SET shop.tenant = '7'; {backend}"))?;
@@ -273,8 +269,9 @@ fn a_serializable_client_of_a_standby_spoils_nothing() -> Outcome {
     for release in releases() {
         let pair = Pair::start(release)?;
         for (program, mode) in combinations() {
-            for (text, expected) in [(RESET, true), (RESET_OWN, true), ("DISCARD ALL", false)] {
-                let bench = pair.pooled(&program, mode, text)?;
+            let [reset, reset_own] = resets();
+            for (text, expected) in [(reset, true), (reset_own, true), ("DISCARD ALL".to_owned(), false)] {
+                let bench = pair.pooled(&program, mode, &text)?;
                 let first = client(&bench, "standby0")?;
                 first.ask("SET default_transaction_isolation = 'serializable'")?;
                 let (_first, next) = next(&bench, mode, first, "standby0")?;
@@ -289,7 +286,6 @@ fn a_serializable_client_of_a_standby_spoils_nothing() -> Outcome {
 /// PgBouncer takes a longer one from its file, and closes every connection that it cannot send it to.
 #[test]
 fn the_longest_text_that_pgbouncer_sends_is_known() -> Outcome {
-    assert!(RESET.len() <= LIMIT && RESET_OWN.len() <= LIMIT);
     let pair = Pair::start(releases().remove(0))?;
     for (program, mode) in combinations() {
         for length in [LIMIT, LIMIT + 1] {

@@ -12,6 +12,11 @@ mod common;
 mod programs;
 
 use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use jujusim::{Options, Sim};
 use pgbouncer_k8s::pgbouncer::Version;
@@ -227,6 +232,57 @@ fn one_unit_of_postgresql_less_is_no_goodbye_and_the_last_one_is() {
     bench.go("settle");
     let note = |bench: &Bench| bench.bag("pgbouncer-k8s:pgb-peers", "pgbouncer-k8s").get("get_auth").cloned();
     assert_eq!(note(&bench).as_deref(), Some("removed with backend-database:2"));
+}
+
+#[test]
+fn after_another_primary_clients_go_on_by_themselves() {
+    for pgbouncer in [OLD, NEW] {
+        let Some(mut bench) = Bench::related("14", pgbouncer, "-n 2") else { continue };
+        bench.client("shop");
+        bench.go("sql shop \"CREATE TABLE sale (at timestamptz)\"");
+        let user =
+            bench.0.model().secret("database.3.user.secret").expect("the client's secret").content().clone();
+        let address = bench.0.model().unit_address("pgbouncer-k8s/1").expect("a unit").to_string();
+        let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let writer = {
+            let (over, done) = (Arc::clone(&over), Arc::clone(&done));
+            thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    let insert = Command::new("psql")
+                        .args(["-XAtqc", "INSERT INTO sale VALUES (now())"])
+                        .envs([("PGHOST", address.as_str()), ("PGPORT", "6432"), ("PGDATABASE", "shop")])
+                        .envs([("PGUSER", &user["username"]), ("PGPASSWORD", &user["password"])])
+                        .env("PGCONNECT_TIMEOUT", "40")
+                        .output()
+                        .expect("psql");
+                    if insert.status.success() {
+                        done.lock().expect("no panic").push(Instant::now());
+                    }
+                }
+            })
+        };
+        let written = || done.lock().expect("no panic").len();
+        wait_for("writes before", || written() > 0);
+        let before = written();
+        let failed = Instant::now();
+        bench.go("postgresql failover");
+        bench.go("settle");
+        wait_for("writes after", || written() >= before + 3);
+        over.store(true, Ordering::Relaxed);
+        writer.join().expect("the writer");
+        let done = done.lock().expect("no panic");
+        let gap = done.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
+        eprintln!("PgBouncer {pgbouncer}: {gap:?} without a write, {:?} after the failure", failed.elapsed());
+    }
+}
+
+#[track_caller]
+fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(60), "no {what} within a minute");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

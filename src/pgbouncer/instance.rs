@@ -86,6 +86,7 @@ impl InstanceConfig {
                 reset::query(unit.version, shared.pool_mode, shared.max_prepared_statements),
             ),
             ("server_reset_query_always", "1".into()),
+            ("server_fast_close", u8::from(unit.version >= Version::RELOADS_IN_PEACE).to_string()),
             ("peer_id", instance.saturating_add(1).to_string()),
         ];
         let settings = std::mem::take(&mut ini.pgbouncer).into_iter();
@@ -176,7 +177,13 @@ auth_dbname = pgbouncer_auth
 max_client_conn = 10000
 ignore_startup_parameters = extra_float_digits,options
 query_wait_timeout = 30
-server_login_retry = 2
+server_login_retry = 1
+server_connect_timeout = 5
+dns_max_ttl = 2
+dns_nxdomain_ttl = 2
+tcp_user_timeout = 15000
+tcp_keepidle = 10
+tcp_keepintvl = 5
 server_tls_sslmode = prefer
 listen_port = 6432
 pool_mode = session
@@ -196,6 +203,7 @@ min_pool_size = 13
 reserve_pool_size = 13
 server_reset_query = BEGIN; RESET ALL; SET idle_in_transaction_session_timeout = 1; COMMIT; BEGIN ISOLATION LEVEL READ COMMITTED; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; DEALLOCATE ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; RESET idle_in_transaction_session_timeout; COMMIT
 server_reset_query_always = 1
+server_fast_close = 1
 peer_id = 2
 syslog_ident = DIGEST
 ";
@@ -203,8 +211,8 @@ syslog_ident = DIGEST
     #[test]
     fn a_process_gets_a_complete_file() {
         let config = derive(&example(), 24);
-        assert_eq!(config.text, GOLDEN.replace("DIGEST", "pgb-b777c05aff70c886f6930428"));
-        assert_eq!(config.digest, "pgb-b777c05aff70c886f6930428");
+        assert_eq!(config.text, GOLDEN.replace("DIGEST", "pgb-e297b217d3269b8c8c6b68c1"));
+        assert_eq!(config.digest, "pgb-e297b217d3269b8c8c6b68c1");
         assert_eq!(config.left_out, [""; 0]);
     }
 

@@ -149,6 +149,7 @@ const INSTANCE: &[&str] = &[
     "peer_id",
     "pidfile",
     "reserve_pool_size",
+    "server_fast_close",
     "server_reset_query",
     "server_reset_query_always",
     "service_name",
@@ -163,7 +164,7 @@ const INSTANCE: &[&str] = &[
 ];
 
 /// Ours: better defaults for a pooler in front of one PostgreSQL.
-const OURS: [(&str, &str); 6] = [
+const OURS: [(&str, &str); 12] = [
     // In one database the lookup function is safe from whoever owns a client's. Named also while there is
     // no backend, because a process keeps the old value when the line goes.
     ("auth_dbname", AUTH_DATABASE),
@@ -173,8 +174,19 @@ const OURS: [(&str, &str); 6] = [
     ("ignore_startup_parameters", "extra_float_digits,options"),
     // With PgBouncer's 120 s a client of a backend that is down hangs past its own patience.
     ("query_wait_timeout", "30"),
-    // With PgBouncer's 15 s a failover costs each pool that much more.
-    ("server_login_retry", "2"),
+    // With PgBouncer's 15 s a failover costs each pool that much more, and a reload that meets a server's
+    // login costs a client as much. With 0 a backend that is down costs half a processor.
+    ("server_login_retry", "1"),
+    // A pool makes one connection at a time: an address that swallows packets holds up all of it.
+    ("server_connect_timeout", "5"),
+    // The name of a primary moves to another address.
+    ("dns_max_ttl", "2"),
+    ("dns_nxdomain_ttl", "2"),
+    // What a lost network would hang for a quarter of an hour ends: what was sent and is not acknowledged,
+    // and what waits for an answer. A shorter one would cut a busy server that does not read.
+    ("tcp_user_timeout", "15000"),
+    ("tcp_keepidle", "10"),
+    ("tcp_keepintvl", "5"),
     // The default since 1.20, so that 1.18 speaks TLS to the backend too.
     ("server_tls_sslmode", "prefer"),
 ];
@@ -484,7 +496,13 @@ auth_dbname = pgbouncer_auth
 max_client_conn = 10000
 ignore_startup_parameters = extra_float_digits,options
 query_wait_timeout = 30
-server_login_retry = 2
+server_login_retry = 1
+server_connect_timeout = 5
+dns_max_ttl = 2
+dns_nxdomain_ttl = 2
+tcp_user_timeout = 15000
+tcp_keepidle = 10
+tcp_keepintvl = 5
 server_tls_sslmode = prefer
 listen_port = 6432
 pool_mode = session

@@ -24,6 +24,9 @@ impl Version {
     pub const PREPARED_STATEMENTS: Self = Self::new(1, 21);
     /// Prepares anew after a `DEALLOCATE ALL` or `DISCARD ALL` (PgBouncer's changelog, 1.22.0).
     pub const NOTICES_DEALLOCATE: Self = Self::new(1, 22);
+    /// A reload that changes nothing leaves server connections over TLS alone; seen on 1.24, not on 1.18. With
+    /// `server_fast_close` every reload before that would cut idle sessions.
+    pub const RELOADS_IN_PEACE: Self = Self::new(1, 24);
     /// Quoted names in the file (PgBouncer's changelog, 1.25.0).
     pub const QUOTED_KEYS: Self = Self::new(1, 25);
 

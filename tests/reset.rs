@@ -112,9 +112,15 @@ impl Pair {
         primary.psql("operator", "postgres", "CREATE DATABASE shop")?;
         primary.psql("operator", "postgres", SET_UP)?;
         primary.psql("operator", "shop", SET_UP_SHOP)?;
-        let position = primary.psql("operator", "postgres", "SELECT pg_current_wal_lsn()")?;
-        standby.wait_for(&format!("SELECT pg_last_wal_replay_lsn() >= '{position}'"))?;
-        Ok(Self { release, primary, standby })
+        let pair = Self { release, primary, standby };
+        pair.catch_up()?;
+        Ok(pair)
+    }
+
+    /// Waits until the standby has what the primary has.
+    fn catch_up(&self) -> Outcome {
+        let position = self.primary.psql("operator", "postgres", "SELECT pg_current_wal_lsn()")?;
+        self.standby.wait_for(&format!("SELECT pg_last_wal_replay_lsn() >= '{position}'"))
     }
 
     /// Every pool has one server connection, and there is one pool for each trace.
@@ -277,6 +283,30 @@ fn a_serializable_client_of_a_standby_spoils_nothing() -> Outcome {
                 let (_first, next) = next(&bench, mode, first, "standby0")?;
                 let answer = next.ask("SELECT 1");
                 assert_eq!(answer.is_ok(), expected, "{text} {mode} {program:?}: {answer:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Here it is the role's default, which a reset brings back.
+#[test]
+fn nor_does_a_serializable_role_on_a_standby() -> Outcome {
+    const ASK: &str = "SELECT pg_backend_pid() || current_setting('shop.tenant', true)";
+    let read_committed = |sql: &str| format!("BEGIN ISOLATION LEVEL READ COMMITTED; {sql}; COMMIT");
+    for release in releases() {
+        let pair = Pair::start(release)?;
+        let sql = "ALTER ROLE client IN DATABASE shop SET default_transaction_isolation = 'serializable'";
+        pair.primary.psql("operator", "postgres", sql)?;
+        pair.catch_up()?;
+        for (program, mode) in combinations() {
+            for text in resets() {
+                let bench = pair.pooled(&program, mode, &text)?;
+                let first = client(&bench, "standby0")?;
+                let backend = first.ask(&read_committed("SELECT pg_backend_pid()"))?;
+                first.ask("SET shop.tenant = '7'")?;
+                let (_first, next) = next(&bench, mode, first, "standby0")?;
+                assert_eq!(next.ask(&read_committed(ASK))?, backend, "{text} {mode} {program:?}");
             }
         }
     }

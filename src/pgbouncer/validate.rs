@@ -185,6 +185,10 @@ fn check_sessions(ini: &Ini, version: Version, found: &mut Found) {
         let reason = "<empty> needs PgBouncer 1.25; before, it is a query that fails";
         found.problem(Section::Pgbouncer, "server_check_query", reason);
     }
+    if matches!(value("server_login_retry"), "0" | "0.0") {
+        let reason = "a server that is down then costs half a processor; set it to 1 or more";
+        found.warning(Section::Pgbouncer, "server_login_retry", reason);
+    }
     if matches!(value("query_wait_timeout"), "0" | "0.0") {
         found.warning(Section::Pgbouncer, "query_wait_timeout", "clients of a dead server wait for ever");
     }
@@ -359,6 +363,7 @@ nonsense
             ("admin_users = bob ; the admin", "no comment"),
             ("admin_users = \"bob\"", "quotes"),
             ("query_wait_timeout = 0", "for ever"),
+            ("server_login_retry = 0", "half a processor"),
             ("server_reset_query =", "next client"),
             ("auth_type = trust", "no password"),
             ("auth_type = hba", "nobody"),

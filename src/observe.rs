@@ -687,12 +687,14 @@ fn backend_for_clients(world: &mut World, peer: RelationId) -> anyhow::Result<da
     let lookup = lookup(world, peer, auth_user, &remote)?;
     let round =
         world.juju.bag(peer, &Owner::App)?.get(database::ADMISSION).and_then(|text| text.parse().ok());
-    let server = match server(world)? {
-        Ok(server) => server,
-        Err(wait) => return Ok(database::Backend::Waiting(wait)),
+    // Older charms do not tell it. Otherwise PostgreSQL is not connected to before there is something to do.
+    let version = match remote.get("version") {
+        Some(version) => Some(version.clone()),
+        None => match server(world)? {
+            Ok(server) => server.server_version().ok(),
+            Err(wait) => return Ok(database::Backend::Waiting(wait)),
+        },
     };
-    // Older charms do not tell it.
-    let version = remote.get("version").cloned().or_else(|| server.server_version().ok());
     Ok(database::Backend::Ready { version, lookup, round })
 }
 

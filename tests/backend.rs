@@ -312,10 +312,8 @@ fn postgresql_is_connected_to_where_there_is_something_to_do_and_once() {
     let mark = bench.0.model().hook_runs().len();
     bench.client("shop");
     let of_client = bench.connections(mark);
-    // One connection to our own database, and one to the client's for its rights there; a hook before that
-    // asks for the client's database finds the server and waits for the other unit.
-    assert!(of_client.iter().all(|connections| *connections <= 2), "{of_client:?}");
-    assert_eq!(of_client.iter().filter(|connections| **connections == 2).count(), 1, "{of_client:?}");
+    // In the one hook that makes it: to our own database, and to the client's for its rights there.
+    assert_eq!(of_client.iter().filter(|connections| **connections > 0).collect::<Vec<_>>(), [&2]);
     let mark = bench.0.model().hook_runs().len();
     for hook in ["update-status", "config-changed", "upgrade-charm", "start"] {
         for unit in [LEADER, "pgbouncer-k8s/1"] {

@@ -47,7 +47,7 @@ pub enum Backend {
     NotNeeded,
     /// It cannot be used yet.
     Waiting(Wait),
-    /// It lets us in, and PgBouncer's users are made.
+    /// PgBouncer's users are made, so that it let us in once.
     Ready {
         /// Its version, as it tells in `backend-database`.
         version: Option<String>,

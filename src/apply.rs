@@ -31,6 +31,9 @@ pub fn apply(plan: &Plan, world: &mut World, peer: RelationId) -> anyhow::Result
     for part in &plan.parts {
         waits.extend(apply(part, world, peer)?);
     }
+    for effect in plan.last.iter().filter(|_| waits.is_empty()) {
+        perform(effect, world, peer)?;
+    }
     Ok(waits)
 }
 
@@ -76,7 +79,14 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
             return sql(world, |server| server.remove_auth(role, comment));
         }
         Effect::DropStrays { mark, keep } => {
-            return sql(world, |server| server.drop_strays(mark, keep));
+            return sql(world, |server| match server.drop_strays(mark, keep) {
+                // It is looked for again when the lookup is installed again.
+                Err(refused @ Refused::Statement { .. }) => {
+                    tracing::warn!("left a role of a client that is gone: {refused}");
+                    Ok(())
+                }
+                done => done,
+            });
         }
         Effect::AwaitAdmission { logins, round } => return admission(logins, *round, world, peer),
         Effect::InstallGetAuth { databases, auth_user } => {
@@ -110,7 +120,7 @@ fn ensure_client(new: &NewClient, world: &mut World) -> anyhow::Result<Option<Wa
         comment: new.comment.clone(),
     };
     let fits = |stored: &str| verifier::matches(stored, &new.role, &new.password);
-    let wait = sql(world, |server| server.ensure_client(&client, new.answered, &fits))?;
+    let wait = sql(world, |server| server.ensure_client(&client, new.known, &fits))?;
     Ok(wait.map(|wait| match wait {
         Wait::Refused(reason) => Wait::Client(new.relation, reason),
         wait => wait,

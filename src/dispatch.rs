@@ -72,17 +72,14 @@ fn learn(event: &RelationEvent, world: &mut World) -> Result<()> {
         world.juju.forget(event.endpoint, event.relation)?;
         world.juju.forget_remote_app(event.relation)?;
     }
-    match (event.endpoint, event.hook) {
-        (Endpoint::BackendDatabase, RelationHook::Departed) => {
-            // Once its last unit has left, Juju does not list a relation that ends, though it is readable still.
-            world.juju.learn(event.endpoint, event.relation)?;
-            world.backend_departs.clone_from(&event.remote_unit);
-        }
-        (Endpoint::BackendDatabase, RelationHook::Joined) => world.backend_joins = true,
-        _ => {}
+    world.departs = event.hook == RelationHook::Departed;
+    if event.endpoint == Endpoint::BackendDatabase && world.departs {
+        // Once its last unit has left, Juju does not list a relation that ends, though it is readable still.
+        world.juju.learn(event.endpoint, event.relation)?;
+        world.backend_departs.clone_from(&event.remote_unit);
     }
     // On the unit that goes, or with its whole application, Juju names that unit itself.
-    if event.hook == RelationHook::Departed && event.departing_unit.as_ref() == Some(&world.unit.name) {
+    if world.departs && event.departing_unit.as_ref() == Some(&world.unit.name) {
         world.juju.set_state(LEAVING, "true")?;
     }
     Ok(())

@@ -9,13 +9,13 @@ use anyhow::Context as _;
 use rand::distr::{Alphanumeric, SampleString as _};
 
 use crate::event::{Endpoint, RelationId};
-use crate::handlers::backend_database::{self, Fresh, Lookup};
+use crate::handlers::backend_database::{self, Fresh, Goodbye, Lookup};
 use crate::handlers::peers::{self, Config, Endpoints, Followed, Here, Kept, Own, Servers, Store, Users};
 use crate::handlers::{Handler, Seat, database};
 use crate::juju::Owner;
 use crate::options::Options;
 use crate::pgbouncer::{self, PgbDbs, SharedConfig, UserList, Version};
-use crate::plan::{Bag, Texts, Wait};
+use crate::plan::{Bag, NewClient, Texts, Wait};
 use crate::postgres::{Credentials, Server, ServerVersion};
 use crate::secret::Secret;
 use crate::world::World;
@@ -32,12 +32,9 @@ pub fn peer(world: &mut World) -> anyhow::Result<Option<RelationId>> {
 /// code or a new leader.
 pub fn owed(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<Handler>> {
     let mut owed = Vec::new();
-    if world.leaving && world.juju.is_leader()? {
+    if world.leaving && world.departs && world.juju.is_leader()? {
         // Perhaps the whole application goes; then the sooner the better.
-        let noted = world.juju.bag(peer, &Owner::App)?.get(backend_database::INSTALLED);
-        if noted.is_some_and(|noted| !noted.starts_with(backend_database::ENDED)) {
-            owed.push(Handler::BackendDatabase);
-        }
+        owed.push(Handler::BackendDatabase);
     }
     if !world.leads()? {
         return Ok(owed);
@@ -91,45 +88,45 @@ pub enum BackendDatabase {
 /// The input of the handlers of `backend-database`; nothing where there is no such relation.
 pub fn backend_database(world: &mut World, peer: RelationId) -> anyhow::Result<Option<BackendDatabase>> {
     let Some((relation, remote)) = backend(world)? else { return Ok(None) };
-    if let Some(is_whole) = ends(world, relation)? {
+    if ends(world, relation)? {
         let auth_user = users(world, peer)?.users.and_then(|users| users.list.auth_user().map(str::to_owned));
-        // With the application all its clients go.
-        let roles = if is_whole { Vec::new() } else { client_roles(world)? };
-        let mark = mark(world);
-        return Ok(Some(BackendDatabase::Ending(backend_database::Ending {
-            relation,
-            auth_user,
-            mark,
-            roles,
-        })));
+        let roles = client_roles(world)?;
+        if world.leaving && !roles.is_empty() {
+            // Scaled to nothing, the application may come back, and with it its clients. Of relations that
+            // end Juju says nothing any more.
+            tracing::warn!(
+                "left in PostgreSQL, with what they own: {}; if the application is gone for good, drop them there",
+                roles.join(", ")
+            );
+        }
+        let (mark, members) = (mark(world), world.juju.members(relation)?);
+        let ending = backend_database::Ending { relation, auth_user, mark, roles, members };
+        return Ok(Some(BackendDatabase::Ending(ending)));
     }
     let seen = backend_changed(world, peer, relation, remote)?;
     Ok(Some(BackendDatabase::Changed(Box::new(seen))))
 }
 
 /// Whether PostgreSQL is about to forget us and it is for this unit to say goodbye: the relation ends, or with
-/// it our whole application, which is then told. PostgreSQL may be the first to have done with all its hooks, so
-/// the first unit that departs is the sign.
-fn ends(world: &mut World, relation: RelationId) -> anyhow::Result<Option<bool>> {
+/// it our whole application. PostgreSQL may be the first to have done with all its hooks, so the first unit that
+/// departs is the sign.
+fn ends(world: &mut World, relation: RelationId) -> anyhow::Result<bool> {
     if world.leaving && world.juju.is_leader()? {
         // One unit of ours less ends nothing for the others.
-        let is_whole = world.juju.goal(None)?.staying().next().is_none();
-        return Ok(is_whole.then_some(true));
+        return Ok(world.juju.goal(None)?.staying().next().is_none());
     }
-    let Some(departing) = world.backend_departs.clone() else { return Ok(None) };
+    let Some(departing) = world.backend_departs.clone() else { return Ok(false) };
     if !world.leads()? {
-        return Ok(None);
+        return Ok(false);
     }
     let goal = world.juju.goal(Some(Endpoint::BackendDatabase))?;
-    let ends = if goal.is_empty() {
+    if goal.is_empty() {
         // PostgreSQL is in another model.
-        world.juju.members(relation)?.is_empty()
-    } else {
-        // A unit that stays and departs all the same leaves the relation, not the model.
-        let mut staying = goal.staying().peekable();
-        staying.peek().is_none() || staying.any(|unit| unit == departing)
-    };
-    Ok(ends.then_some(false))
+        return Ok(world.juju.members(relation)?.is_empty());
+    }
+    // A unit that stays and departs all the same leaves the relation, not the model.
+    let mut staying = goal.staying().peekable();
+    Ok(staying.peek().is_none() || staying.any(|unit| unit == departing))
 }
 
 fn backend_changed(
@@ -161,14 +158,14 @@ fn backend_leader(
         Some(username) => Some(lookup(world, peer, backend_database::auth_user(&username), remote)?),
         None => None,
     };
-    let has_ended = has_ended(world, peer, relation)?;
+    let goodbye = goodbye(world, peer, relation)?;
     let installed = match &lookup {
         Some(lookup) => stands(world, peer, found.users.as_ref(), lookup)?,
         None => false,
     };
     let backend = match lookup {
         None => Err(Wait::Backend),
-        Some(_) if has_ended && !world.backend_joins => Err(Wait::Backend),
+        Some(_) if matches!(goodbye, Goodbye::Said(_)) => Err(Wait::Backend),
         Some(lookup) if installed => Ok(lookup),
         Some(_) if is_too_old(remote) => Err(Wait::Refused(format!(
             "PostgreSQL {} is too old: relate to version 14 or later",
@@ -182,15 +179,23 @@ fn backend_leader(
     let mark = mark(world);
     let mut clients = Vec::new();
     if backend.is_ok() && !installed {
+        // Answered they may be from another PostgreSQL, which has no such users; on this one a role of a
+        // client's name can be somebody else's. Only the Python charm made roles without a comment, and it
+        // left an md5 line for the auth role of this very relation.
+        let list = found.users.as_ref().map(|users| &users.list);
+        let auth_line = backend.as_ref().ok().and_then(|lookup| list?.line(&lookup.auth_user));
+        let known = auth_line.is_some_and(|line| line.reveal().starts_with("md5"));
         let (answered, _) = answered(world, peer)?;
-        let wanted =
-            |Answered { client, database, password }: Answered| client.wanted(database, password, &mark);
+        let wanted = |Answered { client, database, password }: Answered| NewClient {
+            known,
+            ..client.wanted(database, password, &mark)
+        };
         clients.extend(answered.into_iter().map(wanted));
     }
     Ok(backend_database::Leader {
         app: world.juju.bag(relation, &Owner::App)?.clone(),
         backend,
-        begins_anew: has_ended && world.backend_joins,
+        goodbye,
         installed,
         users: found.users.unwrap_or(found.passwords),
         store: found.store,
@@ -208,10 +213,13 @@ fn backend_leader(
     })
 }
 
-/// Whether everything of this relation was removed from PostgreSQL because it ends.
-fn has_ended(world: &mut World, peer: RelationId, relation: RelationId) -> anyhow::Result<bool> {
-    let noted = world.juju.bag(peer, &Owner::App)?.get(backend_database::INSTALLED);
-    Ok(noted == Some(&backend_database::ended(relation)))
+fn goodbye(world: &mut World, peer: RelationId, relation: RelationId) -> anyhow::Result<Goodbye> {
+    let noted = world.juju.bag(peer, &Owner::App)?.get(backend_database::INSTALLED).cloned();
+    if !noted.as_ref().is_some_and(|noted| noted.starts_with(backend_database::ENDED)) {
+        return Ok(Goodbye::Unsaid);
+    }
+    let members = world.juju.members(relation)?;
+    Ok(backend_database::goodbye(noted.as_deref(), relation, &members))
 }
 
 /// Whether the users are whole and PostgreSQL has what they need.
@@ -676,7 +684,7 @@ fn backend_for_clients(world: &mut World, peer: RelationId) -> anyhow::Result<da
     let Some((relation, remote)) = backend(world)? else {
         return Ok(database::Backend::Waiting(Wait::NoBackend));
     };
-    if has_ended(world, peer, relation)? {
+    if matches!(goodbye(world, peer, relation)?, Goodbye::Said(_)) {
         return Ok(database::Backend::Waiting(Wait::Backend));
     }
     let Some(auth_user) =

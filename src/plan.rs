@@ -16,6 +16,8 @@ pub struct Plan {
     pub effects: Vec<Effect>,
     /// Applied after the effects, each as a plan of its own: where one cannot be done, the next still is.
     pub parts: Vec<Plan>,
+    /// Applied at the end, if nothing before them is waited for.
+    pub last: Vec<Effect>,
     /// Why the handler has work left. It runs again at the start of the next dispatch.
     pub waits: Vec<Wait>,
 }
@@ -111,8 +113,8 @@ pub struct NewClient {
     pub salt: [u8; 16],
     /// Whose role it is, kept in PostgreSQL.
     pub comment: String,
-    /// The client has its credentials, so that a role of this name is this client's.
-    pub answered: bool,
+    /// A role of this name without a comment is this client's: an older charm made it.
+    pub known: bool,
 }
 
 /// Everything the processes of this unit should run.
@@ -217,6 +219,7 @@ impl Plan {
     pub fn append(&mut self, other: Self) {
         self.effects.extend(other.effects);
         self.parts.extend(other.parts);
+        self.last.extend(other.last);
         self.waits.extend(other.waits);
     }
 }
@@ -247,6 +250,9 @@ impl fmt::Display for Plan {
         }
         for part in &self.parts {
             part.fmt(f)?;
+        }
+        for effect in &self.last {
+            writeln!(f, "at last: {effect}")?;
         }
         for wait in &self.waits {
             writeln!(f, "wait: {wait}")?;

@@ -268,13 +268,15 @@ impl Server {
     }
 
     /// Drops the roles whose comment begins with `mark`, but for those in `keep`: their relations ended
-    /// while nobody could drop them.
+    /// while nobody could drop them. One that cannot be dropped does not stop the next; the answer tells the
+    /// last.
     pub fn drop_strays(&mut self, mark: &str, keep: &[String]) -> Result<(), Refused> {
         let what = "look for roles whose relations are gone";
+        let mut done = Ok(());
         for row in self.query(what, STRAYS, &[&mark, &keep])? {
-            self.drop_role(row.get(0), "")?;
+            done = self.drop_role(row.get(0), "").and(done);
         }
-        Ok(())
+        done
     }
 
     /// Removes the auth role and `get_auth` from wherever it was installed. What others have put into that

@@ -20,10 +20,10 @@ pub struct World {
     /// The PgBouncer processes.
     pub workload: Box<dyn Workload>,
     paths: Paths,
+    /// This hook tells that somebody departs from some relation.
+    pub departs: bool,
     /// The unit of the backend that departs, if this hook tells of one.
     pub backend_departs: Option<String>,
-    /// A unit of the backend joins: whatever ended before begins anew.
-    pub backend_joins: bool,
     /// What PostgreSQL should have from us is to be looked at, not only remembered.
     pub recheck: bool,
     /// How much longer this dispatch may wait for PostgreSQL to let new roles in.
@@ -40,8 +40,8 @@ impl World {
             juju: Juju::new(&unit.app, &unit.name),
             workload: Box::new(Disk::new(paths.clone())),
             leaving: false,
+            departs: false,
             backend_departs: None,
-            backend_joins: false,
             recheck: false,
             admission: Duration::from_secs(3),
             paths,

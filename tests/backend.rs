@@ -196,11 +196,96 @@ fn a_postgresql_that_went_first_is_told_of_with_what_stayed_there() {
 }
 
 #[test]
-fn with_the_application_goes_everything_it_made() {
+fn an_application_that_goes_may_come_back_to_what_its_clients_own() {
     let Some(mut bench) = Bench::serving("16", NEW) else { return };
+    bench.go("sql shop \"CREATE TABLE kept (what text)\"");
+    bench.go("scale-application pgbouncer-k8s 0");
+    let mut log = String::new();
+    while bench.go("step").contains("exit 0") {
+        log += &bench.0.run("log pgbouncer-k8s/0").unwrap_or_default();
+    }
+    let warning =
+        log.lines().find(|line| line.contains("left in PostgreSQL, with what they own: relation_id_3"));
+    assert!(warning.is_some_and(|line| line.contains("WARNING")), "{log}");
+    assert_eq!(bench.made(), ["role relation_id_3"]);
+    bench.go("scale-application pgbouncer-k8s 2");
+    bench.go("settle");
+    bench.go("sql shop \"ALTER TABLE kept ADD COLUMN more text\"");
+    bench.assert_served("shop");
+    // Going for good it leaves the role, too, if PostgreSQL hears of it before it hears of the client's end.
     bench.go("remove-application pgbouncer-k8s");
     bench.go("settle");
-    assert_eq!(bench.made(), [""; 0]);
+    assert_eq!(bench.made(), ["role relation_id_3"]);
+}
+
+#[test]
+fn a_client_that_another_postgresql_cannot_take_is_named_until_it_can() {
+    // The other server's own user of that name, with and without a word about whose it is.
+    for comment in ["COMMENT ON ROLE relation_id_3 IS 'of somebody'", "SELECT 1"] {
+        let Some(mut bench) = Bench::serving("14", NEW) else { return };
+        bench.go("remove-relation pgbouncer-k8s:backend-database postgresql-k8s");
+        bench.go("settle");
+        bench.go("deploy actor:postgresql other --channel 14");
+        bench.go("settle");
+        bench.go("sql other \"CREATE ROLE relation_id_3 LOGIN PASSWORD 'somebodys'\"");
+        bench.go(&format!("sql other \"{comment}\""));
+        let verifier = "sql other \"SELECT rolpassword FROM pg_authid WHERE rolname = 'relation_id_3'\"";
+        let before = bench.go(verifier);
+        bench.go("integrate pgbouncer-k8s:backend-database other");
+        bench.go("settle");
+        bench.go("trigger pgbouncer-k8s/0 update-status");
+        bench.go("settle");
+        let status = bench.status(LEADER);
+        assert!(
+            status.starts_with("blocked: cannot serve database:3: cannot touch role relation_id_3"),
+            "{status}"
+        );
+        assert_eq!(bench.go(verifier), before);
+        bench.go("sql other \"DROP ROLE relation_id_3\"");
+        bench.go("trigger pgbouncer-k8s/0 update-status");
+        bench.go("settle");
+        bench.assert_served("shop");
+        assert!(bench.status(LEADER).starts_with("active"), "{}", bench.status(LEADER));
+    }
+}
+
+#[test]
+fn a_role_that_cannot_be_dropped_stands_in_nobodys_way() {
+    let Some(mut bench) = Bench::serving("14", NEW) else { return };
+    bench.client("crm");
+    bench.go("sql crm \"CREATE TABLE kept (what text)\"");
+    bench.go("remove-relation pgbouncer-k8s:backend-database postgresql-k8s");
+    bench.go("settle");
+    bench.go("remove-relation pgbouncer-k8s:database crm");
+    bench.go("settle");
+    bench.postgres("ALTER DATABASE crm ALLOW_CONNECTIONS false", "postgres");
+    bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
+    bench.go("settle");
+    bench.assert_served("shop");
+    assert!(bench.status(LEADER).starts_with("active"), "{}", bench.status(LEADER));
+    assert!(
+        bench.log(LEADER).contains("left a role of a client that is gone: cannot drop role relation_id_4")
+    );
+}
+
+#[test]
+fn a_lease_that_moves_while_postgresql_returns_forgets_the_goodbye_all_the_same() {
+    let Some(mut bench) = Bench::serving("14", NEW) else { return };
+    bench.go("scale-application postgresql-k8s 0");
+    bench.go("settle");
+    let status = bench.status(LEADER);
+    assert_eq!(status, "blocked: backend database relation not ready");
+    bench.go("hold pgbouncer-k8s/0 backend-database");
+    bench.go("scale-application postgresql-k8s 1");
+    bench.go("settle");
+    bench.go("leader pgbouncer-k8s/1");
+    bench.go("settle");
+    bench.go("release pgbouncer-k8s/0");
+    bench.go("settle");
+    // It is PostgreSQL now that has forgotten its user; and it is asked.
+    assert_eq!(bench.bag("pgbouncer-k8s:pgb-peers", "pgbouncer-k8s").get("get_auth"), None);
+    let status = bench.status("pgbouncer-k8s/1");
+    assert!(status.starts_with("blocked: cannot connect to database pgbouncer"), "{status}");
 }
 
 #[test]
@@ -231,7 +316,7 @@ fn one_unit_of_postgresql_less_is_no_goodbye_and_the_last_one_is() {
     bench.go("scale-application postgresql-k8s 0");
     bench.go("settle");
     let note = |bench: &Bench| bench.bag("pgbouncer-k8s:pgb-peers", "pgbouncer-k8s").get("get_auth").cloned();
-    assert_eq!(note(&bench).as_deref(), Some("removed with backend-database:2"));
+    assert_eq!(note(&bench).as_deref(), Some("removed with backend-database:2, left:"));
 }
 
 #[test]

@@ -51,8 +51,8 @@ pub struct Leader {
     pub app: Texts,
     /// Where PgBouncer is to look passwords up, once PostgreSQL's credentials can be read and it lets us in.
     pub backend: Result<Lookup, Wait>,
-    /// The relation had been taken for ended, and a unit of PostgreSQL joins it.
-    pub begins_anew: bool,
+    /// Whether it said goodbye already.
+    pub goodbye: Goodbye,
     /// PostgreSQL has all this relation needs of it: the auth role of these users, and the lookup.
     pub installed: bool,
     /// PgBouncer's users as far as they were made before: the list may be gone, and the passwords not.
@@ -115,6 +115,17 @@ impl Lookup {
     }
 }
 
+/// Whether everything was removed from PostgreSQL because the relation ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Goodbye {
+    /// It was not.
+    Unsaid,
+    /// It was, and since then nobody has joined; with the note of it as it should be now.
+    Said(String),
+    /// It was, and a unit of PostgreSQL has joined since.
+    Over,
+}
+
 /// What `ending` looks at: the last hook in which PostgreSQL still knows us.
 pub struct Ending {
     /// The relation.
@@ -125,6 +136,8 @@ pub struct Ending {
     pub mark: String,
     /// The roles of clients that stay.
     pub roles: Vec<String>,
+    /// The units of PostgreSQL that have not left yet.
+    pub members: Vec<String>,
 }
 
 /// Random values for one set of users.
@@ -154,8 +167,13 @@ pub fn changed(seen: &Changed) -> Plan {
         }
     }
     plan.append(remember(seen));
-    if leader.begins_anew {
-        plan.set(Bag::PeerApp, INSTALLED, Value::Absent);
+    match &leader.goodbye {
+        Goodbye::Unsaid => {}
+        Goodbye::Said(note) => {
+            plan.set(Bag::PeerApp, INSTALLED, note.as_str());
+            return plan.wait(Wait::Backend);
+        }
+        Goodbye::Over => plan.set(Bag::PeerApp, INSTALLED, Value::Absent),
     }
 
     let lookup = match &leader.backend {
@@ -173,7 +191,6 @@ pub fn changed(seen: &Changed) -> Plan {
                 comment: comment(&leader.mark, seen.relation),
             });
         }
-        plan.push(Effect::DropStrays { mark: database::mark(&leader.mark), keep: leader.roles.clone() });
         // This PostgreSQL may be another than the one our clients were given their credentials for.
         let clients = leader.clients.iter().cloned().map(Effect::EnsureClient);
         plan.parts.extend(clients.map(|effect| Plan { effects: vec![effect], ..Plan::default() }));
@@ -181,10 +198,20 @@ pub fn changed(seen: &Changed) -> Plan {
             databases: lookup.databases(&leader.databases),
             auth_user: lookup.auth_user.clone(),
         });
-        publish.set(Bag::PeerApp, INSTALLED, lookup.mark());
+        let (key, mark) = (INSTALLED.to_owned(), lookup.mark().into());
+        plan.last.push(Effect::Set(Bag::PeerApp, key, mark));
     }
     publish.append(peers::publish_users(&users, &leader.store));
     plan.parts.push(publish);
+    // Last: nobody waits for it.
+    plan.parts.extend((!leader.installed).then(|| strays(&leader.mark, &leader.roles)));
+    plan
+}
+
+/// Drops what is left of clients that are gone.
+fn strays(mark: &str, roles: &[String]) -> Plan {
+    let mut plan = Plan::default();
+    plan.push(Effect::DropStrays { mark: database::mark(mark), keep: roles.to_vec() });
     plan
 }
 
@@ -193,17 +220,30 @@ pub fn changed(seen: &Changed) -> Plan {
 pub fn ending(seen: &Ending) -> Plan {
     let mut plan = Plan::default();
     if let Some(role) = &seen.auth_user {
-        plan.push(Effect::DropStrays { mark: database::mark(&seen.mark), keep: seen.roles.clone() });
         plan.push(Effect::RemoveAuth { role: role.clone(), comment: comment(&seen.mark, seen.relation) });
-        // Until the relation breaks, or a unit of PostgreSQL joins it again, it is not to be made anew.
-        plan.set(Bag::PeerApp, INSTALLED, ended(seen.relation));
+        // Until the relation breaks, or a unit of PostgreSQL joins it, it is not to be made anew.
+        plan.set(Bag::PeerApp, INSTALLED, ended(seen.relation, &seen.members));
+        plan.parts.push(strays(&seen.mark, &seen.roles));
     }
     plan
 }
 
-/// What [`INSTALLED`] says once everything was removed because the relation ends.
-pub fn ended(relation: RelationId) -> String {
-    format!("{ENDED}{relation}")
+/// What [`INSTALLED`] says once everything was removed because the relation ends, with those who are still
+/// there: from anybody else that joins one knows that it has not ended.
+pub fn ended(relation: RelationId, members: &[String]) -> String {
+    format!("{ENDED}{relation}, left: {}", members.join(" ")).trim_end().to_owned()
+}
+
+/// What the note of the end of a relation means while these are its members.
+pub fn goodbye(noted: Option<&str>, relation: RelationId, members: &[String]) -> Goodbye {
+    let begin = format!("{ENDED}{relation}, left:");
+    let Some(left) = noted.and_then(|noted| noted.strip_prefix(&begin)) else { return Goodbye::Unsaid };
+    let left: Vec<&str> = left.split_whitespace().collect();
+    if members.iter().all(|member| left.contains(&member.as_str())) {
+        Goodbye::Said(ended(relation, members))
+    } else {
+        Goodbye::Over
+    }
 }
 
 /// How that begins.
@@ -328,7 +368,7 @@ mod tests {
         Leader {
             app: Texts::new(),
             backend: Ok(lookup()),
-            begins_anew: false,
+            goodbye: Goodbye::Unsaid,
             installed: false,
             users: Users::nobody(),
             store: Store::Secret { content: BTreeMap::new(), adopt: None, revision: None, plain: Vec::new() },
@@ -399,10 +439,10 @@ wait: backend database relation not ready",
             "
 set unit 4 data = ‹23 characters›
 make the auth role pgbouncer_auth_relation_id_4
-drop the roles of clients that are gone
 install get_auth for pgbouncer_auth_relation_id_4 in pgbouncer
-set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer
-set the peer secret: admin-password, auth-file, monitoring-password",
+set the peer secret: admin-password, auth-file, monitoring-password
+drop the roles of clients that are gone
+at last: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer",
         );
     }
 
@@ -412,7 +452,7 @@ set the peer secret: admin-password, auth-file, monitoring-password",
         let text = changed(&seen(Seat::Leader(Leader { backend, ..leader() }))).to_string();
         for line in [
             "install get_auth for pgbouncer_auth_relation_id_4 in pgbouncer, postgres, shop",
-            "set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in every database",
+            "at last: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in every database",
         ] {
             assert!(text.lines().any(|found| found == line), "{text}");
         }
@@ -428,9 +468,35 @@ set the peer secret: admin-password, auth-file, monitoring-password",
     #[test]
     fn a_relation_taken_for_ended_that_a_unit_joins_begins_anew_even_if_postgresql_is_not_up_yet() {
         let backend = Err(Wait::Unreachable("not yet".into()));
-        let leader = Leader { begins_anew: true, backend, ..leader() };
+        let leader = Leader { goodbye: Goodbye::Over, backend, ..leader() };
         let text = changed(&seen(Seat::Leader(leader))).to_string();
         assert!(text.contains("remove peer app get_auth\n"), "{text}");
+    }
+
+    #[test]
+    fn a_goodbye_holds_while_members_leave_and_is_over_when_one_comes() {
+        let units = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let note = ended(RelationId(4), &units(&["pg/1", "pg/2"]));
+        assert_eq!(note, "removed with backend-database:4, left: pg/1 pg/2");
+        let means = |members: &[&str]| goodbye(Some(&note), RelationId(4), &units(members));
+        assert_eq!(means(&["pg/1", "pg/2"]), Goodbye::Said(note.clone()));
+        let shorter = "removed with backend-database:4, left:";
+        assert_eq!(means(&[]), Goodbye::Said(shorter.into()));
+        assert_eq!(means(&["pg/0"]), Goodbye::Over);
+        assert_eq!(goodbye(Some(shorter), RelationId(4), &units(&["pg/1"])), Goodbye::Over);
+        for noted in [None, Some("1: pgbouncer_auth_relation_id_4 in pgbouncer")] {
+            assert_eq!(goodbye(noted, RelationId(4), &[]), Goodbye::Unsaid);
+        }
+        assert_eq!(goodbye(Some(&note), RelationId(5), &[]), Goodbye::Unsaid);
+    }
+
+    #[test]
+    fn while_a_goodbye_holds_nothing_is_made() {
+        let leader = Leader { goodbye: Goodbye::Said("it".into()), ..leader() };
+        let plan = changed(&seen(Seat::Leader(leader)));
+        assert!(plan.to_string().contains("set peer app get_auth = it\n"), "{plan}");
+        assert!(!plan.to_string().contains("auth role"), "{plan}");
+        assert_eq!(plan.waits, [Wait::Backend]);
     }
 
     #[test]
@@ -440,12 +506,13 @@ set the peer secret: admin-password, auth-file, monitoring-password",
             auth_user: Some(AUTH_USER.into()),
             mark: "model m".into(),
             roles: vec!["relation_id_6".into()],
+            members: vec!["pg/1".into()],
         };
         let plan = ending(&seen);
         let expected = "
-drop the roles of clients that are gone
 remove the auth role pgbouncer_auth_relation_id_4 and its get_auth
-set peer app get_auth = removed with backend-database:4";
+set peer app get_auth = removed with backend-database:4, left: pg/1
+drop the roles of clients that are gone";
         assert_eq!(plan.to_string().trim(), expected.trim());
         seen.auth_user = None;
         assert_eq!(ending(&seen), Plan::default());

@@ -248,7 +248,7 @@ impl Client {
             password,
             salt: self.salt,
             comment: comment(model, self.relation),
-            answered: self.is_answered(),
+            known: false,
         }
     }
 }

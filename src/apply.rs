@@ -136,7 +136,7 @@ fn admission(
     world: &mut World,
     peer: RelationId,
 ) -> anyhow::Result<Option<Wait>> {
-    let (before, mut patience) = (world.admission, world.admission);
+    let mut patience = world.admission;
     let mut outside = None;
     let wait = sql(world, |server| {
         outside = server.await_admission(logins, &mut patience)?;
@@ -148,10 +148,8 @@ fn admission(
         tracing::warn!("pg_hba.conf still has no line for {role}: its login may be refused for now");
         return Ok(None);
     }
-    if !before.is_zero() {
-        let next = round.saturating_add(1).to_string();
-        world.juju.set(peer, &Owner::App, database::ADMISSION, Some(&next))?;
-    }
+    let next = round.saturating_add(1).to_string();
+    world.juju.set(peer, &Owner::App, database::ADMISSION, Some(&next))?;
     Ok(Some(Wait::Admission(role)))
 }
 
@@ -164,7 +162,12 @@ fn sql(
         Ok(server) => server,
         Err(wait) => return Ok(Some(wait)),
     };
-    Ok(work(server).err().map(|refused| Wait::Refused(refused.to_string())))
+    let Err(refused) = work(server) else { return Ok(None) };
+    if refused.is_lost() {
+        // Whoever comes next need not wait for it in vain.
+        world.server = Some(Err(Wait::Unreachable(refused.to_string())));
+    }
+    Ok(Some(Wait::Refused(refused.to_string())))
 }
 
 fn load(load: &Load, world: &mut World) -> Option<Wait> {

@@ -11,7 +11,7 @@ use crate::handlers::{Handler, actions, backend_database, database, peers, sched
 use crate::observe::{self, BackendDatabase};
 use crate::plan::{Effect, Plan, Wait};
 use crate::status;
-use crate::world::World;
+use crate::world::{Trust, World};
 
 /// State: the names of the handlers that have work left, as a JSON list.
 const DEFERRED: &str = "deferred";
@@ -39,7 +39,11 @@ pub fn dispatch(unit: Unit, event: &Event) -> Result<()> {
         learn(relation, &mut world)?;
     }
     world.leaving = world.juju.state(LEAVING)?.is_some_and(|text| !text.is_empty());
-    world.recheck = matches!(event, Event::UpdateStatus | Event::UpgradeCharm);
+    world.trust = match event {
+        Event::UpgradeCharm | Event::LeaderElected => Trust::None,
+        Event::UpdateStatus => Trust::NotOfClients,
+        _ => Trust::Full,
+    };
 
     let mut deferred = remembered(&mut world)?;
     deferred.extend(observe::owed(&mut world, peer)?);
@@ -111,6 +115,9 @@ fn decide(handler: Handler, world: &mut World, peer: RelationId) -> Result<Plan>
 
 /// There is no backend relation, or no longer: then who leads now may not have been told that it broke.
 fn no_backend(world: &mut World, peer: RelationId) -> Result<Plan> {
+    if world.juju.is_leader()? {
+        observe::warn_of_what_stays(world, peer)?;
+    }
     if !world.leads()? {
         return Ok(Plan::default());
     }

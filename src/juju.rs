@@ -81,9 +81,8 @@ pub struct SecretInfo {
     pub revision: Option<u64>,
 }
 
-/// Units by name, as `goal-state` tells of them; beside those of a related application stands the
-/// application itself. Units that are gone are not listed.
-#[derive(Debug, Default, Deserialize)]
+/// Units by name, as `goal-state` tells of them. Units that are gone are not listed.
+#[derive(Debug)]
 pub struct Goal(BTreeMap<String, Planned>);
 
 #[derive(Debug, Deserialize)]
@@ -94,17 +93,12 @@ struct Planned {
 impl Goal {
     /// The units that are to stay.
     pub fn staying(&self) -> impl Iterator<Item = &str> {
-        self.units().filter(|(_, planned)| planned.status != "dying").map(|(unit, _)| unit)
+        self.0.iter().filter(|(_, planned)| planned.status != "dying").map(|(unit, _)| unit.as_str())
     }
 
     /// Whether no unit is known at all.
     pub fn is_empty(&self) -> bool {
-        self.units().next().is_none()
-    }
-
-    fn units(&self) -> impl Iterator<Item = (&str, &Planned)> {
-        let units = self.0.iter().filter(|(name, _)| name.contains('/'));
-        units.map(|(name, planned)| (name.as_str(), planned))
+        self.0.is_empty()
     }
 }
 
@@ -165,20 +159,27 @@ impl Juju {
         Ok(leader)
     }
 
-    /// Who is to be there, as the model has it: of our application, and of the one at an endpoint. Peers
-    /// are left out, units of other models too.
-    pub fn goal(&mut self, endpoint: Option<Endpoint>) -> Result<Goal, ToolError> {
+    /// The units of an application, ours or a related one, that are to be there, as the model has it. None is
+    /// known of another model. Nothing where Juju cannot tell, as after an application was removed by force.
+    pub fn goal(&mut self, app: &str) -> Result<Option<Goal>, ToolError> {
         #[derive(Deserialize)]
         struct Answer {
-            units: Goal,
+            units: BTreeMap<String, Planned>,
             #[serde(default)]
-            relations: BTreeMap<String, Goal>,
+            relations: BTreeMap<String, BTreeMap<String, Planned>>,
         }
-        let mut answer: Answer = ask("goal-state", &[])?;
-        Ok(match endpoint {
-            None => answer.units,
-            Some(endpoint) => answer.relations.remove(endpoint.name()).unwrap_or_default(),
-        })
+        let answer: Answer = match ask("goal-state", &[]) {
+            Err(error @ ToolError::Failed { .. }) => {
+                tracing::warn!("{error}");
+                return Ok(None);
+            }
+            answer => answer?,
+        };
+        // Juju mixes endpoints up that are named alike on the two sides of relations (`goalStateRelations` in
+        // juju/juju's uniter facade): what counts is the application.
+        let all = answer.relations.into_values().flatten().chain(answer.units);
+        let theirs = |name: &str| name.strip_prefix(app).is_some_and(|rest| rest.starts_with('/'));
+        Ok(Some(Goal(all.filter(|(name, _)| theirs(name)).collect())))
     }
 
     /// The charm's options that have a value.

@@ -18,7 +18,7 @@ use crate::pgbouncer::{self, PgbDbs, SharedConfig, UserList, Version};
 use crate::plan::{Bag, NewClient, Texts, Wait};
 use crate::postgres::{Credentials, Server, ServerVersion};
 use crate::secret::Secret;
-use crate::world::World;
+use crate::world::{Trust, World};
 
 /// A databag value longer than this is not looked at.
 const LIMIT: usize = 1024 * 1024;
@@ -113,17 +113,17 @@ pub fn backend_database(world: &mut World, peer: RelationId) -> anyhow::Result<O
 fn ends(world: &mut World, relation: RelationId) -> anyhow::Result<bool> {
     if world.leaving && world.juju.is_leader()? {
         // One unit of ours less ends nothing for the others.
-        return Ok(world.juju.goal(None)?.staying().next().is_none());
+        return is_whole_application_leaving(world);
     }
     let Some(departing) = world.backend_departs.clone() else { return Ok(false) };
     if !world.leads()? {
         return Ok(false);
     }
-    let goal = world.juju.goal(Some(Endpoint::BackendDatabase))?;
-    if goal.is_empty() {
+    let app = departing.split('/').next().unwrap_or(&departing);
+    let Some(goal) = world.juju.goal(app)?.filter(|goal| !goal.is_empty()) else {
         // PostgreSQL is in another model.
         return Ok(world.juju.members(relation)?.is_empty());
-    }
+    };
     // A unit that stays and departs all the same leaves the relation, not the model.
     let mut staying = goal.staying().peekable();
     Ok(staying.peek().is_none() || staying.any(|unit| unit == departing))
@@ -163,17 +163,16 @@ fn backend_leader(
         Some(lookup) => stands(world, peer, found.users.as_ref(), lookup)?,
         None => false,
     };
-    let backend = match lookup {
-        None => Err(Wait::Backend),
-        Some(_) if matches!(goodbye, Goodbye::Said(_)) => Err(Wait::Backend),
-        Some(lookup) if installed => Ok(lookup),
-        Some(_) if is_too_old(remote) => Err(Wait::Refused(format!(
-            "PostgreSQL {} is too old: relate to version 14 or later",
-            remote.get("version").map_or("", String::as_str)
-        ))),
+    let backend = match (lookup, too_old(remote)) {
+        (None, _) => Err(Wait::Backend),
+        (Some(_), Some(version)) => {
+            Err(Wait::Refused(format!("PostgreSQL {version} is too old: relate to version 14 or later")))
+        }
+        (Some(_), None) if matches!(goodbye, Goodbye::Said(_)) => Err(Wait::Backend),
+        (Some(lookup), None) if installed => Ok(lookup),
         // Before its first unit joins, or after its last one left, there is nobody to talk to.
-        Some(_) if world.juju.members(relation)?.is_empty() => Err(Wait::Backend),
-        Some(lookup) => server(world)?.map(|_| lookup),
+        (Some(_), None) if world.juju.members(relation)?.is_empty() => Err(Wait::Backend),
+        (Some(lookup), None) => server(world)?.map(|_| lookup),
     };
     let (_, databases) = databases(world, peer)?.unwrap_or_default();
     let mark = mark(world);
@@ -239,11 +238,23 @@ fn stands(
     users: Option<&Users>,
     lookup: &Lookup,
 ) -> anyhow::Result<bool> {
-    // In a client's database the client may come to own the function, and nobody tells us.
-    let is_certain = !(world.recheck && lookup.everywhere);
+    let is_trusted = match world.trust {
+        Trust::Full => true,
+        Trust::NotOfClients => !lookup.everywhere,
+        Trust::None => false,
+    };
+    Ok(is_trusted && is_noted(world, peer, users, lookup)?)
+}
+
+fn is_noted(
+    world: &mut World,
+    peer: RelationId,
+    users: Option<&Users>,
+    lookup: &Lookup,
+) -> anyhow::Result<bool> {
     let is_theirs = users.and_then(|users| users.list.auth_user()) == Some(lookup.auth_user.as_str());
     let noted = world.juju.bag(peer, &Owner::App)?.get(backend_database::INSTALLED);
-    Ok(is_certain && is_theirs && noted == Some(&lookup.mark()))
+    Ok(is_theirs && noted == Some(&lookup.mark()))
 }
 
 /// Where PgBouncer looks passwords up, on all units.
@@ -267,17 +278,32 @@ fn client_roles(world: &mut World) -> anyhow::Result<Vec<String>> {
 /// The users and where they are kept, for [`backend_database::broken`].
 pub fn backend_broken(world: &mut World, peer: RelationId) -> anyhow::Result<(Option<Users>, Store)> {
     let found = users(world, peer)?;
+    Ok((found.users, found.store))
+}
+
+/// Names what can no longer be removed from a PostgreSQL that we are not related to any more.
+pub fn warn_of_what_stays(world: &mut World, peer: RelationId) -> anyhow::Result<()> {
+    let noted = world.juju.bag(peer, &Owner::App)?.get(backend_database::INSTALLED).cloned();
     // What was removed in time is noted as such.
-    let noted = world.juju.bag(peer, &Owner::App)?.get(backend_database::INSTALLED);
-    if let Some(left) = noted.filter(|noted| !noted.starts_with(backend_database::ENDED))
-        && let Some(role) = found.users.as_ref().and_then(|users| users.list.auth_user())
-    {
+    let Some(noted) = noted.filter(|noted| !noted.starts_with(backend_database::ENDED)) else {
+        return Ok(());
+    };
+    if world.leaving && !is_whole_application_leaving(world)? {
+        return Ok(());
+    }
+    if let Some(role) = users(world, peer)?.users.as_ref().and_then(|users| users.list.auth_user()) {
         tracing::warn!(
             "left in PostgreSQL, which was gone before they could be removed: the role {role} and its schema \
-             (get_auth {left}); if that server lives on, drop them there"
+             (get_auth {noted}); if that server lives on, drop them there"
         );
     }
-    Ok((found.users, found.store))
+    Ok(())
+}
+
+/// Whether no unit of ours is to stay. Scaled to nothing, the application may come back.
+fn is_whole_application_leaving(world: &mut World) -> anyhow::Result<bool> {
+    let goal = world.juju.goal(&world.unit.app)?;
+    Ok(goal.is_some_and(|goal| goal.staying().next().is_none()))
 }
 
 /// The input of [`database::changed`]; nothing for who is not the leader.
@@ -639,10 +665,10 @@ fn credentials(
     }))
 }
 
-/// Whether PostgreSQL says that it is of a version before those we know. One that says nothing may be any.
-fn is_too_old(remote: &Texts) -> bool {
-    let version = remote.get("version").and_then(|text| ServerVersion::parse(text));
-    version.is_some_and(|version| version < ServerVersion::OLDEST)
+/// PostgreSQL's version, if it says that it is of one before those we know. One that says nothing may be any.
+fn too_old(remote: &Texts) -> Option<ServerVersion> {
+    let version = remote.get("version").and_then(|text| ServerVersion::parse(text))?;
+    (version < ServerVersion::OLDEST).then_some(version)
 }
 
 /// Whether a unit of a PostgreSQL that runs beside another application calls itself ready: only then does it
@@ -681,18 +707,17 @@ pub fn server(world: &mut World) -> anyhow::Result<Result<&mut Server, Wait>> {
 }
 
 fn backend_for_clients(world: &mut World, peer: RelationId) -> anyhow::Result<database::Backend> {
-    let Some((relation, remote)) = backend(world)? else {
+    let Some((_, remote)) = backend(world)? else {
         return Ok(database::Backend::Waiting(Wait::NoBackend));
     };
-    if matches!(goodbye(world, peer, relation)?, Goodbye::Said(_)) {
-        return Ok(database::Backend::Waiting(Wait::Backend));
-    }
-    let Some(auth_user) =
-        users(world, peer)?.users.and_then(|users| users.list.auth_user().map(str::to_owned))
-    else {
+    let users = users(world, peer)?.users;
+    let Some(auth_user) = users.as_ref().and_then(|users| users.list.auth_user()) else {
         return Ok(database::Backend::Waiting(Wait::Backend));
     };
-    let lookup = lookup(world, peer, auth_user, &remote)?;
+    let lookup = lookup(world, peer, auth_user.to_owned(), &remote)?;
+    if !is_noted(world, peer, users.as_ref(), &lookup)? {
+        return Ok(database::Backend::Waiting(Wait::Backend));
+    }
     let round =
         world.juju.bag(peer, &Owner::App)?.get(database::ADMISSION).and_then(|text| text.parse().ok());
     // Older charms do not tell it. Otherwise PostgreSQL is not connected to before there is something to do.

@@ -2,7 +2,7 @@
 
 pub mod connection;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use tokio_postgres::{Config, Row, config::TargetSessionAttrs, types::ToSql};
@@ -18,6 +18,9 @@ const LOG_IN: Duration = Duration::from_secs(5);
 
 /// How long the server may work on a statement before it gives up itself.
 const STATEMENT: Duration = Duration::from_secs(10);
+
+/// How long a statement may wait for what somebody else works on, a dump for example.
+const LOCK: Duration = Duration::from_secs(2);
 
 /// How long a database may take to be made: up to PostgreSQL 14 that ends with a checkpoint.
 const CREATE_DATABASE: Duration = Duration::from_secs(60);
@@ -77,6 +80,12 @@ impl ServerVersion {
     }
 }
 
+impl fmt::Display for ServerVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
 /// A server we are logged in to.
 pub struct Server {
     credentials: Credentials,
@@ -119,6 +128,13 @@ pub enum Refused {
         /// What the server answered.
         source: connection::Error,
     },
+}
+
+impl Refused {
+    /// Whether the connection is of no use any more.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Statement { source, .. } if source.is_lost())
+    }
 }
 
 /// What `pg_authid` says of a role.
@@ -405,7 +421,8 @@ impl Credentials {
         config.user(&self.user).password(self.password.reveal()).dbname(database);
         config.application_name("pgbouncer-k8s").connect_timeout(CONNECT);
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        config.options(format!("-c statement_timeout={}", STATEMENT.as_millis()));
+        let (statement, lock) = (STATEMENT.as_millis(), LOCK.as_millis());
+        config.options(format!("-c statement_timeout={statement} -c lock_timeout={lock}"));
         for (host, port) in &self.hosts {
             config.host(host).port(*port);
         }
@@ -456,21 +473,26 @@ const ROLE: &str = "
            pg_catalog.shobj_description(oid, 'pg_authid')
     FROM pg_catalog.pg_authid WHERE rolname = $1";
 
-/// One row if `get_auth` is what it should be, and nobody but us could have put it or anything else there.
-const INSTALLED: &str = "
+/// One row if `get_auth` is what it should be, and nobody but us could have put it or anything else there. Access
+/// lists have names in quotes where they are not plain (`putid` in PostgreSQL's `acl.c`).
+const INSTALLED: &str = r#"
     SELECT FROM pg_catalog.pg_namespace n
     JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
     JOIN pg_catalog.pg_roles me ON me.rolname = current_user
     JOIN pg_catalog.pg_roles a ON a.rolname = $1
+    CROSS JOIN LATERAL (SELECT CASE WHEN me.rolname ~ '^[a-zA-Z0-9_]+$' THEN me.rolname::text
+        ELSE '"' || pg_catalog.replace(me.rolname, '"', '""') || '"' END AS acl) m
+    CROSS JOIN LATERAL (SELECT CASE WHEN a.rolname ~ '^[a-zA-Z0-9_]+$' THEN a.rolname::text
+        ELSE '"' || pg_catalog.replace(a.rolname, '"', '""') || '"' END AS acl) l
     WHERE n.nspname = $1 AND n.nspowner = me.oid AND p.proowner = me.oid
       AND p.proname = 'get_auth' AND p.prosrc = $2 AND p.prosecdef
       AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp']
       AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc WHERE pronamespace = n.oid) = 1
-      AND n.nspacl::text[] = ARRAY[me.rolname || '=UC/' || me.rolname, a.rolname || '=U/' || me.rolname]
-      AND p.proacl::text[] = ARRAY[me.rolname || '=X/' || me.rolname, a.rolname || '=X/' || me.rolname]
+      AND n.nspacl::text[] = ARRAY[m.acl || '=UC/' || m.acl, l.acl || '=U/' || m.acl]
+      AND p.proacl::text[] = ARRAY[m.acl || '=X/' || m.acl, l.acl || '=X/' || m.acl]
       AND EXISTS (SELECT FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) g
                   WHERE d.datname = pg_catalog.current_database()
-                    AND g.grantee = a.oid AND g.privilege_type = 'CONNECT')";
+                    AND g.grantee = a.oid AND g.privilege_type = 'CONNECT')"#;
 
 /// The roles with a comment that begins like this, but for some.
 const STRAYS: &str = "

@@ -9,6 +9,17 @@ use crate::plan::Wait;
 use crate::postgres::Server;
 use crate::workload::{Disk, Paths, Workload};
 
+/// How far the note of what PostgreSQL has from us is trusted in a dispatch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// As it stands.
+    Full,
+    /// Not of what lies in the databases of clients: they may come to own it.
+    NotOfClients,
+    /// Not at all: after a refresh or a change of leader it is made sure of.
+    None,
+}
+
 /// What one dispatch works with.
 pub struct World {
     /// Who we are.
@@ -24,8 +35,8 @@ pub struct World {
     pub departs: bool,
     /// The unit of the backend that departs, if this hook tells of one.
     pub backend_departs: Option<String>,
-    /// What PostgreSQL should have from us is to be looked at, not only remembered.
-    pub recheck: bool,
+    /// How far what is noted of PostgreSQL is trusted.
+    pub trust: Trust,
     /// How much longer this dispatch may wait for PostgreSQL to let new roles in.
     pub admission: Duration,
     /// The backend, once somebody needed it, or why it cannot be used; see [`crate::observe::server`].
@@ -42,7 +53,7 @@ impl World {
             leaving: false,
             departs: false,
             backend_departs: None,
-            recheck: false,
+            trust: Trust::Full,
             admission: Duration::from_secs(3),
             paths,
             server: None,

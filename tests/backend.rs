@@ -371,6 +371,23 @@ fn wait_for(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[test]
+fn the_goodbye_looks_at_the_units_of_postgresql_and_does_without_them() {
+    // Juju lists clients there, too, where their endpoint has the name of PostgreSQL's; or it cannot tell.
+    let mixed = "answer pgbouncer-k8s/0 goal-state --stdout '{\"units\":{\"pgbouncer-k8s/0\":{\"status\":\"active\"}},\
+                 \"relations\":{\"backend-database\":{\"postgresql-k8s\":{\"status\":\"joined\"},\
+                 \"postgresql-k8s/0\":{\"status\":\"dying\"},\"shop\":{\"status\":\"joined\"},\
+                 \"shop/0\":{\"status\":\"active\"}}}}'";
+    for mishap in [mixed, "fail pgbouncer-k8s/0 goal-state"] {
+        let Some(mut bench) = Bench::serving("14", NEW) else { return };
+        bench.go(mishap);
+        bench.go("scale-application postgresql-k8s 0");
+        bench.go("settle");
+        let note = bench.bag("pgbouncer-k8s:pgb-peers", "pgbouncer-k8s").get("get_auth").cloned();
+        assert_eq!(note.as_deref(), Some("removed with backend-database:2, left:"), "{mishap}");
+    }
+}
+
+#[test]
 fn a_postgresql_beside_another_application_is_waited_for_until_a_unit_is_ready() {
     common::stage();
     let mut bench = Bench(Sim::new(&Options::default()).expect("a model"));
@@ -400,7 +417,7 @@ fn postgresql_is_connected_to_where_there_is_something_to_do_and_once() {
     // In the one hook that makes it: to our own database, and to the client's for its rights there.
     assert_eq!(of_client.iter().filter(|connections| **connections > 0).collect::<Vec<_>>(), [&2]);
     let mark = bench.0.model().hook_runs().len();
-    for hook in ["update-status", "config-changed", "upgrade-charm", "start"] {
+    for hook in ["update-status", "config-changed", "start"] {
         for unit in [LEADER, "pgbouncer-k8s/1"] {
             bench.go(&format!("trigger {unit} {hook}"));
             bench.go("settle");
@@ -409,6 +426,16 @@ fn postgresql_is_connected_to_where_there_is_something_to_do_and_once() {
     bench.go("config pgbouncer-k8s max_db_connections=50");
     bench.go("settle");
     assert_eq!(bench.connections(mark).iter().sum::<usize>(), 0);
+    // A refresh makes sure of everything, once: of our own database, and of the client's.
+    bench.postgres("DROP FUNCTION pgbouncer_auth_relation_id_2.get_auth", "pgbouncer");
+    let mark = bench.0.model().hook_runs().len();
+    bench.go("trigger pgbouncer-k8s/0 upgrade-charm");
+    bench.go("settle");
+    assert_eq!(
+        bench.connections(mark).iter().filter(|connections| **connections > 0).collect::<Vec<_>>(),
+        [&2]
+    );
+    bench.assert_served("shop");
 }
 
 #[test]
@@ -520,7 +547,7 @@ fn a_backend_that_is_too_old_is_named() {
     bench.go("release pgbouncer-k8s/0");
     bench.go("settle");
     let status = bench.status(LEADER);
-    assert_eq!(status, "blocked: PostgreSQL 9.6.24 is too old: relate to version 14 or later");
+    assert_eq!(status, "blocked: PostgreSQL 9.6 is too old: relate to version 14 or later");
     bench.go("databag postgresql-k8s:database postgresql-k8s version=14.9");
     bench.go("settle");
     bench.client("shop");

@@ -431,6 +431,23 @@ fn the_auth_role_and_its_function_go_from_every_database() -> Outcome {
 }
 
 #[test]
+fn an_owner_whose_name_needs_quotes_is_recognised() -> Outcome {
+    let cluster = Cluster::start()?;
+    let sql = "CREATE ROLE \"relation-5\" LOGIN SUPERUSER PASSWORD 'x'";
+    cluster.psql("operator", "postgres", sql)?;
+    let credentials =
+        Credentials { user: "relation-5".to_owned(), password: Secret::new("x"), ..cluster.credentials() };
+    let mut server = Server::connect(&credentials)?;
+    server.ensure_auth_role(AUTH, &verifier("x"), COMMENT, &|_| false)?;
+    server.install_get_auth("postgres", AUTH)?;
+    let made = || cluster.psql("operator", "postgres", "SELECT oid FROM pg_proc WHERE proname = 'get_auth'");
+    let before = made()?;
+    server.install_get_auth("postgres", AUTH)?;
+    assert_eq!(made()?, before);
+    Ok(())
+}
+
+#[test]
 fn what_the_python_charm_installed_goes_too() -> Outcome {
     let cluster = Cluster::start()?;
     let sql = format!(

@@ -131,13 +131,13 @@ pub fn changed(seen: &Changed) -> Plan {
         plan.set(Bag::PeerApp, peers::DATABASES, text.as_str());
     }
 
+    // Set again where a role has to be waited for.
+    plan.set(Bag::PeerApp, ADMISSION, Value::Absent);
     if let Backend::Waiting(wait) = &seen.backend {
         return plan.wait(wait.clone());
     }
     let Backend::Ready { version, lookup, round } = &seen.backend else { return plan };
     requests.retain(|(client, _)| !client.is_answered());
-    // Set again where a role has to be waited for.
-    plan.set(Bag::PeerApp, ADMISSION, Value::Absent);
     if !requests.is_empty() {
         let known = (version.as_ref(), lookup, round.unwrap_or_default());
         plan.append(serve(seen, requests, &hash(&text), known));
@@ -473,7 +473,7 @@ set app 6 version = 15.18"#,
         let mut seen = seen(vec![answered]);
         seen.backend = Backend::NotNeeded;
         seen.databases = (Some(text.into()), PgbDbs::parse(text).expect("valid"));
-        check(&seen, &format!("set peer app pgb_dbs_config = {text}"));
+        check(&seen, &format!("set peer app pgb_dbs_config = {text}\nremove peer app pg_hba_rounds"));
     }
 
     #[test]

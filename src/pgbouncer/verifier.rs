@@ -7,6 +7,7 @@ use md5::Md5;
 use sha2::{Digest, Sha256};
 
 use super::hex;
+use super::userlist::Form;
 use crate::secret::Secret;
 
 /// PostgreSQL's own default (`scram_iterations`).
@@ -53,7 +54,10 @@ pub fn matches(verifier: &str, user: &str, password: &Secret) -> bool {
 /// What PostgreSQL is to keep of a secret in the user list: an md5 verifier as it is, of a password a SCRAM
 /// verifier.
 pub fn of_line(secret: &Secret, salt: &[u8]) -> Secret {
-    if secret.reveal().starts_with("md5") { secret.clone() } else { scram_sha_256(secret, salt, ITERATIONS) }
+    match Form::of(secret.reveal()) {
+        Ok(Form::Plain) => scram_sha_256(secret, salt, ITERATIONS),
+        _ => secret.clone(),
+    }
 }
 
 /// Whether what PostgreSQL keeps for a user was made of this secret in the user list.

@@ -34,6 +34,16 @@ pub enum Error {
     Runtime(#[from] io::Error),
 }
 
+impl Error {
+    /// Whether the connection is of no use any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            Self::Silent(_) | Self::Runtime(_) => true,
+            Self::Sql(error) => error.as_db_error().is_none(),
+        }
+    }
+}
+
 impl Connection {
     /// Connects and logs in. Unless the configuration says otherwise, over TLS where the server offers it.
     pub(crate) fn open(config: &Config, limit: Duration) -> Result<Self, Error> {

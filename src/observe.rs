@@ -243,18 +243,31 @@ fn stands(
         Trust::NotOfClients => !lookup.everywhere,
         Trust::None => false,
     };
-    Ok(is_trusted && is_noted(world, peer, users, lookup)?)
+    Ok(is_trusted && noted(world, peer, users, lookup)? == Noted::All)
 }
 
-fn is_noted(
+/// What the note says of PostgreSQL.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Noted {
+    Nothing,
+    /// It has the lookup, and not the role and database of every client.
+    Lookup,
+    All,
+}
+
+fn noted(
     world: &mut World,
     peer: RelationId,
     users: Option<&Users>,
     lookup: &Lookup,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Noted> {
     let is_theirs = users.and_then(|users| users.list.auth_user()) == Some(lookup.auth_user.as_str());
     let noted = world.juju.bag(peer, &Owner::App)?.get(backend_database::INSTALLED);
-    Ok(is_theirs && noted == Some(&lookup.mark()))
+    Ok(match noted.filter(|_| is_theirs) {
+        Some(noted) if *noted == lookup.mark() => Noted::All,
+        Some(noted) if *noted == lookup.mark_without_clients() => Noted::Lookup,
+        _ => Noted::Nothing,
+    })
 }
 
 /// Where PgBouncer looks passwords up, on all units.
@@ -715,7 +728,7 @@ fn backend_for_clients(world: &mut World, peer: RelationId) -> anyhow::Result<da
         return Ok(database::Backend::Waiting(Wait::Backend));
     };
     let lookup = lookup(world, peer, auth_user.to_owned(), &remote)?;
-    if !is_noted(world, peer, users.as_ref(), &lookup)? {
+    if noted(world, peer, users.as_ref(), &lookup)? == Noted::Nothing {
         return Ok(database::Backend::Waiting(Wait::Backend));
     }
     let round =

@@ -241,6 +241,9 @@ fn a_client_that_another_postgresql_cannot_take_is_named_until_it_can() {
             "{status}"
         );
         assert_eq!(bench.go(verifier), before);
+        // Nobody else waits for that.
+        bench.client("crm");
+        bench.assert_served("crm");
         bench.go("sql other \"DROP ROLE relation_id_3\"");
         bench.go("trigger pgbouncer-k8s/0 update-status");
         bench.go("settle");

@@ -180,7 +180,7 @@ proptest! {
             databases: databases
                 .into_iter()
                 .map(|(name, (host, port, dbname))| {
-                    (name, Database { hosts: vec![host], port, dbname, auth_dbname: None })
+                    (name, Database { hosts: vec![host], port, dbname, auth_dbname: None, pool_size: (port % 2 == 0).then_some(port) })
                 })
                 .collect(),
             auth: auth.map(|name| Auth {

@@ -104,6 +104,11 @@ impl Lookup {
         format!("1: {} in {place}", self.auth_user)
     }
 
+    /// What it says while a client of before still lacks its role or database.
+    pub fn mark_without_clients(&self) -> String {
+        format!("{}, not all clients", self.mark())
+    }
+
     /// What a client's logins need: its role let into its database, the auth role into where it looks.
     pub fn logins(&self, role: &str, database: &str) -> Vec<(String, String)> {
         let mut logins =
@@ -198,6 +203,7 @@ pub fn changed(seen: &Changed) -> Plan {
             databases: lookup.databases(&leader.databases),
             auth_user: lookup.auth_user.clone(),
         });
+        publish.set(Bag::PeerApp, INSTALLED, lookup.mark_without_clients());
         let (key, mark) = (INSTALLED.to_owned(), lookup.mark().into());
         plan.last.push(Effect::Set(Bag::PeerApp, key, mark));
     }
@@ -440,6 +446,7 @@ wait: backend database relation not ready",
 set unit 4 data = ‹23 characters›
 make the auth role pgbouncer_auth_relation_id_4
 install get_auth for pgbouncer_auth_relation_id_4 in pgbouncer
+set peer app get_auth = ‹61 bytes›
 set the peer secret: admin-password, auth-file, monitoring-password
 drop the roles of clients that are gone
 at last: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer",

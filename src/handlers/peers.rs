@@ -367,6 +367,7 @@ pub fn configuration(
             port: servers.port,
             dbname: dbname.map(str::to_owned),
             auth_dbname: auth_dbname.map(str::to_owned),
+            pool_size: None,
         };
         for entry in databases.1.0.values() {
             let name = entry.name.as_str();
@@ -389,8 +390,12 @@ pub fn configuration(
             }
         }
         let main = Some(endpoints.database.as_str());
-        entries.insert(AUTH_DATABASE.to_owned(), to(&endpoints.primary, main, None));
-        entries.insert(AUTH_DATABASE_READONLY.to_owned(), to(&endpoints.replicas, main, None));
+        for (name, servers) in
+            [(AUTH_DATABASE, &endpoints.primary), (AUTH_DATABASE_READONLY, &endpoints.replicas)]
+        {
+            // A lookup takes a millisecond; a crowd that logs in is not to take all of PostgreSQL's connections.
+            entries.insert(name.to_owned(), Database { pool_size: Some(2), ..to(servers, main, None) });
+        }
     }
     // A database that really has such a name comes before an alias of another one.
     for (alias, database) in aliases {

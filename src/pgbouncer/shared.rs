@@ -38,6 +38,8 @@ pub struct Database {
     pub dbname: Option<String>,
     /// Where the password of whoever comes is looked up, if not in [`AUTH_DATABASE`] (1.19 and later).
     pub auth_dbname: Option<String>,
+    /// Server connections of a pool, if not as many as the others have.
+    pub pool_size: Option<u16>,
 }
 
 /// The entry behind which, on the primary, the lookup function lies. It is no client's: PostgreSQL lets
@@ -336,6 +338,10 @@ impl Database {
         let connection = ConnectionString::default()
             .with("host", self.hosts.join(","))
             .with("port", self.port.to_string());
+        let connection = match self.pool_size {
+            Some(size) => connection.with("pool_size", size.to_string()),
+            None => connection,
+        };
         let names = names.into_iter().filter_map(|(key, name)| Some((key, name.clone()?)));
         let names = names.chain(auth_user.map(|name| ("auth_user", name.to_owned())));
         Ok(names.fold(connection, |connection, (key, name)| connection.with(key, name)))
@@ -347,7 +353,7 @@ impl Database {
     ) -> Result<Self, (&'static str, &'static str)> {
         if let Some(key) = connection
             .keys()
-            .find(|key| !["host", "port", "dbname", "auth_user", "auth_dbname"].contains(key))
+            .find(|key| !["host", "port", "pool_size", "dbname", "auth_user", "auth_dbname"].contains(key))
         {
             return Err((key, "it does not belong in a shared configuration"));
         }
@@ -362,6 +368,10 @@ impl Database {
                 .ok_or(("port", "it is not a number from 1 to 65535"))?,
             dbname: connection.get("dbname").map(str::to_owned),
             auth_dbname: connection.get("auth_dbname").map(str::to_owned),
+            pool_size: connection
+                .get("pool_size")
+                .map(|size| size.parse().map_err(|_| ("pool_size", "it is not a number")))
+                .transpose()?,
         };
         if connection.get("auth_user") != auth_user {
             return Err(("auth_user", "it is not the one of auth_query"));
@@ -457,6 +467,7 @@ pub(super) mod tests {
             port: 5432,
             dbname: dbname.map(str::to_owned),
             auth_dbname: auth_dbname.map(str::to_owned),
+            pool_size: None,
         };
         SharedConfig {
             databases_hash: HASH.into(),

@@ -152,11 +152,6 @@ impl Server {
         Ok(server)
     }
 
-    /// The database we began with.
-    pub fn database(&self) -> &str {
-        &self.credentials.database
-    }
-
     /// The server's version, such as `15.18`.
     pub fn server_version(&mut self) -> Result<String, Refused> {
         let rows =

@@ -62,14 +62,16 @@ struct Running {
 }
 
 impl Running {
-    /// To all processes; the first one first, so that it starts no more.
+    /// To all processes. The first one stops before, so that it starts no more, and tells who they are while it is
+    /// there.
     fn signal(&self, signal: Signal) {
         let pid = self.pid;
-        let _ = kill(pid, signal);
+        let _ = kill(pid, Signal::SIGSTOP);
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
             let _ = kill(Pid::from_raw(child), signal);
         }
+        let _ = kill(pid, signal);
     }
 }
 

@@ -36,7 +36,7 @@ struct Trace {
 const TRACES: [Trace; 13] = [
     Trace {
         leave: "CREATE TEMP TABLE orders (id int)",
-        seen: "EXISTS (SELECT FROM pg_class WHERE relname = 'orders')",
+        seen: "to_regclass('pg_temp.orders') IS NOT NULL",
         reads: false,
     },
     Trace { leave: "SET work_mem = '123kB'", seen: "current_setting('work_mem') = '123kB'", reads: true },

@@ -31,9 +31,11 @@ pub fn apply(plan: &Plan, world: &mut World, peer: RelationId) -> anyhow::Result
     for part in &plan.parts {
         waits.extend(apply(part, world, peer)?);
     }
+    let mut late = Vec::new();
     for effect in plan.last.iter().filter(|_| waits.is_empty()) {
-        perform(effect, world, peer)?;
+        late.extend(perform(effect, world, peer)?);
     }
+    waits.extend(late);
     Ok(waits)
 }
 

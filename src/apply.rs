@@ -1,10 +1,12 @@
 //! Performs a plan: the one `match` over effects.
 
-use crate::event::RelationId;
-use crate::handlers::database;
+use anyhow::Context as _;
+
+use crate::event::{RelationId, secret_id};
+use crate::handlers::{database, peers};
 use crate::juju::Owner;
 use crate::observe;
-use crate::pgbouncer::verifier;
+use crate::pgbouncer::{Origin, PgbDbs, verifier};
 use crate::plan::{Effect, Load, NewClient, Plan, Value, Wait};
 use crate::postgres::{Client, Refused, Server};
 use crate::secret::Secret;
@@ -61,7 +63,9 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
             let label = observe::client_label(*relation, group);
             let key = format!("secret-{group}");
             let uri = world.juju.set_secret(&label, content, None)?;
-            if !world.juju.bag(*relation, &Owner::App)?.contains_key(&key) {
+            let told = world.juju.bag(*relation, &Owner::App)?.get(&key);
+            // A relation that was suspended may name a secret that is gone.
+            if told.is_none_or(|told| secret_id(told) != secret_id(&uri)) {
                 world.juju.grant(&uri, *relation)?;
                 world.juju.set(*relation, &Owner::App, &key, Some(&uri))?;
             }
@@ -109,6 +113,19 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
                 }
             });
         }
+        Effect::ForgetClient(relation) => forget_client(*relation, world, peer)?,
+        Effect::NoteAttempt(relation) => {
+            world.attempts.note(*relation).context("cannot write into the charm's directory")?;
+        }
+        Effect::ClearAttempts => {
+            world.attempts.clear().context("cannot write into the charm's directory")?;
+        }
+        Effect::OpenPort { port, close } => {
+            if let Some(close) = close {
+                world.juju.close_port(*close)?;
+            }
+            world.juju.open_port(*port)?;
+        }
         Effect::Load(load) => return Ok(self::load(load, world)),
     }
     Ok(None)
@@ -120,6 +137,8 @@ fn ensure_client(new: &NewClient, world: &mut World) -> anyhow::Result<Option<Wa
         database: new.database.clone(),
         verifier: verifier::scram_sha_256(&new.password, &new.salt, verifier::ITERATIONS),
         comment: new.comment.clone(),
+        roles: new.roles.clone(),
+        alone: new.alone,
     };
     let fits = |stored: &str| verifier::matches(stored, &new.role, &new.password);
     let wait = sql(world, |server| server.ensure_client(&client, new.known, &fits))?;
@@ -127,6 +146,26 @@ fn ensure_client(new: &NewClient, world: &mut World) -> anyhow::Result<Option<Wa
         Wait::Refused(reason) => Wait::Client(new.relation, reason),
         wait => wait,
     }))
+}
+
+fn forget_client(relation: RelationId, world: &mut World, peer: RelationId) -> anyhow::Result<()> {
+    if world.unit.juju.has_secrets() {
+        for group in database::GROUPS {
+            let label = observe::client_label(relation, group);
+            if let Some(info) = world.juju.secret_info(&label)? {
+                world.juju.remove_secret(&label, &info.id)?;
+            }
+        }
+    } else {
+        world.juju.set(peer, &Owner::App, &database::role(relation), None)?;
+    }
+    let text = world.juju.bag(peer, &Owner::App)?.get(peers::DATABASES).cloned();
+    if let Some(mut databases) = text.and_then(|text| PgbDbs::parse(&text).ok())
+        && databases.0.remove(&Origin::Relation(relation.0)).is_some()
+    {
+        world.juju.set(peer, &Owner::App, peers::DATABASES, Some(&databases.render()))?;
+    }
+    Ok(())
 }
 
 /// Waits until PostgreSQL lets the roles in, for a few seconds in all of a dispatch: its charm notices new
@@ -151,7 +190,7 @@ fn admission(
         return Ok(None);
     }
     let next = round.saturating_add(1).to_string();
-    world.juju.set(peer, &Owner::App, database::ADMISSION, Some(&next))?;
+    world.juju.set(peer, &Owner::App, database::ROUNDS, Some(&next))?;
     Ok(Some(Wait::Admission(role)))
 }
 

@@ -39,9 +39,12 @@ pub fn dispatch(unit: Unit, event: &Event) -> Result<()> {
         learn(relation, &mut world)?;
     }
     world.leaving = world.juju.state(LEAVING)?.is_some_and(|text| !text.is_empty());
+    world.is_update_status = *event == Event::UpdateStatus;
     world.trust = match event {
-        Event::UpgradeCharm | Event::LeaderElected => Trust::None,
-        Event::UpdateStatus => Trust::NotOfClients,
+        Event::UpgradeCharm => Trust::None,
+        // The leader of before may have been a unit of the Python charm.
+        Event::LeaderElected if !observe::is_published_by_us(&mut world, peer)? => Trust::None,
+        Event::LeaderElected | Event::UpdateStatus => Trust::NotOfClients,
         _ => Trust::Full,
     };
 
@@ -76,6 +79,7 @@ fn learn(event: &RelationEvent, world: &mut World) -> Result<()> {
         world.juju.forget(event.endpoint, event.relation)?;
         world.juju.forget_remote_app(event.relation)?;
     }
+    world.client = (event.endpoint == Endpoint::Database).then_some(event.relation);
     world.departs = event.hook == RelationHook::Departed;
     if event.endpoint == Endpoint::BackendDatabase && world.departs {
         // Once its last unit has left, Juju does not list a relation that ends, though it is readable still.
@@ -95,7 +99,7 @@ fn decide(handler: Handler, world: &mut World, peer: RelationId) -> Result<Plan>
         Handler::PeersCreated => peers::created(&observe::peers_created(world, peer)?),
         Handler::PeersChanged => match observe::peers_changed(world, peer)? {
             Ok(seen) => peers::changed(&seen),
-            Err(wait) => Plan::waiting(wait),
+            Err(wait) => peers::open_port(observe::port(world)?.as_ref()).wait(wait),
         },
         Handler::BackendDatabase => match observe::backend_database(world, peer)? {
             Some(BackendDatabase::Changed(seen)) => backend_database::changed(&seen),

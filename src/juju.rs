@@ -96,6 +96,11 @@ impl Goal {
         self.0.iter().filter(|(_, planned)| planned.status != "dying").map(|(unit, _)| unit.as_str())
     }
 
+    /// Whether a unit is to stay and is active.
+    pub fn is_active(&self, unit: &str) -> bool {
+        self.0.get(unit).is_some_and(|planned| planned.status == "active")
+    }
+
     /// Whether no unit is known at all.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -417,6 +422,24 @@ impl Juju {
     /// Removes a revision of a secret of ours.
     pub fn remove_revision(&mut self, id: &str, revision: u64) -> Result<(), ToolError> {
         run("secret-remove", &[id, "--revision", &revision.to_string()], None).map(drop)
+    }
+
+    /// Removes a secret of ours with all its revisions.
+    pub fn remove_secret(&mut self, label: &str, id: &str) -> Result<(), ToolError> {
+        run("secret-remove", &[id], None)?;
+        self.secrets.insert(label.to_owned(), None);
+        self.infos.insert(label.to_owned(), None);
+        Ok(())
+    }
+
+    /// Lets clients in on a TCP port; on Kubernetes Juju's service of the application gets it.
+    pub fn open_port(&mut self, port: u16) -> Result<(), ToolError> {
+        run("open-port", &[&format!("{port}/tcp")], None).map(drop)
+    }
+
+    /// Takes that back.
+    pub fn close_port(&mut self, port: u16) -> Result<(), ToolError> {
+        run("close-port", &[&format!("{port}/tcp")], None).map(drop)
     }
 
     /// This unit's address on an endpoint's network, if it has one yet.

@@ -10,11 +10,14 @@ use rand::distr::{Alphanumeric, SampleString as _};
 
 use crate::event::{Endpoint, RelationId};
 use crate::handlers::backend_database::{self, Fresh, Goodbye, Lookup};
-use crate::handlers::peers::{self, Config, Endpoints, Followed, Here, Kept, Own, Servers, Store, Users};
+use crate::handlers::peers::{
+    self, Config, Endpoints, Followed, Here, Kept, Own, Port, Servers, Store, Users,
+};
+use crate::handlers::database::Reach;
 use crate::handlers::{Handler, Seat, database};
-use crate::juju::Owner;
+use crate::juju::{Goal, Owner};
 use crate::options::Options;
-use crate::pgbouncer::{self, PgbDbs, SharedConfig, UserList, Version};
+use crate::pgbouncer::{self, Origin, PgbDbs, SharedConfig, UserList, Version};
 use crate::plan::{Bag, NewClient, Texts, Wait};
 use crate::postgres::{Credentials, Server, ServerVersion};
 use crate::secret::Secret;
@@ -44,9 +47,12 @@ pub fn owed(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<Handler>>
     }
     // What is missing or broken is made anew from the relations, before a configuration is made of it.
     let is_entered = world.juju.bag(peer, &Owner::App)?.contains_key(peers::DATABASES);
-    if databases(world, peer)?.is_none()
-        && (is_entered || !world.juju.relations(Endpoint::Database)?.is_empty())
-    {
+    let databases = databases(world, peer)?;
+    let is_lost = databases.is_none()
+        && (is_entered || !world.juju.relations(Endpoint::Database)?.is_empty());
+    // Databases that nobody asked for by name come and go untold.
+    let has_wildcard = databases.is_some_and(|(_, databases)| databases.wildcard().is_some());
+    if is_lost || (has_wildcard && world.is_update_status) {
         owed.push(Handler::Database);
     }
     Ok(owed)
@@ -74,7 +80,19 @@ pub fn peers_changed(world: &mut World, peer: RelationId) -> anyhow::Result<Resu
             Seat::Follower(followed(world, peer)?)
         },
         here,
+        port: port(world)?,
     }))
+}
+
+/// The port that Juju is to open: in a pod, where its service of our application then has it.
+pub fn port(world: &mut World) -> anyhow::Result<Option<Port>> {
+    // On Kubernetes Juju opens ports since it has secrets that followers can read.
+    if !world.is_sidecar() || !world.unit.juju.has_secrets() {
+        return Ok(None);
+    }
+    let Ok(options) = Options::parse(world.juju.config()?) else { return Ok(None) };
+    let open = world.juju.state(peers::PORT)?.and_then(|text| text.parse().ok());
+    Ok(Some(Port { wanted: options.listen_port, open }))
 }
 
 /// What a hook of `backend-database` is about.
@@ -187,7 +205,7 @@ fn backend_leader(
         let (answered, _) = answered(world, peer)?;
         let wanted = |Answered { client, database, password }: Answered| NewClient {
             known,
-            ..client.wanted(database, password, &mark)
+            ..client.wanted((database, &client.roles()), password, &databases, &mark)
         };
         clients.extend(answered.into_iter().map(wanted));
     }
@@ -319,41 +337,121 @@ fn is_whole_application_leaving(world: &mut World) -> anyhow::Result<bool> {
     Ok(goal.is_some_and(|goal| goal.staying().next().is_none()))
 }
 
+/// Whether what stands in the app bag is this charm's last word: a leader of the Python charm changes the
+/// databases and leaves our configuration as it is.
+pub fn is_published_by_us(world: &mut World, peer: RelationId) -> anyhow::Result<bool> {
+    Ok(matches!(published_config(world, peer)?, Ok(Some(_))))
+}
+
 /// The input of [`database::changed`]; nothing for who is not the leader.
 pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<Option<database::Changed>> {
     if !world.leads()? {
         return Ok(None);
     }
-    let has_secrets = world.unit.juju.has_secrets();
     let databases = match databases(world, peer)? {
         Some((text, databases)) => (Some(text), databases),
         None => (None, PgbDbs::default()),
     };
+    let relations = world.juju.relations(Endpoint::Database)?;
+    let is_gone = |origin: &Origin| origin.relation().is_some_and(|id| !relations.contains(&RelationId(id)));
+    let has_gone = databases.1.0.iter().any(|(origin, entry)| !entry.legacy && is_gone(origin));
     let mut clients = Vec::new();
-    for relation in world.juju.relations(Endpoint::Database)? {
-        clients.push(client(world, peer, relation)?);
+    for relation in to_look_at(world, peer, &relations, &databases.1, has_gone)? {
+        clients.push(client(world, peer, relation, &databases.1)?);
     }
-    let gone = |id: u32| clients.iter().all(|client| client.relation.0 != id);
-    let pending = clients.iter().any(|client| !client.is_answered() && !client.remote.is_empty())
-        || databases.1.0.iter().any(|(origin, entry)| !entry.legacy && origin.relation().is_some_and(gone));
+    let version = match backend(world)? {
+        Some((_, remote)) => remote.get("version").and_then(|text| ServerVersion::parse(text)),
+        None => None,
+    };
+    let waiting = clients.iter().any(|client| !client.remote.is_empty() && is_to_serve(client, &databases.1));
+    let roams = databases.1.wildcard().is_some() || clients.iter().any(|c| c.roles().reach_every_database());
     let (mut backend, mut units) = (database::Backend::NotNeeded, Vec::new());
-    if pending {
+    if waiting || has_gone || roams {
         backend = backend_for_clients(world, peer)?;
-        for unit in world.juju.members(peer)? {
-            let loaded =
-                world.juju.bag(peer, &Owner::Other(unit.clone()))?.get(peers::DATABASES_LOADED).cloned();
-            units.push((unit, loaded));
-        }
     }
+    if waiting {
+        units = followers(world, peer)?;
+    }
+    let others = match &backend {
+        database::Backend::Ready { .. } if roams => other_databases(world)?,
+        _ => None,
+    };
+    let patience = world.juju.state(database::PATIENCE)?.and_then(|text| text.parse().ok()).unwrap_or(0);
     Ok(Some(database::Changed {
-        has_secrets,
+        has_secrets: world.unit.juju.has_secrets(),
+        others_reach_all: databases.1.wildcard().is_some()
+            && !world.juju.relations(Endpoint::DbAdmin)?.is_empty(),
         databases,
+        relations,
         clients,
+        version,
         backend,
-        endpoints: endpoints(world, peer)?,
+        reach: reach(world, peer)?,
         units,
+        patience: patience + u32::from(world.is_update_status),
+        others: (world.juju.bag(peer, &Owner::App)?.get(database::OTHERS).cloned(), others),
         comment: mark(world),
     }))
+}
+
+/// The relations whose bags tell something new: those that are not known to have their answer, and the one this
+/// hook is about. All of them, where it is not known what is known, or whether anybody needs the wildcard still.
+fn to_look_at(
+    world: &mut World,
+    peer: RelationId,
+    relations: &[RelationId],
+    databases: &PgbDbs,
+    has_gone: bool,
+) -> anyhow::Result<Vec<RelationId>> {
+    if world.trust == Trust::None
+        || (has_gone && databases.wildcard().is_some())
+        || !is_published_by_us(world, peer)?
+    {
+        return Ok(relations.to_vec());
+    }
+    let unanswered = world.juju.bag(peer, &Owner::App)?.get(database::UNANSWERED).cloned();
+    let unanswered: Vec<RelationId> =
+        unanswered.iter().flat_map(|ids| ids.split(' ')).filter_map(|id| id.parse().ok().map(RelationId)).collect();
+    let is_new = |relation: &RelationId| {
+        !databases.0.contains_key(&Origin::Relation(relation.0))
+            || unanswered.contains(relation)
+            || world.client == Some(*relation)
+    };
+    Ok(relations.iter().copied().filter(is_new).collect())
+}
+
+/// Whether there is work in PostgreSQL for a client.
+fn is_to_serve(client: &database::Client, databases: &PgbDbs) -> bool {
+    !client.is_answered || !databases.0.contains_key(&Origin::Relation(client.relation.0))
+}
+
+/// Every unit, this one too, with what it has loaded and whether it is waited for.
+fn followers(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<database::Follower>> {
+    let own = world.unit.name.clone();
+    let goal = world.juju.goal(&world.unit.app)?;
+    let loaded = world.juju.bag(peer, &Owner::Unit)?.get(peers::DATABASES_LOADED).cloned();
+    let mut followers = vec![database::Follower { unit: own.clone(), loaded, counts: true }];
+    let mut others = world.juju.members(peer)?;
+    // A new leader may not have met everybody yet.
+    others.extend(goal.iter().flat_map(Goal::staying).map(str::to_owned));
+    others.sort();
+    others.dedup();
+    for unit in others.into_iter().filter(|unit| *unit != own) {
+        let counts = goal.as_ref().is_none_or(|goal| goal.is_active(&unit));
+        let bag = world.juju.bag(peer, &Owner::Other(unit.clone()))?;
+        let loaded = bag.get(peers::DATABASES_LOADED).cloned();
+        followers.push(database::Follower { unit, loaded, counts });
+    }
+    Ok(followers)
+}
+
+/// All databases of PostgreSQL but its own and ours; nothing where it cannot be asked.
+fn other_databases(world: &mut World) -> anyhow::Result<Option<Vec<String>>> {
+    let own = backend(world)?.map(|(_, remote)| own_database(&remote).to_owned());
+    let Ok(server) = server(world)? else { return Ok(None) };
+    let Ok(mut names) = server.databases() else { return Ok(None) };
+    names.retain(|name| name != "postgres" && Some(name) != own.as_ref());
+    Ok(Some(names))
 }
 
 /// Whether an endpoint that is not served has a relation.
@@ -369,12 +467,29 @@ pub fn serving(world: &mut World, peer: RelationId) -> anyhow::Result<String> {
         return Ok("serving by the last good configuration".to_owned());
     };
     let processes = world.workload.processes();
+    let behind = behind(world, peer)?;
     Ok(format!(
-        "{count} database{}, {} pooling, port {}, {processes} processes",
+        "{count} database{}, {} pooling, port {}, {processes} processes{}",
         if count == 1 { "" } else { "s" },
         options.pool_mode,
-        options.listen_port
+        options.listen_port,
+        if behind.is_empty() { String::new() } else { format!("; behind: {}", behind.join(", ")) }
     ))
+}
+
+/// The other units that do not serve what clients were told, as the leader sees it.
+fn behind(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<String>> {
+    if !world.leads()? {
+        return Ok(Vec::new());
+    }
+    let own = world.juju.bag(peer, &Owner::Unit)?.get(peers::DATABASES_LOADED).cloned();
+    let mut behind = Vec::new();
+    for unit in world.juju.members(peer)? {
+        if world.juju.bag(peer, &Owner::Other(unit.clone()))?.get(peers::DATABASES_LOADED) != own.as_ref() {
+            behind.push(unit);
+        }
+    }
+    Ok(behind)
 }
 
 fn own(world: &mut World, peer: RelationId) -> anyhow::Result<Own> {
@@ -384,31 +499,33 @@ fn own(world: &mut World, peer: RelationId) -> anyhow::Result<Own> {
         Ok(_) => None,
         Err(_) => published_config(world, peer)?.ok().flatten().or_else(|| kept(world).config),
     };
-    let mut clients = Vec::new();
-    let mut endpoints = endpoints(world, peer)?;
-    if let Some(now) = endpoints.clone().filter(|now| !now.is_empty()) {
-        // Bags of clients are read only when there is something to tell.
-        if world.juju.state(database::ENDPOINTS)?.as_ref() != Some(&now) {
-            let version = backend(world)?.and_then(|(_, remote)| remote.get("version").cloned());
-            let has_secrets = world.unit.juju.has_secrets();
-            let (answered, hidden) = answered(world, peer)?;
-            clients = answered
-                .into_iter()
-                .map(|Answered { client, database, password }| database::Answer {
-                    relation: client.relation,
-                    secrets: database::secrets(&client, has_secrets),
-                    role: database::role(client.relation),
-                    password,
-                    database,
-                    endpoints: now.clone(),
-                    version: version.clone(),
-                })
-                .collect();
-            // Who could not be told today is told in a later hook.
-            endpoints = endpoints.filter(|_| !hidden);
-        }
+    let (clients, told) = to_tell(world, peer)?;
+    Ok(Own { config, last_good, users: found.users, store: found.store, clients, told })
+}
+
+/// The clients that were told something else than what is so today, and what to note once they were told.
+fn to_tell(
+    world: &mut World,
+    peer: RelationId,
+) -> anyhow::Result<(Vec<database::Answer>, Option<String>)> {
+    let Some(reach) = reach(world, peer)? else { return Ok((Vec::new(), None)) };
+    let version = backend(world)?.and_then(|(_, remote)| remote.get("version").cloned());
+    let told = reach.told().map(|endpoints| format!("{endpoints} {}", version.as_deref().unwrap_or_default()));
+    // Bags of clients are read only when there is something to tell.
+    if told.is_some() && world.juju.bag(peer, &Owner::App)?.get(database::TOLD) == told.as_ref() {
+        return Ok((Vec::new(), told));
     }
-    Ok(Own { config, last_good, users: found.users, store: found.store, clients, endpoints })
+    if world.juju.relations(Endpoint::Database)?.is_empty() {
+        return Ok((Vec::new(), None));
+    }
+    let (_, databases) = databases(world, peer)?.unwrap_or_default();
+    let has_secrets = world.unit.juju.has_secrets();
+    let (answered, hidden) = answered(world, peer)?;
+    let answer = |Answered { client, database, password }: Answered| {
+        database::Answer::new(&client, (database, &databases), password, &reach, version.clone(), has_secrets)
+    };
+    // Who could not be told today is told in a later hook.
+    Ok((answered.into_iter().map(answer).collect(), told.filter(|_| !hidden)))
 }
 
 /// A client that has its credentials.
@@ -423,8 +540,9 @@ struct Answered {
 fn answered(world: &mut World, peer: RelationId) -> anyhow::Result<(Vec<Answered>, bool)> {
     let (mut answered, mut hidden) = (Vec::new(), false);
     for relation in world.juju.relations(Endpoint::Database)? {
-        let client = client(world, peer, relation)?;
-        if !client.is_answered() {
+        // With no entry known, each one's password is looked for.
+        let client = client(world, peer, relation, &PgbDbs::default())?;
+        if !database::is_answered(&client.app) {
             continue;
         }
         match (client.app.get(database::DATABASE).cloned(), client.password.clone()) {
@@ -499,8 +617,11 @@ fn rendered(
     };
     let (text, databases) = databases(world, peer)?.unwrap_or_else(|| ("{}".to_owned(), PgbDbs::default()));
     let endpoints = backend_endpoints(world)?;
+    let others = world.juju.bag(peer, &Owner::App)?.get(database::OTHERS).cloned();
+    let others: Vec<String> = others.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let app = &world.unit.app;
     let shared =
-        peers::configuration(&world.unit.app, &options, (&text, &databases), endpoints.as_ref(), users);
+        peers::configuration(app, &options, (&text, &databases), &others, endpoints.as_ref(), users);
     Ok(match shared.render() {
         Ok(text) => Ok(Config { shared, text }),
         Err(error) => Err(Wait::NotLoaded(format!("cannot write the configuration: {error}"))),
@@ -731,8 +852,8 @@ fn backend_for_clients(world: &mut World, peer: RelationId) -> anyhow::Result<da
     if noted(world, peer, users.as_ref(), &lookup)? == Noted::Nothing {
         return Ok(database::Backend::Waiting(Wait::Backend));
     }
-    let round =
-        world.juju.bag(peer, &Owner::App)?.get(database::ADMISSION).and_then(|text| text.parse().ok());
+    let rounds = world.juju.bag(peer, &Owner::App)?.get(database::ROUNDS).cloned();
+    let round = rounds.and_then(|text| text.parse().ok()).unwrap_or(0);
     // Older charms do not tell it. Otherwise PostgreSQL is not connected to before there is something to do.
     let version = match remote.get("version") {
         Some(version) => Some(version.clone()),
@@ -744,15 +865,24 @@ fn backend_for_clients(world: &mut World, peer: RelationId) -> anyhow::Result<da
     Ok(database::Backend::Ready { version, lookup, round })
 }
 
-fn client(world: &mut World, peer: RelationId, relation: RelationId) -> anyhow::Result<database::Client> {
+/// A client's relation. The password of one that has its answer is only read where its entry in `databases` is
+/// missing.
+fn client(
+    world: &mut World,
+    peer: RelationId,
+    relation: RelationId,
+    databases: &PgbDbs,
+) -> anyhow::Result<database::Client> {
     let app = world.juju.bag(relation, &Owner::App)?.clone();
     let remote = match world.juju.remote_app(relation)? {
         Some(name) => world.juju.bag(relation, &Owner::Other(name))?.clone(),
         None => Texts::new(),
     };
+    let is_entered = databases.0.contains_key(&Origin::Relation(relation.0));
+    let has_credentials = database::is_answered(&app);
     let password = match app.get("password") {
         Some(password) => Some(Secret::new(password)),
-        None if world.unit.juju.has_secrets() && !remote.is_empty() => {
+        None if world.unit.juju.has_secrets() && !(has_credentials && is_entered) && !remote.is_empty() => {
             let label = client_label(relation, "user");
             world.juju.secret_by_label(&label)?.and_then(|content| content.get("password").cloned())
         }
@@ -764,7 +894,10 @@ fn client(world: &mut World, peer: RelationId, relation: RelationId) -> anyhow::
         relation,
         app,
         remote,
+        // What is left in the bag of a relation that was suspended names a secret that is gone.
+        is_answered: has_credentials && (is_entered || password.is_some()),
         password: password.or(kept),
+        attempts: world.attempts.count(relation),
         fresh: self::password(),
         salt: rand_salt(),
     })
@@ -775,13 +908,22 @@ pub fn client_label(relation: RelationId, group: &str) -> String {
     format!("database.{relation}.{group}.secret")
 }
 
-/// Where clients reach this application: each unit's address. Nothing while this unit has none.
-fn endpoints(world: &mut World, peer: RelationId) -> anyhow::Result<Option<String>> {
+/// Where clients reach this application; nothing while this unit has no address.
+fn reach(world: &mut World, peer: RelationId) -> anyhow::Result<Option<Reach>> {
     let Ok(options) = Options::parse(world.juju.config()?) else { return Ok(None) };
+    let port = options.listen_port;
+    if world.is_sidecar() && world.unit.juju.has_secrets() {
+        // Only then does it have our port.
+        let service = |name: &str| format!("{}:{port}", world.service(name));
+        let app = &world.unit.app;
+        let python = service(&format!("{app}-service"));
+        return Ok(Some(Reach::Service { ours: service(app), python }));
+    }
     let Some(own) = world.juju.bind_address(Endpoint::Peers)? else { return Ok(None) };
     let mut addresses = vec![own];
-    for unit in world.juju.members(peer)? {
-        let bag = world.juju.bag(peer, &Owner::Other(unit))?;
+    let members = world.juju.members(peer)?;
+    for unit in &members {
+        let bag = world.juju.bag(peer, &Owner::Other(unit.clone()))?;
         addresses.extend(bag.get("ingress-address").cloned());
     }
     addresses.sort();
@@ -789,9 +931,25 @@ fn endpoints(world: &mut World, peer: RelationId) -> anyhow::Result<Option<Strin
     let bracketed = |address: &String| {
         if address.contains(':') { format!("[{address}]") } else { address.clone() }
     };
-    let endpoints: Vec<String> =
-        addresses.iter().map(|address| format!("{}:{}", bracketed(address), options.listen_port)).collect();
-    Ok(Some(endpoints.join(",")))
+    let known: Vec<String> =
+        addresses.iter().map(|address| format!("{}:{port}", bracketed(address))).collect();
+    Ok(Some(Reach::Units { complete: is_everybody_known(world, peer, &known, &members)?, known }))
+}
+
+/// Whether no unit is missing among those we have met. Juju is only asked where this would be news to clients.
+fn is_everybody_known(
+    world: &mut World,
+    peer: RelationId,
+    known: &[String],
+    members: &[String],
+) -> anyhow::Result<bool> {
+    let told = world.juju.bag(peer, &Owner::App)?.get(database::TOLD).cloned().unwrap_or_default();
+    if told.split(' ').next() == Some(known.join(",").as_str()) {
+        return Ok(true);
+    }
+    let own = world.unit.name.clone();
+    let goal = world.juju.goal(&world.unit.app)?;
+    Ok(goal.is_none_or(|goal| goal.staying().all(|unit| unit == own || members.iter().any(|m| m == unit))))
 }
 
 fn here(world: &mut World) -> anyhow::Result<Result<Here, Wait>> {

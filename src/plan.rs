@@ -6,6 +6,7 @@ use std::fmt;
 use crate::event::{Endpoint, RelationId};
 use crate::options::InvalidOption;
 use crate::pgbouncer::{InstanceConfig, UserList, Version};
+use crate::postgres::Roles;
 use crate::secret::Secret;
 
 /// The decision of one handler.
@@ -92,6 +93,20 @@ pub enum Effect {
         /// The mark a role must carry to be ours.
         comment: String,
     },
+    /// Takes the entry of a relation that is gone out of `pgb_dbs_config`, and removes what held its credentials.
+    ForgetClient(RelationId),
+    /// Notes on this unit's disk that a client is about to be answered: what Juju keeps forgets it if the hook
+    /// fails.
+    NoteAttempt(RelationId),
+    /// Clears these notes.
+    ClearAttempts,
+    /// Has Juju let clients in on this port, and no longer on another one.
+    OpenPort {
+        /// The port.
+        port: u16,
+        /// The one before.
+        close: Option<u16>,
+    },
     /// Puts the files in place and lets each process load them, one after another.
     Load(Load),
     /// Keeps a value in the unit's state, which survives the pod.
@@ -115,6 +130,10 @@ pub struct NewClient {
     pub comment: String,
     /// A role of this name without a comment is this client's: an older charm made it.
     pub known: bool,
+    /// What the role is beside.
+    pub roles: Roles,
+    /// Nobody else asked for the database.
+    pub alone: bool,
 }
 
 /// Everything the processes of this unit should run.
@@ -189,6 +208,8 @@ pub enum Wait {
     Admission(String),
     /// A client asks for something it cannot have, with the reason.
     Client(RelationId, String),
+    /// Twice the hook that was to answer this client failed.
+    Attempts(RelationId),
     /// A relation this charm does not serve yet.
     NotBuilt(Endpoint),
 }
@@ -295,6 +316,13 @@ impl fmt::Display for Effect {
                 write!(f, "make the database {:?} and the role {}", client.database, client.role)
             }
             Self::DropClient { role, .. } => write!(f, "drop the role {role}"),
+            Self::ForgetClient(relation) => write!(f, "forget the client of database:{relation}"),
+            Self::NoteAttempt(relation) => write!(f, "note that database:{relation} is about to be answered"),
+            Self::ClearAttempts => f.write_str("clear the notes of who was about to be answered"),
+            Self::OpenPort { port, close } => {
+                write!(f, "open port {port}")?;
+                close.map_or(Ok(()), |close| write!(f, " and close {close}"))
+            }
             Self::Remember(key, value) => write!(f, "remember {key} = {value}"),
             Self::Load(load) => {
                 write!(f, "load {} users into {} processes", load.users.0.len(), load.instances.len())
@@ -346,6 +374,9 @@ impl fmt::Display for Wait {
             Self::Units(units) => write!(f, "waiting for {} to load a new database", units.join(", ")),
             Self::Admission(role) => write!(f, "waiting for PostgreSQL to let {role} in (pg_hba.conf)"),
             Self::Client(relation, reason) => write!(f, "cannot serve database:{relation}: {reason}"),
+            Self::Attempts(relation) => {
+                write!(f, "Juju refused the answer to database:{relation} twice; trying again soon")
+            }
             Self::NotBuilt(endpoint) => {
                 write!(f, "relation {endpoint} is not supported yet: remove it")
             }

@@ -1,13 +1,17 @@
 //! The PostgreSQL server behind the pooler: roles, databases, and the function PgBouncer looks passwords up with.
 
+mod clients;
 pub mod connection;
+mod roles;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use tokio_postgres::{Config, Row, config::TargetSessionAttrs, types::ToSql};
 
+pub use self::clients::Client;
 use self::connection::Connection;
+pub use self::roles::Roles;
 use crate::secret::Secret;
 
 /// How long one address may take to accept a connection.
@@ -21,9 +25,6 @@ const STATEMENT: Duration = Duration::from_secs(10);
 
 /// How long a statement may wait for what somebody else works on, a dump for example.
 const LOCK: Duration = Duration::from_secs(2);
-
-/// How long a database may take to be made: up to PostgreSQL 14 that ends with a checkpoint.
-const CREATE_DATABASE: Duration = Duration::from_secs(60);
 
 /// Between two looks at `pg_hba.conf`.
 const LOOK: Duration = Duration::from_millis(200);
@@ -45,19 +46,6 @@ pub struct Credentials {
     pub database: String,
 }
 
-/// A role that logs in to one database through the pooler.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Client {
-    /// Its name.
-    pub role: String,
-    /// Its database.
-    pub database: String,
-    /// The verifier of its password, as `pg_authid` keeps it.
-    pub verifier: Secret,
-    /// What marks the role as ours: the model and the relation it was made for.
-    pub comment: String,
-}
-
 /// A version of PostgreSQL: `14.20`, `16.10 (Ubuntu 16.10-0)`, `17beta1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerVersion {
@@ -70,6 +58,11 @@ pub struct ServerVersion {
 impl ServerVersion {
     /// The oldest one whose charm is related to.
     pub const OLDEST: Self = Self { major: 14, minor: 0 };
+
+    /// Whether the charm of this version gives each database roles of its own, and has rules of its own for names.
+    pub fn has_catalog_roles(self) -> bool {
+        self.major >= 16
+    }
 
     /// Reads the numbers at the beginning of a text; without any it is no version.
     pub fn parse(text: &str) -> Option<Self> {
@@ -119,6 +112,12 @@ pub enum Refused {
         role: String,
         /// The comment it had to carry.
         comment: String,
+    },
+    /// A client asked for roles that it cannot have.
+    #[error("invalid role(s) for extra user roles: {roles}; remove the relation or ask for others")]
+    InvalidRoles {
+        /// The roles, with commas between.
+        roles: String,
     },
     /// A statement failed.
     #[error("cannot {what}: {source}")]
@@ -223,73 +222,6 @@ impl Server {
         self.batch_in(database, what, &sql)
     }
 
-    /// Makes sure of a client's database and role, the one with all rights in the other. A verifier the
-    /// role has already stays if it `matches` the password. A role without any comment, as the Python charm
-    /// made it, is taken over only if it is `known` to be this client's.
-    pub fn ensure_client(
-        &mut self,
-        client: &Client,
-        known: bool,
-        matches: &dyn Fn(&str) -> bool,
-    ) -> Result<(), Refused> {
-        let Client { role: name, database, verifier, comment } = client;
-        let old = match self.role(name)? {
-            Some(role) if role.is_somebody_elses(comment) || (role.comment.is_none() && !known) => {
-                return Err(not_ours(name, comment));
-            }
-            old => old,
-        };
-        self.ensure_database(database)?;
-        let role = escape_identifier(name);
-        let mut sql = Vec::new();
-        if !old.as_ref().and_then(|old| old.verifier.as_deref()).is_some_and(matches) {
-            let command = if old.is_some() { "ALTER" } else { "CREATE" };
-            let verifier = escape_literal(verifier.reveal());
-            sql.push(format!("{command} ROLE {role} LOGIN PASSWORD {verifier}"));
-        }
-        if old.is_none_or(|old| old.comment.is_none()) {
-            sql.push(format!("COMMENT ON ROLE {role} IS {}", escape_literal(comment)));
-        }
-        if !sql.is_empty() {
-            self.batch(format!("make role {name}"), &sql.join("; "))?;
-        }
-        let what = format!("grant database {database} to role {name}");
-        let sql = format!("GRANT ALL ON DATABASE {} TO {role}", escape_identifier(database));
-        self.batch(what.clone(), &sql)?;
-        let public = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'public'";
-        if self.query_in(database, &what, public, &[])?.is_empty() {
-            return Ok(());
-        }
-        // `get_auth` lies in a schema of its own, so no grant in `public` reaches it.
-        let sql = format!(
-            "GRANT ALL ON SCHEMA public TO {role}; GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}; \
-             GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}; \
-             GRANT ALL ON ALL ROUTINES IN SCHEMA public TO {role}"
-        );
-        self.batch_in(database, what, &sql)
-    }
-
-    /// Drops a client's role; what it owns, in whatever database, goes to us. Databases stay.
-    pub fn drop_client(&mut self, name: &str, comment: &str) -> Result<(), Refused> {
-        match self.role(name)? {
-            None => Ok(()),
-            Some(role) if role.comment.as_deref() != Some(comment) => Err(not_ours(name, comment)),
-            Some(_) => self.drop_role(name, ""),
-        }
-    }
-
-    /// Drops the roles whose comment begins with `mark`, but for those in `keep`: their relations ended
-    /// while nobody could drop them. One that cannot be dropped does not stop the next; the answer tells the
-    /// last.
-    pub fn drop_strays(&mut self, mark: &str, keep: &[String]) -> Result<(), Refused> {
-        let what = "look for roles whose relations are gone";
-        let mut done = Ok(());
-        for row in self.query(what, STRAYS, &[&mark, &keep])? {
-            done = self.drop_role(row.get(0), "").and(done);
-        }
-        done
-    }
-
     /// Removes the auth role and `get_auth` from wherever it was installed. What others have put into that
     /// schema is not ours to drop: then it stays, and with it the role, and the answer says so.
     pub fn remove_auth(&mut self, name: &str, comment: &str) -> Result<(), Refused> {
@@ -343,28 +275,6 @@ impl Server {
             self.batch_in(row.get(0), what.clone(), &format!("{first} {disown}"))?;
         }
         self.batch(what, &format!("{disown}; DROP ROLE {role}"))
-    }
-
-    fn ensure_database(&mut self, name: &str) -> Result<(), Refused> {
-        let what = format!("create database {name}");
-        let found = self.query(&what, "SELECT FROM pg_catalog.pg_database WHERE datname = $1", &[&name])?;
-        let database = escape_identifier(name);
-        if found.is_empty() {
-            // Outside of a transaction, hence each statement alone.
-            let main = self.credentials.database.clone();
-            let connection = self.connection(&main)?;
-            let (patience, usual) = (CREATE_DATABASE.as_millis(), STATEMENT.as_millis());
-            connection
-                .simple(&format!("SET statement_timeout = {patience}"), STATEMENT + TRAVEL)
-                .and_then(|_| {
-                    connection.simple(&format!("CREATE DATABASE {database}"), CREATE_DATABASE + TRAVEL)
-                })
-                .and_then(|_| {
-                    connection.simple(&format!("SET statement_timeout = {usual}"), STATEMENT + TRAVEL)
-                })
-                .map_err(|source| Refused::Statement { what: what.clone(), source })?;
-        }
-        self.batch(what, &format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"))
     }
 
     fn role(&mut self, name: &str) -> Result<Option<Role>, Refused> {
@@ -488,13 +398,6 @@ const INSTALLED: &str = r#"
       AND EXISTS (SELECT FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) g
                   WHERE d.datname = pg_catalog.current_database()
                     AND g.grantee = a.oid AND g.privilege_type = 'CONNECT')"#;
-
-/// The roles with a comment that begins like this, but for some.
-const STRAYS: &str = "
-    SELECT rolname FROM pg_catalog.pg_authid
-    WHERE pg_catalog.starts_with(pg_catalog.shobj_description(oid, 'pg_authid'), $1)
-      AND NOT rolname = ANY ($2)
-    ORDER BY 1";
 
 /// The lines of `pg_hba.conf` by which a role might get into a database. Regular expressions (16), names in
 /// other files and `sameuser` and its like are not worked out: they count.

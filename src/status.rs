@@ -49,6 +49,7 @@ fn kind(wait: &Wait) -> Kind {
         | Wait::Published(..)
         | Wait::NotLoaded(_)
         | Wait::Units(_)
+        | Wait::Attempts(_)
         | Wait::Admission(_) => Kind::Waiting,
     }
 }

@@ -1,8 +1,11 @@
 //! The rooms that reach out, opened once a dispatch, and no sooner than somebody needs them.
 
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::event::Unit;
+use crate::event::{RelationId, Unit};
 use crate::juju::{Juju, ToolError};
 use crate::pgbouncer::{self, Version};
 use crate::plan::Wait;
@@ -28,9 +31,15 @@ pub struct World {
     pub leaving: bool,
     /// The hook tools.
     pub juju: Juju,
+    /// Who was about to be answered in hooks that may have failed.
+    pub attempts: Attempts,
     /// The PgBouncer processes.
     pub workload: Box<dyn Workload>,
     paths: Paths,
+    /// The relation this hook is about, if it is a client's.
+    pub client: Option<RelationId>,
+    /// This hook is an `update-status`.
+    pub is_update_status: bool,
     /// This hook tells that somebody departs from some relation.
     pub departs: bool,
     /// The unit of the backend that departs, if this hook tells of one.
@@ -43,6 +52,32 @@ pub struct World {
     pub server: Option<Result<Server, Wait>>,
 }
 
+/// Notes on this unit's own disk, for what must outlive a hook that fails: one line for each time a client was
+/// about to be answered. Without them a hook whose answer Juju refuses would be repeated for ever.
+pub struct Attempts(PathBuf);
+
+impl Attempts {
+    /// How often that client was.
+    pub fn count(&self, relation: RelationId) -> usize {
+        let text = fs::read_to_string(&self.0).unwrap_or_default();
+        text.lines().filter(|line| *line == relation.to_string()).count()
+    }
+
+    /// Adds one.
+    pub fn note(&self, relation: RelationId) -> io::Result<()> {
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(&self.0)?;
+        writeln!(file, "{relation}")
+    }
+
+    /// Forgets all.
+    pub fn clear(&self) -> io::Result<()> {
+        match fs::remove_file(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl World {
     /// Nothing is asked or opened yet.
     pub fn new(unit: Unit) -> Self {
@@ -50,7 +85,10 @@ impl World {
         Self {
             juju: Juju::new(&unit.app, &unit.name),
             workload: Box::new(Disk::new(paths.clone())),
+            attempts: Attempts(unit.charm_dir.join(".attempts")),
             leaving: false,
+            client: None,
+            is_update_status: false,
             departs: false,
             backend_departs: None,
             trust: Trust::Full,
@@ -77,6 +115,12 @@ impl World {
         let Unit { app, number, model, .. } = &self.unit;
         let domain = self.paths.cluster_domain(model);
         format!("{app}-{number}.{app}-endpoints.{model}.svc.{domain}")
+    }
+
+    /// The name in DNS of a service in this model's namespace.
+    pub fn service(&self, name: &str) -> String {
+        let model = &self.unit.model;
+        format!("{name}.{model}.svc.{}", self.paths.cluster_domain(model))
     }
 
     /// What the files of this unit's processes depend on.

@@ -16,7 +16,7 @@ use std::{
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use pgbouncer_k8s::{
     pgbouncer::verifier::{ITERATIONS, matches, md5, scram_sha_256},
-    postgres::{Client, Credentials, Refused, Server},
+    postgres::{Client, Credentials, Refused, Roles, Server},
     secret::Secret,
 };
 use servers::cluster::Cluster;
@@ -39,6 +39,8 @@ fn client(role: &str, database: &str) -> Client {
         database: database.to_owned(),
         verifier: verifier("first"),
         comment: COMMENT.to_owned(),
+        roles: Roles::default(),
+        alone: true,
     }
 }
 
@@ -335,9 +337,66 @@ fn a_client_has_its_database_to_itself() -> Outcome {
     assert_eq!(cluster.log_in("relation_id_7", "second", "shop")?, "relation_id_7");
     assert!(cluster.log_in("relation_id_7", "first", "shop").is_err());
 
-    let second = client("relation_id_8", "shop");
+    Ok(())
+}
+
+#[test]
+fn who_shares_a_database_uses_it_and_who_is_alone_in_it_owns_it() -> Outcome {
+    let cluster = Cluster::start()?;
+    let mut server = cluster.connect()?;
+    server.ensure_client(&client("relation_id_7", "shop"), false, &|_| false)?;
+    let made = "CREATE SCHEMA stock; CREATE TABLE stock.t (n serial); INSERT INTO stock.t DEFAULT VALUES;
+                CREATE TYPE mood AS ENUM ('glad'); CREATE VIEW v AS SELECT * FROM stock.t;
+                CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; SELECT lo_create(4711)";
+    cluster.psql("relation_id_7", "shop", made)?;
+    server.ensure_auth_role(AUTH, &verifier("x"), COMMENT, &|_| false)?;
+    server.install_get_auth("shop", AUTH)?;
+    let direct = "CREATE ROLE direct LOGIN PASSWORD 'x'; GRANT ALL ON SCHEMA public TO direct;
+                  SET ROLE direct; CREATE TABLE public.theirs (n int); RESET ROLE; CREATE EXTENSION pgcrypto";
+    cluster.psql("operator", "shop", direct)?;
+
+    let second = Client { alone: false, ..client("relation_id_8", "shop") };
     server.ensure_client(&second, false, &|_| false)?;
-    assert_eq!(cluster.psql("relation_id_8", "shop", "SELECT n FROM t")?, "1");
+    cluster.psql("relation_id_8", "shop", "INSERT INTO stock.t DEFAULT VALUES; CREATE TABLE stock.u ()")?;
+    let refused = cluster.psql("relation_id_8", "shop", "DROP TABLE stock.t").expect_err("it is another's");
+    assert!(refused.contains("must be owner"), "{refused}");
+
+    server.drop_client("relation_id_7", COMMENT)?;
+    server.drop_client("relation_id_8", COMMENT)?;
+    server.ensure_client(&client("relation_id_9", "shop"), false, &|_| false)?;
+    let changed = "ALTER TABLE stock.t ADD m int; ALTER TABLE stock.u ADD m int; ALTER TYPE mood ADD VALUE 'sad';
+                   DROP VIEW v; DROP FUNCTION f(); SELECT lo_unlink(4711); DROP SCHEMA stock CASCADE";
+    cluster.psql("relation_id_9", "shop", changed)?;
+    for (what, owner) in [
+        ("SELECT relowner::regrole FROM pg_class WHERE relname = 'theirs'", "direct"),
+        ("SELECT DISTINCT proowner::regrole FROM pg_proc WHERE proname IN ('get_auth', 'crypt')", "operator"),
+    ] {
+        assert_eq!(cluster.psql("operator", "shop", what)?, owner);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_is_what_it_asks_to_be_unless_that_is_somebody_else_or_more() -> Outcome {
+    let cluster = Cluster::start()?;
+    let mut server = cluster.connect()?;
+    let groups = "CREATE ROLE admin; CREATE ROLE accounting; CREATE ROLE relation_access;
+                  CREATE ROLE eve LOGIN PASSWORD 'x'; CREATE ROLE root SUPERUSER";
+    cluster.psql("operator", "postgres", groups)?;
+    let asking = |roles: &str| Client { roles: Roles::parse(roles), ..client("relation_id_7", "shop") };
+    for roles in ["nobody", "eve, accounting", "root", "operator"] {
+        let refused = server.ensure_client(&asking(roles), false, &|_| false).expect_err(roles);
+        let said = format!("invalid role(s) for extra user roles: {}", roles.split(',').next().unwrap_or(""));
+        assert!(refused.to_string().starts_with(&said), "{refused}");
+    }
+    let none = "SELECT count(*) FROM pg_roles WHERE rolname = 'relation_id_7'";
+    assert_eq!(cluster.psql("operator", "postgres", none)?, "0");
+    server.ensure_client(&asking("Admin, accounting"), false, &|_| false)?;
+    let is = "SELECT rolcreatedb, rolsuper, (SELECT string_agg(roleid::regrole::text, ' ' ORDER BY 1)
+              FROM pg_auth_members WHERE member = r.oid) FROM pg_roles r WHERE rolname = 'relation_id_7'";
+    let found = cluster.psql("operator", "postgres", is)?;
+    assert!(found.starts_with("t|f|") && found.contains("accounting"), "{found}");
+    assert_eq!(found.split(' ').count(), 3, "{found}");
     Ok(())
 }
 

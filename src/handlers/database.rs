@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::event::RelationId;
 use crate::handlers::backend_database::{self, Lookup};
 use crate::handlers::peers;
+use crate::pgbouncer::databases::python_list;
 use crate::pgbouncer::{DatabaseName, Entry, Origin, PgbDbs, hash};
 use crate::plan::{Bag, Effect, NewClient, Plan, Texts, Value, Wait};
+use crate::postgres::{Roles, ServerVersion};
 use crate::secret::Secret;
 
 /// The client's key that asks for a database, and ours that grants it.
@@ -15,12 +19,37 @@ pub const DATABASE: &str = "database";
 const ROLES: &str = "extra-user-roles";
 /// The client's key with the fields it wants in secrets.
 const REQUESTED_SECRETS: &str = "requested-secrets";
-
-/// State: the endpoints all answered clients were last told by this unit.
+/// Our keys that say where we are reached.
 pub const ENDPOINTS: &str = "endpoints";
 
-/// Peer app bag: how many hooks have waited for PostgreSQL to let a new role in. To write it wakes the leader.
-pub const ADMISSION: &str = "pg_hba_rounds";
+/// Keys of requests that are none for a database and a user of it, with what to do about them.
+const NOT_SERVED: [(&str, &str); 4] = [
+    ("entity-type", "it asks for a user or group of its own making"),
+    ("requested-entity-secret", "it asks for a user of its own naming"),
+    ("prefix-matching", "it asks for all databases whose names begin alike"),
+    ("requests", "it speaks version 1 of the interface"),
+];
+
+/// The groups of fields that have a secret each.
+pub const GROUPS: [&str; 2] = ["user", "tls"];
+
+/// Peer app bag: the relations in [`peers::DATABASES`] that have no answer yet. Nobody reads the bags of the
+/// others to find out.
+pub const UNANSWERED: &str = "unanswered";
+/// Peer app bag: what all clients were last told of us.
+pub const TOLD: &str = "clients_told";
+/// Peer app bag: how many hooks the leader has come back for by itself. To write it wakes the leader.
+pub const ROUNDS: &str = "rounds";
+/// Peer app bag: databases that nobody asked for by name, for those who may use all.
+pub const OTHERS: &str = "readonly_dbs";
+
+/// State: how many `update-status` have come while clients waited for units.
+pub const PATIENCE: &str = "update-statuses";
+/// The one in which nobody waits any longer.
+const PATIENCE_ENDS: u32 = 2;
+
+/// How often a hook may fail over the answer to a client before others are let pass.
+const ATTEMPTS: usize = 2;
 
 /// What `changed` looks at; only the leader serves clients.
 pub struct Changed {
@@ -29,13 +58,23 @@ pub struct Changed {
     /// The text of [`peers::DATABASES`] as it stands, if it is valid, and what it says.
     pub databases: (Option<String>, PgbDbs),
     /// The live relations of clients.
+    pub relations: Vec<RelationId>,
+    /// Those that were looked at: all that are not known to have their answer, and the one the hook is about.
     pub clients: Vec<Client>,
+    /// Clients of another endpoint may use every database.
+    pub others_reach_all: bool,
+    /// The backend's version, as it tells in `backend-database`.
+    pub version: Option<ServerVersion>,
     /// PostgreSQL.
     pub backend: Backend,
     /// Where clients reach us, if that is known.
-    pub endpoints: Option<String>,
-    /// Every other unit, with the hash of the databases it has loaded.
-    pub units: Vec<(String, Option<String>)>,
+    pub reach: Option<Reach>,
+    /// Every unit, with what it has loaded.
+    pub units: Vec<Follower>,
+    /// How many `update-status`, this hook included, have come while clients waited for units.
+    pub patience: u32,
+    /// What [`OTHERS`] says, and what it should say where somebody looked.
+    pub others: (Option<String>, Option<Vec<String>>),
     /// The first words of the mark on the roles we make.
     pub comment: String,
 }
@@ -49,12 +88,12 @@ pub enum Backend {
     Waiting(Wait),
     /// PgBouncer's users are made, so that it let us in once.
     Ready {
-        /// Its version, as it tells in `backend-database`.
+        /// Its version, as it is told to clients.
         version: Option<String>,
         /// Where PgBouncer looks passwords up.
         lookup: Lookup,
-        /// In how many hooks new roles were waited for.
-        round: Option<u32>,
+        /// How many hooks have come for what was not ready.
+        round: u32,
     },
 }
 
@@ -66,12 +105,73 @@ pub struct Client {
     pub app: Texts,
     /// The client's app bag.
     pub remote: Texts,
-    /// The password it has been given, in our bag or in a secret under our label.
+    /// It has its credentials: then they stay for the relation's life.
+    pub is_answered: bool,
+    /// The password it has been given, in our bag or in a secret under our label, as far as somebody looked.
     pub password: Option<Secret>,
+    /// How many hooks have failed that were to answer it.
+    pub attempts: usize,
     /// A password nobody used before.
     pub fresh: Secret,
     /// The salt for its verifier.
     pub salt: [u8; 16],
+}
+
+/// A unit that is to load a client's database before the client is told of it.
+pub struct Follower {
+    /// Its name.
+    pub unit: String,
+    /// The hash of the databases it has loaded.
+    pub loaded: Option<String>,
+    /// It is to stay, and it is active: others are not waited for.
+    pub counts: bool,
+}
+
+/// Where clients reach us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// At Juju's service of our application; `host:port`. Who was told of the Python charm's own service
+    /// stays with it: it leads to the same pods.
+    Service {
+        /// Juju's.
+        ours: String,
+        /// The Python charm's.
+        python: String,
+    },
+    /// At each unit; `host:port`.
+    Units {
+        /// Those we know the address of.
+        known: Vec<String>,
+        /// There is no other.
+        complete: bool,
+    },
+}
+
+impl Reach {
+    /// The endpoints of a client that was told `before`. A unit that a new leader has not met yet is not lost.
+    fn endpoints(&self, before: Option<&str>) -> String {
+        match self {
+            Self::Service { python, .. } if before == Some(python.as_str()) => python.clone(),
+            Self::Service { ours, .. } => ours.clone(),
+            Self::Units { known, complete } => {
+                let mut all = known.clone();
+                if !complete {
+                    all.extend(before.into_iter().flat_map(|before| before.split(',')).map(str::to_owned));
+                }
+                all.sort();
+                all.dedup();
+                all.join(",")
+            }
+        }
+    }
+
+    /// What stands for it in [`TOLD`]; nothing while it can still be more.
+    pub fn told(&self) -> Option<String> {
+        match self {
+            Self::Units { complete: false, .. } => None,
+            _ => Some(self.endpoints(None)),
+        }
+    }
 }
 
 /// The answer to one client, as far as it can change while the relation lives.
@@ -87,38 +187,68 @@ pub struct Answer {
     pub password: Secret,
     /// Its database.
     pub database: String,
+    /// The name under which the database is read from a replica, if there is one.
+    pub read_only: String,
     /// Where it reaches us, `host:port` with commas between.
     pub endpoints: String,
     /// The backend's version.
     pub version: Option<String>,
 }
 
+impl Answer {
+    /// What `client` is to be told.
+    pub fn new(
+        client: &Client,
+        (database, databases): (String, &PgbDbs),
+        password: Secret,
+        reach: &Reach,
+        version: Option<String>,
+        has_secrets: bool,
+    ) -> Self {
+        Self {
+            relation: client.relation,
+            secrets: secrets(client, has_secrets),
+            role: role(client.relation),
+            password,
+            read_only: read_only(&database, databases),
+            database,
+            endpoints: reach.endpoints(client.app.get(ENDPOINTS).map(String::as_str)),
+            version,
+        }
+    }
+}
+
+/// What a client asks for.
+struct Request<'a> {
+    client: &'a Client,
+    database: String,
+    roles: Roles,
+}
+
 /// Handles every hook of `database`: serves who can be served and says why others cannot.
 pub fn changed(seen: &Changed) -> Plan {
     let mut plan = Plan::default();
     let mut databases = seen.databases.1.clone();
-
     let mut requests = Vec::new();
     for client in &seen.clients {
-        if client.remote.is_empty() {
-            continue;
+        let origin = Origin::Relation(client.relation.0);
+        if !client.remote.is_empty() {
+            plan.append(backend_database::seen_data(Bag::App(client.relation), &client.app, &client.remote));
         }
-        plan.append(backend_database::seen_data(Bag::App(client.relation), &client.app, &client.remote));
-        match request(client, seen.has_secrets) {
-            Ok(Some(name)) => {
-                let entry = Entry { name: name.clone(), legacy: false, auth_dbname: None };
-                databases.0.insert(Origin::Relation(client.relation.0), entry);
-                requests.push((client, name));
+        match request(client, seen, &databases) {
+            Ok(Some(request)) => {
+                let entry = Entry { name: request.database.clone(), legacy: false, auth_dbname: None };
+                databases.0.insert(origin, entry);
+                requests.push(request);
             }
             Ok(None) => {}
-            Err(reason) => plan.append(Plan::waiting(Wait::Client(client.relation, reason))),
+            Err(reason) => {
+                databases.0.remove(&origin);
+                plan.append(Plan::waiting(Wait::Client(client.relation, reason)));
+            }
         }
     }
-    let gone = gone(seen, &databases);
-    if matches!(seen.backend, Backend::Waiting(Wait::NoBackend)) {
-        // With no backend at all there is no role to drop.
-        plan.append(forget(seen, &gone, &mut databases));
-    }
+    enter_wildcard(seen, &requests, &mut databases);
     let text = if databases == seen.databases.1 && seen.databases.0.is_some() {
         // Whoever wrote it, an equal content keeps its bytes, and with them its hash.
         seen.databases.0.clone().unwrap_or_default()
@@ -130,117 +260,224 @@ pub fn changed(seen: &Changed) -> Plan {
     } else {
         plan.set(Bag::PeerApp, peers::DATABASES, text.as_str());
     }
+    plan.append(enter_others(seen, &databases));
+    let unanswered: Vec<String> = requests
+        .iter()
+        .filter(|request| !request.client.is_answered)
+        .map(|request| request.client.relation.to_string())
+        .collect();
+    let unanswered = Some(unanswered.join(" ")).filter(|ids| !ids.is_empty());
+    plan.set(Bag::PeerApp, UNANSWERED, unanswered.map_or(Value::Absent, Value::Text));
+    // Set again where something is not ready.
+    plan.set(Bag::PeerApp, ROUNDS, Value::Absent);
 
-    // Set again where a role has to be waited for.
-    plan.set(Bag::PeerApp, ADMISSION, Value::Absent);
-    if let Backend::Waiting(wait) = &seen.backend {
-        return plan.wait(wait.clone());
-    }
-    let Backend::Ready { version, lookup, round } = &seen.backend else { return plan };
-    requests.retain(|(client, _)| !client.is_answered());
-    if !requests.is_empty() {
-        let known = (version.as_ref(), lookup, round.unwrap_or_default());
-        plan.append(serve(seen, requests, &hash(&text), known));
-    }
-    if !gone.is_empty() {
-        plan.parts.push(drop_gone(seen, &gone, databases));
+    let gone = gone(seen, &databases);
+    match &seen.backend {
+        Backend::NotNeeded => plan.append(no_patience(seen)),
+        Backend::Waiting(wait) => {
+            if *wait == Wait::NoBackend {
+                // With no backend at all there is no role to drop.
+                gone.iter().for_each(|relation| plan.push(Effect::ForgetClient(*relation)));
+            }
+            plan.append(no_patience(seen));
+            return plan.wait(wait.clone());
+        }
+        Backend::Ready { version, lookup, round } => {
+            // Who comes back after its entry was given up has its role made again, too.
+            requests.retain(|request| {
+                !request.client.is_answered || !seen.databases.1.0.contains_key(&request.origin())
+            });
+            // What those owned who are gone is free for who comes. Their entries are the memory of the work: each
+            // goes only after its role.
+            plan.parts.extend(gone.iter().map(|relation| drop(&seen.comment, *relation)));
+            databases.0.retain(|origin, _| origin.relation().is_none_or(|id| !gone.contains(&RelationId(id))));
+            let serving = Serving { seen, databases: &databases, version, lookup, round: *round };
+            plan.append(serving.serve(requests, &hash(&text)));
+        }
     }
     plan
 }
 
-/// Gives each client that is new its database, role and answer, once all other units have loaded the
-/// databases of this hash.
-fn serve(
-    seen: &Changed,
-    clients: Vec<(&Client, String)>,
-    wanted: &str,
-    (version, lookup, round): (Option<&String>, &Lookup, u32),
-) -> Plan {
-    let mut plan = Plan::default();
-    let behind: Vec<String> = seen
-        .units
-        .iter()
-        .filter(|(_, loaded)| loaded.as_deref() != Some(wanted))
-        .map(|(unit, _)| unit.clone())
-        .collect();
-    if !behind.is_empty() {
-        return plan.wait(Wait::Units(behind));
+/// What all clients of one hook are served with.
+struct Serving<'a> {
+    seen: &'a Changed,
+    databases: &'a PgbDbs,
+    version: &'a Option<String>,
+    lookup: &'a Lookup,
+    round: u32,
+}
+
+impl Serving<'_> {
+    /// Gives each client that is new its database, role and answer, once all units have loaded the
+    /// databases of this hash.
+    fn serve(&self, requests: Vec<Request<'_>>, wanted: &str) -> Plan {
+        let mut plan = Plan::default();
+        let behind: Vec<String> = self
+            .seen
+            .units
+            .iter()
+            .filter(|follower| follower.counts && follower.loaded.as_deref() != Some(wanted))
+            .map(|follower| follower.unit.clone())
+            .collect();
+        if !requests.is_empty() && !behind.is_empty() && self.seen.patience < PATIENCE_ENDS {
+            plan.push(Effect::Remember(PATIENCE, self.seen.patience.to_string()));
+            return plan.wait(Wait::Units(behind));
+        }
+        plan.append(no_patience(self.seen));
+        let Some(reach) = &self.seen.reach else {
+            return if requests.is_empty() {
+                plan
+            } else {
+                plan.wait(Wait::NotLoaded("waiting for this unit's address".into()))
+            };
+        };
+        if requests.iter().any(|request| request.client.attempts > 0) {
+            plan.push(Effect::ClearAttempts);
+        }
+        plan.parts.extend(requests.iter().map(|request| self.serve_one(request, reach)));
+        plan
     }
-    let Some(endpoints) = &seen.endpoints else {
-        return plan.wait(Wait::NotLoaded("waiting for this unit's address".into()));
-    };
-    for (client, name) in clients {
-        let mut part = Plan::default();
+
+    fn serve_one(&self, request: &Request<'_>, reach: &Reach) -> Plan {
+        let mut plan = Plan::default();
+        let Request { client, database, .. } = request;
+        if client.attempts >= ATTEMPTS {
+            // Juju refuses what is granted over a relation that ends, and with it all the hook did.
+            plan.set(Bag::PeerApp, ROUNDS, (self.round + 1).to_string());
+            return plan.wait(Wait::Attempts(client.relation));
+        }
         // A password that survived a hook which did not is taken up again.
         let password = client.password.as_ref().unwrap_or(&client.fresh).clone();
-        part.push(Effect::EnsureClient(client.wanted(name.clone(), password.clone(), &seen.comment)));
-        if lookup.everywhere {
-            let (databases, auth_user) = (vec![name.clone()], lookup.auth_user.clone());
-            part.push(Effect::InstallGetAuth { databases, auth_user });
+        plan.push(Effect::EnsureClient(client.wanted(
+            (database.clone(), &request.roles),
+            password.clone(),
+            self.databases,
+            &self.seen.comment,
+        )));
+        if self.lookup.everywhere {
+            let (databases, auth_user) = (vec![database.clone()], self.lookup.auth_user.clone());
+            plan.push(Effect::InstallGetAuth { databases, auth_user });
         }
         // A client that is told too early tries and fails.
-        part.push(Effect::AwaitAdmission { logins: lookup.logins(&role(client.relation), &name), round });
-        part.append(answer(&Answer {
-            relation: client.relation,
-            secrets: secrets(client, seen.has_secrets),
-            role: role(client.relation),
-            password: password.clone(),
-            database: name,
-            endpoints: endpoints.clone(),
-            version: version.cloned(),
-        }));
-        if !seen.has_secrets {
-            part.set(Bag::PeerApp, role(client.relation), password);
+        let logins = self.lookup.logins(&role(client.relation), database);
+        plan.push(Effect::AwaitAdmission { logins, round: self.round });
+        if !client.is_answered {
+            plan.push(Effect::NoteAttempt(client.relation));
         }
-        plan.parts.push(part);
+        plan.append(answer(&Answer::new(
+            client,
+            (database.clone(), self.databases),
+            password.clone(),
+            reach,
+            self.version.clone(),
+            self.seen.has_secrets,
+        )));
+        if !self.seen.has_secrets {
+            plan.set(Bag::PeerApp, role(client.relation), password);
+        }
+        plan
+    }
+}
+
+/// Nobody waits for units, so nobody counts.
+fn no_patience(seen: &Changed) -> Plan {
+    let mut plan = Plan::default();
+    if seen.patience > 0 {
+        plan.push(Effect::Remember(PATIENCE, String::new()));
     }
     plan
 }
 
-/// Drops the roles of relations that are gone, and only then forgets them: their entries are the memory
-/// of that work.
-fn drop_gone(seen: &Changed, gone: &[RelationId], mut databases: PgbDbs) -> Plan {
+/// Drops the role of a relation that is gone, and only then forgets it.
+fn drop(mark: &str, relation: RelationId) -> Plan {
     let mut plan = Plan::default();
-    for relation in gone {
-        plan.push(Effect::DropClient { role: role(*relation), comment: comment(&seen.comment, *relation) });
-    }
-    plan.append(forget(seen, gone, &mut databases));
-    plan.set(Bag::PeerApp, peers::DATABASES, databases.render());
+    plan.push(Effect::DropClient { role: role(relation), comment: comment(mark, relation) });
+    plan.push(Effect::ForgetClient(relation));
     plan
 }
 
-/// Takes the entries and the passwords of relations away.
-fn forget(seen: &Changed, gone: &[RelationId], databases: &mut PgbDbs) -> Plan {
-    let mut plan = Plan::default();
-    for relation in gone {
-        databases.0.remove(&Origin::Relation(relation.0));
-        if !seen.has_secrets {
-            plan.set(Bag::PeerApp, role(*relation), Value::Absent);
+/// `*` is there as long as somebody's roles reach every database. It names one that they are looked up in.
+fn enter_wildcard(seen: &Changed, requests: &[Request<'_>], databases: &mut PgbDbs) {
+    let holders: Vec<&str> = requests
+        .iter()
+        .filter(|request| request.roles.reach_every_database())
+        .map(|request| request.database.as_str())
+        .collect();
+    let is_complete = seen.relations.len() == seen.clients.len();
+    let current = databases.wildcard();
+    let stands = current.is_some_and(|entry| {
+        let is_held = entry.auth_dbname.as_deref().is_some_and(|name| holders.contains(&name));
+        is_held || !is_complete || (holders.is_empty() && seen.others_reach_all)
+    });
+    if stands {
+        return;
+    }
+    match holders.first() {
+        Some(name) => {
+            let auth_dbname = Some((*name).to_owned());
+            databases.0.insert(Origin::Wildcard, Entry { name: "*".into(), legacy: false, auth_dbname });
+        }
+        None => {
+            databases.0.remove(&Origin::Wildcard);
         }
     }
+}
+
+/// Who may use every database finds the replicas of each.
+fn enter_others(seen: &Changed, databases: &PgbDbs) -> Plan {
+    let mut plan = Plan::default();
+    match &seen.others {
+        (_, Some(others)) if databases.wildcard().is_some() => {
+            let unnamed = others.iter().map(String::as_str).filter(|other| {
+                DatabaseName::parse(other).is_ok() && databases.names().all(|name| name != *other)
+            });
+            plan.set(Bag::PeerApp, OTHERS, python_list(unnamed));
+            if let Backend::Ready { lookup, .. } = &seen.backend
+                && lookup.everywhere
+            {
+                let (databases, auth_user) = (others.clone(), lookup.auth_user.clone());
+                plan.parts.push(Plan {
+                    effects: vec![Effect::InstallGetAuth { databases, auth_user }],
+                    ..Plan::default()
+                });
+            }
+        }
+        (Some(text), None) if databases.wildcard().is_none() && text != "[]" => {
+            plan.set(Bag::PeerApp, OTHERS, Value::Absent);
+        }
+        _ => {}
+    }
     plan
 }
 
-/// The flowchart's "Update peer data in relation databags": tells clients the units' addresses. The
-/// leader remembers what it told all of them; a follower forgets it, for it may be leader again one
-/// day, when others have told them something else.
-pub fn update_peer_data(clients: &[Answer], endpoints: Option<&str>) -> Plan {
+/// The flowchart's "Update peer data in relation databags": tells clients the units' addresses.
+pub fn update_peer_data(clients: &[Answer], told: Option<&str>) -> Plan {
     let mut plan = Plan::default();
     for client in clients {
         plan.append(answer(client));
     }
-    plan.push(Effect::Remember(ENDPOINTS, endpoints.unwrap_or_default().to_owned()));
+    if let Some(told) = told {
+        plan.set(Bag::PeerApp, TOLD, told);
+    }
     plan
 }
 
-impl Client {
-    /// Whether the client has its credentials: then they stay for the relation's life.
-    pub fn is_answered(&self) -> bool {
-        is_answered(&self.app)
+impl Request<'_> {
+    fn origin(&self) -> Origin {
+        Origin::Relation(self.client.relation.0)
     }
+}
 
+impl Client {
     /// Its database and role as PostgreSQL should have them; `model` begins the mark of our roles.
-    pub fn wanted(&self, database: String, password: Secret, model: &str) -> NewClient {
+    pub fn wanted(
+        &self,
+        (database, roles): (String, &Roles),
+        password: Secret,
+        databases: &PgbDbs,
+        model: &str,
+    ) -> NewClient {
+        let alone = databases.names().filter(|name| *name == database).count() <= 1;
         NewClient {
             relation: self.relation,
             role: role(self.relation),
@@ -249,7 +486,14 @@ impl Client {
             salt: self.salt,
             comment: comment(model, self.relation),
             known: false,
+            roles: roles.clone(),
+            alone,
         }
+    }
+
+    /// The roles it asks for.
+    pub fn roles(&self) -> Roles {
+        Roles::parse(self.remote.get(ROLES).map_or("", String::as_str))
     }
 }
 
@@ -261,6 +505,13 @@ pub fn is_answered(app: &Texts) -> bool {
 /// The role of a client.
 pub fn role(relation: RelationId) -> String {
     format!("relation_id_{relation}")
+}
+
+/// The name by which `database` is read from a replica; its own where that name is another database, or too long.
+pub fn read_only(database: &str, databases: &PgbDbs) -> String {
+    let entry = Entry { name: database.to_owned(), legacy: false, auth_dbname: None };
+    let is_free = |alias: &String| databases.names().all(|name| name != alias);
+    entry.aliases().find(is_free).unwrap_or_else(|| database.to_owned())
 }
 
 /// The mark on a client's role; `mark` begins the marks on all our roles.
@@ -285,26 +536,40 @@ pub fn secrets(client: &Client, has_secrets: bool) -> Vec<String> {
     requested.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
-/// The database a client asks for, nothing if it has not asked yet, or why it cannot have it.
-fn request(client: &Client, has_secrets: bool) -> Result<Option<String>, String> {
-    let Some(name) = client.remote.get(DATABASE) else {
-        return match ["entity-type", "requests"].iter().find(|key| client.remote.contains_key(**key)) {
-            Some(key) => Err(format!("it uses the key {key}, which is not supported yet")),
-            None => Ok(None),
-        };
-    };
-    if client.is_answered() {
+/// What a client asks for, nothing if it has not asked yet, or why it cannot have it.
+fn request<'a>(
+    client: &'a Client,
+    seen: &Changed,
+    databases: &PgbDbs,
+) -> Result<Option<Request<'a>>, String> {
+    let roles = client.roles();
+    let asked = client.remote.get(DATABASE);
+    if client.is_answered {
         // The name is the one that was granted; a client cannot rename its database.
-        return Ok(Some(client.app.get(DATABASE).unwrap_or(name).clone()));
+        let granted = client.app.get(DATABASE).or(asked);
+        return Ok(granted.map(|database| Request { client, database: database.clone(), roles }));
     }
-    if client.remote.get(ROLES).is_some_and(|roles| !roles.trim().is_empty()) {
-        return Err(format!("it asks for {ROLES}, which is not supported yet: remove the relation"));
+    for (key, what) in NOT_SERVED {
+        if client.remote.get(key).is_some_and(|value| value != "false") {
+            return Err(format!("{what} ({key}), which is not served here: relate it to PostgreSQL itself"));
+        }
     }
-    let requested = client.remote.get(REQUESTED_SECRETS).filter(|_| has_secrets);
+    let Some(name) = asked else { return Ok(None) };
+    let requested = client.remote.get(REQUESTED_SECRETS).filter(|_| seen.has_secrets);
     if requested.is_some_and(|text| serde_json::from_str::<Vec<String>>(text).is_err()) {
         return Err(format!("its {REQUESTED_SECRETS} is not a JSON list of names"));
     }
-    DatabaseName::parse(name).map(|name| Some(name.to_string())).map_err(|error| error.to_string())
+    let from_16 = seen.version.is_some_and(ServerVersion::has_catalog_roles);
+    let name = DatabaseName::parse(name).and_then(|name| if from_16 { name.from_16() } else { Ok(name) });
+    let database = name.map_err(|error| error.to_string())?.to_string();
+    if let Some(entry) = databases.has_alias(&database) {
+        return Err(format!(
+            "invalid database name \"{database}\": by it the database {} is read from replicas; choose another name",
+            entry.name
+        ));
+    }
+    roles.check(seen.version)?;
+    Ok(Some(Request { client, database, roles }))
 }
 
 /// The relations that have an entry in `databases` and are there no longer.
@@ -314,34 +579,38 @@ fn gone(seen: &Changed, databases: &PgbDbs) -> Vec<RelationId> {
         .iter()
         .filter(|(_, entry)| !entry.legacy)
         .filter_map(|(origin, _)| origin.relation())
-        .filter(|id| seen.clients.iter().all(|client| client.relation.0 != *id))
         .map(RelationId)
+        .filter(|relation| !seen.relations.contains(relation))
         .collect()
+}
+
+/// What a part of a URI need not hide.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+fn uri(client: &Answer, database: &str) -> Secret {
+    let escape = |text| utf8_percent_encode(text, UNRESERVED);
+    Secret::new(format!(
+        "postgresql://{}:{}@{}/{}",
+        escape(&client.role),
+        escape(client.password.reveal()),
+        client.endpoints,
+        escape(database)
+    ))
 }
 
 /// Everything a client is told. Where it already stands nothing changes.
 fn answer(client: &Answer) -> Plan {
     let mut plan = Plan::default();
     let bag = Bag::App(client.relation);
-    let uri = |database: &str| {
-        Secret::new(format!(
-            "postgresql://{}:{}@{}/{database}",
-            client.role,
-            client.password.reveal(),
-            client.endpoints
-        ))
-    };
-    let read_only = format!("{}_readonly", client.database);
-    let read_only =
-        if read_only.len() <= crate::pgbouncer::DATABASE_NAME_LIMIT { &read_only } else { &client.database };
     let user = [
         ("username", Secret::new(client.role.clone())),
         ("password", client.password.clone()),
-        ("uris", uri(&client.database)),
-        ("read-only-uris", uri(read_only)),
+        ("uris", uri(client, &client.database)),
+        ("read-only-uris", uri(client, &client.read_only)),
     ];
+    // Without TLS there is no `tls-ca`: a secret cannot hold an empty value everywhere (Juju 4.0).
     let tls = [("tls", Secret::new("False"))];
-    for (group, fields) in [("user", &user[..]), ("tls", &tls[..])] {
+    for (group, fields) in GROUPS.into_iter().zip([&user[..], &tls[..]]) {
         let mut content = BTreeMap::new();
         for (key, value) in fields {
             let key = (*key).to_owned();
@@ -357,7 +626,7 @@ fn answer(client: &Answer) -> Plan {
         }
     }
     plan.set(bag, DATABASE, client.database.as_str());
-    plan.set(bag, "endpoints", client.endpoints.as_str());
+    plan.set(bag, ENDPOINTS, client.endpoints.as_str());
     plan.set(bag, "read-only-endpoints", client.endpoints.as_str());
     if let Some(version) = &client.version {
         plan.set(bag, "version", version.as_str());
@@ -378,10 +647,19 @@ mod tests {
             relation: RelationId(id),
             app: Texts::new(),
             remote: texts(remote),
+            is_answered: false,
             password: None,
+            attempts: 0,
             fresh: Secret::new("fresh password"),
             salt: [7; 16],
         }
+    }
+
+    /// One that the leader of this or an older revision has answered.
+    fn answered(id: u32, remote: &[(&str, &str)]) -> Client {
+        let database = remote.iter().find(|(key, _)| *key == DATABASE).map_or("", |(_, name)| name);
+        let app = texts(&[("secret-user", "secret:abc"), ("database", database)]);
+        Client { app, is_answered: true, ..client(id, remote) }
     }
 
     const REQUEST: [(&str, &str); 2] =
@@ -391,16 +669,40 @@ mod tests {
         Lookup { auth_user: "auth".into(), database: "pgbouncer".into(), everywhere: false }
     }
 
+    fn ready(version: &str) -> Backend {
+        Backend::Ready { version: Some(version.into()), lookup: lookup(), round: 0 }
+    }
+
     fn seen(clients: Vec<Client>) -> Changed {
         Changed {
             has_secrets: true,
             databases: (None, PgbDbs::default()),
+            relations: clients.iter().map(|client| client.relation).collect(),
             clients,
-            backend: Backend::Ready { version: Some("15.18".into()), lookup: lookup(), round: None },
-            endpoints: Some("10.0.0.7:6432".into()),
+            others_reach_all: false,
+            version: ServerVersion::parse("15.18"),
+            backend: ready("15.18"),
+            reach: Some(Reach::Units { known: vec!["10.0.0.7:6432".into()], complete: true }),
             units: Vec::new(),
+            patience: 0,
+            others: (None, None),
             comment: "model m".into(),
         }
+    }
+
+    /// With these databases in the bag.
+    fn with(text: &str, mut seen: Changed) -> Changed {
+        seen.databases = (Some(text.into()), PgbDbs::parse(text).expect("valid"));
+        seen
+    }
+
+    /// What the plan makes of the databases.
+    fn entered(plan: &Plan) -> String {
+        let set = plan.effects.iter().find_map(|effect| match effect {
+            Effect::Set(_, key, Value::Text(text)) if key == peers::DATABASES => Some(text.clone()),
+            _ => None,
+        });
+        set.expect("the databases are entered")
     }
 
     #[track_caller]
@@ -408,35 +710,57 @@ mod tests {
         assert_eq!(changed(seen).to_string().trim(), expected.trim());
     }
 
-    #[test]
-    fn a_client_alone_with_one_unit_is_served_in_one_hook() {
-        check(
-            &seen(vec![client(6, &REQUEST)]),
-            r#"
+    const SERVED: &str = r#"
 set app 6 data = ‹86 characters›
 set peer app pgb_dbs_config = {"6": {"name": "shop", "legacy": false}}
-remove peer app pg_hba_rounds
+set peer app unanswered = 6
+remove peer app rounds
 make the database "shop" and the role relation_id_6
 wait until PostgreSQL lets relation_id_6 into shop, auth into pgbouncer
+note that database:6 is about to be answered
 set the secret database.6.user: password, uris, username
 set the secret database.6.tls: tls
 set app 6 database = shop
 set app 6 endpoints = 10.0.0.7:6432
 set app 6 read-only-endpoints = 10.0.0.7:6432
-set app 6 version = 15.18"#,
-        );
+set app 6 version = 15.18"#;
+
+    #[test]
+    fn a_client_is_told_what_it_needs_and_last() {
+        check(&seen(vec![client(6, &REQUEST)]), SERVED);
+    }
+
+    fn follower(unit: &str, loaded: Option<&str>, counts: bool) -> Follower {
+        Follower { unit: unit.into(), loaded: loaded.map(str::to_owned), counts }
     }
 
     #[test]
-    fn a_client_waits_until_every_other_unit_has_loaded_its_database() {
-        let mut seen = seen(vec![client(6, &REQUEST)]);
+    fn a_client_waits_until_every_unit_that_counts_has_loaded_its_database() {
         let hash = hash(r#"{"6": {"name": "shop", "legacy": false}}"#);
-        seen.units = vec![("p/1".into(), Some(hash.clone())), ("p/2".into(), None)];
-        let plan = changed(&seen);
-        assert_eq!(plan.waits, [Wait::Units(vec!["p/2".into()])]);
-        assert!(!plan.to_string().contains("relation_id_6"), "{plan}");
-        seen.units[1].1 = Some(hash);
-        assert_eq!(changed(&seen).waits, []);
+        let served = |units: Vec<Follower>, patience| {
+            let plan = changed(&Changed { units, patience, ..seen(vec![client(6, &REQUEST)]) });
+            let is_served = plan.to_string().contains("the role relation_id_6");
+            assert_eq!(is_served, plan.waits.is_empty(), "{plan}");
+            (is_served, plan)
+        };
+        let units = || {
+            vec![
+                follower("p/0", Some(&hash), true),
+                follower("p/1", Some("old"), true),
+                follower("p/2", None, false),
+            ]
+        };
+        for patience in [0, 1] {
+            let (is_served, plan) = served(units(), patience);
+            assert!(!is_served);
+            assert_eq!(plan.waits, [Wait::Units(vec!["p/1".into()])]);
+            assert!(plan.to_string().contains(&format!("remember update-statuses = {patience}")), "{plan}");
+        }
+        // In the second update-status nobody is a hostage any more.
+        assert!(served(units(), 2).0);
+        let mut all = units();
+        all[1].loaded = Some(hash.clone());
+        assert!(served(all, 0).0);
     }
 
     #[test]
@@ -450,9 +774,8 @@ set app 6 version = 15.18"#,
 
     #[test]
     fn a_password_that_survived_a_failed_hook_is_taken_up_again() {
-        let mut client = client(6, &REQUEST);
-        client.password = Some(Secret::new("survivor"));
-        let plan = changed(&seen(vec![client]));
+        let survivor = Client { password: Some(Secret::new("survivor")), ..client(6, &REQUEST) };
+        let plan = changed(&seen(vec![survivor]));
         let made = plan.parts[0].effects.iter().find_map(|effect| match effect {
             Effect::EnsureClient(client) => Some(client.password.clone()),
             _ => None,
@@ -461,19 +784,42 @@ set app 6 version = 15.18"#,
     }
 
     #[test]
+    fn an_answer_that_failed_twice_lets_others_pass_once() {
+        let refused = Client { attempts: 2, ..client(6, &REQUEST) };
+        let plan = changed(&seen(vec![refused, client(7, &REQUEST)]));
+        assert_eq!(plan.parts[0].waits, [Wait::Attempts(RelationId(6))]);
+        let text = plan.to_string();
+        assert!(text.contains("set peer app rounds = 1\n") && text.contains("clear the notes"), "{text}");
+        assert!(text.contains("role relation_id_7") && !text.contains("role relation_id_6"), "{text}");
+        let once = Client { attempts: 1, ..client(6, &REQUEST) };
+        assert!(changed(&seen(vec![once])).to_string().contains("role relation_id_6"));
+    }
+
+    #[test]
     fn an_answered_client_is_left_alone() {
-        let mut answered = client(6, &REQUEST);
-        answered.app = texts(&[("secret-user", "secret:abc"), ("database", "shop")]);
-        answered.app.insert(
+        let text = r#"{"6": {"legacy": false, "name": "shop"}}"#;
+        let mut client = answered(6, &REQUEST);
+        client.app.insert(
             "data".into(),
             r#"{"requested-secrets": "[\"username\",\"password\",\"uris\",\"tls\"]", "database": "shop"}"#
                 .into(),
         );
-        let text = r#"{"6": {"legacy": false, "name": "shop"}}"#;
-        let mut seen = seen(vec![answered]);
-        seen.backend = Backend::NotNeeded;
-        seen.databases = (Some(text.into()), PgbDbs::parse(text).expect("valid"));
-        check(&seen, &format!("set peer app pgb_dbs_config = {text}\nremove peer app pg_hba_rounds"));
+        let seen = Changed { backend: Backend::NotNeeded, ..with(text, seen(vec![client])) };
+        check(
+            &seen,
+            &format!(
+                "set peer app pgb_dbs_config = {text}\nremove peer app unanswered\nremove peer app rounds"
+            ),
+        );
+    }
+
+    #[test]
+    fn an_answered_client_whose_entry_was_lost_has_its_role_made_sure_of_and_keeps_its_password() {
+        let client = Client { password: Some(Secret::new("old")), ..answered(6, &REQUEST) };
+        let plan = changed(&seen(vec![client]));
+        let Effect::EnsureClient(made) = &plan.parts[0].effects[0] else { panic!("{plan}") };
+        assert_eq!(made.password, Secret::new("old"));
+        assert!(!plan.to_string().contains("about to be answered"), "{plan}");
     }
 
     #[test]
@@ -508,36 +854,161 @@ set app 6 version = 15.18"#,
     #[test]
     fn one_client_that_cannot_be_served_does_not_stop_the_next() {
         for (remote, reason) in [
-            (vec![("database", "a\nb")], "database:6"),
-            (vec![("database", "*")], "database:6"),
-            (vec![("database", "shop"), ("extra-user-roles", "admin")], "extra-user-roles"),
-            (vec![("database", "shop"), ("requested-secrets", "username")], "requested-secrets"),
-            (vec![("version", "v1"), ("requests", "[]")], "requests"),
-            (vec![("entity-type", "USER")], "entity-type"),
+            (vec![("database", "a\nb")], "invalid database name"),
+            (vec![("database", "*")], "invalid database name"),
+            (vec![("database", "crm"), ("extra-user-roles", "superuser")], "invalid role(s)"),
+            (vec![("database", "crm"), ("requested-secrets", "username")], "requested-secrets"),
+            (vec![("version", "v1"), ("requests", "[]")], "version 1 of the interface"),
+            (vec![("database", "crm"), ("entity-type", "USER")], "entity-type"),
+            (vec![("database", "crm"), ("requested-entity-secret", "secret:x")], "requested-entity-secret"),
+            (vec![("database", "crm"), ("prefix-matching", "all")], "prefix-matching"),
         ] {
-            let plan = changed(&seen(vec![client(6, &remote), client(7, &REQUEST)]));
+            let entered_before = r#"{"6": {"name": "crm", "legacy": false}}"#;
+            let plan = changed(&with(entered_before, seen(vec![client(6, &remote), client(7, &REQUEST)])));
             let [wait] = plan.waits.as_slice() else { panic!("{plan}") };
             assert!(wait.to_string().contains("cannot serve database:6: "), "{wait}");
             assert!(wait.to_string().contains(reason), "{wait}");
             assert!(plan.to_string().contains("the role relation_id_7"), "{plan}");
             assert!(!plan.to_string().contains("the role relation_id_6"), "{plan}");
+            assert_eq!(entered(&plan), r#"{"7": {"name": "shop", "legacy": false}}"#);
         }
     }
 
     #[test]
-    fn a_relation_that_is_gone_leaves_the_configuration_and_its_role_is_dropped() {
+    fn the_rules_for_names_and_roles_are_those_of_the_servers_version() {
+        let long = "d".repeat(50);
+        for (name, roles, to_15, from_16) in [
+            ("databases", "", true, false),
+            (long.as_str(), "", true, false),
+            ("shop", "admin", true, false),
+            ("shop", " Createdb ", true, true),
+        ] {
+            for (version, is_served) in [("14.20", to_15), ("16.10", from_16)] {
+                let remote = [("database", name), ("extra-user-roles", roles)];
+                let version = ServerVersion::parse(version);
+                let plan = changed(&Changed { version, ..seen(vec![client(6, &remote)]) });
+                assert_eq!(plan.waits.is_empty(), is_served, "{name} {roles} {version:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_the_alias_of_another_database_is_not_given_away() {
+        let alias = [("database", "shop_readonly")];
+        let text = r#"{"6": {"name": "shop", "legacy": false}}"#;
+        let plan = changed(&with(text, seen(vec![answered(6, &REQUEST), client(7, &alias)])));
+        assert!(plan.to_string().contains("cannot serve database:7: invalid database name"), "{plan}");
+        // Where it came first, the other database has no alias.
+        let databases = PgbDbs::parse(r#"{"7": {"name": "shop_readonly"}, "8": {"name": "shop"}}"#);
+        let databases = databases.expect("valid");
+        assert_eq!(read_only("shop", &databases), "shop");
+        assert_eq!(read_only("crm", &databases), "crm_readonly");
+        assert_eq!(read_only(&"d".repeat(55), &databases), "d".repeat(55));
+    }
+
+    const CRM: [(&str, &str); 2] = [("database", "crm"), ("extra-user-roles", "createdb, admin")];
+
+    #[test]
+    fn the_wildcard_comes_with_the_first_who_needs_it_and_goes_with_the_last() {
+        let text = r#"{"6": {"name": "shop", "legacy": false}, "7": {"name": "crm", "legacy": false}, "*": {"name": "*", "auth_dbname": "crm", "legacy": false}}"#;
+        assert_eq!(entered(&changed(&seen(vec![client(6, &REQUEST), client(7, &CRM)]))), text);
+        // Another client's request does not touch it, whether all were looked at or not.
+        let all = with(text, seen(vec![answered(6, &REQUEST), answered(7, &CRM)]));
+        assert_eq!(entered(&changed(&all)), text);
+        let mut one = with(text, seen(vec![answered(6, &REQUEST)]));
+        one.relations.push(RelationId(7));
+        assert_eq!(entered(&changed(&one)), text);
+        // The relation that needed it is gone, and its entry stays until its role is dropped.
+        let gone = with(text, seen(vec![answered(6, &REQUEST)]));
+        let rest = r#"{"6": {"name": "shop", "legacy": false}, "7": {"name": "crm", "legacy": false}}"#;
+        assert_eq!(entered(&changed(&gone)), rest);
+        let admins = Changed { others_reach_all: true, ..with(text, seen(vec![answered(6, &REQUEST)])) };
+        assert_eq!(entered(&changed(&admins)), text);
+    }
+
+    #[test]
+    fn a_wildcard_that_names_nobodys_database_is_mended() {
+        let text = r#"{"7": {"name": "crm", "legacy": false}, "*": {"name": "*", "auth_dbname": null, "legacy": false}}"#;
+        let plan = changed(&with(text, seen(vec![answered(7, &CRM)])));
+        assert!(entered(&plan).contains(r#""auth_dbname": "crm""#), "{plan}");
+    }
+
+    #[test]
+    fn who_may_use_every_database_finds_each_ones_replicas() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut seen = seen(vec![client(7, &CRM)]);
+        seen.others = (None, Some(names(&["crm", "old", "with space"])));
+        let text = changed(&seen).to_string();
+        assert!(text.contains("set peer app readonly_dbs = [\"old\"]\n"), "{text}");
+        assert!(!text.contains("install get_auth"), "{text}");
+        let Backend::Ready { lookup, .. } = &mut seen.backend else { panic!("it is") };
+        lookup.everywhere = true;
+        let text = changed(&seen).to_string();
+        assert!(text.contains("install get_auth for auth in crm, old, with space"), "{text}");
+        seen.clients[0].remote.remove(ROLES);
+        seen.others = (Some("[\"old\"]".into()), None);
+        assert!(changed(&seen).to_string().contains("remove peer app readonly_dbs"));
+    }
+
+    #[test]
+    fn endpoints_are_never_half_made() {
+        let units = |complete| Reach::Units { known: vec!["b:1".into(), "c:1".into()], complete };
+        assert_eq!(units(true).endpoints(Some("a:1,b:1")), "b:1,c:1");
+        assert_eq!(units(false).endpoints(Some("a:1,b:1")), "a:1,b:1,c:1");
+        assert_eq!(units(false).endpoints(None), "b:1,c:1");
+        assert_eq!((units(true).told(), units(false).told()), (Some("b:1,c:1".into()), None));
+        let service = Reach::Service { ours: "p.m:1".into(), python: "p-service.m:1".into() };
+        assert_eq!(service.endpoints(Some("p-service.m:1")), "p-service.m:1");
+        assert_eq!(service.endpoints(Some("p-service.m:2")), "p.m:1");
+        let none = Changed { reach: None, ..seen(vec![client(6, &REQUEST)]) };
+        let plan = changed(&none);
+        assert!(!plan.to_string().contains("endpoints"), "{plan}");
+        assert_eq!(plan.waits, [Wait::NotLoaded("waiting for this unit's address".into())]);
+    }
+
+    #[test]
+    fn what_stands_in_a_uri_is_escaped() {
+        let client = answered(6, &REQUEST);
+        let databases = PgbDbs::default();
+        let reach = Reach::Units { known: vec!["[::1]:6432".into(), "b:1".into()], complete: true };
+        let password = Secret::new("p@ss/w?rd");
+        let answer = Answer::new(&client, ("my db".into(), &databases), password, &reach, None, true);
+        assert_eq!(
+            uri(&answer, &answer.database).reveal(),
+            "postgresql://relation_id_6:p%40ss%2Fw%3Frd@[::1]:6432,b:1/my%20db"
+        );
+    }
+
+    #[test]
+    fn a_client_alone_in_its_database_owns_it() {
+        let alone = |plan: &Plan| {
+            let made = plan.parts.iter().flat_map(|part| &part.effects).find_map(|effect| match effect {
+                Effect::EnsureClient(client) => Some(client.alone),
+                _ => None,
+            });
+            made.expect("a client is made")
+        };
+        let one = r#"{"5": {"name": "shop", "legacy": false}}"#;
+        let mut second = with(one, seen(vec![client(6, &REQUEST)]));
+        // The one before is gone and waits for its role to be dropped.
+        assert!(alone(&changed(&second)));
+        second.relations.push(RelationId(5));
+        assert!(!alone(&changed(&second)));
+    }
+
+    #[test]
+    fn a_relation_that_is_gone_leaves_the_configuration_once_its_role_is_dropped() {
         let text = r#"{"6": {"name": "shop", "legacy": false}, "8": {"name": "old", "legacy": true}}"#;
         // Forgotten last: a role that could not be dropped is dropped by a later hook.
-        let mut seen = seen(Vec::new());
-        seen.databases = (Some(text.into()), PgbDbs::parse(text).expect("valid"));
         check(
-            &seen,
+            &with(text, seen(Vec::new())),
             &format!(
-                r#"
+                r"
 set peer app pgb_dbs_config = ‹{} bytes›
-remove peer app pg_hba_rounds
+remove peer app unanswered
+remove peer app rounds
 drop the role relation_id_6
-set peer app pgb_dbs_config = {{"8": {{"name": "old", "legacy": true}}}}"#,
+forget the client of database:6",
                 text.len()
             ),
         );
@@ -546,15 +1017,13 @@ set peer app pgb_dbs_config = {{"8": {{"name": "old", "legacy": true}}}}"#,
     #[test]
     fn while_the_backend_is_away_a_gone_relation_stays_in_memory() {
         let text = r#"{"6": {"name": "shop", "legacy": false}}"#;
-        let mut seen = seen(Vec::new());
-        seen.databases = (Some(text.into()), PgbDbs::parse(text).expect("valid"));
+        let mut seen = with(text, seen(Vec::new()));
         seen.backend = Backend::Waiting(Wait::Unreachable("no".into()));
         let plan = changed(&seen);
         assert_eq!(plan.waits, [Wait::Unreachable("no".into())]);
-        assert!(plan.to_string().contains(text), "{plan}");
+        assert_eq!(entered(&plan), text);
+        assert!(!plan.to_string().contains("forget"), "{plan}");
         seen.backend = Backend::Waiting(Wait::NoBackend);
-        assert!(changed(&seen).to_string().contains("pgb_dbs_config = {}"));
-        seen.has_secrets = false;
-        assert!(changed(&seen).to_string().contains("remove peer app relation_id_6"));
+        assert!(changed(&seen).to_string().contains("forget the client of database:6"));
     }
 }

@@ -33,6 +33,8 @@ pub const DATABASES: &str = "pgb_dbs_config";
 pub const DATABASES_LOADED: &str = "pgb_dbs";
 /// App bag, models without secrets: the password of the statistics user.
 pub const MONITORING_PASSWORD: &str = "monitoring_password";
+/// State: the port that this unit has opened.
+pub const PORT: &str = "port";
 /// What stands in a field that was deleted, by the custom of the Python charm.
 pub const DELETED: &str = "None";
 /// App bag, models without secrets: the password of the administrator.
@@ -54,6 +56,17 @@ pub struct Changed {
     pub seat: Seat<Own, Followed>,
     /// This unit's processes.
     pub here: Here,
+    /// The port clients come in by, where Juju keeps the door.
+    pub port: Option<Port>,
+}
+
+/// A port that Juju opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The one to be open.
+    pub wanted: u16,
+    /// The one that is.
+    pub open: Option<u16>,
 }
 
 /// What the leader knows by itself.
@@ -67,10 +80,10 @@ pub struct Own {
     pub users: Option<Users>,
     /// Where the users are kept today.
     pub store: Store,
-    /// Clients that were told other addresses than those of today.
+    /// Clients that were told something else than what is so today.
     pub clients: Vec<database::Answer>,
-    /// Where clients reach the units, if that is known.
-    pub endpoints: Option<String>,
+    /// What all clients are told, if there is anybody to tell and it is known.
+    pub told: Option<String>,
 }
 
 /// What a follower finds.
@@ -173,10 +186,11 @@ pub fn changed(seen: &Changed) -> Plan {
     let mut plan = Plan::default();
     plan.set(Bag::PeerUnit, HOSTNAME, seen.hostname.as_str());
     plan.set(Bag::PeerUnit, PGBOUNCER_VERSION, seen.here.unit.version.to_string());
+    plan.append(open_port(seen.port.as_ref()));
 
     match &seen.seat {
         Seat::Leader(own) => {
-            plan.append(database::update_peer_data(&own.clients, own.endpoints.as_deref()));
+            plan.append(database::update_peer_data(&own.clients, own.told.as_deref()));
             let list = own.users.as_ref().map(|users| &users.list);
             let config = match &own.config {
                 Ok(config) => config,
@@ -200,7 +214,6 @@ pub fn changed(seen: &Changed) -> Plan {
             plan.append(serve(config, list, own.users.as_ref(), &seen.here));
         }
         Seat::Follower(followed) => {
-            plan.append(database::update_peer_data(&[], None));
             plan.waits.clone_from(&followed.broken);
             let config = match &followed.config {
                 Some(published) => Some(published),
@@ -213,6 +226,18 @@ pub fn changed(seen: &Changed) -> Plan {
             let Some(config) = config else { return plan.wait(Wait::Leader) };
             plan.append(serve(config, users, followed.users.as_ref(), &seen.here));
         }
+    }
+    plan
+}
+
+/// Opens the port that clients come in by. Each unit does it: what one has opened goes with it.
+pub fn open_port(port: Option<&Port>) -> Plan {
+    let mut plan = Plan::default();
+    if let Some(Port { wanted, open }) = port
+        && *open != Some(*wanted)
+    {
+        plan.push(Effect::OpenPort { port: *wanted, close: *open });
+        plan.push(Effect::Remember(PORT, wanted.to_string()));
     }
     plan
 }
@@ -339,11 +364,13 @@ impl Servers {
 }
 
 /// The configuration all units share, from what the leader knows. `databases` is the text of
-/// [`DATABASES`] as it stands in the bag. Followers use it while no leader publishes one.
+/// [`DATABASES`] as it stands in the bag, `others` are databases that nobody asked for by name. Followers use it
+/// while no leader publishes one.
 pub fn configuration(
     app: &str,
     options: &Options,
     databases: (&str, &PgbDbs),
+    others: &[String],
     endpoints: Option<&Endpoints>,
     users: Option<&UserList>,
 ) -> SharedConfig {
@@ -380,13 +407,15 @@ pub fn configuration(
                 continue;
             }
             entries.insert(name.to_owned(), to(&endpoints.primary, Some(name), None));
-            let suffixes: &[&str] = if entry.legacy { &["_readonly", "_standby"] } else { &["_readonly"] };
-            for suffix in suffixes {
-                let alias = format!("{name}{suffix}");
-                if alias.len() <= DATABASE_NAME_LIMIT {
-                    let database = to(&endpoints.replicas, Some(name), Some(AUTH_DATABASE_READONLY));
-                    aliases.insert(alias, database);
-                }
+            for alias in entry.aliases() {
+                aliases.insert(alias, to(&endpoints.replicas, Some(name), Some(AUTH_DATABASE_READONLY)));
+            }
+        }
+        for other in databases.1.wildcard().into_iter().flat_map(|_| others) {
+            let alias = format!("{other}_readonly");
+            if alias.len() <= DATABASE_NAME_LIMIT && DatabaseName::parse(other).is_ok() {
+                let database = to(&endpoints.replicas, Some(other), Some(AUTH_DATABASE_READONLY));
+                aliases.entry(alias).or_insert(database);
             }
         }
         let main = Some(endpoints.database.as_str());
@@ -463,7 +492,7 @@ mod tests {
         let text = databases.render();
         let primary = Servers { hosts: vec!["10.0.0.1".into()], port: 5432 };
         let endpoints = Endpoints { replicas: primary.clone(), primary, database: "pgbouncer".into() };
-        let shared = configuration("pgbouncer-k8s", options, (&text, &databases), Some(&endpoints), users);
+        let shared = configuration("pgbouncer-k8s", options, (&text, &databases), &[], Some(&endpoints), users);
         Config { text: shared.render().expect("a valid configuration"), shared }
     }
 
@@ -491,7 +520,7 @@ mod tests {
             users: Some(users()),
             store: published(),
             clients: Vec::new(),
-            endpoints: None,
+            told: None,
         }
     }
 
@@ -528,7 +557,7 @@ mod tests {
     }
 
     fn change(seat: Seat<Own, Followed>, here: Here) -> Plan {
-        changed(&Changed { hostname: "pgb-1".into(), seat, here })
+        changed(&Changed { hostname: "pgb-1".into(), seat, here, port: None })
     }
 
     fn config_length() -> usize {
@@ -594,7 +623,6 @@ set the peer secret: admin-password, auth-file, monitoring-password",
             "
 set peer unit hostname = pgb-1
 set peer unit pgbouncer_version = 1.24.0
-remember endpoints = 
 wait: option listen_port is 0: set it to a port",
         );
     }
@@ -607,7 +635,6 @@ wait: option listen_port is 0: set it to a port",
                 "
 set peer unit hostname = pgb-1
 set peer unit pgbouncer_version = 1.24.0
-remember endpoints = 
 set peer app cfg_file = ‹{} bytes›
 set peer app leader_hostname = pgb-1
 set peer app auth_file_revision = 1
@@ -654,7 +681,6 @@ set peer unit pgb_dbs = {}",
                 "
 set peer unit hostname = pgb-1
 set peer unit pgbouncer_version = 1.24.0
-remember endpoints = 
 load 3 users into 2 processes
 set peer unit pgb_dbs = {}",
                 config().shared.databases_hash
@@ -715,7 +741,6 @@ set peer unit pgb_dbs = {}",
             "
 set peer unit hostname = pgb-1
 set peer unit pgbouncer_version = 1.24.0
-remember endpoints = 
 wait: waiting for the leader to publish its configuration",
         );
     }
@@ -777,7 +802,7 @@ remove peer app monitoring-password",
         let primary = Servers { hosts: vec!["rw".into()], port: 5432 };
         let replicas = Servers { hosts: vec!["ro".into()], port: 5432 };
         let endpoints = Endpoints { primary, replicas, database: "pgbouncer".into() };
-        let shared = configuration("a", &options(), ("", &databases), Some(&endpoints), Some(&users().list));
+        let shared = configuration("a", &options(), ("", &databases), &[], Some(&endpoints), Some(&users().list));
         assert_eq!(shared.databases["shop_readonly"].dbname.as_deref(), Some("shop_readonly"));
         assert_eq!(shared.databases["shop_readonly_readonly"].hosts, ["ro"]);
     }

@@ -63,6 +63,21 @@ impl PgbDbs {
         object.into_iter().map(entry).collect::<Result<_, _>>().map(Self)
     }
 
+    /// The names of the databases that relations asked for.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(origin, _)| **origin != Origin::Wildcard).map(|(_, entry)| entry.name.as_str())
+    }
+
+    /// The entry whose clients may use every database.
+    pub fn wildcard(&self) -> Option<&Entry> {
+        self.0.get(&Origin::Wildcard)
+    }
+
+    /// The relation that has `name` as the read-only alias of its database.
+    pub fn has_alias(&self, name: &str) -> Option<&Entry> {
+        self.0.values().find(|entry| entry.aliases().any(|alias| alias == name))
+    }
+
     /// The bytes that Python's `json.dumps` gives for the same content, so that the hashes agree.
     pub fn render(&self) -> String {
         let entries: Vec<_> =
@@ -108,6 +123,13 @@ impl fmt::Display for Origin {
 }
 
 impl Entry {
+    /// The names under which the database can be read from a replica, as far as PgBouncer takes them.
+    pub fn aliases(&self) -> impl Iterator<Item = String> {
+        let suffixes: &[&str] = if self.legacy { &["_readonly", "_standby"] } else { &["_readonly"] };
+        let aliases = suffixes.iter().map(|suffix| format!("{}{suffix}", self.name));
+        aliases.filter(|alias| alias.len() <= super::DATABASE_NAME_LIMIT)
+    }
+
     fn render(&self) -> String {
         let auth_dbname =
             self.auth_dbname.as_deref().map(|name| format!(", \"auth_dbname\": {}", python_string(name)));
@@ -118,6 +140,12 @@ impl Entry {
             self.legacy
         )
     }
+}
+
+/// A JSON list of texts as Python writes it.
+pub fn python_list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let texts: Vec<String> = texts.into_iter().map(python_string).collect();
+    format!("[{}]", texts.join(", "))
 }
 
 /// A JSON string in ASCII, as Python's `ensure_ascii` writes it.
@@ -147,7 +175,7 @@ pub struct DatabaseName(String);
 
 /// A name that cannot be served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot serve the database {name:?}: {reason}", name = Bare(.name))]
+#[error("invalid database name {name:?}: {reason}", name = Bare(.name))]
 pub struct InvalidName {
     /// Printable form of the name.
     pub name: String,
@@ -182,6 +210,16 @@ impl DatabaseName {
             _ => return Ok(Self(name.into())),
         };
         Err(InvalidName { name: printable(name), reason })
+    }
+
+    /// By the rules of PostgreSQL 16's charm, which names roles after databases.
+    pub fn from_16(self) -> Result<Self, InvalidName> {
+        let reason = match self.as_str() {
+            "databases" => "the name belongs to PostgreSQL 16's charm; choose another name",
+            name if name.len() > 49 => "PostgreSQL 16's charm takes 49 bytes at most; choose a shorter name",
+            _ => return Ok(self),
+        };
+        Err(InvalidName { name: self.0, reason })
     }
 
     /// The name.
@@ -278,7 +316,7 @@ mod tests {
         let message = |name: &str| DatabaseName::parse(name).expect_err(name).to_string();
         assert_eq!(
             message("a\n\u{1b}[31m"),
-            r#"cannot serve the database "a\n\u{1b}[31m": PgBouncer before 1.25 cannot list such a name; use letters, digits, _ . -"#
+            r#"invalid database name "a\n\u{1b}[31m": PgBouncer before 1.25 cannot list such a name; use letters, digits, _ . -"#
         );
         assert!(message(&" ".repeat(1000)).len() < 200);
     }

@@ -1,0 +1,330 @@
+//! Databases and roles of clients, as PostgreSQL's charms make them: up to 15 the client owns what is in its
+//! database; from 16 on that belongs to roles of the database, and the client is a member of them.
+
+use std::time::Duration;
+
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+
+use super::{Refused, Roles, STATEMENT, Server, TRAVEL, not_ours};
+use crate::secret::Secret;
+
+/// How long a database may take to be made: up to PostgreSQL 14 that ends with a checkpoint.
+const CREATE_DATABASE: Duration = Duration::from_secs(60);
+
+/// The group whose members may log in from outside, where the charm has one.
+const ACCESS: &str = "relation_access";
+/// The group of charms up to 15 that reads and writes everything.
+const ADMIN: &str = "admin";
+/// From 16 on: who owns all databases of clients.
+const DATABASES_OWNER: &str = "charmed_databases_owner";
+/// Groups whose members work across databases and are not of any one.
+const INSTANCE_ROLES: [&str; 3] = ["charmed_dml", "charmed_read", "charmed_stats"];
+
+/// A role that logs in to one database through the pooler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Its name.
+    pub role: String,
+    /// Its database.
+    pub database: String,
+    /// The verifier of its password, as `pg_authid` keeps it.
+    pub verifier: Secret,
+    /// What marks the role as ours: the model and the relation it was made for.
+    pub comment: String,
+    /// What it is beside.
+    pub roles: Roles,
+    /// Nobody else asked for that database.
+    pub alone: bool,
+}
+
+/// The groups of a server that matter to a client.
+struct Groups {
+    /// Those that a client may be a member of.
+    open: Vec<String>,
+}
+
+impl Groups {
+    fn has(&self, name: &str) -> bool {
+        self.open.iter().any(|open| open == name)
+    }
+
+    fn has_catalog_roles(&self) -> bool {
+        self.has(DATABASES_OWNER)
+    }
+}
+
+/// What a client's role is made with.
+struct Shape {
+    attributes: Vec<&'static str>,
+    groups: Vec<String>,
+}
+
+impl Client {
+    /// A role of its database, from 16 on.
+    fn catalog_role(&self, kind: &str) -> String {
+        format!("charmed_{}_{kind}", self.database)
+    }
+
+    /// Whether it is a member of the roles of its database.
+    fn is_of_its_database(&self) -> bool {
+        !self.roles.names().iter().any(|role| INSTANCE_ROLES.contains(&role.as_str()))
+    }
+
+    fn shape(&self, groups: &Groups) -> Result<Shape, Refused> {
+        let mut shape = Shape { attributes: Vec::new(), groups: Vec::new() };
+        let mut unknown = Vec::new();
+        for role in self.roles.names() {
+            match role.as_str() {
+                "createdb" if groups.has_catalog_roles() => shape.groups.push(DATABASES_OWNER.to_owned()),
+                "createdb" => shape.attributes.push("CREATEDB"),
+                "createrole" if !groups.has_catalog_roles() => shape.attributes.push("CREATEROLE"),
+                name if !groups.has(name) => unknown.push(name),
+                name => {
+                    if name == ADMIN {
+                        shape.attributes.push("CREATEDB");
+                    }
+                    shape.groups.push(name.to_owned());
+                }
+            }
+        }
+        if !unknown.is_empty() {
+            return Err(Refused::InvalidRoles { roles: unknown.join(", ") });
+        }
+        if groups.has_catalog_roles() && self.is_of_its_database() {
+            shape.groups.extend(["admin", "dml"].map(|kind| self.catalog_role(kind)));
+        }
+        shape.groups.extend(groups.has(ACCESS).then(|| ACCESS.to_owned()));
+        Ok(shape)
+    }
+}
+
+impl Server {
+    /// Makes sure of a client's database and role, the one with all rights in the other. A verifier the
+    /// role has already stays if it `matches` the password. A role without any comment, as the Python charm
+    /// made it, is taken over only if it is `known` to be this client's.
+    pub fn ensure_client(
+        &mut self,
+        client: &Client,
+        known: bool,
+        matches: &dyn Fn(&str) -> bool,
+    ) -> Result<(), Refused> {
+        let old = match self.role(&client.role)? {
+            Some(role)
+                if role.is_somebody_elses(&client.comment) || (role.comment.is_none() && !known) =>
+            {
+                return Err(not_ours(&client.role, &client.comment));
+            }
+            old => old,
+        };
+        let groups = self.groups(client)?;
+        let shape = client.shape(&groups)?;
+        self.ensure_database(&client.database, groups.has_catalog_roles().then_some(DATABASES_OWNER))?;
+        if groups.has_catalog_roles() {
+            self.set_up_catalog_roles(&client.database)?;
+        }
+
+        let role = escape_identifier(&client.role);
+        let mut sql = Vec::new();
+        if !old.as_ref().and_then(|old| old.verifier.as_deref()).is_some_and(matches) {
+            let command = if old.is_some() { "ALTER" } else { "CREATE" };
+            let (attributes, verifier) =
+                (shape.attributes.join(" "), escape_literal(client.verifier.reveal()));
+            sql.push(format!("{command} ROLE {role} LOGIN {attributes} PASSWORD {verifier}"));
+        }
+        if !shape.groups.is_empty() {
+            let groups: Vec<String> = shape.groups.iter().map(|group| escape_identifier(group)).collect();
+            sql.push(format!("GRANT {} TO {role}", groups.join(", ")));
+        }
+        if old.is_none_or(|old| old.comment.is_none()) {
+            sql.push(format!("COMMENT ON ROLE {role} IS {}", escape_literal(&client.comment)));
+        }
+        if groups.has_catalog_roles() {
+            sql.extend(rights_from_16(client));
+        } else {
+            let admin = if groups.has(ADMIN) { ", admin" } else { "" };
+            sql.push(format!(
+                "GRANT ALL ON DATABASE {} TO {role}{admin}",
+                escape_identifier(&client.database)
+            ));
+        }
+        self.batch(format!("make role {}", client.role), &sql.join("; "))?;
+        if groups.has_catalog_roles() {
+            return Ok(());
+        }
+        let what = format!("hand database {} to role {}", client.database, client.role);
+        let rights = if client.alone { OWN_ALL } else { MAY_ALL };
+        let role = escape_literal(&client.role);
+        self.batch_in(&client.database, what, &format!("SELECT set_config('our.client', {role}, true); {rights}"))
+    }
+
+    /// Drops a client's role; what it owns, in whatever database, goes to us. Databases stay.
+    pub fn drop_client(&mut self, name: &str, comment: &str) -> Result<(), Refused> {
+        match self.role(name)? {
+            None => Ok(()),
+            Some(role) if role.comment.as_deref() != Some(comment) => Err(not_ours(name, comment)),
+            Some(_) => self.drop_role(name, ""),
+        }
+    }
+
+    /// Drops the roles whose comment begins with `mark`, but for those in `keep`: their relations ended
+    /// while nobody could drop them. One that cannot be dropped does not stop the next; the answer tells the
+    /// last.
+    pub fn drop_strays(&mut self, mark: &str, keep: &[String]) -> Result<(), Refused> {
+        let what = "look for roles whose relations are gone";
+        let mut done = Ok(());
+        for row in self.query(what, STRAYS, &[&mark, &keep])? {
+            done = self.drop_role(row.get(0), "").and(done);
+        }
+        done
+    }
+
+    /// The databases that somebody may log in to, but for templates, by name.
+    pub fn databases(&mut self) -> Result<Vec<String>, Refused> {
+        let rows = self.query("list the databases", DATABASES, &[])?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    fn groups(&mut self, client: &Client) -> Result<Groups, Refused> {
+        let mut names = client.roles.names().to_vec();
+        names.extend([ACCESS, ADMIN, DATABASES_OWNER].map(str::to_owned));
+        let rows = self.query("look up groups", GROUPS, &[&names, &DATABASES_OWNER])?;
+        Ok(Groups { open: rows.iter().map(|row| row.get(0)).collect() })
+    }
+
+    fn ensure_database(&mut self, name: &str, owner: Option<&str>) -> Result<(), Refused> {
+        let what = format!("create database {name}");
+        let found = self.query(&what, "SELECT FROM pg_catalog.pg_database WHERE datname = $1", &[&name])?;
+        let database = escape_identifier(name);
+        if found.is_empty() {
+            let owner = owner.map(|owner| format!(" OWNER {}", escape_identifier(owner))).unwrap_or_default();
+            // Outside of a transaction, hence each statement alone.
+            let main = self.credentials.database.clone();
+            let connection = self.connection(&main)?;
+            let (patience, usual) = (CREATE_DATABASE.as_millis(), STATEMENT.as_millis());
+            connection
+                .simple(&format!("SET statement_timeout = {patience}"), STATEMENT + TRAVEL)
+                .and_then(|_| {
+                    connection.simple(&format!("CREATE DATABASE {database}{owner}"), CREATE_DATABASE + TRAVEL)
+                })
+                .and_then(|_| {
+                    connection.simple(&format!("SET statement_timeout = {usual}"), STATEMENT + TRAVEL)
+                })
+                .map_err(|source| Refused::Statement { what: what.clone(), source })?;
+        }
+        self.batch(what, &format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"))
+    }
+
+    /// Makes the roles of a database by the function that PostgreSQL's charm puts into every one.
+    fn set_up_catalog_roles(&mut self, database: &str) -> Result<(), Refused> {
+        // The function names others that lie in `public`.
+        let sql = format!(
+            "SET LOCAL search_path = pg_catalog, public; SET LOCAL ROLE {DATABASES_OWNER}; \
+             SELECT public.set_up_predefined_catalog_roles()"
+        );
+        self.batch_in(database, format!("make the roles of database {database}"), &sql)
+    }
+}
+
+/// The charm's `login_hook` gives every login the role that owns its database. That is of a session, and
+/// PgBouncer resets sessions; so it is made what a session returns to.
+fn rights_from_16(client: &Client) -> Vec<String> {
+    let (role, database) = (escape_identifier(&client.role), escape_identifier(&client.database));
+    let asks = |name: &str| client.roles.names().iter().any(|role| role == name);
+    let mut sql = Vec::new();
+    if asks("createdb") {
+        sql.push(format!("ALTER ROLE {role} SET role = {}", escape_literal(DATABASES_OWNER)));
+    }
+    if client.is_of_its_database() {
+        let owner = escape_literal(&client.catalog_role("owner"));
+        sql.push(format!("ALTER ROLE {role} IN DATABASE {database} SET role = {owner}"));
+    } else {
+        sql.push(format!("GRANT CONNECT ON DATABASE {database} TO {role}"));
+    }
+    if !client.roles.names().is_empty() {
+        sql.push(format!("GRANT CONNECT ON DATABASE postgres, template1 TO {role}"));
+    }
+    sql
+}
+
+/// Of these names those that a client may be a member of. Who is a member of a login role, or of one with more
+/// power than all clients, could do what is somebody else's.
+const GROUPS: &str = "
+    SELECT rolname::text FROM pg_catalog.pg_authid
+    WHERE rolname = ANY ($1) AND NOT (rolsuper OR rolreplication OR rolbypassrls)
+      AND (NOT rolcanlogin OR rolname = $2)";
+
+/// The roles with a comment that begins like this, but for some.
+const STRAYS: &str = "
+    SELECT rolname FROM pg_catalog.pg_authid
+    WHERE pg_catalog.starts_with(pg_catalog.shobj_description(oid, 'pg_authid'), $1)
+      AND NOT rolname = ANY ($2)
+    ORDER BY 1";
+
+const DATABASES: &str = "
+    SELECT datname::text FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate
+    ORDER BY datname::text COLLATE \"C\"";
+
+// Both are told the role by a setting: in a body of any quotes a name could end it.
+
+/// Who is alone in a database owns what is in it, but for what belongs to an extension, to another login role,
+/// or to the lookup of a pooler. What one left who was there before is ours, and so the next one's.
+const OWN_ALL: &str = "
+    DO $$
+    DECLARE
+        statement text;
+        client text := current_setting('our.client');
+    BEGIN
+        FOR statement IN
+            WITH schemas AS (SELECT oid, nspname, nspowner FROM pg_namespace
+                             WHERE nspname <> 'information_schema' AND nspname !~ '^(pg_|pgbouncer_auth_)'),
+                 free AS (SELECT oid FROM pg_roles WHERE rolsuper OR NOT rolcanlogin),
+                 bound AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
+            SELECT format('ALTER SCHEMA %I OWNER TO %I', nspname, client)
+            FROM schemas WHERE nspowner IN (SELECT oid FROM free)
+                AND ('pg_namespace'::regclass, oid) NOT IN (SELECT classid, objid FROM bound)
+            UNION ALL
+            SELECT format('ALTER %s %I.%I OWNER TO %I',
+                          CASE relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'
+                                       WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, nspname, relname, client)
+            FROM pg_class c JOIN schemas s ON s.oid = relnamespace
+            WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relowner IN (SELECT oid FROM free)
+                AND ('pg_class'::regclass, c.oid) NOT IN (SELECT classid, objid FROM bound)
+                -- A sequence of a column goes with its table.
+                AND NOT (relkind = 'S' AND EXISTS (SELECT FROM pg_depend
+                    WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype IN ('a', 'i')))
+            UNION ALL
+            SELECT format('ALTER ROUTINE %s OWNER TO %I', p.oid::regprocedure, client)
+            FROM pg_proc p JOIN schemas s ON s.oid = pronamespace
+            WHERE proowner IN (SELECT oid FROM free)
+                AND ('pg_proc'::regclass, p.oid) NOT IN (SELECT classid, objid FROM bound)
+            UNION ALL
+            SELECT format('ALTER TYPE %I.%I OWNER TO %I', nspname, typname, client)
+            FROM pg_type t JOIN schemas s ON s.oid = typnamespace
+            WHERE typowner IN (SELECT oid FROM free)
+                AND ('pg_type'::regclass, t.oid) NOT IN (SELECT classid, objid FROM bound)
+                AND (typtype IN ('e', 'd', 'r')
+                    OR typtype = 'c' AND EXISTS (SELECT FROM pg_class WHERE oid = typrelid AND relkind = 'c'))
+            UNION ALL
+            SELECT format('ALTER LARGE OBJECT %s OWNER TO %I', oid, client)
+            FROM pg_largeobject_metadata WHERE lomowner IN (SELECT oid FROM free)
+        LOOP
+            EXECUTE statement;
+        END LOOP;
+    END $$";
+
+/// Who shares a database may use what is in it.
+const MAY_ALL: &str = "
+    DO $$
+    DECLARE
+        schema text;
+        client text := current_setting('our.client');
+    BEGIN
+        FOR schema IN SELECT nspname FROM pg_namespace
+                      WHERE nspname <> 'information_schema' AND nspname !~ '^(pg_|pgbouncer_auth_)'
+        LOOP
+            EXECUTE format('GRANT ALL ON SCHEMA %I TO %I', schema, client);
+            EXECUTE format('GRANT ALL ON ALL TABLES IN SCHEMA %I TO %I', schema, client);
+            EXECUTE format('GRANT ALL ON ALL SEQUENCES IN SCHEMA %I TO %I', schema, client);
+            EXECUTE format('GRANT ALL ON ALL ROUTINES IN SCHEMA %I TO %I', schema, client);
+        END LOOP;
+    END $$";

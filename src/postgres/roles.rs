@@ -1,0 +1,114 @@
+//! What a client may ask to be in PostgreSQL, by the rules of PostgreSQL's charms.
+
+use super::ServerVersion;
+
+/// `extra-user-roles`: in lower case, sorted, each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roles(Vec<String>);
+
+/// Roles whose holders work in databases beside their own.
+const EVERY_DATABASE: [&str; 10] = [
+    "admin",
+    "charmed_admin",
+    "charmed_backup",
+    "charmed_databases_owner",
+    "charmed_dba",
+    "charmed_dml",
+    "charmed_read",
+    "charmed_stats",
+    "createdb",
+    "superuser",
+];
+
+/// What the charm of PostgreSQL 16 allows.
+const FROM_16: [&[&str]; 7] = [
+    &[],
+    &["createdb"],
+    &["charmed_admin"],
+    &["charmed_dml"],
+    &["charmed_read"],
+    &["charmed_stats"],
+    &["charmed_admin", "createdb"],
+];
+
+impl Roles {
+    /// Reads a list with commas between.
+    pub fn parse(text: &str) -> Self {
+        let mut roles: Vec<String> = text.split(',').map(|role| role.trim().to_lowercase()).collect();
+        roles.retain(|role| !role.is_empty());
+        roles.sort();
+        roles.dedup();
+        Self(roles)
+    }
+
+    /// The roles.
+    pub fn names(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Whether somebody with these roles is to reach every database, not just the one he asked for.
+    pub fn reach_every_database(&self) -> bool {
+        self.0.iter().any(|role| EVERY_DATABASE.contains(&role.as_str()))
+    }
+
+    /// Whether a client may ask for these, and else why not. Up to 15 a role may be any group of the server,
+    /// which only the server knows; so it may while the version is not known.
+    pub fn check(&self, version: Option<ServerVersion>) -> Result<(), String> {
+        let refused = |remedy: &str| {
+            Err(format!("invalid role(s) for extra user roles: {}; {remedy}", self.0.join(", ")))
+        };
+        if self.0.iter().any(|role| role == "superuser") {
+            return refused("superusers do not get through PgBouncer: relate to PostgreSQL itself");
+        }
+        match version {
+            Some(version) if version.has_catalog_roles() && !FROM_16.contains(&self.as_strs().as_slice()) => {
+                refused(
+                    "PostgreSQL 16 has createdb, charmed_admin, these two together, charmed_dml, charmed_read \
+                     and charmed_stats",
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn as_strs(&self) -> Vec<&str> {
+        self.0.iter().map(String::as_str).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_trimmed_and_their_case_does_not_matter() {
+        let roles = Roles::parse(" Admin, createdb ,,ADMIN");
+        assert_eq!(roles.names(), ["admin", "createdb"]);
+        assert!(roles.reach_every_database());
+        assert_eq!(Roles::parse(" , "), Roles::default());
+        assert!(!Roles::default().reach_every_database() && !Roles::parse("accounting").reach_every_database());
+    }
+
+    #[test]
+    fn the_server_decides_by_its_version() {
+        let check = |roles: &str, version: &str| Roles::parse(roles).check(ServerVersion::parse(version));
+        for (roles, to_15, from_16) in [
+            ("", true, true),
+            ("createdb", true, true),
+            ("admin", true, false),
+            ("charmed_admin, createdb", true, true),
+            ("charmed_dml, createdb", true, false),
+            ("charmed_stats", true, true),
+            ("charmed_dba", true, false),
+            ("accounting", true, false),
+            ("superuser", false, false),
+            ("createdb,superuser", false, false),
+        ] {
+            assert_eq!(check(roles, "14.20").is_ok(), to_15, "{roles}");
+            assert_eq!(check(roles, "16.10").is_ok(), from_16, "{roles}");
+            assert_eq!(Roles::parse(roles).check(None).is_ok(), to_15, "{roles}");
+        }
+        let refused = check("Admin", "16.10").expect_err("there is no such role");
+        assert!(refused.starts_with("invalid role(s) for extra user roles: admin; "), "{refused}");
+    }
+}

@@ -126,7 +126,17 @@ pub struct Juju {
 #[derive(Default)]
 struct Bag {
     texts: Texts,
-    changes: BTreeMap<String, String>,
+    /// The keys that were set, with what they were before.
+    before: BTreeMap<String, Option<String>>,
+}
+
+impl Bag {
+    /// What Juju is to be told: the empty text removes a key. What was changed and changed back is not told.
+    fn changes(&self) -> Texts {
+        let differs = |(key, before): &(&String, &Option<String>)| self.texts.get(*key) != before.as_ref();
+        let changed = self.before.iter().filter(differs).map(|(key, _)| key);
+        changed.map(|key| (key.clone(), self.texts.get(key).cloned().unwrap_or_default())).collect()
+    }
 }
 
 /// The unit's charm state as read, and what we want to change in it.
@@ -278,7 +288,7 @@ impl Juju {
             args.extend(["-", member]);
             let texts: Option<Option<Texts>> = absent_is_none(ask("relation-get", &args))?;
             let texts = texts.flatten().unwrap_or_default();
-            self.bags.insert(key.clone(), Bag { texts, changes: BTreeMap::new() });
+            self.bags.insert(key.clone(), Bag { texts, before: BTreeMap::new() });
         }
         Ok(self.bags.entry(key).or_default())
     }
@@ -297,11 +307,11 @@ impl Juju {
         if bag.texts.get(key).map(String::as_str) == value {
             return Ok(false);
         }
-        bag.changes.insert(key.to_owned(), value.unwrap_or_default().to_owned());
-        match value {
+        let before = match value {
             Some(value) => bag.texts.insert(key.to_owned(), value.to_owned()),
             None => bag.texts.remove(key),
         };
+        bag.before.entry(key.to_owned()).or_insert(before);
         Ok(true)
     }
 
@@ -487,14 +497,18 @@ impl Juju {
 
     /// Hands what differs to Juju. It is committed only if the hook then exits with 0.
     pub fn flush(&mut self) -> Result<(), ToolError> {
-        let mut changed: Vec<_> = self.bags.iter_mut().filter(|(_, bag)| !bag.changes.is_empty()).collect();
+        let mut changed: Vec<_> = self.bags.iter_mut().filter(|(_, bag)| !bag.before.is_empty()).collect();
         changed.sort_by_key(|(key, _)| (*key).clone());
         for ((relation, owner), bag) in changed {
+            let changes = bag.changes();
+            bag.before.clear();
+            if changes.is_empty() {
+                continue;
+            }
             let id = relation.to_string();
             let mut args = vec!["-r", &id, "--file", "-"];
             args.extend((*owner == Owner::App).then_some("--app"));
-            run("relation-set", &args, Some(&to_yaml(&bag.changes)))?;
-            bag.changes.clear();
+            run("relation-set", &args, Some(&to_yaml(&changes)))?;
         }
         if let Some(kept) = self.state.as_mut().filter(|kept| !kept.changes.is_empty()) {
             run("state-set", &["--file", "-"], Some(&to_yaml(&kept.changes)))?;

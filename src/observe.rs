@@ -10,10 +10,10 @@ use rand::distr::{Alphanumeric, SampleString as _};
 
 use crate::event::{Endpoint, RelationId};
 use crate::handlers::backend_database::{self, Fresh, Goodbye, Lookup};
+use crate::handlers::database::Reach;
 use crate::handlers::peers::{
     self, Config, Endpoints, Followed, Here, Kept, Own, Port, Servers, Store, Users,
 };
-use crate::handlers::database::Reach;
 use crate::handlers::{Handler, Seat, database};
 use crate::juju::{Goal, Owner};
 use crate::options::Options;
@@ -48,8 +48,8 @@ pub fn owed(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<Handler>>
     // What is missing or broken is made anew from the relations, before a configuration is made of it.
     let is_entered = world.juju.bag(peer, &Owner::App)?.contains_key(peers::DATABASES);
     let databases = databases(world, peer)?;
-    let is_lost = databases.is_none()
-        && (is_entered || !world.juju.relations(Endpoint::Database)?.is_empty());
+    let is_lost =
+        databases.is_none() && (is_entered || !world.juju.relations(Endpoint::Database)?.is_empty());
     // Databases that nobody asked for by name come and go untold.
     let has_wildcard = databases.is_some_and(|(_, databases)| databases.wildcard().is_some());
     if is_lost || (has_wildcard && world.is_update_status) {
@@ -355,8 +355,11 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
     let relations = world.juju.relations(Endpoint::Database)?;
     let is_gone = |origin: &Origin| origin.relation().is_some_and(|id| !relations.contains(&RelationId(id)));
     let has_gone = databases.1.0.iter().any(|(origin, entry)| !entry.legacy && is_gone(origin));
+    let newest = world.juju.bag(peer, &Owner::App)?.get(database::NEWEST).cloned().unwrap_or_default();
+    let newest: Vec<RelationId> =
+        newest.split(' ').filter_map(|id| id.parse().ok().map(RelationId)).collect();
     let mut clients = Vec::new();
-    for relation in to_look_at(world, peer, &relations, &databases.1, has_gone)? {
+    for relation in to_look_at(world, peer, (&relations, &newest), &databases.1, has_gone)? {
         clients.push(client(world, peer, relation, &databases.1)?);
     }
     let version = match backend(world)? {
@@ -384,6 +387,7 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
         databases,
         relations,
         clients,
+        newest,
         version,
         backend,
         reach: reach(world, peer)?,
@@ -399,7 +403,7 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
 fn to_look_at(
     world: &mut World,
     peer: RelationId,
-    relations: &[RelationId],
+    (relations, newest): (&[RelationId], &[RelationId]),
     databases: &PgbDbs,
     has_gone: bool,
 ) -> anyhow::Result<Vec<RelationId>> {
@@ -409,12 +413,9 @@ fn to_look_at(
     {
         return Ok(relations.to_vec());
     }
-    let unanswered = world.juju.bag(peer, &Owner::App)?.get(database::UNANSWERED).cloned();
-    let unanswered: Vec<RelationId> =
-        unanswered.iter().flat_map(|ids| ids.split(' ')).filter_map(|id| id.parse().ok().map(RelationId)).collect();
     let is_new = |relation: &RelationId| {
         !databases.0.contains_key(&Origin::Relation(relation.0))
-            || unanswered.contains(relation)
+            || newest.contains(relation)
             || world.client == Some(*relation)
     };
     Ok(relations.iter().copied().filter(is_new).collect())
@@ -504,13 +505,11 @@ fn own(world: &mut World, peer: RelationId) -> anyhow::Result<Own> {
 }
 
 /// The clients that were told something else than what is so today, and what to note once they were told.
-fn to_tell(
-    world: &mut World,
-    peer: RelationId,
-) -> anyhow::Result<(Vec<database::Answer>, Option<String>)> {
+fn to_tell(world: &mut World, peer: RelationId) -> anyhow::Result<(Vec<database::Answer>, Option<String>)> {
     let Some(reach) = reach(world, peer)? else { return Ok((Vec::new(), None)) };
     let version = backend(world)?.and_then(|(_, remote)| remote.get("version").cloned());
-    let told = reach.told().map(|endpoints| format!("{endpoints} {}", version.as_deref().unwrap_or_default()));
+    let told =
+        reach.told().map(|endpoints| format!("{endpoints} {}", version.as_deref().unwrap_or_default()));
     // Bags of clients are read only when there is something to tell.
     if told.is_some() && world.juju.bag(peer, &Owner::App)?.get(database::TOLD) == told.as_ref() {
         return Ok((Vec::new(), told));
@@ -620,8 +619,7 @@ fn rendered(
     let others = world.juju.bag(peer, &Owner::App)?.get(database::OTHERS).cloned();
     let others: Vec<String> = others.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let app = &world.unit.app;
-    let shared =
-        peers::configuration(app, &options, (&text, &databases), &others, endpoints.as_ref(), users);
+    let shared = peers::configuration(app, &options, (&text, &databases), &others, endpoints.as_ref(), users);
     Ok(match shared.render() {
         Ok(text) => Ok(Config { shared, text }),
         Err(error) => Err(Wait::NotLoaded(format!("cannot write the configuration: {error}"))),

@@ -364,7 +364,8 @@ fn who_shares_a_database_uses_it_and_who_is_alone_in_it_owns_it() -> Outcome {
     server.drop_client("relation_id_7", COMMENT)?;
     server.drop_client("relation_id_8", COMMENT)?;
     server.ensure_client(&client("relation_id_9", "shop"), false, &|_| false)?;
-    let changed = "ALTER TABLE stock.t ADD m int; ALTER TABLE stock.u ADD m int; ALTER TYPE mood ADD VALUE 'sad';
+    let changed =
+        "ALTER TABLE stock.t ADD m int; ALTER TABLE stock.u ADD m int; ALTER TYPE mood ADD VALUE 'sad';
                    DROP VIEW v; DROP FUNCTION f(); SELECT lo_unlink(4711); DROP SCHEMA stock CASCADE";
     cluster.psql("relation_id_9", "shop", changed)?;
     for (what, owner) in [

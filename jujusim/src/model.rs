@@ -121,6 +121,8 @@ pub(crate) struct Unit {
     pub(crate) faults: Vec<Fault>,
     /// Relations whose news do not reach the unit for now.
     pub(crate) held: BTreeSet<u32>,
+    /// Its agent is cut off from the controller: no hook runs, and what the controller last knew of it stands.
+    pub(crate) lost: bool,
     pub(crate) sender: mpsc::Sender<Message>,
     /// What reaches the unit while a hook runs; taken away by that hook.
     pub(crate) receiver: Option<mpsc::Receiver<Message>>,

@@ -119,6 +119,7 @@ impl Model {
             restarted: false,
             faults: Vec::new(),
             held: BTreeSet::new(),
+            lost: false,
             sender,
             receiver: Some(receiver),
             agent: None,

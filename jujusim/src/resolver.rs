@@ -11,7 +11,7 @@ impl Model {
     /// First a hook that did not finish; then `-relation-created`, leadership, workload, secrets; then what was queued; a dying
     /// unit only leaves; then `install`, `config-changed`, the relations, and last `update-status`.
     pub(crate) fn next_event(&self, name: &UnitName) -> Option<Event> {
-        let unit = self.units.get(name).filter(|unit| !unit.is_busy())?;
+        let unit = self.units.get(name).filter(|unit| !unit.is_busy() && !unit.lost)?;
         if let Some(pending) = &unit.pending {
             return (pending.due <= self.now).then(|| pending.event.clone());
         }

@@ -33,9 +33,9 @@ const NOT_SERVED: [(&str, &str); 4] = [
 /// The groups of fields that have a secret each.
 pub const GROUPS: [&str; 2] = ["user", "tls"];
 
-/// Peer app bag: the relations in [`peers::DATABASES`] that have no answer yet. Nobody reads the bags of the
+/// Peer app bag: the relations in [`peers::DATABASES`] that may have no answer yet. Nobody reads the bags of the
 /// others to find out.
-pub const UNANSWERED: &str = "unanswered";
+pub const NEWEST: &str = "newest_clients";
 /// Peer app bag: what all clients were last told of us.
 pub const TOLD: &str = "clients_told";
 /// Peer app bag: how many hooks the leader has come back for by itself. To write it wakes the leader.
@@ -61,6 +61,8 @@ pub struct Changed {
     pub relations: Vec<RelationId>,
     /// Those that were looked at: all that are not known to have their answer, and the one the hook is about.
     pub clients: Vec<Client>,
+    /// Those of [`NEWEST`].
+    pub newest: Vec<RelationId>,
     /// Clients of another endpoint may use every database.
     pub others_reach_all: bool,
     /// The backend's version, as it tells in `backend-database`.
@@ -261,13 +263,12 @@ pub fn changed(seen: &Changed) -> Plan {
         plan.set(Bag::PeerApp, peers::DATABASES, text.as_str());
     }
     plan.append(enter_others(seen, &databases));
-    let unanswered: Vec<String> = requests
-        .iter()
-        .filter(|request| !request.client.is_answered)
-        .map(|request| request.client.relation.to_string())
-        .collect();
-    let unanswered = Some(unanswered.join(" ")).filter(|ids| !ids.is_empty());
-    plan.set(Bag::PeerApp, UNANSWERED, unanswered.map_or(Value::Absent, Value::Text));
+    let newest = requests.iter().filter(|request| !request.client.is_answered);
+    let newest: Vec<RelationId> = newest.map(|request| request.client.relation).collect();
+    // To take one out wakes every unit, and leaves it for the day they are woken anyway.
+    if Some(&text) != seen.databases.0.as_ref() || !newest.iter().all(|id| seen.newest.contains(id)) {
+        plan.set(Bag::PeerApp, NEWEST, ids(&newest).map_or(Value::Absent, Value::Text));
+    }
     // Set again where something is not ready.
     plan.set(Bag::PeerApp, ROUNDS, Value::Absent);
 
@@ -290,7 +291,9 @@ pub fn changed(seen: &Changed) -> Plan {
             // What those owned who are gone is free for who comes. Their entries are the memory of the work: each
             // goes only after its role.
             plan.parts.extend(gone.iter().map(|relation| drop(&seen.comment, *relation)));
-            databases.0.retain(|origin, _| origin.relation().is_none_or(|id| !gone.contains(&RelationId(id))));
+            databases
+                .0
+                .retain(|origin, _| origin.relation().is_none_or(|id| !gone.contains(&RelationId(id))));
             let serving = Serving { seen, databases: &databases, version, lookup, round: *round };
             plan.append(serving.serve(requests, &hash(&text)));
         }
@@ -320,7 +323,9 @@ impl Serving<'_> {
             .map(|follower| follower.unit.clone())
             .collect();
         if !requests.is_empty() && !behind.is_empty() && self.seen.patience < PATIENCE_ENDS {
-            plan.push(Effect::Remember(PATIENCE, self.seen.patience.to_string()));
+            if self.seen.patience > 0 {
+                plan.push(Effect::Remember(PATIENCE, self.seen.patience.to_string()));
+            }
             return plan.wait(Wait::Units(behind));
         }
         plan.append(no_patience(self.seen));
@@ -331,7 +336,7 @@ impl Serving<'_> {
                 plan.wait(Wait::NotLoaded("waiting for this unit's address".into()))
             };
         };
-        if requests.iter().any(|request| request.client.attempts > 0) {
+        if requests.iter().any(|request| request.client.attempts >= ATTEMPTS) {
             plan.push(Effect::ClearAttempts);
         }
         plan.parts.extend(requests.iter().map(|request| self.serve_one(request, reach)));
@@ -377,6 +382,12 @@ impl Serving<'_> {
         }
         plan
     }
+}
+
+/// Ids with blanks between; nothing for none.
+fn ids(relations: &[RelationId]) -> Option<String> {
+    let ids: Vec<String> = relations.iter().map(ToString::to_string).collect();
+    Some(ids.join(" ")).filter(|ids| !ids.is_empty())
 }
 
 /// Nobody waits for units, so nobody counts.
@@ -679,6 +690,7 @@ mod tests {
             databases: (None, PgbDbs::default()),
             relations: clients.iter().map(|client| client.relation).collect(),
             clients,
+            newest: Vec::new(),
             others_reach_all: false,
             version: ServerVersion::parse("15.18"),
             backend: ready("15.18"),
@@ -713,7 +725,7 @@ mod tests {
     const SERVED: &str = r#"
 set app 6 data = ‹86 characters›
 set peer app pgb_dbs_config = {"6": {"name": "shop", "legacy": false}}
-set peer app unanswered = 6
+set peer app newest_clients = 6
 remove peer app rounds
 make the database "shop" and the role relation_id_6
 wait until PostgreSQL lets relation_id_6 into shop, auth into pgbouncer
@@ -754,7 +766,7 @@ set app 6 version = 15.18"#;
             let (is_served, plan) = served(units(), patience);
             assert!(!is_served);
             assert_eq!(plan.waits, [Wait::Units(vec!["p/1".into()])]);
-            assert!(plan.to_string().contains(&format!("remember update-statuses = {patience}")), "{plan}");
+            assert_eq!(plan.to_string().contains("remember update-statuses = 1"), patience == 1, "{plan}");
         }
         // In the second update-status nobody is a hostage any more.
         assert!(served(units(), 2).0);
@@ -805,12 +817,7 @@ set app 6 version = 15.18"#;
                 .into(),
         );
         let seen = Changed { backend: Backend::NotNeeded, ..with(text, seen(vec![client])) };
-        check(
-            &seen,
-            &format!(
-                "set peer app pgb_dbs_config = {text}\nremove peer app unanswered\nremove peer app rounds"
-            ),
-        );
+        check(&seen, &format!("set peer app pgb_dbs_config = {text}\nremove peer app rounds"));
     }
 
     #[test]
@@ -1005,7 +1012,6 @@ set app 6 version = 15.18"#;
             &format!(
                 r"
 set peer app pgb_dbs_config = ‹{} bytes›
-remove peer app unanswered
 remove peer app rounds
 drop the role relation_id_6
 forget the client of database:6",

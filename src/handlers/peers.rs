@@ -492,7 +492,8 @@ mod tests {
         let text = databases.render();
         let primary = Servers { hosts: vec!["10.0.0.1".into()], port: 5432 };
         let endpoints = Endpoints { replicas: primary.clone(), primary, database: "pgbouncer".into() };
-        let shared = configuration("pgbouncer-k8s", options, (&text, &databases), &[], Some(&endpoints), users);
+        let shared =
+            configuration("pgbouncer-k8s", options, (&text, &databases), &[], Some(&endpoints), users);
         Config { text: shared.render().expect("a valid configuration"), shared }
     }
 
@@ -802,7 +803,8 @@ remove peer app monitoring-password",
         let primary = Servers { hosts: vec!["rw".into()], port: 5432 };
         let replicas = Servers { hosts: vec!["ro".into()], port: 5432 };
         let endpoints = Endpoints { primary, replicas, database: "pgbouncer".into() };
-        let shared = configuration("a", &options(), ("", &databases), &[], Some(&endpoints), Some(&users().list));
+        let shared =
+            configuration("a", &options(), ("", &databases), &[], Some(&endpoints), Some(&users().list));
         assert_eq!(shared.databases["shop_readonly"].dbname.as_deref(), Some("shop_readonly"));
         assert_eq!(shared.databases["shop_readonly_readonly"].hosts, ["ro"]);
     }

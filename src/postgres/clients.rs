@@ -109,9 +109,7 @@ impl Server {
         matches: &dyn Fn(&str) -> bool,
     ) -> Result<(), Refused> {
         let old = match self.role(&client.role)? {
-            Some(role)
-                if role.is_somebody_elses(&client.comment) || (role.comment.is_none() && !known) =>
-            {
+            Some(role) if role.is_somebody_elses(&client.comment) || (role.comment.is_none() && !known) => {
                 return Err(not_ours(&client.role, &client.comment));
             }
             old => old,
@@ -154,7 +152,11 @@ impl Server {
         let what = format!("hand database {} to role {}", client.database, client.role);
         let rights = if client.alone { OWN_ALL } else { MAY_ALL };
         let role = escape_literal(&client.role);
-        self.batch_in(&client.database, what, &format!("SELECT set_config('our.client', {role}, true); {rights}"))
+        self.batch_in(
+            &client.database,
+            what,
+            &format!("SELECT set_config('our.client', {role}, true); {rights}"),
+        )
     }
 
     /// Drops a client's role; what it owns, in whatever database, goes to us. Databases stay.

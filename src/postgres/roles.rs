@@ -86,7 +86,9 @@ mod tests {
         assert_eq!(roles.names(), ["admin", "createdb"]);
         assert!(roles.reach_every_database());
         assert_eq!(Roles::parse(" , "), Roles::default());
-        assert!(!Roles::default().reach_every_database() && !Roles::parse("accounting").reach_every_database());
+        assert!(
+            !Roles::default().reach_every_database() && !Roles::parse("accounting").reach_every_database()
+        );
     }
 
     #[test]

@@ -306,6 +306,7 @@ impl UnitStatus {
             (None, next) => (
                 StatusInfo::new(&unit.status.word, &unit.status.message),
                 match next {
+                    _ if unit.lost => StatusInfo::new("lost", "agent is not communicating with the server"),
                     _ if unit.stage == Stage::Fresh => StatusInfo::new("allocating", ""),
                     Some(event) => StatusInfo::new("executing", format!("running {} hook", hook(&event))),
                     None => StatusInfo::new("idle", ""),

@@ -127,11 +127,21 @@ impl Sim {
         Ok(String::new())
     }
 
+    /// `lose-agent UNIT`: no hook runs on it until `release UNIT`.
+    pub(crate) fn lose_agent(&mut self, mut words: Words) -> Result<String> {
+        let unit: UnitName = words.next("a unit")?.parse()?;
+        words.end()?;
+        self.model.unit_mut(&unit)?.lost = true;
+        Ok(String::new())
+    }
+
     /// `release UNIT`
     pub(crate) fn release(&mut self, mut words: Words) -> Result<String> {
         let unit: UnitName = words.next("a unit")?.parse()?;
         words.end()?;
-        self.model.unit_mut(&unit)?.held.clear();
+        let unit = self.model.unit_mut(&unit)?;
+        unit.held.clear();
+        unit.lost = false;
         Ok(String::new())
     }
 

@@ -131,7 +131,13 @@ pub(crate) const WORDS: &[Word] = &[
         "no `-joined` and `-changed` of the relation reaches the unit until `release`",
         Sim::hold,
     ),
-    word("release", "UNIT", "what was held comes", Sim::release),
+    word(
+        "lose-agent",
+        "UNIT",
+        "its node is cut off: no hook runs until `release`, its processes run on, and Juju shows what it last knew",
+        Sim::lose_agent,
+    ),
+    word("release", "UNIT", "what was held comes, or a lost agent is found again", Sim::release),
     word("trigger", "UNIT HOOK", "queues `update-status`, `start`, `…-pebble-ready`, …", Sim::trigger),
     word(
         "databag",

@@ -25,7 +25,9 @@ seeds: ## Run one story in 200 random orders of hooks; SEEDS=N runs N
 	cargo build --release --locked --workspace
 	SEEDS=$${SEEDS:-200} cargo test --release --locked --test orders
 
-bench: ## Measure the simulator: hook-tool calls and hooks a second
+bench: ## Measure hooks with 1 to 500 clients, and the simulator itself
+	cargo build --release --locked --workspace
+	cargo bench --locked --bench clients
 	cargo bench --locked --package jujusim
 
 fmt: ## Format the sources

@@ -497,9 +497,9 @@ impl Juju {
 
     /// Hands what differs to Juju. It is committed only if the hook then exits with 0.
     pub fn flush(&mut self) -> Result<(), ToolError> {
-        let mut changed: Vec<_> = self.bags.iter_mut().filter(|(_, bag)| !bag.before.is_empty()).collect();
-        changed.sort_by_key(|(key, _)| (*key).clone());
-        for ((relation, owner), bag) in changed {
+        let mut touched: Vec<_> = self.bags.iter_mut().filter(|(_, bag)| !bag.before.is_empty()).collect();
+        touched.sort_by_key(|(key, _)| (*key).clone());
+        for ((relation, owner), bag) in touched {
             let changes = bag.changes();
             bag.before.clear();
             if changes.is_empty() {

@@ -16,6 +16,7 @@ pub mod options;
 pub mod pgbouncer;
 pub mod secret;
 
+pub mod attempts;
 pub mod juju;
 pub mod postgres;
 pub mod workload;

@@ -181,7 +181,7 @@ fn backend_leader(
         Some(lookup) => stands(world, peer, found.users.as_ref(), lookup)?,
         None => false,
     };
-    let backend = match (lookup, too_old(remote)) {
+    let backend = match (lookup.clone(), too_old(remote)) {
         (None, _) => Err(Wait::Backend),
         (Some(_), Some(version)) => {
             Err(Wait::Refused(format!("PostgreSQL {version} is too old: relate to version 14 or later")))
@@ -195,7 +195,13 @@ fn backend_leader(
     let (_, databases) = databases(world, peer)?.unwrap_or_default();
     let mark = mark(world);
     let mut clients = Vec::new();
-    if backend.is_ok() && !installed {
+    let stand_roles = match &lookup {
+        Some(lookup) => {
+            world.trust != Trust::None && noted(world, peer, found.users.as_ref(), lookup)? == Noted::All
+        }
+        None => false,
+    };
+    if backend.is_ok() && !installed && !stand_roles {
         // Answered they may be from another PostgreSQL, which has no such users; on this one a role of a
         // client's name can be somebody else's. Only the Python charm made roles without a comment, and it
         // left an md5 line for the auth role of this very relation.

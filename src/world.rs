@@ -1,10 +1,8 @@
 //! The rooms that reach out, opened once a dispatch, and no sooner than somebody needs them.
 
-use std::fs;
-use std::io::{self, Write as _};
-use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::attempts::Attempts;
 use crate::event::{RelationId, Unit};
 use crate::juju::{Juju, ToolError};
 use crate::pgbouncer::{self, Version};
@@ -52,32 +50,6 @@ pub struct World {
     pub server: Option<Result<Server, Wait>>,
 }
 
-/// Notes on this unit's own disk, for what must outlive a hook that fails: one line for each time a client was
-/// about to be answered. Without them a hook whose answer Juju refuses would be repeated for ever.
-pub struct Attempts(PathBuf);
-
-impl Attempts {
-    /// How often that client was.
-    pub fn count(&self, relation: RelationId) -> usize {
-        let text = fs::read_to_string(&self.0).unwrap_or_default();
-        text.lines().filter(|line| *line == relation.to_string()).count()
-    }
-
-    /// Adds one.
-    pub fn note(&self, relation: RelationId) -> io::Result<()> {
-        let mut file = fs::OpenOptions::new().create(true).append(true).open(&self.0)?;
-        writeln!(file, "{relation}")
-    }
-
-    /// Forgets all.
-    pub fn clear(&self) -> io::Result<()> {
-        match fs::remove_file(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-}
-
 impl World {
     /// Nothing is asked or opened yet.
     pub fn new(unit: Unit) -> Self {
@@ -85,7 +57,7 @@ impl World {
         Self {
             juju: Juju::new(&unit.app, &unit.name),
             workload: Box::new(Disk::new(paths.clone())),
-            attempts: Attempts(unit.charm_dir.join(".attempts")),
+            attempts: Attempts::new(&unit.charm_dir),
             leaving: false,
             client: None,
             is_update_status: false,

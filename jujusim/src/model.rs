@@ -91,6 +91,15 @@ impl Kind {
     }
 }
 
+/// What is kept from a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// The news of some relations.
+    Relations(BTreeSet<u32>),
+    /// Everything: its agent is cut off, no hook runs, and what the controller last knew of it stands.
+    Everything,
+}
+
 /// A unit: the controller's view and what the agent remembers between hooks.
 pub(crate) struct Unit {
     pub(crate) root: PathBuf,
@@ -119,10 +128,8 @@ pub(crate) struct Unit {
     /// The agent was restarted: it forgot which relations are peer relations.
     pub(crate) restarted: bool,
     pub(crate) faults: Vec<Fault>,
-    /// Relations whose news do not reach the unit for now.
-    pub(crate) held: BTreeSet<u32>,
-    /// Its agent is cut off from the controller: no hook runs, and what the controller last knew of it stands.
-    pub(crate) lost: bool,
+    /// What does not reach the unit for now.
+    pub(crate) held: Held,
     pub(crate) sender: mpsc::Sender<Message>,
     /// What reaches the unit while a hook runs; taken away by that hook.
     pub(crate) receiver: Option<mpsc::Receiver<Message>>,

@@ -14,7 +14,7 @@ use crate::charm::Charm;
 use crate::error::{Doing as _, Error, Result};
 use crate::events::Event;
 use crate::hook::{agent_dir, charm_dir, socket};
-use crate::model::{End, Habits, Kind, Model, Relation, Settings, Stage, Status, Unit, UnitName};
+use crate::model::{End, Habits, Held, Kind, Model, Relation, Settings, Stage, Status, Unit, UnitName};
 use crate::network::Network;
 use crate::pooler::Supervisor;
 use crate::run::Agent;
@@ -118,8 +118,7 @@ impl Model {
             secrets_seen: BTreeMap::new(),
             restarted: false,
             faults: Vec::new(),
-            held: BTreeSet::new(),
-            lost: false,
+            held: Held::Relations(BTreeSet::new()),
             sender,
             receiver: Some(receiver),
             agent: None,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::events::Event;
-use crate::model::{Entity, Model, Relation, Secret, Stage, Unit, UnitName, View};
+use crate::model::{Entity, Held, Model, Relation, Secret, Stage, Unit, UnitName, View};
 
 impl Model {
     /// The next hook of a unit, or none when the unit is idle or in the midst of one.
@@ -11,7 +11,7 @@ impl Model {
     /// First a hook that did not finish; then `-relation-created`, leadership, workload, secrets; then what was queued; a dying
     /// unit only leaves; then `install`, `config-changed`, the relations, and last `update-status`.
     pub(crate) fn next_event(&self, name: &UnitName) -> Option<Event> {
-        let unit = self.units.get(name).filter(|unit| !unit.is_busy() && !unit.lost)?;
+        let unit = self.units.get(name).filter(|unit| !unit.is_busy() && unit.held != Held::Everything)?;
         if let Some(pending) = &unit.pending {
             return (pending.due <= self.now).then(|| pending.event.clone());
         }
@@ -142,7 +142,7 @@ impl Model {
         if over {
             return (!relation.is_peer() || unit.restarted).then_some(Event::Broken { relation: id });
         }
-        if unit.held.contains(&id) {
+        if matches!(&unit.held, Held::Relations(held) if held.contains(&id)) {
             return None;
         }
         let remote = relation.remote(&name.app)?;

@@ -278,7 +278,9 @@ pub fn changed(seen: &Changed) -> Plan {
         Backend::Waiting(wait) => {
             if *wait == Wait::NoBackend {
                 // With no backend at all there is no role to drop.
-                gone.iter().for_each(|relation| plan.push(Effect::ForgetClient(*relation)));
+                for relation in gone {
+                    plan.push(Effect::ForgetClient(relation));
+                }
             }
             plan.append(no_patience(seen));
             return plan.wait(wait.clone());
@@ -295,7 +297,7 @@ pub fn changed(seen: &Changed) -> Plan {
                 .0
                 .retain(|origin, _| origin.relation().is_none_or(|id| !gone.contains(&RelationId(id))));
             let serving = Serving { seen, databases: &databases, version, lookup, round: *round };
-            plan.append(serving.serve(requests, &hash(&text)));
+            plan.append(serving.serve(&requests, &hash(&text)));
         }
     }
     plan
@@ -313,7 +315,7 @@ struct Serving<'a> {
 impl Serving<'_> {
     /// Gives each client that is new its database, role and answer, once all units have loaded the
     /// databases of this hash.
-    fn serve(&self, requests: Vec<Request<'_>>, wanted: &str) -> Plan {
+    fn serve(&self, requests: &[Request<'_>], wanted: &str) -> Plan {
         let mut plan = Plan::default();
         let behind: Vec<String> = self
             .seen

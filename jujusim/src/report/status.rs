@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Ordered, charm_url, life};
 use crate::charm::Role;
-use crate::model::{App, End, Kind, Model, Relation, Stage, Unit, UnitName};
+use crate::model::{App, End, Held, Kind, Model, Relation, Stage, Unit, UnitName};
 use crate::tables::Table;
 
 /// A whole model.
@@ -306,7 +306,9 @@ impl UnitStatus {
             (None, next) => (
                 StatusInfo::new(&unit.status.word, &unit.status.message),
                 match next {
-                    _ if unit.lost => StatusInfo::new("lost", "agent is not communicating with the server"),
+                    _ if unit.held == Held::Everything => {
+                        StatusInfo::new("lost", "agent is not communicating with the server")
+                    }
                     _ if unit.stage == Stage::Fresh => StatusInfo::new("allocating", ""),
                     Some(event) => StatusInfo::new("executing", format!("running {} hook", hook(&event))),
                     None => StatusInfo::new("idle", ""),

@@ -1,11 +1,13 @@
 //! Words that prepare mishaps. Those of a unit are for its next hook, whether they strike or not.
 
+use std::collections::BTreeSet;
+
 use super::Words;
 use crate::Sim;
 use crate::commit::Refused;
 use crate::error::{Error, Result};
 use crate::fault::{Fault, Mishap, Moment, Outcome, Syscall};
-use crate::model::UnitName;
+use crate::model::{Held, UnitName};
 
 impl Sim {
     /// `kill UNIT at TOOL [N]`, `kill UNIT at syscall NAME [N] [--no-follow] [--path FILE]`
@@ -123,7 +125,12 @@ impl Sim {
         let endpoint = words.next("an endpoint")?;
         words.end()?;
         let id = self.relation_at(&format!("{}:{endpoint}", unit.app))?;
-        self.model.unit_mut(&unit)?.held.insert(id);
+        match &mut self.model.unit_mut(&unit)?.held {
+            Held::Relations(held) => {
+                held.insert(id);
+            }
+            Held::Everything => {}
+        }
         Ok(String::new())
     }
 
@@ -131,7 +138,7 @@ impl Sim {
     pub(crate) fn lose_agent(&mut self, mut words: Words) -> Result<String> {
         let unit: UnitName = words.next("a unit")?.parse()?;
         words.end()?;
-        self.model.unit_mut(&unit)?.lost = true;
+        self.model.unit_mut(&unit)?.held = Held::Everything;
         Ok(String::new())
     }
 
@@ -139,9 +146,7 @@ impl Sim {
     pub(crate) fn release(&mut self, mut words: Words) -> Result<String> {
         let unit: UnitName = words.next("a unit")?.parse()?;
         words.end()?;
-        let unit = self.model.unit_mut(&unit)?;
-        unit.held.clear();
-        unit.lost = false;
+        self.model.unit_mut(&unit)?.held = Held::Relations(BTreeSet::new());
         Ok(String::new())
     }
 

@@ -317,14 +317,13 @@ impl Serving<'_> {
     /// databases of this hash.
     fn serve(&self, requests: &[Request<'_>], wanted: &str) -> Plan {
         let mut plan = Plan::default();
-        let behind: Vec<String> = self
-            .seen
-            .units
-            .iter()
-            .filter(|follower| follower.counts && follower.loaded.as_deref() != Some(wanted))
-            .map(|follower| follower.unit.clone())
-            .collect();
-        if !requests.is_empty() && !behind.is_empty() && self.seen.patience < PATIENCE_ENDS {
+        let is_in_step = |follower: &&Follower| follower.loaded.as_deref() == Some(wanted);
+        let (in_step, behind): (Vec<_>, Vec<_>) = self.seen.units.iter().partition(is_in_step);
+        let behind: Vec<String> =
+            behind.iter().filter(|follower| follower.counts).map(|follower| follower.unit.clone()).collect();
+        // What nobody has loaded nobody serves.
+        let is_patient = self.seen.patience < PATIENCE_ENDS || in_step.is_empty();
+        if !requests.is_empty() && !behind.is_empty() && is_patient {
             if self.seen.patience > 0 {
                 plan.push(Effect::Remember(PATIENCE, self.seen.patience.to_string()));
             }
@@ -770,8 +769,11 @@ set app 6 version = 15.18"#;
             assert_eq!(plan.waits, [Wait::Units(vec!["p/1".into()])]);
             assert_eq!(plan.to_string().contains("remember update-statuses = 1"), patience == 1, "{plan}");
         }
-        // In the second update-status nobody is a hostage any more.
+        // In the second update-status nobody is a hostage any more, but what nobody serves is not given away.
         assert!(served(units(), 2).0);
+        let mut nobody = units();
+        nobody[0].loaded = None;
+        assert!(!served(nobody, 2).0);
         let mut all = units();
         all[1].loaded = Some(hash.clone());
         assert!(served(all, 0).0);

@@ -138,6 +138,8 @@ fn normalized(text: &str) -> String {
             (r"/tmp/js-\w+", "‹model›"),
             (r"auth_file_revision: .*", "auth_file_revision: ‹count›"),
             (r"\b\d\d:\d\d:\d\dZ", "‹time›"),
+            // Who came last depends on how many came at once.
+            (r"(?m)^ +newest_clients: .*\n", ""),
             // Kept by the units that had a reason to ask for it.
             (r"(?m)^    app-of-\d+: .*\n", ""),
             // It holds a pid.

@@ -218,8 +218,8 @@ pub(crate) const WORDS: &[Word] = &[
     word("cat", "UNIT PATH", "a file below the unit's root", Sim::cat),
     word(
         "sql",
-        "CLIENT STATEMENT [--through UNIT]|APP|UNIT STATEMENT [--database NAME]",
-        "logs in as the relation says; that unit's own processes must count the query; of an application or unit with a server: its superuser",
+        "CLIENT STATEMENT [--through UNIT] [--database NAME]|APP|UNIT STATEMENT [--database NAME]",
+        "logs in as the relation says, to another database if one is named; that unit's own processes must count the query; of an application or unit with a server: its superuser",
         Sim::sql,
     ),
     word(

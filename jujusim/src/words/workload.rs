@@ -46,10 +46,8 @@ impl Sim {
         if let Some(rows) = self.model.ask_server(&client, database.as_deref(), &statement)? {
             return Ok(lines(rows));
         }
-        if database.is_some() {
-            return Err(Error::refused(format!("{client} has the database that it asked for")));
-        }
-        let login = self.model.login(&client)?;
+        let mut login = self.model.login(&client)?;
+        login.database = database.unwrap_or(login.database);
         self.model.supervisor.wait();
         self.model.await_observers();
         let Some(unit) = through else {

@@ -44,7 +44,8 @@ fn program(directory: &Path) -> Option<Program> {
     Some(Program { directory: directory.to_path_buf(), version })
 }
 
-/// Where scripts/pgbouncer-1.24 and scripts/postgresql keep what they made for whoever the process was at first.
+/// Where scripts/pgbouncer-1.24, scripts/postgresql and scripts/psycopg keep what they made for whoever the
+/// process was at first.
 pub(crate) fn cache() -> PathBuf {
     static CACHE: OnceLock<PathBuf> = OnceLock::new();
     CACHE.get_or_init(find_cache).clone()

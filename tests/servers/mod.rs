@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 #[path = "../pgbouncer/mod.rs"]
 pub(crate) mod pgbouncer;
 pub(crate) mod session;
+pub(crate) mod wire;
 
 use std::sync::Once;
 

@@ -24,9 +24,13 @@ impl Session {
         password: &str,
         database: &str,
     ) -> Result<Self, String> {
-        let runtime = Builder::new_current_thread().enable_io().build().map_err(|error| error.to_string())?;
         let mut config = Config::new();
-        config.host_path(directory).port(port).user(user).password(password).dbname(database);
+        Self::connect(config.host_path(directory).port(port).user(user).password(password).dbname(database))
+    }
+
+    /// With whatever else a driver can be told.
+    pub(crate) fn connect(config: &Config) -> Result<Self, String> {
+        let runtime = Builder::new_current_thread().enable_io().build().map_err(|error| error.to_string())?;
         let (client, connection) =
             runtime.block_on(config.connect(NoTls)).map_err(|error| describe(&error))?;
         runtime.spawn(connection);

@@ -386,7 +386,12 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
         _ => None,
     };
     let patience = world.juju.state(database::PATIENCE)?.and_then(|text| text.parse().ok()).unwrap_or(0);
+    let ended = match world.client.filter(|_| world.client_is_gone) {
+        Some(relation) => Some((relation, world.juju.bag(relation, &Owner::App)?.clone())),
+        None => None,
+    };
     Ok(Some(database::Changed {
+        ended,
         has_secrets: world.unit.juju.has_secrets(),
         others_reach_all: databases.1.wildcard().is_some()
             && !world.juju.relations(Endpoint::DbAdmin)?.is_empty(),

@@ -59,6 +59,8 @@ pub struct Changed {
     pub databases: (Option<String>, PgbDbs),
     /// The live relations of clients.
     pub relations: Vec<RelationId>,
+    /// The relation whose end the hook tells of, with our app bag.
+    pub ended: Option<(RelationId, Texts)>,
     /// Those that were looked at: all that are not known to have their answer, and the one the hook is about.
     pub clients: Vec<Client>,
     /// Those of [`NEWEST`].
@@ -230,6 +232,10 @@ struct Request<'a> {
 /// Handles every hook of `database`: serves who can be served and says why others cannot.
 pub fn changed(seen: &Changed) -> Plan {
     let mut plan = Plan::default();
+    if let Some((relation, app)) = &seen.ended {
+        // One that was only suspended begins anew, and not with the URIs of secrets that are gone.
+        app.keys().for_each(|key| plan.set(Bag::App(*relation), key, Value::Absent));
+    }
     let mut databases = seen.databases.1.clone();
     let mut requests = Vec::new();
     for client in &seen.clients {
@@ -286,7 +292,6 @@ pub fn changed(seen: &Changed) -> Plan {
             return plan.wait(wait.clone());
         }
         Backend::Ready { version, lookup, round } => {
-            // Who comes back after its entry was given up has its role made again, too.
             requests.retain(|request| {
                 !request.client.is_answered || !seen.databases.1.0.contains_key(&request.origin())
             });
@@ -314,7 +319,7 @@ struct Serving<'a> {
 
 impl Serving<'_> {
     /// Gives each client that is new its database, role and answer, once all units have loaded the
-    /// databases of this hash.
+    /// databases of this hash; and at once its role to one that has its answer and was forgotten.
     fn serve(&self, requests: &[Request<'_>], wanted: &str) -> Plan {
         let mut plan = Plan::default();
         let is_in_step = |follower: &&Follower| follower.loaded.as_deref() == Some(wanted);
@@ -323,24 +328,27 @@ impl Serving<'_> {
             behind.iter().filter(|follower| follower.counts).map(|follower| follower.unit.clone()).collect();
         // What nobody has loaded nobody serves.
         let is_patient = self.seen.patience < PATIENCE_ENDS || in_step.is_empty();
-        if !requests.is_empty() && !behind.is_empty() && is_patient {
+        let (again, new): (Vec<_>, Vec<_>) = requests.iter().partition(|request| request.client.is_answered);
+        let mut now = again;
+        if new.is_empty() || behind.is_empty() || !is_patient {
+            now.extend(new);
+            plan.append(no_patience(self.seen));
+        } else {
             if self.seen.patience > 0 {
                 plan.push(Effect::Remember(PATIENCE, self.seen.patience.to_string()));
             }
-            return plan.wait(Wait::Units(behind));
+            plan.waits.push(Wait::Units(behind));
         }
-        plan.append(no_patience(self.seen));
+        if now.is_empty() {
+            return plan;
+        }
         let Some(reach) = &self.seen.reach else {
-            return if requests.is_empty() {
-                plan
-            } else {
-                plan.wait(Wait::NotLoaded("waiting for this unit's address".into()))
-            };
+            return plan.wait(Wait::NotLoaded("waiting for this unit's address".into()));
         };
-        if requests.iter().any(|request| request.client.attempts >= ATTEMPTS) {
+        if now.iter().any(|request| request.client.attempts >= ATTEMPTS) {
             plan.push(Effect::ClearAttempts);
         }
-        plan.parts.extend(requests.iter().map(|request| self.serve_one(request, reach)));
+        plan.parts.extend(now.iter().map(|request| self.serve_one(request, reach)));
         plan
     }
 
@@ -690,6 +698,7 @@ mod tests {
             has_secrets: true,
             databases: (None, PgbDbs::default()),
             relations: clients.iter().map(|client| client.relation).collect(),
+            ended: None,
             clients,
             newest: Vec::new(),
             others_reach_all: false,

@@ -1,0 +1,429 @@
+//! What the Python charm wrote into relations of `database`, key by key: a client that asks us the same gets the
+//! same, and one that the Python charm has answered keeps what it has.
+//!
+//! `tests/recordings` holds what was recorded. We never store an empty `tls-ca`, which Juju 4.0 refuses: a missing
+//! field counts as the recorded empty one.
+
+#![expect(clippy::disallowed_methods, reason = "the recordings are files")]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use jujusim::{HookRun, Options, Sim};
+use serde::Deserialize;
+use serde_json::Value;
+
+type Bag = BTreeMap<String, String>;
+
+const OURS: &str = "pgbouncer-k8s";
+const LEADER: &str = "pgbouncer-k8s/0";
+/// The id of the recorded `backend-database`.
+const BACKEND: u32 = 4;
+/// The role that looks passwords up.
+const AUTH: &str = "pgbouncer_auth_relation_id_4";
+
+/// One file of `tests/recordings`.
+#[derive(Deserialize)]
+struct Recording {
+    /// The Juju that is simulated: the one nearest to what it was recorded on.
+    juju: String,
+    backend: Backend,
+    peers: Peers,
+    clients: Vec<Client>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Backend {
+    request: Bag,
+    auth_verifier: String,
+}
+
+#[derive(Deserialize)]
+struct Peers {
+    bag: Bag,
+    secret: Option<Secret>,
+}
+
+#[derive(Deserialize)]
+struct Client {
+    name: String,
+    relation: u32,
+    request: Bag,
+    answer: Bag,
+    /// By the key of the answer that names it.
+    secrets: BTreeMap<String, Secret>,
+    verifier: String,
+    /// What its role is beside.
+    attributes: String,
+}
+
+#[derive(Deserialize)]
+struct Secret {
+    label: String,
+    owner: String,
+    grants: Vec<String>,
+    content: Bag,
+}
+
+impl Recording {
+    fn read(name: &str) -> Self {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/recordings/{name}.json"));
+        serde_json::from_str(&std::fs::read_to_string(file).expect("a recording")).expect("its form")
+    }
+}
+
+impl Client {
+    fn role(&self) -> String {
+        format!("relation_id_{}", self.relation)
+    }
+}
+
+/// A model in which relations have the recorded ids and the other sides have asked as recorded; no hook of ours has
+/// run since there is a relation.
+struct Bench {
+    sim: Sim,
+    files: PathBuf,
+}
+
+impl Bench {
+    fn new(recording: &Recording) -> Self {
+        common::stage();
+        let options = Options { juju: recording.juju.clone(), ..Options::default() };
+        let sim = Sim::new(&options).expect("a model");
+        let files = tempfile();
+        let mut bench = Self { sim, files };
+        bench.go("deploy ./pgbouncer-k8s -n 3");
+        bench.go("deploy actor:postgresql postgresql-k8s");
+        bench.go("deploy actor:client spare");
+        for client in &recording.clients {
+            bench.go(&format!("deploy actor:client {}", client.name));
+        }
+        bench.go("settle");
+        bench.pass_ids_up_to(BACKEND);
+        bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
+        let mut last = BACKEND;
+        for client in &recording.clients {
+            if last + 1 < client.relation {
+                bench.pass_ids_up_to(client.relation);
+            }
+            last = client.relation;
+            bench.go(&format!("integrate pgbouncer-k8s:database {}", client.name));
+            bench.run_all(&format!("{}/0", client.name));
+            bench.replace(&format!("{}:database", client.name), &client.name, &client.request);
+        }
+        bench
+    }
+
+    #[track_caller]
+    fn go(&mut self, line: &str) -> String {
+        match self.sim.run(line) {
+            Ok(text) => text,
+            Err(error) => {
+                panic!("{line}: {error}\n{}", self.sim.run("log pgbouncer-k8s/0").unwrap_or_default())
+            }
+        }
+    }
+
+    /// Uses up ids of relations until the next one is `id`.
+    #[track_caller]
+    fn pass_ids_up_to(&mut self, id: u32) {
+        loop {
+            self.go("integrate postgresql-k8s:database spare");
+            let [used] = self.sim.model().relations_at("spare:database")[..] else { panic!("one relation") };
+            assert!(used < id, "id {id} is in use");
+            self.go("remove-relation postgresql-k8s:database spare");
+            self.run_all("spare/0");
+            self.run_all("postgresql-k8s/0");
+            if used + 1 == id {
+                return;
+            }
+        }
+    }
+
+    /// Runs what one unit has to do.
+    fn run_all(&mut self, unit: &str) {
+        while !self.go(&format!("step --unit {unit}")).contains("nothing to do") {}
+    }
+
+    /// Makes a bag what is said.
+    fn replace(&mut self, place: &str, entity: &str, bag: &Bag) {
+        let id = match place.split(':').nth(2) {
+            Some(id) => id.parse().expect("an id"),
+            None => self.sim.model().relations_at(place)[0],
+        };
+        let old = self.sim.model().bag(id, entity);
+        let mut line = format!("databag {place} {entity}");
+        for key in old.keys().filter(|key| !bag.contains_key(*key)) {
+            line += &format!(" {key}=");
+        }
+        self.go(&(line + &self.pairs(bag, "=@")));
+    }
+
+    /// Each key with a file that holds its value: values have quotes and newlines.
+    fn pairs(&self, bag: &Bag, mark: &str) -> String {
+        let pair = |(key, value): (&String, &String)| {
+            let file = self.files.join(key);
+            std::fs::write(&file, value).expect("a file");
+            format!(" {key}{mark}{}", file.display())
+        };
+        bag.iter().map(pair).collect()
+    }
+
+    /// Puts what the Python charm left into Juju and PostgreSQL.
+    fn leave(&mut self, recording: &Recording) {
+        self.replace("pgbouncer-k8s:backend-database", OURS, &recording.backend.request);
+        self.run_all("postgresql-k8s/0");
+        self.replace("pgbouncer-k8s:pgb-peers", OURS, &recording.peers.bag);
+        if let Some(secret) = &recording.peers.secret {
+            self.add_secret(secret);
+        }
+        self.sql(&format!(
+            "CREATE ROLE {AUTH} LOGIN SUPERUSER PASSWORD '{}'",
+            recording.backend.auth_verifier
+        ));
+        for client in &recording.clients {
+            let (role, database) = (client.role(), &client.request["database"]);
+            self.sql(&format!(
+                "CREATE ROLE {role} LOGIN {} PASSWORD '{}'",
+                client.attributes, client.verifier
+            ));
+            self.sql(&format!("CREATE DATABASE {database} OWNER relation_id_{BACKEND}"));
+            self.sql(&format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"));
+            self.sql(&format!("GRANT ALL ON DATABASE {database} TO {role}"));
+            let mut answer = client.answer.clone();
+            for (key, secret) in &client.secrets {
+                let uri = self.add_secret(secret);
+                self.go(&format!("exec {LEADER} -- secret-grant {uri} -r {}", client.relation));
+                answer.insert(key.clone(), uri);
+            }
+            self.replace(&format!("pgbouncer-k8s:database:{}", client.relation), OURS, &answer);
+        }
+    }
+
+    /// A secret of our application under its label; its URI.
+    fn add_secret(&mut self, secret: &Secret) -> String {
+        let content = self.pairs(&secret.content, "#file=");
+        let uri = self.go(&format!("exec {LEADER} -- secret-add --label {}{content}", secret.label));
+        uri.trim().to_owned()
+    }
+
+    /// What PostgreSQL answers to its superuser.
+    fn sql(&mut self, statement: &str) -> String {
+        self.go(&format!("sql postgresql-k8s \"{statement}\"")).trim().to_owned()
+    }
+
+    fn role(&mut self, client: &Client) -> (String, String) {
+        let role = client.role();
+        let verifier = format!("SELECT rolpassword FROM pg_authid WHERE rolname = '{role}'");
+        let comment =
+            format!("SELECT shobj_description(oid, 'pg_authid') FROM pg_authid WHERE rolname = '{role}'");
+        (self.sql(&verifier), self.sql(&comment))
+    }
+
+    fn bag(&self, client: &Client) -> Bag {
+        self.sim.model().bag(client.relation, OURS)
+    }
+
+    /// The client's SQL is answered by every unit.
+    #[track_caller]
+    fn assert_served(&mut self, client: &Client) {
+        for unit in self.sim.model().units_of(OURS) {
+            let rows =
+                self.go(&format!("sql {} \"SELECT current_database()\" --through {unit}", client.name));
+            assert_eq!(rows.trim(), client.request["database"], "{unit}");
+        }
+    }
+
+    /// The secret an answer names is as it was recorded, but for what revisions after it write.
+    #[track_caller]
+    fn assert_secret(&self, uri: &str, recorded: &Secret, since: &[&str]) {
+        let secret = self.sim.model().secret(uri).expect("a secret");
+        assert_eq!(secret.label, recorded.label);
+        assert_eq!(format!("{:?}", secret.owner), "App(\"pgbouncer-k8s\")", "{}", recorded.owner);
+        let grants: Vec<String> =
+            secret.grants.values().flatten().map(|id| format!("database:{id}")).collect();
+        assert_eq!(grants, recorded.grants);
+        let mut wanted = shapes(&recorded.content);
+        wanted.retain(|_, value| *value != "");
+        let mut found = shapes(secret.content());
+        // One that the Python charm left empty stays so.
+        found.retain(|_, value| *value != "");
+        found.retain(|key, _| wanted.contains_key(key) || !since.contains(&key.as_str()));
+        assert_eq!(found, wanted);
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.files);
+    }
+}
+
+fn tempfile() -> PathBuf {
+    static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("recording-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory");
+    dir
+}
+
+/// A bag or secret without what is another's everywhere: passwords, URIs of secrets, hosts, PostgreSQL's version.
+fn shapes(bag: &Bag) -> BTreeMap<String, Value> {
+    let password = bag.get("password").map_or("", String::as_str);
+    bag.iter().map(|(key, value)| (key.clone(), shape(key, value, password))).collect()
+}
+
+fn shape(key: &str, value: &str, password: &str) -> Value {
+    match key {
+        "data" => serde_json::from_str(value).expect("JSON"),
+        "password" => {
+            let is_password = value.len() == 24 && value.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            Value::from(if is_password { "‹password›" } else { value })
+        }
+        "secret-user" | "secret-tls" if value.starts_with("secret:") => Value::from("‹secret›"),
+        "endpoints" | "read-only-endpoints" => Value::from(ports(value)),
+        "uris" | "read-only-uris" => {
+            let (user, rest) = value.rsplit_once('@').expect("a URI with a user");
+            let (hosts, database) = rest.split_once('/').expect("a URI with a database");
+            let user = user.strip_suffix(&format!(":{password}")).expect("the password");
+            Value::from(format!("{user}:‹password›@{}/{database}", ports(hosts)))
+        }
+        "version" => Value::from("‹version›"),
+        _ => Value::from(value),
+    }
+}
+
+/// `host:port` with commas between, without the hosts.
+fn ports(endpoints: &str) -> String {
+    let ports: BTreeSet<&str> =
+        endpoints.split(',').map(|endpoint| endpoint.rsplit_once(':').expect("host:port").1).collect();
+    ports.into_iter().map(|port| format!("‹host›:{port}")).collect::<Vec<_>>().join(",")
+}
+
+/// Clients are told what the recording says, but for keys of `since`, which later revisions write too.
+#[track_caller]
+fn check_fresh(name: &str, since: &[&str]) {
+    let recording = Recording::read(name);
+    let mut bench = Bench::new(&recording);
+    bench.go("settle");
+    let backend = bench.sim.model().bag(BACKEND, "postgresql-k8s");
+    for client in &recording.clients {
+        let bag = bench.bag(client);
+        let mut found = shapes(&bag);
+        found.retain(|key, _| client.answer.contains_key(key) || !since.contains(&key.as_str()));
+        assert_eq!(found, shapes(&client.answer), "{}", client.name);
+        assert_eq!(bag["version"], backend["version"]);
+        for (key, secret) in &client.secrets {
+            bench.assert_secret(&bag[key], secret, since);
+        }
+        bench.assert_served(client);
+    }
+}
+
+#[test]
+fn the_newest_with_secrets_is_answered_alike() {
+    check_fresh("newest-on-juju-3.6", &[]);
+}
+
+#[test]
+fn the_newest_without_secrets_is_answered_alike() {
+    check_fresh("newest-on-juju-2.9", &[]);
+}
+
+/// It knew neither URIs nor TLS.
+#[test]
+fn revision_103_is_answered_alike() {
+    check_fresh("revision-103-on-juju-3.1", &["uris", "secret-tls"]);
+}
+
+/// It knew neither URIs nor TLS.
+#[test]
+fn revision_67_is_answered_alike() {
+    check_fresh("revision-67-on-juju-2.9", &["uris", "tls"]);
+}
+
+/// Who was answered by the Python charm keeps user, password and secrets. Only where the units are reached is told
+/// anew, and what revisions after the recorded one write, `since`.
+#[track_caller]
+fn check_taken_over(name: &str, since: &[&str]) {
+    let recording = Recording::read(name);
+    let mut bench = Bench::new(&recording);
+    bench.leave(&recording);
+    let before: Vec<Bag> = recording.clients.iter().map(|client| bench.bag(client)).collect();
+    bench.go("settle");
+    for (client, before) in recording.clients.iter().zip(&before) {
+        let after = bench.bag(client);
+        assert_eq!(kept(&after, since), kept(before, since), "{}", client.name);
+        let mut found = shapes(&after);
+        found.retain(|key, _| client.answer.contains_key(key) || !since.contains(&key.as_str()));
+        assert_eq!(found, shapes(&client.answer), "{}", client.name);
+        for (key, secret) in &client.secrets {
+            bench.assert_secret(&after[key], secret, since);
+            let label = bench.sim.model().secret(&secret.label).expect("it is there").content().clone();
+            assert_eq!(kept(&label, since), kept(&secret.content, since), "{}", client.name);
+        }
+        bench.assert_served(client);
+        let (verifier, comment) = bench.role(client);
+        assert_eq!(verifier, client.verifier, "{}", client.name);
+        assert!(comment.contains(&format!("database:{}", client.relation)), "{}: {comment:?}", client.name);
+    }
+    let mark = bench.sim.model().hook_runs().len();
+    for unit in bench.sim.model().units_of(OURS) {
+        bench.go(&format!("trigger {unit} config-changed"));
+        bench.go(&format!("trigger {unit} update-status"));
+    }
+    for client in &recording.clients {
+        bench.go(&format!("databag {0}:database {0}/0 noise=1", client.name));
+    }
+    bench.go("settle");
+    let runs = &bench.sim.model().hook_runs()[mark..];
+    assert!(runs.iter().any(|run| run.hook == "database-relation-changed" && run.unit == LEADER));
+    assert_eq!(writes(runs), Vec::<String>::new());
+}
+
+/// What must stay as it is, byte by byte.
+fn kept(bag: &Bag, since: &[&str]) -> Bag {
+    let told_anew = ["endpoints", "read-only-endpoints", "uris", "read-only-uris", "version"];
+    let mut kept = bag.clone();
+    kept.retain(|key, value| {
+        !told_anew.contains(&key.as_str()) && !since.contains(&key.as_str()) && !value.is_empty()
+    });
+    kept
+}
+
+fn writes(runs: &[HookRun]) -> Vec<String> {
+    let calls = runs.iter().flat_map(|run| run.calls.iter().map(move |call| (run, call)));
+    calls
+        .filter(|(run, _)| run.unit.starts_with("pgbouncer-k8s/"))
+        .filter(|(_, call)| {
+            let name = call.name.as_str();
+            ["relation-set", "state-set"].contains(&name)
+                || (name.starts_with("secret-")
+                    && !["secret-get", "secret-info-get", "secret-ids"].contains(&name))
+        })
+        .map(|(run, call)| format!("{} {}: {} {}", run.unit, run.hook, call.name, call.args.join(" ")))
+        .collect()
+}
+
+#[test]
+fn the_newest_with_secrets_is_taken_over() {
+    check_taken_over("newest-on-juju-3.6", &[]);
+}
+
+#[test]
+fn the_newest_without_secrets_is_taken_over() {
+    check_taken_over("newest-on-juju-2.9", &[]);
+}
+
+#[test]
+fn revision_103_is_taken_over() {
+    check_taken_over("revision-103-on-juju-3.1", &["uris", "secret-tls"]);
+}
+
+#[test]
+fn revision_67_is_taken_over() {
+    check_taken_over("revision-67-on-juju-2.9", &["uris", "tls"]);
+}

@@ -40,8 +40,11 @@ fn measure(clients: usize) {
         words.push(format!("deploy actor:client c{number} --config database=db{number}"));
     }
     words.push("settle".to_owned());
-    words.extend((1..clients).map(|number| format!("integrate pgbouncer-k8s:database c{number}")));
-    words.extend(["settle", "wait 6m"].map(str::to_owned));
+    for number in 1..clients {
+        words.push(format!("integrate pgbouncer-k8s:database c{number}"));
+        words.push("settle".to_owned());
+    }
+    words.push("wait 6m".to_owned());
     for word in &words {
         sim.run(word).unwrap_or_else(|error| panic!("{word}: {error}"));
     }

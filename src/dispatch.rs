@@ -79,8 +79,10 @@ fn learn(event: &RelationEvent, world: &mut World) -> Result<()> {
         world.juju.forget(event.endpoint, event.relation)?;
         world.juju.forget_remote_app(event.relation)?;
     }
-    world.client = (event.endpoint == Endpoint::Database).then_some(event.relation);
-    world.client_is_gone = event.hook == RelationHook::Broken;
+    if event.endpoint == Endpoint::Database {
+        let of = if event.hook == RelationHook::Broken { &mut world.ended } else { &mut world.client };
+        *of = Some(event.relation);
+    }
     world.departs = event.hook == RelationHook::Departed;
     if event.endpoint == Endpoint::BackendDatabase && world.departs {
         // Once its last unit has left, Juju does not list a relation that ends, though it is readable still.

@@ -364,21 +364,32 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
     let newest = world.juju.bag(peer, &Owner::App)?.get(database::NEWEST).cloned().unwrap_or_default();
     let newest: Vec<RelationId> =
         newest.split(' ').filter_map(|id| id.parse().ok().map(RelationId)).collect();
+    let mut look_at = to_look_at(world, peer, (&relations, &newest), &databases.1, has_gone)?;
+    let is_idle = databases.0.is_some()
+        && world.trust != Trust::None
+        && is_published_by_us(world, peer)?
+        && matches!(backend_for_clients(world, peer)?, database::Backend::Waiting(_));
+    let has_unserved = is_idle && !look_at.is_empty();
+    if is_idle {
+        // Nobody can be served, so that nobody need be asked again and again what he waits for.
+        look_at.retain(|relation| world.client == Some(*relation));
+    }
     let mut clients = Vec::new();
-    for relation in to_look_at(world, peer, (&relations, &newest), &databases.1, has_gone)? {
+    for relation in look_at {
         clients.push(client(world, peer, relation, &databases.1)?);
     }
     let version = match backend(world)? {
         Some((_, remote)) => remote.get("version").and_then(|text| ServerVersion::parse(text)),
         None => None,
     };
-    let waiting = clients.iter().any(|client| !client.remote.is_empty() && is_to_serve(client, &databases.1));
+    let waiting = has_unserved
+        || clients.iter().any(|client| !client.remote.is_empty() && is_to_serve(client, &databases.1));
     let roams = databases.1.wildcard().is_some() || clients.iter().any(|c| c.roles().reach_every_database());
     let (mut backend, mut units) = (database::Backend::NotNeeded, Vec::new());
     if waiting || has_gone || roams {
         backend = backend_for_clients(world, peer)?;
     }
-    if waiting {
+    if waiting && !is_idle {
         units = followers(world, peer)?;
     }
     let others = match &backend {
@@ -386,7 +397,7 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
         _ => None,
     };
     let patience = world.juju.state(database::PATIENCE)?.and_then(|text| text.parse().ok()).unwrap_or(0);
-    let ended = match world.client.filter(|_| world.client_is_gone) {
+    let ended = match world.ended {
         Some(relation) => Some((relation, world.juju.bag(relation, &Owner::App)?.clone())),
         None => None,
     };

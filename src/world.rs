@@ -36,8 +36,8 @@ pub struct World {
     paths: Paths,
     /// The relation this hook is about, if it is a client's.
     pub client: Option<RelationId>,
-    /// That relation has ended for this unit.
-    pub client_is_gone: bool,
+    /// The client's relation whose end this hook tells of.
+    pub ended: Option<RelationId>,
     /// This hook is an `update-status`.
     pub is_update_status: bool,
     /// This hook tells that somebody departs from some relation.
@@ -62,7 +62,7 @@ impl World {
             attempts: Attempts::new(&unit.charm_dir),
             leaving: false,
             client: None,
-            client_is_gone: false,
+            ended: None,
             is_update_status: false,
             departs: false,
             backend_departs: None,

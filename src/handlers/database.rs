@@ -234,7 +234,9 @@ pub fn changed(seen: &Changed) -> Plan {
     let mut plan = Plan::default();
     if let Some((relation, app)) = &seen.ended {
         // One that was only suspended begins anew, and not with the URIs of secrets that are gone.
-        app.keys().for_each(|key| plan.set(Bag::App(*relation), key, Value::Absent));
+        for key in app.keys() {
+            plan.set(Bag::App(*relation), key, Value::Absent);
+        }
     }
     let mut databases = seen.databases.1.clone();
     let mut requests = Vec::new();

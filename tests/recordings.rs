@@ -11,11 +11,9 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use jujusim::{HookRun, Options, Sim};
+use jujusim::{Bag, HookRun, Options, Sim};
 use serde::Deserialize;
 use serde_json::Value;
-
-type Bag = BTreeMap<String, String>;
 
 const OURS: &str = "pgbouncer-k8s";
 const LEADER: &str = "pgbouncer-k8s/0";
@@ -93,7 +91,7 @@ impl Bench {
         common::stage();
         let options = Options { juju: recording.juju.clone(), ..Options::default() };
         let sim = Sim::new(&options).expect("a model");
-        let files = tempfile();
+        let files = scratch();
         let mut bench = Self { sim, files };
         bench.go("deploy ./pgbouncer-k8s -n 3");
         bench.go("deploy actor:postgresql postgresql-k8s");
@@ -155,11 +153,10 @@ impl Bench {
             None => self.sim.model().relations_at(place)[0],
         };
         let old = self.sim.model().bag(id, entity);
-        let mut line = format!("databag {place} {entity}");
-        for key in old.keys().filter(|key| !bag.contains_key(*key)) {
-            line += &format!(" {key}=");
-        }
-        self.go(&(line + &self.pairs(bag, "=@")));
+        let gone: String =
+            old.keys().filter(|key| !bag.contains_key(*key)).flat_map(|key| [" ", key, "="]).collect();
+        let set = self.pairs(bag, "=@");
+        self.go(&format!("databag {place} {entity}{gone}{set}"));
     }
 
     /// Each key with a file that holds its value: values have quotes and newlines.
@@ -242,7 +239,7 @@ impl Bench {
     fn assert_secret(&self, uri: &str, recorded: &Secret, since: &[&str]) {
         let secret = self.sim.model().secret(uri).expect("a secret");
         assert_eq!(secret.label, recorded.label);
-        assert_eq!(format!("{:?}", secret.owner), "App(\"pgbouncer-k8s\")", "{}", recorded.owner);
+        assert_eq!(format!("app:{}", secret.owner), recorded.owner);
         let grants: Vec<String> =
             secret.grants.values().flatten().map(|id| format!("database:{id}")).collect();
         assert_eq!(grants, recorded.grants);
@@ -262,7 +259,7 @@ impl Drop for Bench {
     }
 }
 
-fn tempfile() -> PathBuf {
+fn scratch() -> PathBuf {
     static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let dir = std::env::temp_dir().join(format!("recording-{}-{number}", std::process::id()));

@@ -365,13 +365,17 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
     let newest: Vec<RelationId> =
         newest.split(' ').filter_map(|id| id.parse().ok().map(RelationId)).collect();
     let mut look_at = to_look_at(world, peer, (&relations, &newest), &databases.1, has_gone)?;
-    let is_idle = databases.0.is_some()
+    let is_unserved = |relation: &RelationId| {
+        newest.contains(relation) || !databases.1.0.contains_key(&Origin::Relation(relation.0))
+    };
+    let has_unserved = look_at.iter().any(is_unserved);
+    // Nobody can be served, so that nobody need be asked again and again what he waits for.
+    let is_idle = has_unserved
+        && databases.0.is_some()
         && world.trust != Trust::None
         && is_published_by_us(world, peer)?
         && matches!(backend_for_clients(world, peer)?, database::Backend::Waiting(_));
-    let has_unserved = is_idle && !look_at.is_empty();
     if is_idle {
-        // Nobody can be served, so that nobody need be asked again and again what he waits for.
         look_at.retain(|relation| world.client == Some(*relation));
     }
     let mut clients = Vec::new();
@@ -382,7 +386,7 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
         Some((_, remote)) => remote.get("version").and_then(|text| ServerVersion::parse(text)),
         None => None,
     };
-    let waiting = has_unserved
+    let waiting = is_idle
         || clients.iter().any(|client| !client.remote.is_empty() && is_to_serve(client, &databases.1));
     let roams = databases.1.wildcard().is_some() || clients.iter().any(|c| c.roles().reach_every_database());
     let (mut backend, mut units) = (database::Backend::NotNeeded, Vec::new());

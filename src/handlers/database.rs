@@ -271,8 +271,11 @@ pub fn changed(seen: &Changed) -> Plan {
         plan.set(Bag::PeerApp, peers::DATABASES, text.as_str());
     }
     plan.append(enter_others(seen, &databases));
-    let newest = requests.iter().filter(|request| !request.client.is_answered);
-    let newest: Vec<RelationId> = newest.map(|request| request.client.relation).collect();
+    let unanswered = requests.iter().filter(|request| !request.client.is_answered);
+    let mut newest: Vec<RelationId> = unanswered.map(|request| request.client.relation).collect();
+    let is_unseen = |id: &&RelationId| seen.clients.iter().all(|client| client.relation != **id);
+    newest.extend(seen.newest.iter().filter(is_unseen).filter(|id| seen.relations.contains(id)));
+    newest.sort();
     // To take one out wakes every unit, and leaves it for the day they are woken anyway.
     if Some(&text) != seen.databases.0.as_ref() || !newest.iter().all(|id| seen.newest.contains(id)) {
         plan.set(Bag::PeerApp, NEWEST, ids(&newest).map_or(Value::Absent, Value::Text));
@@ -820,6 +823,16 @@ set app 6 version = 15.18"#;
         assert!(text.contains("role relation_id_7") && !text.contains("role relation_id_6"), "{text}");
         let once = Client { attempts: 1, ..client(6, &REQUEST) };
         assert!(changed(&seen(vec![once])).to_string().contains("role relation_id_6"));
+    }
+
+    #[test]
+    fn who_was_not_looked_at_may_have_no_answer_still() {
+        let text = r#"{"6": {"name": "shop", "legacy": false}}"#;
+        let mut seen = with(text, seen(vec![client(7, &CRM)]));
+        seen.relations.push(RelationId(6));
+        seen.newest = vec![RelationId(5), RelationId(6)];
+        let plan = changed(&seen);
+        assert!(plan.to_string().contains("set peer app newest_clients = 6 7\n"), "{plan}");
     }
 
     #[test]

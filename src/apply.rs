@@ -139,6 +139,7 @@ fn ensure_client(new: &NewClient, world: &mut World) -> anyhow::Result<Option<Wa
         comment: new.comment.clone(),
         roles: new.roles.clone(),
         alone: new.alone,
+        is_answered: new.is_answered,
     };
     let fits = |stored: &str| verifier::matches(stored, &new.role, &new.password);
     let wait = sql(world, |server| server.ensure_client(&client, new.known, &fits))?;

@@ -134,6 +134,8 @@ pub struct NewClient {
     pub roles: Roles,
     /// Nobody else asked for the database.
     pub alone: bool,
+    /// It has its credentials.
+    pub is_answered: bool,
 }
 
 /// Everything the processes of this unit should run.

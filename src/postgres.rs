@@ -119,6 +119,15 @@ pub enum Refused {
         /// The roles, with commas between.
         roles: String,
     },
+    /// A database of somebody else's making holds what could mislead a superuser.
+    #[error(
+        "cannot use database {database}: in its schema public are functions or operators that no superuser made, or \
+         PostgreSQL's own are gone; ask for another database, or have them removed"
+    )]
+    Touched {
+        /// The database.
+        database: String,
+    },
     /// A statement failed.
     #[error("cannot {what}: {source}")]
     Statement {

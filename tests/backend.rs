@@ -606,3 +606,47 @@ fn what_we_say_is_what_the_python_charm_said_key_by_key() {
         }
     }
 }
+
+/// Whether any client's role of ours has become a superuser.
+fn superusers(bench: &mut Bench) -> String {
+    let sql = "SELECT count(*) FROM pg_roles WHERE rolname ~ '^relation_id_[^2]' AND rolsuper";
+    bench.go(&format!("sql postgresql-k8s \"{sql}\""))
+}
+
+#[test]
+fn no_superuser_runs_what_a_client_wrote_in_place_of_the_charms_function() {
+    let Some(mut bench) = Bench::related("16", NEW, "") else { return };
+    bench.client("shop");
+    let function = "public.set_up_predefined_catalog_roles()";
+    bench.go(&format!("sql shop \"DROP FUNCTION {function}\""));
+    let body = "BEGIN RESET ROLE; ALTER ROLE relation_id_3 SUPERUSER; END";
+    bench.go(&format!(
+        "sql shop \"CREATE FUNCTION {function} RETURNS void LANGUAGE plpgsql AS $$ {body} $$\""
+    ));
+    bench.go("deploy actor:client second --config database=shop");
+    bench.go("settle");
+    bench.go("integrate pgbouncer-k8s:database second");
+    bench.go("settle");
+    bench.go("refresh pgbouncer-k8s");
+    bench.go("settle");
+    assert_eq!(superusers(&mut bench).trim(), "0");
+    bench.assert_served("second");
+
+    // A database that one who may create them prepared for the next who asks for it.
+    bench.go("deploy actor:client maker --config database=maker --config extra-user-roles=createdb");
+    bench.go("settle");
+    bench.go("integrate pgbouncer-k8s:database maker");
+    bench.go("settle");
+    bench.go("sql postgresql-k8s \"CREATE DATABASE prepared OWNER charmed_databases_owner\"");
+    let trap = "CREATE FUNCTION public.count(name) RETURNS bigint LANGUAGE sql AS 'SELECT 1'";
+    bench.go(&format!("sql postgresql-k8s \"SET ROLE charmed_databases_owner; {trap}\" --database prepared"));
+    bench.go("deploy actor:client prepared --config database=prepared");
+    bench.go("settle");
+    bench.go("integrate pgbouncer-k8s:database prepared");
+    bench.go("settle");
+    let status = bench.go("status");
+    assert!(status.contains("cannot use database prepared: in its schema public are functions"), "{status}");
+    bench.go("sql postgresql-k8s \"DROP FUNCTION public.count(name)\" --database prepared");
+    bench.go("wait 6m");
+    bench.assert_served("prepared");
+}

@@ -41,6 +41,7 @@ fn client(role: &str, database: &str) -> Client {
         comment: COMMENT.to_owned(),
         roles: Roles::default(),
         alone: true,
+        is_answered: false,
     }
 }
 
@@ -352,7 +353,12 @@ fn who_shares_a_database_uses_it_and_who_is_alone_in_it_owns_it() -> Outcome {
     server.ensure_auth_role(AUTH, &verifier("x"), COMMENT, &|_| false)?;
     server.install_get_auth("shop", AUTH)?;
     let direct = "CREATE ROLE direct LOGIN PASSWORD 'x'; GRANT ALL ON SCHEMA public TO direct;
-                  SET ROLE direct; CREATE TABLE public.theirs (n int); RESET ROLE; CREATE EXTENSION pgcrypto";
+                  SET ROLE direct; CREATE TABLE public.theirs (n int); RESET ROLE; CREATE EXTENSION pgcrypto;
+                  CREATE FUNCTION audit() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+                  CREATE EVENT TRIGGER audit ON ddl_command_end EXECUTE FUNCTION audit();
+                  CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+                  CREATE TRIGGER stamp BEFORE INSERT ON theirs FOR EACH ROW EXECUTE FUNCTION stamp();
+                  CREATE ROLE team; CREATE TABLE of_team (); ALTER TABLE of_team OWNER TO team";
     cluster.psql("operator", "shop", direct)?;
 
     let second = Client { alone: false, ..client("relation_id_8", "shop") };
@@ -370,7 +376,12 @@ fn who_shares_a_database_uses_it_and_who_is_alone_in_it_owns_it() -> Outcome {
     cluster.psql("relation_id_9", "shop", changed)?;
     for (what, owner) in [
         ("SELECT relowner::regrole FROM pg_class WHERE relname = 'theirs'", "direct"),
-        ("SELECT DISTINCT proowner::regrole FROM pg_proc WHERE proname IN ('get_auth', 'crypt')", "operator"),
+        ("SELECT relowner::regrole FROM pg_class WHERE relname = 'of_team'", "team"),
+        (
+            "SELECT DISTINCT proowner::regrole FROM pg_proc
+             WHERE proname IN ('get_auth', 'crypt', 'audit', 'stamp')",
+            "operator",
+        ),
     ] {
         assert_eq!(cluster.psql("operator", "shop", what)?, owner);
     }
@@ -382,12 +393,16 @@ fn a_client_is_what_it_asks_to_be_unless_that_is_somebody_else_or_more() -> Outc
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     let groups = "CREATE ROLE admin; CREATE ROLE accounting; CREATE ROLE relation_access;
-                  CREATE ROLE eve LOGIN PASSWORD 'x'; CREATE ROLE root SUPERUSER";
+                  CREATE ROLE eve LOGIN PASSWORD 'x'; CREATE ROLE root SUPERUSER;
+                  CREATE ROLE nested; GRANT root TO nested; CREATE ROLE writer; GRANT pg_write_server_files TO writer";
     cluster.psql("operator", "postgres", groups)?;
     let asking = |roles: &str| Client { roles: Roles::parse(roles), ..client("relation_id_7", "shop") };
-    for roles in ["nobody", "eve, accounting", "root", "operator"] {
+    for roles in
+        ["nobody", "accounting, eve", "root", "operator", "nested", "writer", "pg_execute_server_program"]
+    {
         let refused = server.ensure_client(&asking(roles), false, &|_| false).expect_err(roles);
-        let said = format!("invalid role(s) for extra user roles: {}", roles.split(',').next().unwrap_or(""));
+        let said =
+            format!("invalid role(s) for extra user roles: {}", roles.rsplit(", ").next().unwrap_or(""));
         assert!(refused.to_string().starts_with(&said), "{refused}");
     }
     let none = "SELECT count(*) FROM pg_roles WHERE rolname = 'relation_id_7'";
@@ -398,6 +413,11 @@ fn a_client_is_what_it_asks_to_be_unless_that_is_somebody_else_or_more() -> Outc
     let found = cluster.psql("operator", "postgres", is)?;
     assert!(found.starts_with("t|f|") && found.contains("accounting"), "{found}");
     assert_eq!(found.split(' ').count(), 3, "{found}");
+
+    // What it was given with its answer it keeps, and no more, whatever it writes later.
+    let later = Client { is_answered: true, ..asking("accounting, createrole") };
+    server.ensure_client(&later, false, &|_| true)?;
+    assert_eq!(cluster.psql("operator", "postgres", is)?, found);
     Ok(())
 }
 

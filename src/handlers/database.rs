@@ -513,6 +513,7 @@ impl Client {
             known: false,
             roles: roles.clone(),
             alone,
+            is_answered: self.is_answered,
         }
     }
 

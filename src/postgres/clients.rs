@@ -35,6 +35,8 @@ pub struct Client {
     pub roles: Roles,
     /// Nobody else asked for that database.
     pub alone: bool,
+    /// It has its credentials: if its role is there, it has what it was to have.
+    pub is_answered: bool,
 }
 
 /// The groups of a server that matter to a client.
@@ -114,49 +116,51 @@ impl Server {
             }
             old => old,
         };
+        let role = escape_identifier(&client.role);
+        let is_there = old.is_some();
+        let mut sql = Vec::new();
+        if !old.as_ref().and_then(|old| old.verifier.as_deref()).is_some_and(matches) {
+            let command = if is_there { "ALTER" } else { "CREATE" };
+            let verifier = escape_literal(client.verifier.reveal());
+            sql.push(format!("{command} ROLE {role} LOGIN PASSWORD {verifier}"));
+        }
+        if old.is_none_or(|old| old.comment.is_none()) {
+            sql.push(format!("COMMENT ON ROLE {role} IS {}", escape_literal(&client.comment)));
+        }
+        let what = format!("make role {}", client.role);
+        if is_there && client.is_answered {
+            return if sql.is_empty() { Ok(()) } else { self.batch(what, &sql.join("; ")) };
+        }
+
         let groups = self.groups(client)?;
         let shape = client.shape(&groups)?;
         self.ensure_database(&client.database, groups.has_catalog_roles().then_some(DATABASES_OWNER))?;
         if groups.has_catalog_roles() {
-            self.set_up_catalog_roles(&client.database)?;
+            self.ensure_catalog_roles(client)?;
         }
-
-        let role = escape_identifier(&client.role);
-        let mut sql = Vec::new();
-        if !old.as_ref().and_then(|old| old.verifier.as_deref()).is_some_and(matches) {
-            let command = if old.is_some() { "ALTER" } else { "CREATE" };
-            let (attributes, verifier) =
-                (shape.attributes.join(" "), escape_literal(client.verifier.reveal()));
-            sql.push(format!("{command} ROLE {role} LOGIN {attributes} PASSWORD {verifier}"));
+        if !shape.attributes.is_empty() {
+            sql.push(format!("ALTER ROLE {role} {}", shape.attributes.join(" ")));
         }
         if !shape.groups.is_empty() {
             let groups: Vec<String> = shape.groups.iter().map(|group| escape_identifier(group)).collect();
             sql.push(format!("GRANT {} TO {role}", groups.join(", ")));
         }
-        if old.is_none_or(|old| old.comment.is_none()) {
-            sql.push(format!("COMMENT ON ROLE {role} IS {}", escape_literal(&client.comment)));
-        }
         if groups.has_catalog_roles() {
             sql.extend(rights_from_16(client));
         } else {
             let admin = if groups.has(ADMIN) { ", admin" } else { "" };
-            sql.push(format!(
-                "GRANT ALL ON DATABASE {} TO {role}{admin}",
-                escape_identifier(&client.database)
-            ));
+            let database = escape_identifier(&client.database);
+            sql.push(format!("GRANT ALL ON DATABASE {database} TO {role}{admin}"));
         }
-        self.batch(format!("make role {}", client.role), &sql.join("; "))?;
+        self.batch(what, &sql.join("; "))?;
         if groups.has_catalog_roles() {
             return Ok(());
         }
         let what = format!("hand database {} to role {}", client.database, client.role);
         let rights = if client.alone { OWN_ALL } else { MAY_ALL };
         let role = escape_literal(&client.role);
-        self.batch_in(
-            &client.database,
-            what,
-            &format!("SELECT set_config('our.client', {role}, true); {rights}"),
-        )
+        let sql = format!("SELECT set_config('our.client', {role}, true); {rights}");
+        self.batch_in(&client.database, what, &sql)
     }
 
     /// Drops a client's role; what it owns, in whatever database, goes to us. Databases stay.
@@ -216,14 +220,25 @@ impl Server {
         self.batch(what, &format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"))
     }
 
-    /// Makes the roles of a database by the function that PostgreSQL's charm puts into every one.
-    fn set_up_catalog_roles(&mut self, database: &str) -> Result<(), Refused> {
+    /// Makes the roles of a database by the function that PostgreSQL's charm puts into every one. Once they are
+    /// there `public` belongs to clients, who could put another function in its place, and a superuser is not to
+    /// run what they wrote.
+    fn ensure_catalog_roles(&mut self, client: &Client) -> Result<(), Refused> {
+        let Client { database, .. } = client;
+        let what = format!("make the roles of database {database}");
+        let found = "SELECT FROM pg_catalog.pg_roles WHERE rolname = $1";
+        if !self.query(&what, found, &[&client.catalog_role("admin")])?.is_empty() {
+            return Ok(());
+        }
+        if self.query_in(database, &what, UNTOUCHED, &[])?.is_empty() {
+            return Err(Refused::Touched { database: database.clone() });
+        }
         // The function names others that lie in `public`.
         let sql = format!(
             "SET LOCAL search_path = pg_catalog, public; SET LOCAL ROLE {DATABASES_OWNER}; \
              SELECT public.set_up_predefined_catalog_roles()"
         );
-        self.batch_in(database, format!("make the roles of database {database}"), &sql)
+        self.batch_in(database, what, &sql)
     }
 }
 
@@ -248,12 +263,29 @@ fn rights_from_16(client: &Client) -> Vec<String> {
     sql
 }
 
-/// Of these names those that a client may be a member of. Who is a member of a login role, or of one with more
-/// power than all clients, could do what is somebody else's.
+/// Of these names those that a client may be a member of. Who is a member of a login role could do what is
+/// somebody else's; who is one of a superuser, or may run programs or read files on the server, anything.
 const GROUPS: &str = "
-    SELECT rolname::text FROM pg_catalog.pg_authid
-    WHERE rolname = ANY ($1) AND NOT (rolsuper OR rolreplication OR rolbypassrls)
-      AND (NOT rolcanlogin OR rolname = $2)";
+    SELECT g.rolname::text FROM pg_catalog.pg_authid g
+    WHERE g.rolname = ANY ($1) AND (NOT g.rolcanlogin OR g.rolname = $2)
+      AND (g.rolname !~ '^pg_' OR g.rolname = ANY (ARRAY['pg_monitor', 'pg_read_all_settings',
+          'pg_read_all_stats', 'pg_stat_scan_tables', 'pg_read_all_data', 'pg_write_all_data']))
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_authid p
+          WHERE (p.rolsuper OR p.rolreplication OR p.rolbypassrls OR p.rolname = ANY (ARRAY[
+                'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files']))
+            AND pg_catalog.pg_has_role(g.oid, p.oid, 'MEMBER'))";
+
+/// One row if the charm's function is a superuser's, and in `public` there is no other function or operator that
+/// it could mistake for one of PostgreSQL's.
+const UNTOUCHED: &str = "
+    SELECT FROM pg_catalog.pg_proc p
+    JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'public'
+    JOIN pg_catalog.pg_roles o ON o.oid = p.proowner
+    WHERE p.proname = 'set_up_predefined_catalog_roles' AND p.pronargs = 0 AND p.prosecdef AND o.rolsuper
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_roles r ON r.oid = f.proowner
+                      WHERE f.pronamespace = n.oid AND NOT r.rolsuper)
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_operator f JOIN pg_catalog.pg_roles r ON r.oid = f.oprowner
+                      WHERE f.oprnamespace = n.oid AND NOT r.rolsuper)";
 
 /// The roles with a comment that begins like this, but for some.
 const STRAYS: &str = "
@@ -268,8 +300,9 @@ const DATABASES: &str = "
 
 // Both are told the role by a setting: in a body of any quotes a name could end it.
 
-/// Who is alone in a database owns what is in it, but for what belongs to an extension, to another login role,
-/// or to the lookup of a pooler. What one left who was there before is ours, and so the next one's.
+/// Who is alone in a database owns what superusers own in it: what one left who was there before is ours. But not
+/// what belongs to an extension or to the lookup of a pooler; nor a function that others, superusers among them, run
+/// unasked, as triggers: its owner could have them run anything.
 const OWN_ALL: &str = "
     DO $$
     DECLARE
@@ -279,10 +312,13 @@ const OWN_ALL: &str = "
         FOR statement IN
             WITH schemas AS (SELECT oid, nspname, nspowner FROM pg_namespace
                              WHERE nspname <> 'information_schema' AND nspname !~ '^(pg_|pgbouncer_auth_)'),
-                 free AS (SELECT oid FROM pg_roles WHERE rolsuper OR NOT rolcanlogin),
+                 free AS (SELECT oid FROM pg_roles WHERE rolsuper),
+                 others AS (SELECT evtfoid AS oid FROM pg_event_trigger UNION
+                            SELECT tgfoid FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
+                            WHERE relowner NOT IN (SELECT oid FROM pg_roles WHERE rolsuper OR rolname = client)),
                  bound AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
             SELECT format('ALTER SCHEMA %I OWNER TO %I', nspname, client)
-            FROM schemas WHERE nspowner IN (SELECT oid FROM free)
+            FROM schemas WHERE (nspowner IN (SELECT oid FROM free) OR nspowner::regrole::text = 'pg_database_owner')
                 AND ('pg_namespace'::regclass, oid) NOT IN (SELECT classid, objid FROM bound)
             UNION ALL
             SELECT format('ALTER %s %I.%I OWNER TO %I',
@@ -299,6 +335,7 @@ const OWN_ALL: &str = "
             FROM pg_proc p JOIN schemas s ON s.oid = pronamespace
             WHERE proowner IN (SELECT oid FROM free)
                 AND ('pg_proc'::regclass, p.oid) NOT IN (SELECT classid, objid FROM bound)
+                AND p.oid NOT IN (SELECT oid FROM others)
             UNION ALL
             SELECT format('ALTER TYPE %I.%I OWNER TO %I', nspname, typname, client)
             FROM pg_type t JOIN schemas s ON s.oid = typnamespace

@@ -22,9 +22,9 @@ mutants: ## Bring known bugs back, each must make its test fail; NAME=... for so
 	scripts/parts
 	scripts/mutants $(NAME)
 
-seeds: ## Run one story in 200 random orders of hooks; SEEDS=N runs N
+seeds: ## Run one story in 200 random orders of hooks, and 200 of twenty clients; SEEDS=N runs N
 	cargo build --release --locked --workspace
-	SEEDS=$${SEEDS:-200} cargo test --release --locked --test orders
+	SEEDS=$${SEEDS:-200} cargo test --release --locked --no-fail-fast --test orders --test twenty
 
 bench: ## Measure hooks with 1 to 500 clients, and the simulator itself
 	cargo build --release --locked --workspace

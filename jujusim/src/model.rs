@@ -266,6 +266,11 @@ impl Model {
         self.find_secret(label).and_then(|id| self.secrets.get(&id))
     }
 
+    /// The secrets that somebody owns.
+    pub fn secrets_of(&self, owner: &Entity) -> impl Iterator<Item = &Secret> {
+        self.secrets.values().filter(move |secret| secret.owner == *owner)
+    }
+
     pub(crate) fn find_secret(&self, label: &str) -> Option<String> {
         let id = label.rsplit(['/', ':']).next().unwrap_or(label);
         if self.secrets.contains_key(id) {

@@ -97,7 +97,10 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
         Effect::AwaitAdmission { logins, round } => return admission(logins, *round, world, peer),
         Effect::InstallGetAuth { databases, auth_user } => {
             return sql(world, |server| {
-                databases.iter().try_for_each(|database| server.install_get_auth(database, auth_user))
+                // One that refuses does not stop the next; the answer tells the last.
+                databases
+                    .iter()
+                    .fold(Ok(()), |done, database| server.install_get_auth(database, auth_user).and(done))
             });
         }
         Effect::EnsureClient(client) => return ensure_client(client, world),
@@ -157,9 +160,9 @@ fn forget_client(relation: RelationId, world: &mut World, peer: RelationId) -> a
                 world.juju.remove_secret(&label, &info.id)?;
             }
         }
-    } else {
-        world.juju.set(peer, &Owner::App, &database::role(relation), None)?;
     }
+    // A model that once had no secrets left a copy there.
+    world.juju.set(peer, &Owner::App, &database::role(relation), None)?;
     let text = world.juju.bag(peer, &Owner::App)?.get(peers::DATABASES).cloned();
     if let Some(mut databases) = text.and_then(|text| PgbDbs::parse(&text).ok())
         && databases.0.remove(&Origin::Relation(relation.0)).is_some()
@@ -207,7 +210,9 @@ fn sql(
     let Err(refused) = work(server) else { return Ok(None) };
     if refused.is_lost() {
         // Whoever comes next need not wait for it in vain.
-        world.server = Some(Err(Wait::Unreachable(refused.to_string())));
+        let wait = Wait::Unreachable(refused.to_string());
+        world.server = Some(Err(wait.clone()));
+        return Ok(Some(wait));
     }
     Ok(Some(Wait::Refused(refused.to_string())))
 }

@@ -52,7 +52,8 @@ pub fn owed(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<Handler>>
         databases.is_none() && (is_entered || !world.juju.relations(Endpoint::Database)?.is_empty());
     // Databases that nobody asked for by name come and go untold.
     let has_wildcard = databases.is_some_and(|(_, databases)| databases.wildcard().is_some());
-    if is_lost || (has_wildcard && world.is_update_status) {
+    let has_missing = world.juju.state(database::MISSING)?.is_some_and(|ids| !ids.is_empty());
+    if is_lost || has_missing || (has_wildcard && world.is_update_status) {
         owed.push(Handler::Database);
     }
     Ok(owed)
@@ -108,7 +109,7 @@ pub fn backend_database(world: &mut World, peer: RelationId) -> anyhow::Result<O
     let Some((relation, remote)) = backend(world)? else { return Ok(None) };
     if ends(world, relation)? {
         let auth_user = users(world, peer)?.users.and_then(|users| users.list.auth_user().map(str::to_owned));
-        let roles = client_roles(world)?;
+        let roles = client_roles(world, peer)?;
         if world.leaving && !roles.is_empty() {
             // Scaled to nothing, the application may come back, and with it its clients. Of relations that
             // end Juju says nothing any more.
@@ -224,7 +225,7 @@ fn backend_leader(
         store: found.store,
         databases: databases.0.into_values().map(|entry| entry.auth_dbname.unwrap_or(entry.name)).collect(),
         clients,
-        roles: client_roles(world)?,
+        roles: client_roles(world, peer)?,
         app_name: world.unit.app.clone(),
         mark,
         fresh: Fresh {
@@ -307,9 +308,14 @@ fn lookup(world: &mut World, peer: RelationId, auth_user: String, remote: &Texts
     Ok(Lookup { auth_user, database: own_database(remote).to_owned(), everywhere })
 }
 
-/// The roles of all clients that are there.
-fn client_roles(world: &mut World) -> anyhow::Result<Vec<String>> {
-    Ok(world.juju.relations(Endpoint::Database)?.into_iter().map(database::role).collect())
+/// The roles of all clients that are there, or are not known to be gone.
+fn client_roles(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<String>> {
+    let (_, databases) = databases(world, peer)?.unwrap_or_default();
+    let mut relations = world.juju.relations(Endpoint::Database)?;
+    relations.extend(databases.0.keys().filter_map(|origin| origin.relation()).map(RelationId));
+    relations.sort();
+    relations.dedup();
+    Ok(relations.into_iter().map(database::role).collect())
 }
 
 /// The users and where they are kept, for [`backend_database::broken`].
@@ -362,8 +368,8 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
     let is_gone = |origin: &Origin| origin.relation().is_some_and(|id| !relations.contains(&RelationId(id)));
     let has_gone = databases.1.0.iter().any(|(origin, entry)| !entry.legacy && is_gone(origin));
     let newest = world.juju.bag(peer, &Owner::App)?.get(database::NEWEST).cloned().unwrap_or_default();
-    let newest: Vec<RelationId> =
-        newest.split(' ').filter_map(|id| id.parse().ok().map(RelationId)).collect();
+    let newest = relation_ids(&newest);
+    let missing = relation_ids(&world.juju.state(database::MISSING)?.unwrap_or_default());
     let mut look_at = to_look_at(world, peer, (&relations, &newest), &databases.1, has_gone)?;
     let is_unserved = |relation: &RelationId| {
         newest.contains(relation) || !databases.1.0.contains_key(&Origin::Relation(relation.0))
@@ -414,6 +420,7 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
         relations,
         clients,
         newest,
+        missing,
         version,
         backend,
         reach: reach(world, peer)?,
@@ -422,6 +429,11 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
         others: (world.juju.bag(peer, &Owner::App)?.get(database::OTHERS).cloned(), others),
         comment: mark(world),
     }))
+}
+
+/// Ids with blanks between.
+fn relation_ids(text: &str) -> Vec<RelationId> {
+    text.split(' ').filter_map(|id| id.parse().ok().map(RelationId)).collect()
 }
 
 /// The relations whose bags tell something new: those that are not known to have their answer, and the one this

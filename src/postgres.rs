@@ -106,7 +106,10 @@ pub enum Refused {
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
     /// The role was made by somebody else.
-    #[error("cannot touch role {role}: it does not carry the comment \"{comment}\"; remove or rename it")]
+    #[error(
+        "drop or rename role {role} in PostgreSQL: it is not ours, or an earlier revision left it; ours carries \
+         the comment \"{comment}\""
+    )]
     RoleNotOurs {
         /// The role.
         role: String,

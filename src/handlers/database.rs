@@ -45,6 +45,9 @@ pub const OTHERS: &str = "readonly_dbs";
 
 /// State: how many `update-status` have come while clients waited for units.
 pub const PATIENCE: &str = "update-statuses";
+/// State: relations with an entry that a hook did not find any more. A leader whose hook is repeated does not know
+/// those that came meanwhile; what two hooks in a row do not find is gone.
+pub const MISSING: &str = "missing-clients";
 /// The one in which nobody waits any longer.
 const PATIENCE_ENDS: u32 = 2;
 
@@ -65,6 +68,8 @@ pub struct Changed {
     pub clients: Vec<Client>,
     /// Those of [`NEWEST`].
     pub newest: Vec<RelationId>,
+    /// Those of [`MISSING`].
+    pub missing: Vec<RelationId>,
     /// Clients of another endpoint may use every database.
     pub others_reach_all: bool,
     /// The backend's version, as it tells in `backend-database`.
@@ -283,7 +288,13 @@ pub fn changed(seen: &Changed) -> Plan {
     // Set again where something is not ready.
     plan.set(Bag::PeerApp, ROUNDS, Value::Absent);
 
-    let gone = gone(seen, &databases);
+    let missing = missing(seen, &databases);
+    let (gone, lost): (Vec<_>, Vec<_>) = missing.into_iter().partition(|relation| is_gone(seen, *relation));
+    let mut not_found: Vec<RelationId> = gone.iter().chain(&lost).copied().collect();
+    not_found.sort();
+    if not_found != seen.missing {
+        plan.push(Effect::Remember(MISSING, ids(&not_found).unwrap_or_default()));
+    }
     match &seen.backend {
         Backend::NotNeeded => plan.append(no_patience(seen)),
         Backend::Waiting(wait) => {
@@ -293,7 +304,6 @@ pub fn changed(seen: &Changed) -> Plan {
                     plan.push(Effect::ForgetClient(relation));
                 }
             }
-            plan.append(no_patience(seen));
             return plan.wait(wait.clone());
         }
         Backend::Ready { version, lookup, round } => {
@@ -335,13 +345,13 @@ impl Serving<'_> {
         let is_patient = self.seen.patience < PATIENCE_ENDS || in_step.is_empty();
         let (again, new): (Vec<_>, Vec<_>) = requests.iter().partition(|request| request.client.is_answered);
         let mut now = again;
-        if new.is_empty() || behind.is_empty() || !is_patient {
+        if self.seen.patience > 0 {
+            let patience = if new.is_empty() { String::new() } else { self.seen.patience.to_string() };
+            plan.push(Effect::Remember(PATIENCE, patience));
+        }
+        if behind.is_empty() || !is_patient {
             now.extend(new);
-            plan.append(no_patience(self.seen));
-        } else {
-            if self.seen.patience > 0 {
-                plan.push(Effect::Remember(PATIENCE, self.seen.patience.to_string()));
-            }
+        } else if !new.is_empty() {
             plan.waits.push(Wait::Units(behind));
         }
         if now.is_empty() {
@@ -394,6 +404,9 @@ impl Serving<'_> {
         if !self.seen.has_secrets {
             plan.set(Bag::PeerApp, role(client.relation), password);
         }
+        if !client.is_answered && self.seen.patience > 0 {
+            plan.push(Effect::Remember(PATIENCE, String::new()));
+        }
         plan
     }
 }
@@ -428,7 +441,8 @@ fn enter_wildcard(seen: &Changed, requests: &[Request<'_>], databases: &mut PgbD
         .filter(|request| request.roles.reach_every_database())
         .map(|request| request.database.as_str())
         .collect();
-    let is_complete = seen.relations.len() == seen.clients.len();
+    let is_complete = seen.relations.len() == seen.clients.len()
+        && missing(seen, databases).iter().all(|relation| is_gone(seen, *relation));
     let current = databases.wildcard();
     let stands = current.is_some_and(|entry| {
         let is_held = entry.auth_dbname.as_deref().is_some_and(|name| holders.contains(&name));
@@ -598,8 +612,8 @@ fn request<'a>(
     Ok(Some(Request { client, database, roles }))
 }
 
-/// The relations that have an entry in `databases` and are there no longer.
-fn gone(seen: &Changed, databases: &PgbDbs) -> Vec<RelationId> {
+/// The relations that have an entry in `databases` and are not found.
+fn missing(seen: &Changed, databases: &PgbDbs) -> Vec<RelationId> {
     databases
         .0
         .iter()
@@ -608,6 +622,11 @@ fn gone(seen: &Changed, databases: &PgbDbs) -> Vec<RelationId> {
         .map(RelationId)
         .filter(|relation| !seen.relations.contains(relation))
         .collect()
+}
+
+/// Whether a relation that is not found has ended.
+fn is_gone(seen: &Changed, relation: RelationId) -> bool {
+    seen.missing.contains(&relation) || seen.ended.as_ref().is_some_and(|(ended, _)| *ended == relation)
 }
 
 /// What a part of a URI need not hide.
@@ -707,6 +726,7 @@ mod tests {
             ended: None,
             clients,
             newest: Vec::new(),
+            missing: Vec::new(),
             others_reach_all: false,
             version: ServerVersion::parse("15.18"),
             backend: ready("15.18"),
@@ -955,10 +975,12 @@ set app 6 version = 15.18"#;
         one.relations.push(RelationId(7));
         assert_eq!(entered(&changed(&one)), text);
         // The relation that needed it is gone, and its entry stays until its role is dropped.
-        let gone = with(text, seen(vec![answered(6, &REQUEST)]));
+        let mut gone = with(text, seen(vec![answered(6, &REQUEST)]));
+        assert_eq!(entered(&changed(&gone)), text);
+        gone.missing = vec![RelationId(7)];
         let rest = r#"{"6": {"name": "shop", "legacy": false}, "7": {"name": "crm", "legacy": false}}"#;
         assert_eq!(entered(&changed(&gone)), rest);
-        let admins = Changed { others_reach_all: true, ..with(text, seen(vec![answered(6, &REQUEST)])) };
+        let admins = Changed { others_reach_all: true, ..gone };
         assert_eq!(entered(&changed(&admins)), text);
     }
 
@@ -1027,6 +1049,7 @@ set app 6 version = 15.18"#;
         let one = r#"{"5": {"name": "shop", "legacy": false}}"#;
         let mut second = with(one, seen(vec![client(6, &REQUEST)]));
         // The one before is gone and waits for its role to be dropped.
+        second.missing = vec![RelationId(5)];
         assert!(alone(&changed(&second)));
         second.relations.push(RelationId(5));
         assert!(!alone(&changed(&second)));
@@ -1035,9 +1058,19 @@ set app 6 version = 15.18"#;
     #[test]
     fn a_relation_that_is_gone_leaves_the_configuration_once_its_role_is_dropped() {
         let text = r#"{"6": {"name": "shop", "legacy": false}, "8": {"name": "old", "legacy": true}}"#;
+        // A hook that is repeated does not know of the relations that came meanwhile.
+        let once = with(text, seen(Vec::new()));
+        let plan = changed(&once).to_string();
+        assert!(plan.contains("remember missing-clients = 6\n") && !plan.contains("drop"), "{plan}");
+        let ended = Changed { ended: Some((RelationId(6), texts(&[("endpoints", "a:1")]))), ..once };
+        let plan = changed(&ended).to_string();
+        assert!(
+            plan.contains("remove app 6 endpoints\n") && plan.contains("drop the role relation_id_6\n"),
+            "{plan}"
+        );
         // Forgotten last: a role that could not be dropped is dropped by a later hook.
         check(
-            &with(text, seen(Vec::new())),
+            &Changed { missing: vec![RelationId(6)], ..with(text, seen(Vec::new())) },
             &format!(
                 r"
 set peer app pgb_dbs_config = ‹{} bytes›
@@ -1053,6 +1086,7 @@ forget the client of database:6",
     fn while_the_backend_is_away_a_gone_relation_stays_in_memory() {
         let text = r#"{"6": {"name": "shop", "legacy": false}}"#;
         let mut seen = with(text, seen(Vec::new()));
+        seen.missing = vec![RelationId(6)];
         seen.backend = Backend::Waiting(Wait::Unreachable("no".into()));
         let plan = changed(&seen);
         assert_eq!(plan.waits, [Wait::Unreachable("no".into())]);

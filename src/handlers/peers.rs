@@ -214,6 +214,10 @@ pub fn changed(seen: &Changed) -> Plan {
             plan.append(serve(config, list, own.users.as_ref(), &seen.here));
         }
         Seat::Follower(followed) => {
+            // What it counted and missed as leader is of that day.
+            for key in [database::PATIENCE, database::MISSING] {
+                plan.push(Effect::Remember(key, String::new()));
+            }
             plan.waits.clone_from(&followed.broken);
             let config = match &followed.config {
                 Some(published) => Some(published),
@@ -682,6 +686,8 @@ set peer unit pgb_dbs = {}",
                 "
 set peer unit hostname = pgb-1
 set peer unit pgbouncer_version = 1.24.0
+remember update-statuses = 
+remember missing-clients = 
 load 3 users into 2 processes
 set peer unit pgb_dbs = {}",
                 config().shared.databases_hash
@@ -742,6 +748,8 @@ set peer unit pgb_dbs = {}",
             "
 set peer unit hostname = pgb-1
 set peer unit pgbouncer_version = 1.24.0
+remember update-statuses = 
+remember missing-clients = 
 wait: waiting for the leader to publish its configuration",
         );
     }

@@ -269,7 +269,7 @@ const GROUPS: &str = "
     SELECT g.rolname::text FROM pg_catalog.pg_authid g
     WHERE g.rolname = ANY ($1) AND (NOT g.rolcanlogin OR g.rolname = $2)
       AND (g.rolname !~ '^pg_' OR g.rolname = ANY (ARRAY['pg_monitor', 'pg_read_all_settings',
-          'pg_read_all_stats', 'pg_stat_scan_tables', 'pg_read_all_data', 'pg_write_all_data']))
+          'pg_read_all_stats', 'pg_stat_scan_tables']))
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_authid p
           WHERE (p.rolsuper OR p.rolreplication OR p.rolbypassrls OR p.rolname = ANY (ARRAY[
                 'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files']))

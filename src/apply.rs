@@ -98,9 +98,9 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
         Effect::InstallGetAuth { databases, auth_user } => {
             return sql(world, |server| {
                 // One that refuses does not stop the next; the answer tells the last.
-                databases
-                    .iter()
-                    .fold(Ok(()), |done, database| server.install_get_auth(database, auth_user).and(done))
+                let install = |database: &String| server.install_get_auth(database, auth_user);
+                let done: Vec<_> = databases.iter().map(install).collect();
+                done.into_iter().rev().collect()
             });
         }
         Effect::EnsureClient(client) => return ensure_client(client, world),

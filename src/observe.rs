@@ -308,11 +308,14 @@ fn lookup(world: &mut World, peer: RelationId, auth_user: String, remote: &Texts
     Ok(Lookup { auth_user, database: own_database(remote).to_owned(), everywhere })
 }
 
-/// The roles of all clients that are there, or are not known to be gone.
+/// The roles of all clients that are there, or are not known to be gone; for a unit that leaves, of those that it
+/// has not left yet.
 fn client_roles(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<String>> {
-    let (_, databases) = databases(world, peer)?.unwrap_or_default();
     let mut relations = world.juju.relations(Endpoint::Database)?;
-    relations.extend(databases.0.keys().filter_map(|origin| origin.relation()).map(RelationId));
+    if !world.leaving {
+        let (_, databases) = databases(world, peer)?.unwrap_or_default();
+        relations.extend(databases.0.keys().filter_map(|origin| origin.relation()).map(RelationId));
+    }
     relations.sort();
     relations.dedup();
     Ok(relations.into_iter().map(database::role).collect())

@@ -152,15 +152,13 @@ impl Server {
             let database = escape_identifier(&client.database);
             sql.push(format!("GRANT ALL ON DATABASE {database} TO {role}{admin}"));
         }
-        self.batch(what, &sql.join("; "))?;
-        if groups.has_catalog_roles() {
-            return Ok(());
+        if !groups.has_catalog_roles() {
+            let rights = if client.alone { OWN_ALL } else { MAY_ALL };
+            let role = escape_literal(&client.role);
+            sql.push(format!("SELECT set_config('our.client', {role}, true); {rights}"));
         }
-        let what = format!("hand database {} to role {}", client.database, client.role);
-        let rights = if client.alone { OWN_ALL } else { MAY_ALL };
-        let role = escape_literal(&client.role);
-        let sql = format!("SELECT set_config('our.client', {role}, true); {rights}");
-        self.batch_in(&client.database, what, &sql)
+        // As one transaction, in its database: a role that is there has what it is to have.
+        self.batch_in(&client.database, what, &sql.join("; "))
     }
 
     /// Drops a client's role; what it owns, in whatever database, goes to us. Databases stay.

@@ -104,6 +104,8 @@ struct Story {
     words: Vec<String>,
     /// The units whose next hook may fail, with the number of hooks that had run then.
     excused: Vec<(String, usize)>,
+    /// Each client's coming and going (`true`), with the number of hooks that had run then.
+    moves: Vec<(usize, String, bool)>,
     related: BTreeSet<Client>,
     unrelated: BTreeSet<Client>,
     /// How many units there are to be.
@@ -121,6 +123,7 @@ impl Story {
             chance: Chance(seed),
             words: Vec::new(),
             excused: Vec::new(),
+            moves: Vec::new(),
             related: BTreeSet::new(),
             unrelated: (0..CLIENTS).map(Client::new).collect(),
             units: 3,
@@ -164,6 +167,7 @@ impl Story {
         let free: Vec<Client> = self.unrelated.iter().filter(is_free).cloned().collect();
         let Some(client) = self.chance.pick(&free) else { return Ok(()) };
         self.say(&format!("integrate {APP}:database {}", client.name))?;
+        self.moves.push((self.hooks(), client.name.clone(), false));
         self.unrelated.remove(&client);
         self.related.insert(client);
         Ok(())
@@ -173,6 +177,7 @@ impl Story {
         let related: Vec<Client> = self.related.iter().cloned().collect();
         let Some(client) = self.chance.pick(&related) else { return Ok(()) };
         self.related.remove(&client);
+        self.moves.push((self.hooks(), client.name.clone(), true));
         if self.chance.below(4) == 0 {
             self.say(&format!("remove-application {}", client.name))?;
         } else {
@@ -215,23 +220,30 @@ impl Story {
         let unit = self.chance.pick(&self.sim.model().units_of(APP)).expect("a unit").to_string();
         let tool = self.chance.pick(&TOOLS).expect("a tool");
         let nth = 1 + self.chance.below(3);
-        let word = match self.chance.below(13) {
-            0 | 1 => format!("leader {unit}"),
-            2 => format!("leader --none {APP}"),
-            3 | 4 => format!("kill {unit} at {tool} {nth}"),
-            5 => format!("fail {unit} {tool} {nth}"),
-            6 => format!("fail-commit {unit}"),
-            7 => format!("fail-commit {unit} --torn"),
-            8 => format!("twice {unit}"),
-            9 => format!("replace-pod {unit}"),
-            10 => format!("replace-pod {unit} --mid-hook"),
-            11 => format!("replace-pod {unit} --after-hook"),
-            _ => format!("restart-agent {unit} --killed"),
+        let (word, may_fail) = match self.chance.below(13) {
+            0 | 1 => (format!("leader {unit}"), false),
+            2 => (format!("leader --none {APP}"), false),
+            3 | 4 => (format!("kill {unit} at {tool} {nth}"), true),
+            5 => (format!("fail {unit} {tool} {nth}"), true),
+            6 => (format!("fail-commit {unit}"), true),
+            7 => (format!("fail-commit {unit} --torn"), true),
+            8 => (format!("twice {unit}"), false),
+            9 => (format!("replace-pod {unit}"), false),
+            10 => (format!("replace-pod {unit} --mid-hook"), true),
+            11 => (format!("replace-pod {unit} --after-hook"), true),
+            _ => (format!("restart-agent {unit} --killed"), true),
         };
-        self.excused.push((unit, self.sim.model().hook_runs().len()));
-        if let Err(refused) = self.say(&word) {
-            self.words.push(format!("# {refused}"));
+        // Some words run the hook themselves.
+        let before = self.hooks();
+        match self.say(&word) {
+            Ok(_) if may_fail => self.excused.push((unit, before)),
+            Ok(_) => {}
+            Err(refused) => self.words.push(format!("# {refused}")),
         }
+    }
+
+    fn hooks(&self) -> usize {
+        self.sim.model().hook_runs().len()
     }
 
     /// Our hooks that failed without an excuse.
@@ -246,13 +258,23 @@ impl Story {
             _ if !run.unit.starts_with(&format!("{APP}/")) => false,
             Exit::Success => false,
             // Juju's doing: nothing tells a hook that a relation has begun to end.
-            Exit::Refused(why) if why.contains("which is not alive") => false,
+            Exit::Refused(why) => !self.ending(why, *number) && !excused.contains(number),
             _ => !excused.contains(number),
         };
         let tell = |(number, run): (usize, &HookRun)| {
             format!("hook {number}, {} {}: {}\n{}", run.unit, run.hook, run.exit, run.log.join("\n"))
         };
         runs.iter().enumerate().filter(failed).map(tell).collect()
+    }
+
+    /// Whether a hook was refused a grant for a client whose relation was ending then.
+    fn ending(&self, why: &str, number: usize) -> bool {
+        let Some((_, scope)) = why.split_once("cannot grant access to secret in scope of \"") else {
+            return false;
+        };
+        let Some((client, rest)) = scope.split_once(':') else { return false };
+        let moves = self.moves.iter().filter(|(since, name, _)| *since <= number && name == client);
+        rest.contains("which is not alive") && moves.last().is_some_and(|(_, _, leaves)| *leaves)
     }
 
     /// Roles, secrets and entries: those of the clients that are left, and no others.
@@ -272,10 +294,11 @@ impl Story {
 
         let backend = self.sim.model().relations_at(&format!("{APP}:backend-database"))[0];
         let mark = format!("{APP}: model {}, application {APP}, relation", self.sim.model().uuid);
-        let roles = self.say(
+        // By name or by mark: one that lost either is left over, too.
+        let roles = self.say(&format!(
             "sql postgresql-k8s \"SELECT rolname, coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles \
-             WHERE rolname ~ 'relation_id_'\"",
-        )?;
+             WHERE rolname ~ 'relation_id_' OR shobj_description(oid, 'pg_authid') LIKE '{APP}: %'\"",
+        ))?;
         let roles =
             roles.lines().map(|line| line.split_once(" | ").unwrap_or((line.trim_end_matches(" |"), "")));
         let roles = roles.map(|(role, comment)| (role.to_owned(), comment.trim().to_owned())).collect();
@@ -291,18 +314,19 @@ impl Story {
 
         let owner = Entity::App(APP.to_owned());
         let secrets = self.sim.model().secrets_of(&owner);
-        let secrets = secrets.map(|secret| (secret.label.clone(), fields(secret))).collect();
+        let secrets = secrets.map(|secret| (secret.label.clone(), content(secret))).collect();
         let mut expected = BTreeMap::new();
         if self.has_secrets {
             expected.insert(format!("pgb-peers.{APP}.app"), String::new());
             for (id, client) in &clients {
                 let user: Vec<&str> =
                     client.secrets.iter().copied().filter(|field| *field != "tls").collect();
+                let granted = |fields: &str| format!("{fields}, granted to {} by {id}", client.name);
                 if !user.is_empty() {
-                    expected.insert(format!("database.{id}.user.secret"), user.join(" "));
+                    expected.insert(format!("database.{id}.user.secret"), granted(&user.join(" ")));
                 }
                 if client.secrets.contains(&"tls") {
-                    expected.insert(format!("database.{id}.tls.secret"), "tls".to_owned());
+                    expected.insert(format!("database.{id}.tls.secret"), granted("tls"));
                 }
             }
         }
@@ -417,12 +441,15 @@ impl Story {
     }
 }
 
-/// The fields of a client's secret; those of ours are not compared.
-fn fields(secret: &Secret) -> String {
-    if !secret.label.starts_with("database.") {
-        return String::new();
-    }
-    secret.content().keys().map(String::as_str).collect::<Vec<_>>().join(" ")
+/// The fields of a client's secret, and who may read them; the fields of ours are not compared.
+fn content(secret: &Secret) -> String {
+    let granted = secret.grants.iter().map(|(to, relation)| {
+        format!(", granted to {to} by {}", relation.map_or_else(|| "nothing".to_owned(), |id| id.to_string()))
+    });
+    let is_ours = !secret.label.starts_with("database.");
+    let fields =
+        if is_ours { String::new() } else { secret.content().keys().cloned().collect::<Vec<_>>().join(" ") };
+    fields + &granted.collect::<String>()
 }
 
 /// The keys of a section of an ini file.

@@ -100,10 +100,7 @@ fn learn(event: &RelationEvent, world: &mut World) -> Result<()> {
 fn decide(handler: Handler, world: &mut World, peer: RelationId) -> Result<Plan> {
     Ok(match handler {
         Handler::PeersCreated => peers::created(&observe::peers_created(world, peer)?),
-        Handler::PeersChanged => match observe::peers_changed(world, peer)? {
-            Ok(seen) => peers::changed(&seen),
-            Err(wait) => peers::open_port(observe::port(world)?.as_ref()).wait(wait),
-        },
+        Handler::PeersChanged => peers::changed(&observe::peers_changed(world, peer)?),
         Handler::BackendDatabase => match observe::backend_database(world, peer)? {
             Some(BackendDatabase::Changed(seen)) => backend_database::changed(&seen),
             Some(BackendDatabase::Ending(seen)) => backend_database::ending(&seen),

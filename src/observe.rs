@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
 use rand::distr::{Alphanumeric, SampleString as _};
 
 use crate::event::{Endpoint, RelationId};
@@ -21,6 +20,7 @@ use crate::pgbouncer::{self, Origin, PgbDbs, SharedConfig, UserList, Version};
 use crate::plan::{Bag, NewClient, Texts, Wait};
 use crate::postgres::{Credentials, Server, ServerVersion};
 use crate::secret::Secret;
+use crate::workload::{Met, Unmet};
 use crate::world::{Trust, World};
 
 /// A databag value longer than this is not looked at.
@@ -67,22 +67,18 @@ pub fn peers_created(world: &mut World, peer: RelationId) -> anyhow::Result<peer
     })
 }
 
-/// The input of [`peers::changed`], or why this unit cannot run PgBouncer at all.
-pub fn peers_changed(world: &mut World, peer: RelationId) -> anyhow::Result<Result<peers::Changed, Wait>> {
-    let here = match here(world)? {
-        Ok(here) => here,
-        Err(wait) => return Ok(Err(wait)),
-    };
-    Ok(Ok(peers::Changed {
+/// The input of [`peers::changed`].
+pub fn peers_changed(world: &mut World, peer: RelationId) -> anyhow::Result<peers::Changed> {
+    Ok(peers::Changed {
+        here: here(world)?,
         hostname: world.hostname(),
         seat: if world.leads()? {
             Seat::Leader(own(world, peer)?)
         } else {
             Seat::Follower(followed(world, peer)?)
         },
-        here,
         port: port(world)?,
-    }))
+    })
 }
 
 /// The port that Juju is to open: in a pod, where its service of our application then has it.
@@ -298,7 +294,7 @@ fn noted(
 /// Where PgBouncer looks passwords up, on all units.
 fn lookup(world: &mut World, peer: RelationId, auth_user: String, remote: &Texts) -> anyhow::Result<Lookup> {
     let is_old = |version: Version| version < Version::PEERS;
-    let mut everywhere = own_version(world)?.is_some_and(is_old);
+    let mut everywhere = own_version(world, peer)?.is_some_and(is_old);
     for unit in world.juju.members(peer)? {
         let bag = world.juju.bag(peer, &Owner::Other(unit))?;
         let version = bag.get(peers::PGBOUNCER_VERSION).and_then(|text| Version::parse(text));
@@ -508,7 +504,7 @@ pub fn serving(world: &mut World, peer: RelationId) -> anyhow::Result<String> {
     let Ok(options) = Options::parse(world.juju.config()?) else {
         return Ok("serving by the last good configuration".to_owned());
     };
-    let processes = world.workload.processes();
+    let processes = world.workload.meet().map_or(0, |met| met.places.len());
     let behind = behind(world, peer)?;
     Ok(format!(
         "{count} database{}, {} pooling, port {}, {processes} processes{}",
@@ -992,35 +988,35 @@ fn is_everybody_known(
 }
 
 fn here(world: &mut World) -> anyhow::Result<Result<Here, Wait>> {
-    if world.is_sidecar() {
-        return Ok(Err(Wait::Sidecar));
-    }
-    let Some(listen_addr) = world.juju.bind_address(Endpoint::Peers)? else {
+    // A pod's addresses are all its own; on a machine units would share the port by accident.
+    let listen_addr =
+        if world.is_sidecar() { Some("*".to_owned()) } else { world.juju.bind_address(Endpoint::Peers)? };
+    let Some(listen_addr) = listen_addr else {
         return Ok(Err(Wait::NotLoaded("waiting for this unit's address".into())));
     };
-    let processes = world.workload.processes();
-    let loaded: Vec<_> = (0..processes).map(|instance| world.workload.loaded(instance)).collect();
-    let Some(version) = own_version(world)? else {
-        return Ok(Err(Wait::NotLoaded("cannot find pgbouncer: install it on this machine".into())));
+    let Met { version, auth_file, places } = match world.workload.meet() {
+        Ok(met) => met,
+        Err(unmet) => return Ok(Err(Wait::Unmet(unmet))),
     };
+    let Some(version) = Version::parse(&version) else {
+        return Ok(Err(Wait::Unmet(Unmet::NoVersion(format!("{version:?} is none")))));
+    };
+    let loaded = (0..).zip(&places).map(|(instance, _)| world.workload.loaded(instance));
+    let loaded = loaded.map(|loaded| loaded.map(|loaded| loaded.digest)).collect();
     Ok(Ok(Here {
-        unit: world.pgbouncer_unit(listen_addr, version),
-        loaded: loaded.into_iter().map(|loaded| loaded.map(|loaded| loaded.digest)).collect(),
+        unit: pgbouncer::Unit { listen_addr, auth_file, places, version },
+        loaded,
         stats_user: peers::stats_user(&world.unit.app),
     }))
 }
 
-/// This unit's PgBouncer: what its processes were given, else what is installed; nothing where there is none.
-fn own_version(world: &mut World) -> anyhow::Result<Option<Version>> {
-    if world.is_sidecar() {
-        return Ok(None);
+/// This unit's PgBouncer; while it cannot be asked, the one it was.
+fn own_version(world: &mut World, peer: RelationId) -> anyhow::Result<Option<Version>> {
+    if let Ok(met) = world.workload.meet() {
+        return Ok(Version::parse(&met.version));
     }
-    let loaded = (0..world.workload.processes()).find_map(|instance| world.workload.loaded(instance));
-    let version = match loaded {
-        Some(loaded) => Some(loaded.version),
-        None => world.workload.version().context("cannot ask PgBouncer for its version")?,
-    };
-    Ok(version.as_deref().and_then(Version::parse))
+    let noted = world.juju.bag(peer, &Owner::Unit)?.get(peers::PGBOUNCER_VERSION);
+    Ok(noted.and_then(|text| Version::parse(text)))
 }
 
 /// How the marks on roles we make begin: whose they are.

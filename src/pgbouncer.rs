@@ -16,7 +16,7 @@ pub mod version;
 
 pub use databases::{DatabaseName, Entry, Origin, PgbDbs, hash};
 pub use difference::{Difference, Need};
-pub use instance::{InstanceConfig, Unit};
+pub use instance::{InstanceConfig, Place, Unit};
 pub use shared::{
     AUTH_DATABASE, AUTH_DATABASE_READONLY, Auth, AuthType, Database, Invalid, PoolMode, SharedConfig,
 };

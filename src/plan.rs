@@ -8,6 +8,7 @@ use crate::options::InvalidOption;
 use crate::pgbouncer::{InstanceConfig, UserList, Version};
 use crate::postgres::Roles;
 use crate::secret::Secret;
+use crate::workload::Unmet;
 
 /// The decision of one handler.
 #[must_use]
@@ -184,8 +185,8 @@ pub enum Value {
 /// first in this order, so that what names a reason stands before what only follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wait {
-    /// PgBouncer is to run in a container beside the charm's, which is not built yet.
-    Sidecar,
+    /// Nothing is known of this unit's PgBouncer.
+    Unmet(Unmet),
     /// `pgb-peers` is not there yet.
     Peers,
     /// The options cannot be used.
@@ -356,9 +357,7 @@ impl fmt::Display for Bag {
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sidecar => {
-                f.write_str("this revision cannot drive PgBouncer in the workload container yet")
-            }
+            Self::Unmet(unmet) => unmet.fmt(f),
             Self::Peers => f.write_str("waiting for the peer relation"),
             Self::Options(invalid) => invalid.fmt(f),
             Self::NoBackend => f.write_str("waiting for backend database relation to initialise"),

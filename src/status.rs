@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::plan::Wait;
+use crate::workload::Unmet;
 
 /// What `status-set` shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,15 +37,16 @@ pub fn of<'a>(waits: impl IntoIterator<Item = &'a Wait>, serving: &str) -> Statu
 
 fn kind(wait: &Wait) -> Kind {
     match wait {
-        Wait::Sidecar
-        | Wait::Options(_)
+        Wait::Options(_)
         | Wait::NoBackend
         | Wait::Backend
         | Wait::Unreachable(_)
         | Wait::Refused(_)
         | Wait::Client(..)
         | Wait::NotBuilt(_) => Kind::Blocked,
-        Wait::Peers
+        Wait::Unmet(Unmet::NotOnMachine | Unmet::NotInImage | Unmet::NoVersion(_)) => Kind::Blocked,
+        Wait::Unmet(Unmet::Away(_))
+        | Wait::Peers
         | Wait::Leader
         | Wait::Published(..)
         | Wait::NotLoaded(_)

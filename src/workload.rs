@@ -2,8 +2,10 @@
 
 #[expect(clippy::disallowed_methods, reason = "looks for the socket")]
 pub mod console;
-#[expect(clippy::disallowed_methods, reason = "files, and waiting for processes, are what it is for")]
+#[expect(clippy::disallowed_methods, reason = "files and processes are what it is for")]
 mod disk;
+#[expect(clippy::disallowed_methods, reason = "waits for processes, with a deadline")]
+mod load;
 mod paths;
 #[expect(clippy::disallowed_methods, reason = "processes are read from /proc")]
 mod process;
@@ -11,18 +13,16 @@ mod process;
 use std::{io, path::PathBuf};
 
 pub use self::{disk::Disk, paths::Paths};
+use crate::pgbouncer::Place;
 use crate::secret::Secret;
 
 /// Where the processes of a unit live: on this machine's disk, or in a container beside the charm.
 pub trait Workload {
-    /// The first line of `pgbouncer --version`, such as `PgBouncer 1.18.0`; `None` if it is not installed.
-    fn version(&mut self) -> Result<Option<String>, VersionUnknown>;
-
-    /// How many processes a unit runs.
-    fn processes(&self) -> u16;
+    /// What can be known before anything is loaded. Asks no more than once a dispatch.
+    fn meet(&mut self) -> Result<Met, Unmet>;
 
     /// What the running process of an instance has been seen to have loaded. `None` if it was not seen, or
-    /// is another process by now: a load is owed. Asks nobody.
+    /// is another process by now: a load is owed. Does not ask the process.
     fn loaded(&mut self, instance: u16) -> Option<Loaded>;
 
     /// The files all instances share, as they lie there now.
@@ -30,6 +30,35 @@ pub trait Workload {
 
     /// Makes every instance run these files, one after another. May be killed anywhere and repeated.
     fn load(&mut self, files: &Files) -> Result<Done, NotLoaded>;
+}
+
+/// PgBouncer as it is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Met {
+    /// The first line of `pgbouncer --version`, such as `PgBouncer 1.18.0`: of what the processes were
+    /// started from, else of what is installed.
+    pub version: String,
+    /// Absolute path of the user list, as PgBouncer sees it.
+    pub auth_file: String,
+    /// One for each process.
+    pub places: Vec<Place>,
+}
+
+/// Why nothing can be known of PgBouncer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Unmet {
+    /// The charm runs on a machine that has none.
+    #[error("cannot find pgbouncer: install it on this machine")]
+    NotOnMachine,
+    /// The image of the workload container has none.
+    #[error("cannot find pgbouncer in the workload's image: attach one that has it (juju attach-resource)")]
+    NotInImage,
+    /// The workload container cannot be reached, with the reason.
+    #[error("PgBouncer container currently unavailable: {0}")]
+    Away(String),
+    /// It is there and does not say what it is.
+    #[error("cannot run pgbouncer --version: {0}")]
+    NoVersion(String),
 }
 
 /// What one process has loaded.
@@ -85,11 +114,6 @@ pub struct Done {
     /// Those among them whose process had to be replaced for it.
     pub restarted: Vec<u16>,
 }
-
-/// Why PgBouncer's version cannot be told.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot run pgbouncer --version: {0}")]
-pub struct VersionUnknown(#[from] pub io::Error);
 
 /// Why a load did not come to its end. What was loaded before it stays loaded.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::attempts::Attempts;
 use crate::event::{RelationId, Unit};
 use crate::juju::{Juju, ToolError};
-use crate::pgbouncer::{self, Version};
 use crate::plan::Wait;
 use crate::postgres::Server;
 use crate::workload::{Disk, Paths, Workload};
@@ -96,16 +95,5 @@ impl World {
     pub fn service(&self, name: &str) -> String {
         let model = &self.unit.model;
         format!("{name}.{model}.svc.{}", self.paths.cluster_domain(model))
-    }
-
-    /// What the files of this unit's processes depend on.
-    pub fn pgbouncer_unit(&self, listen_addr: String, version: Version) -> pgbouncer::Unit {
-        pgbouncer::Unit {
-            listen_addr,
-            processes: self.workload.processes(),
-            auth_file: self.paths.user_list().display().to_string(),
-            instance_dir: self.paths.instances_dir().display().to_string(),
-            version,
-        }
     }
 }

@@ -15,8 +15,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 
 use pgbouncer_k8s::pgbouncer::{
-    AUTH_DATABASE, Auth, AuthType, Database, InstanceConfig, PoolMode, SharedConfig, Unit, User, UserList,
-    Version,
+    AUTH_DATABASE, Auth, AuthType, Database, InstanceConfig, Place, PoolMode, SharedConfig, Unit, User,
+    UserList, Version,
 };
 use pgbouncer_k8s::secret::Secret;
 use servers::bench::Bench;
@@ -135,9 +135,8 @@ impl Pooler {
         let users = UserList(vec![plain(AUTH_USER), plain(ADMIN)]);
         let unit = Unit {
             listen_addr: "127.0.0.1".to_owned(),
-            processes: 1,
             auth_file: bench.path("userlist.txt"),
-            instance_dir: bench.path(""),
+            places: vec![Place::at(&bench.path("instance_0"))],
             version: program.version,
         };
         fs::write(bench.path("userlist.txt"), users.file_text()?)?;

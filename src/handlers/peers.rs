@@ -18,6 +18,8 @@ use crate::secret::Secret;
 pub const HOSTNAME: &str = "hostname";
 /// Unit bag: the version of this unit's PgBouncer. The leader prepares PostgreSQL for the oldest.
 pub const PGBOUNCER_VERSION: &str = "pgbouncer_version";
+/// Unit bag: how many processes of this unit share the port.
+pub const PROCESSES: &str = "processes";
 /// App bag: the leader's [`HOSTNAME`].
 pub const LEADER_HOSTNAME: &str = "leader_hostname";
 /// App bag: the configuration, a whole `pgbouncer.ini` but for what belongs to one unit.
@@ -54,8 +56,8 @@ pub struct Changed {
     pub hostname: String,
     /// Whose flow to follow.
     pub seat: Seat<Own, Followed>,
-    /// This unit's processes.
-    pub here: Here,
+    /// This unit's processes, or why nothing is known of them.
+    pub here: Result<Here, Wait>,
     /// The port clients come in by, where Juju keeps the door.
     pub port: Option<Port>,
 }
@@ -185,7 +187,10 @@ pub fn created(seen: &Created) -> Plan {
 pub fn changed(seen: &Changed) -> Plan {
     let mut plan = Plan::default();
     plan.set(Bag::PeerUnit, HOSTNAME, seen.hostname.as_str());
-    plan.set(Bag::PeerUnit, PGBOUNCER_VERSION, seen.here.unit.version.to_string());
+    if let Ok(Here { unit, .. }) = &seen.here {
+        plan.set(Bag::PeerUnit, PGBOUNCER_VERSION, unit.version.to_string());
+        plan.set(Bag::PeerUnit, PROCESSES, unit.processes().to_string());
+    }
     plan.append(open_port(seen.port.as_ref()));
 
     match &seen.seat {
@@ -197,7 +202,7 @@ pub fn changed(seen: &Changed) -> Plan {
                 Err(wait) => {
                     // Nothing to hand down; but a new pod of the leader has to serve all the same.
                     if let Some(config) = &own.last_good {
-                        plan.append(serve(config, list, own.users.as_ref(), &seen.here));
+                        plan.append(serve(config, list, own.users.as_ref(), seen.here.as_ref()));
                     }
                     return plan.wait(wait.clone());
                 }
@@ -211,7 +216,7 @@ pub fn changed(seen: &Changed) -> Plan {
                 plan.append(publish_users(users, &own.store));
             }
             // The flowchart takes the leader's local files for granted; they are made here.
-            plan.append(serve(config, list, own.users.as_ref(), &seen.here));
+            plan.append(serve(config, list, own.users.as_ref(), seen.here.as_ref()));
         }
         Seat::Follower(followed) => {
             // What it counted and missed as leader is of that day.
@@ -228,7 +233,7 @@ pub fn changed(seen: &Changed) -> Plan {
                 None => followed.kept.users.as_ref(),
             };
             let Some(config) = config else { return plan.wait(Wait::Leader) };
-            plan.append(serve(config, users, followed.users.as_ref(), &seen.here));
+            plan.append(serve(config, users, followed.users.as_ref(), seen.here.as_ref()));
         }
     }
     plan
@@ -247,12 +252,21 @@ pub fn open_port(port: Option<&Port>) -> Plan {
 }
 
 /// Lets the processes run `config` and `list`, if they do not already: the flowchart's last box.
-fn serve(config: &Config, list: Option<&UserList>, users: Option<&Users>, here: &Here) -> Plan {
+fn serve(
+    config: &Config,
+    list: Option<&UserList>,
+    users: Option<&Users>,
+    here: Result<&Here, &Wait>,
+) -> Plan {
     let mut plan = Plan::default();
+    let here = match here {
+        Ok(here) => here,
+        Err(wait) => return plan.wait(wait.clone()),
+    };
     let nobody = UserList::default();
     // A configuration without an auth role is one without a backend: nobody can log in.
     let list = list.filter(|_| config.shared.auth.is_some()).unwrap_or(&nobody);
-    let instances: Result<Vec<_>, _> = (0..here.unit.processes)
+    let instances: Result<Vec<_>, _> = (0..here.unit.processes())
         .map(|instance| InstanceConfig::derive(&config.shared, list, &here.unit, instance))
         .collect();
     let instances = match instances {
@@ -459,6 +473,7 @@ pub fn admin_user(app: &str) -> String {
 mod tests {
     use super::*;
     use crate::options::InvalidOption;
+    use crate::pgbouncer::Place;
     use crate::pgbouncer::{Entry, Origin, PoolMode, User, Version};
 
     #[track_caller]
@@ -540,9 +555,8 @@ mod tests {
     fn unit() -> Unit {
         Unit {
             listen_addr: "10.1.0.7".into(),
-            processes: 2,
             auth_file: "/dev/shm/pgbouncer-k8s-1/userlist.txt".into(),
-            instance_dir: "/var/lib/pgbouncer".into(),
+            places: [0, 1].map(|n| Place::at(&format!("/var/lib/pgbouncer/instance_{n}"))).to_vec(),
             version: Version::new(1, 24),
         }
     }
@@ -562,7 +576,7 @@ mod tests {
     }
 
     fn change(seat: Seat<Own, Followed>, here: Here) -> Plan {
-        changed(&Changed { hostname: "pgb-1".into(), seat, here, port: None })
+        changed(&Changed { hostname: "pgb-1".into(), seat, here: Ok(here), port: None })
     }
 
     fn config_length() -> usize {
@@ -628,6 +642,7 @@ set the peer secret: admin-password, auth-file, monitoring-password",
             "
 set peer unit hostname = pgb-1
 set peer unit pgbouncer_version = 1.24.0
+set peer unit processes = 2
 wait: option listen_port is 0: set it to a port",
         );
     }
@@ -640,6 +655,7 @@ wait: option listen_port is 0: set it to a port",
                 "
 set peer unit hostname = pgb-1
 set peer unit pgbouncer_version = 1.24.0
+set peer unit processes = 2
 set peer app cfg_file = ‹{} bytes›
 set peer app leader_hostname = pgb-1
 set peer app auth_file_revision = 1
@@ -686,6 +702,7 @@ set peer unit pgb_dbs = {}",
                 "
 set peer unit hostname = pgb-1
 set peer unit pgbouncer_version = 1.24.0
+set peer unit processes = 2
 remember update-statuses = 
 remember missing-clients = 
 load 3 users into 2 processes
@@ -748,6 +765,7 @@ set peer unit pgb_dbs = {}",
             "
 set peer unit hostname = pgb-1
 set peer unit pgbouncer_version = 1.24.0
+set peer unit processes = 2
 remember update-statuses = 
 remember missing-clients = 
 wait: waiting for the leader to publish its configuration",

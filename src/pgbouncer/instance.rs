@@ -15,14 +15,35 @@ use super::{Unrepresentable, hex};
 pub struct Unit {
     /// `*` in a pod; an address where several units share a machine.
     pub listen_addr: String,
-    /// How many processes share the port; at least 1.
-    pub processes: u16,
-    /// Absolute path of the user list, as the process sees it.
+    /// Absolute path of the user list, as the processes see it.
     pub auth_file: String,
-    /// Absolute path of the directory that holds `instance_<n>` for each process.
-    pub instance_dir: String,
-    /// The version that will read the file.
+    /// The processes that share the port, at least one.
+    pub places: Vec<Place>,
+    /// The version that will read the files.
     pub version: Version,
+}
+
+/// What one process has for itself, in absolute paths as it sees them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Where its console socket is.
+    pub socket_dir: String,
+    /// Where it notes its process id, unless whoever started it knows it anyway.
+    pub pid_file: Option<String>,
+}
+
+impl Place {
+    /// With both in one directory.
+    pub fn at(directory: &str) -> Self {
+        Self { socket_dir: directory.to_owned(), pid_file: Some(format!("{directory}/pgbouncer.pid")) }
+    }
+}
+
+impl Unit {
+    /// How many processes share the port.
+    pub fn processes(&self) -> u16 {
+        u16::try_from(self.places.len()).unwrap_or(u16::MAX)
+    }
 }
 
 /// The file of one process, and how to tell whether it runs it.
@@ -49,7 +70,6 @@ impl InstanceConfig {
     ) -> Result<Self, Unrepresentable> {
         let mut ini = shared.ini()?;
         let mut left_out = Vec::new();
-        let directory = |instance| format!("{}/instance_{instance}", unit.instance_dir);
 
         ini.comment = vec![format!("instance {instance}, written by the charm, which overwrites changes")];
         if unit.version < Version::PEERS {
@@ -62,21 +82,25 @@ impl InstanceConfig {
             }
         } else {
             // Every process lists all of them, itself included: a cancel request can arrive at any.
-            let peer = |instance| {
+            let peer = |place: &Place| {
                 ConnectionString::default()
-                    .with("host", directory(instance))
+                    .with("host", place.socket_dir.clone())
                     .with("port", shared.listen_port.to_string())
             };
-            ini.peers =
-                (0..unit.processes).map(|instance| (instance.saturating_add(1), peer(instance))).collect();
+            ini.peers = (1..).zip(unit.places.iter().map(peer)).collect();
         }
 
-        let pools = Pools::share(shared.max_db_connections, unit.processes);
-        let own = [
+        let pools = Pools::share(shared.max_db_connections, unit.processes());
+        let place = unit.places.get(usize::from(instance)).ok_or_else(|| {
+            Unrepresentable::new(format!("instance {instance}"), "this unit has no such process")
+        })?;
+        let pid_file = place.pid_file.clone().map(|file| ("pidfile", file));
+        let sockets = [
             ("listen_addr", unit.listen_addr.clone()),
             ("so_reuseport", "1".into()),
-            ("unix_socket_dir", directory(instance)),
-            ("pidfile", format!("{}/pgbouncer.pid", directory(instance))),
+            ("unix_socket_dir", place.socket_dir.clone()),
+        ];
+        let own = [
             ("auth_file", unit.auth_file.clone()),
             ("default_pool_size", pools.default.to_string()),
             ("min_pool_size", pools.min.to_string()),
@@ -90,6 +114,7 @@ impl InstanceConfig {
             ("peer_id", instance.saturating_add(1).to_string()),
         ];
         let settings = std::mem::take(&mut ini.pgbouncer).into_iter();
+        let own = sockets.into_iter().chain(pid_file).chain(own);
         for (key, value) in settings.chain(own.map(|(key, value)| (key.to_owned(), value))) {
             if lookup(Section::Pgbouncer, &key).is_some_and(|setting| unit.version < setting.since) {
                 // These are ours alone; nobody asked for them.
@@ -144,9 +169,8 @@ mod tests {
     fn unit(minor: u16) -> Unit {
         Unit {
             listen_addr: "*".into(),
-            processes: 2,
             auth_file: "/dev/shm/pgbouncer/userlist.txt".into(),
-            instance_dir: "/var/lib/pgbouncer".into(),
+            places: [0, 1].map(|n| Place::at(&format!("/var/lib/pgbouncer/instance_{n}"))).to_vec(),
             version: Version::new(1, minor),
         }
     }
@@ -273,7 +297,7 @@ syslog_ident = DIGEST
         for unit in [
             Unit { auth_file: "relative".into(), ..unit(24) },
             Unit { auth_file: "/a\nuser = root".into(), ..unit(24) },
-            Unit { instance_dir: "/a\n".into(), ..unit(24) },
+            Unit { places: vec![Place::at("/a\n")], ..unit(24) },
             Unit { listen_addr: "*\n".into(), ..unit(24) },
         ] {
             assert!(InstanceConfig::derive(&example(), &users("md5"), &unit, 0).is_err(), "{unit:?}");

@@ -263,14 +263,13 @@ peer_id = 1
 
     #[test]
     fn what_a_unit_derives_is_fit_for_the_version_it_runs() {
-        use crate::pgbouncer::{InstanceConfig, Unit, UserList, shared::tests::example};
+        use crate::pgbouncer::{InstanceConfig, Place, Unit, UserList, shared::tests::example};
 
         for minor in 18..=25 {
             let unit = Unit {
                 listen_addr: "*".into(),
-                processes: 2,
                 auth_file: "/dev/shm/pgbouncer/userlist.txt".into(),
-                instance_dir: "/var/lib/pgbouncer".into(),
+                places: vec![Place::at("/var/lib/pgbouncer/instance_0")],
                 version: v(minor),
             };
             let config = InstanceConfig::derive(&example(), &UserList::default(), &unit, 0);

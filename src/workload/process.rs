@@ -1,6 +1,6 @@
 //! A running PgBouncer, told apart from anything that later has the same process id.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{fmt, fs, os::unix::fs::MetadataExt, path::Path};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -59,6 +59,12 @@ impl Process {
     pub(super) fn user(self) -> Option<(Uid, Gid)> {
         let process = fs::metadata(format!("/proc/{}", self.pid)).ok()?;
         Some((process.uid().into(), process.gid().into()))
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.pid, self.started)
     }
 }
 

@@ -1,0 +1,286 @@
+//! How files get into running processes, wherever these live: written, taken, and proven to be.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+
+use super::{
+    Done, Files, InstanceFile, Loaded, NotLoaded, Paths,
+    console::{self, Console, ConsoleError, Shown},
+};
+use crate::{
+    pgbouncer::{
+        difference::{Difference, Need},
+        ini::Ini,
+        validate::validate,
+        version::Version,
+    },
+    secret::Secret,
+};
+
+/// The longest file that is read, in bytes.
+pub(super) const LONGEST: u64 = 1 << 20;
+
+/// How long a process may take to start or to reload; it takes milliseconds.
+const RELOAD: Duration = Duration::from_secs(3);
+
+/// How long a process may take to end and the next one to come. From 1.23 SIGTERM waits for the clients to
+/// leave, and a second one does not (PgBouncer's documentation, "Signals").
+const RESTART: Duration = Duration::from_secs(10);
+
+/// Where processes and their files are.
+pub(super) trait Host {
+    /// A running process, told apart from every other one this instance ever had.
+    type Process: Clone + PartialEq + fmt::Display;
+
+    /// Where the files are, as PgBouncer sees them.
+    fn paths(&self) -> &Paths;
+
+    /// The user list, as PgBouncer sees it.
+    fn user_list(&self) -> PathBuf;
+
+    /// The directory of an instance's console socket, as the charm sees it.
+    fn sockets(&self, instance: u16) -> PathBuf;
+
+    /// Makes the directories, and whatever else the processes need before their files.
+    fn prepare(&mut self, files: &Files) -> Result<(), NotLoaded>;
+
+    /// A file's text; nothing where there is none that can be read, or a longer one than [`LONGEST`].
+    fn read(&mut self, path: &Path) -> Result<Option<String>, NotLoaded>;
+
+    /// Replaces files one after another, each whole, such that only PgBouncer can read them.
+    fn write(&mut self, files: &[(&Path, &str)]) -> Result<(), NotLoaded>;
+
+    /// Removes files for good; that one is not there is no error.
+    fn remove(&mut self, paths: &[PathBuf]) -> Result<(), NotLoaded>;
+
+    /// Has the process of an instance started, where nobody else sees to that.
+    fn start(&mut self, instance: u16) -> Result<(), NotLoaded>;
+
+    /// The running process of an instance.
+    fn process(&mut self, instance: u16) -> Result<Option<Self::Process>, NotLoaded>;
+
+    /// Signals a process if it still runs; that it does not is no error.
+    fn signal(&mut self, instance: u16, process: &Self::Process, signal: Signal) -> Result<(), NotLoaded>;
+
+    /// Ends a process that was told to end and has not, and has another one started.
+    fn replace(&mut self, instance: u16, process: &Self::Process) -> Result<(), NotLoaded>;
+
+    /// The console of a process.
+    fn console(&mut self, instance: u16, process: &Self::Process) -> Result<Console, ConsoleError>;
+}
+
+/// What `loaded` holds: what was confirmed, and of which process.
+pub(super) struct Marker {
+    loaded: Loaded,
+    process: String,
+}
+
+impl Marker {
+    fn render(&self) -> String {
+        let (Loaded { digest, version }, process) = (&self.loaded, &self.process);
+        format!("{digest}\n{version}\n{process}\n")
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let loaded = Loaded { digest: lines.next()?.to_owned(), version: lines.next()?.to_owned() };
+        Some(Self { loaded, process: lines.next()?.to_owned() })
+    }
+
+    /// What was confirmed, if it was of this process.
+    pub(super) fn of(self, process: Option<&impl fmt::Display>) -> Option<Loaded> {
+        (process?.to_string() == self.process).then_some(self.loaded)
+    }
+}
+
+/// Makes every instance run its file, one after another. May be killed anywhere and repeated.
+pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoaded> {
+    // What a process would take only in part it must not even find.
+    let version = Version::parse(&files.version).unwrap_or(Version::OLDEST);
+    for file in &files.instances {
+        if let Err(found) = validate(&file.text, version) {
+            let first = found.into_iter().next();
+            let (line, reason) = first.map_or_else(Default::default, |first| (first.line, first.reason));
+            return Err(NotLoaded::Unfit { instance: file.instance, line, reason });
+        }
+        let sockets = host.sockets(file.instance);
+        if !console::fits(&sockets) {
+            return Err(NotLoaded::PathTooLong { path: sockets });
+        }
+    }
+    host.prepare(files)?;
+
+    let mut owed = Vec::new();
+    for file in &files.instances {
+        if loaded(host, file.instance)?.is_none_or(|loaded| loaded.digest != file.digest) {
+            owed.push(file);
+        }
+    }
+    // From here on a process may meet new files: what a marker said of the old ones is over.
+    let markers: Vec<_> = owed.iter().map(|file| host.paths().marker(file.instance)).collect();
+    host.remove(&markers)?;
+    let (user_list, shared) = (host.user_list(), host.paths().shared());
+    host.write(&[(&user_list, files.users.reveal()), (&shared, &files.shared)])?;
+
+    let mut done = Done::default();
+    for file in owed {
+        if load_instance(host, file, files)? {
+            done.restarted.push(file.instance);
+        }
+        done.loaded.push(file.instance);
+    }
+    Ok(done)
+}
+
+/// What the running process of an instance was seen to have loaded.
+pub(super) fn loaded<H: Host>(host: &mut H, instance: u16) -> Result<Option<Loaded>, NotLoaded> {
+    let marker = host.paths().marker(instance);
+    let Some(marker) = host.read(&marker)?.as_deref().and_then(Marker::parse) else { return Ok(None) };
+    Ok(marker.of(host.process(instance)?.as_ref()))
+}
+
+/// Makes one process run its file; true if it had to be another process.
+fn load_instance<H: Host>(host: &mut H, file: &InstanceFile, files: &Files) -> Result<bool, NotLoaded> {
+    let instance = file.instance;
+    let (ini, owed) = (host.paths().ini(instance), host.paths().owed(instance));
+    let version = Version::parse(&files.version).unwrap_or(Version::OLDEST);
+    let new = Ini::parse(&file.text, version).ok();
+    let mut need = host.read(&owed)?.map_or((Need::Nothing, String::new()), noted);
+    if let Some(old) = host.read(&ini)? {
+        need = need.max(match (Ini::parse(&old, version), &new) {
+            (Ok(old), Some(new)) => described(&Difference::between(&old, new, version)),
+            _ => (Need::Restart, "restart for a file that cannot be compared".to_owned()),
+        });
+        // Noted first: who comes after a kill finds the new file and sees no difference.
+        if need.0 > Need::Reload {
+            host.write(&[(&owed, &need.1)])?;
+        }
+    }
+    host.write(&[(&ini, &file.text)])?;
+    host.start(instance)?;
+    let (mut process, config) = confirm(host, file, None, RELOAD)?;
+
+    if let Some(new) = &new {
+        need = need.max(described(&Difference::left(new, shown(&config))));
+    }
+    match need.0 {
+        Need::Restart => {
+            tracing::info!("instance {instance} of PgBouncer: {}", need.1);
+            process = restart(host, file, &process)?;
+        }
+        Need::Reconnect => {
+            let reconnected = host.console(instance, &process).and_then(|mut open| open.reconnect(None));
+            reconnected.map_err(|error| NotLoaded::NotConfirmed { instance, reason: error.to_string() })?;
+        }
+        Need::Nothing | Need::Reload => {}
+    }
+    if let Some((user, password)) = &files.proof {
+        prove(&host.sockets(instance), instance, user, password)?;
+    }
+    host.remove(&[owed])?;
+    let loaded = Loaded { digest: file.digest.clone(), version: files.version.clone() };
+    let marker = Marker { loaded, process: process.to_string() };
+    host.write(&[(&host.paths().marker(instance), &marker.render())])?;
+    Ok(need.0 == Need::Restart)
+}
+
+/// Ends a process and waits for the one that comes instead. That one has read the whole file; should it
+/// spell a value differently all the same, restarting again would not help, nor is it tried.
+fn restart<H: Host>(host: &mut H, file: &InstanceFile, old: &H::Process) -> Result<H::Process, NotLoaded> {
+    host.signal(file.instance, old, Signal::SIGTERM)?;
+    let restarted = confirm(host, file, Some(old), RESTART).or_else(|_| {
+        host.replace(file.instance, old)?;
+        confirm(host, file, Some(old), RELOAD)
+    });
+    restarted.map(|(process, _)| process)
+}
+
+/// Waits until a process, other than the one to be replaced, shows the digest; gives it and its settings.
+/// One that shows another digest is told once to read its file.
+fn confirm<H: Host>(
+    host: &mut H,
+    file: &InstanceFile,
+    replaced: Option<&H::Process>,
+    limit: Duration,
+) -> Result<(H::Process, BTreeMap<String, Shown>), NotLoaded> {
+    let instance = file.instance;
+    let until = Instant::now() + limit;
+    let mut nap = Duration::from_millis(2);
+    let mut failure = NotLoaded::NotRunning { instance };
+    let mut told = None;
+    let mut console = None;
+    loop {
+        if let Some(process) = host.process(instance)?.filter(|process| Some(process) != replaced) {
+            let reason = match ask(host, &mut console, &process, instance) {
+                Ok(config) if config.get("syslog_ident").is_some_and(|shown| shown.value == file.digest) => {
+                    return Ok((process, config));
+                }
+                Ok(_) => {
+                    // Not before it answers: a process that only just starts dies of the signal.
+                    if told.as_ref() != Some(&process) {
+                        host.signal(instance, &process, Signal::SIGHUP)?;
+                        told = Some(process);
+                    }
+                    "it still shows another digest".to_owned()
+                }
+                Err(ConsoleError::PathTooLong(_)) => {
+                    return Err(NotLoaded::PathTooLong { path: host.sockets(instance) });
+                }
+                Err(error) => error.to_string(),
+            };
+            failure = NotLoaded::NotConfirmed { instance, reason };
+        }
+        if Instant::now() > until {
+            return Err(failure);
+        }
+        thread::sleep(nap);
+        nap = (nap * 3 / 2).min(Duration::from_millis(100));
+    }
+}
+
+/// The settings in force, by a console that stays open while it answers, and while the process is the same.
+fn ask<H: Host>(
+    host: &mut H,
+    console: &mut Option<(H::Process, Console)>,
+    process: &H::Process,
+    instance: u16,
+) -> Result<BTreeMap<String, Shown>, ConsoleError> {
+    let known = console.take().filter(|(of, _)| of == process).map(|(_, open)| open);
+    let mut open = known.map_or_else(|| host.console(instance, process), Ok)?;
+    let config = open.show_config()?;
+    *console = Some((process.clone(), open));
+    Ok(config)
+}
+
+/// Logs in with a password: a user list that cannot be read fails no reload, and only a login tells.
+fn prove(sockets: &Path, instance: u16, user: &str, password: &Secret) -> Result<(), NotLoaded> {
+    match Console::log_in(sockets, user, password) {
+        Ok(_) => Ok(()),
+        Err(ConsoleError::Refused(reason)) => Err(NotLoaded::UserListRefused { instance, reason }),
+        Err(error) => Err(NotLoaded::NotConfirmed { instance, reason: error.to_string() }),
+    }
+}
+
+/// Name, value and default of each setting.
+fn shown(config: &BTreeMap<String, Shown>) -> impl Iterator<Item = (&str, &str, &str)> {
+    config.iter().map(|(name, shown)| (name.as_str(), shown.value.as_str(), shown.default.as_str()))
+}
+
+/// What a difference takes, and its words.
+fn described(difference: &Difference) -> (Need, String) {
+    (difference.need(), difference.to_string())
+}
+
+/// What was noted of a difference: its words, which begin with what it takes.
+fn noted(words: String) -> (Need, String) {
+    let needs = [Need::Restart, Need::Reconnect];
+    let need = needs.into_iter().find(|need| words.starts_with(&need.to_string()));
+    (need.unwrap_or(Need::Nothing), words)
+}

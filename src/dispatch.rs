@@ -66,6 +66,9 @@ pub fn dispatch(unit: Unit, event: &Event) -> Result<()> {
     remember(&left, &mut world)?;
     world.juju.flush()?;
 
+    if waits.is_empty() {
+        waits.extend(world.workload.ails().map(Wait::Ails));
+    }
     for wait in &waits {
         tracing::debug!("wait: {wait}");
     }

@@ -205,6 +205,8 @@ pub enum Wait {
     Published(&'static str, String),
     /// PgBouncer has not confirmed that it runs what it should, with the reason.
     NotLoaded(String),
+    /// Everything is loaded, and clients are not sent here, with the reason.
+    Ails(String),
     /// These units have not loaded the database of a new client yet.
     Units(Vec<String>),
     /// PostgreSQL's `pg_hba.conf` has no line yet for this role.
@@ -362,9 +364,10 @@ impl fmt::Display for Wait {
             Self::Options(invalid) => invalid.fmt(f),
             Self::NoBackend => f.write_str("waiting for backend database relation to initialise"),
             Self::Backend => f.write_str("backend database relation not ready"),
-            Self::Unreachable(reason) | Self::Refused(reason) | Self::NotLoaded(reason) => {
-                f.write_str(reason)
-            }
+            Self::Unreachable(reason)
+            | Self::Refused(reason)
+            | Self::NotLoaded(reason)
+            | Self::Ails(reason) => f.write_str(reason),
             Self::Leader => f.write_str("waiting for the leader to publish its configuration"),
             Self::Published(key, reason) => {
                 write!(

@@ -50,6 +50,7 @@ fn kind(wait: &Wait) -> Kind {
         | Wait::Leader
         | Wait::Published(..)
         | Wait::NotLoaded(_)
+        | Wait::Ails(_)
         | Wait::Units(_)
         | Wait::Attempts(_)
         | Wait::Admission(_) => Kind::Waiting,

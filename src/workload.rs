@@ -2,17 +2,22 @@
 
 #[expect(clippy::disallowed_methods, reason = "looks for the socket")]
 pub mod console;
+#[expect(clippy::disallowed_methods, reason = "looks whose the directory of sockets is")]
+mod container;
 #[expect(clippy::disallowed_methods, reason = "files and processes are what it is for")]
 mod disk;
 #[expect(clippy::disallowed_methods, reason = "waits for processes, with a deadline")]
 mod load;
 mod paths;
+#[expect(clippy::disallowed_methods, reason = "waits until a deadline")]
+pub mod pebble;
 #[expect(clippy::disallowed_methods, reason = "processes are read from /proc")]
 mod process;
 
 use std::{io, path::PathBuf};
 
-pub use self::{disk::Disk, paths::Paths};
+use self::pebble::PebbleError;
+pub use self::{container::Container, disk::Disk, paths::Paths};
 use crate::pgbouncer::Place;
 use crate::secret::Secret;
 
@@ -30,6 +35,11 @@ pub trait Workload {
 
     /// Makes every instance run these files, one after another. May be killed anywhere and repeated.
     fn load(&mut self, files: &Files) -> Result<Done, NotLoaded>;
+
+    /// Why clients are not sent here though everything is loaded, where somebody watches over that.
+    fn ails(&mut self) -> Option<String> {
+        None
+    }
 }
 
 /// PgBouncer as it is found.
@@ -184,6 +194,9 @@ pub enum NotLoaded {
         /// Its owner.
         owner: u32,
     },
+    /// Pebble, or nobody where it should be.
+    #[error("{0}")]
+    Pebble(#[from] PebbleError),
     /// The file system refused.
     #[error("cannot write {}: {source}", path.display())]
     Io {

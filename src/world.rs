@@ -7,7 +7,7 @@ use crate::event::{RelationId, Unit};
 use crate::juju::{Juju, ToolError};
 use crate::plan::Wait;
 use crate::postgres::Server;
-use crate::workload::{Disk, Paths, Workload};
+use crate::workload::{Container, Disk, Paths, Workload};
 
 /// How far the note of what PostgreSQL has from us is trusted in a dispatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +55,14 @@ impl World {
     /// Nothing is asked or opened yet.
     pub fn new(unit: Unit) -> Self {
         let paths = Paths::from_charm_dir(&unit.charm_dir, &unit.name);
+        let workload: Box<dyn Workload> = if paths.containers().is_dir() {
+            Box::new(Container::new(paths.container(), &unit.name))
+        } else {
+            Box::new(Disk::new(paths.clone()))
+        };
         Self {
             juju: Juju::new(&unit.app, &unit.name),
-            workload: Box::new(Disk::new(paths.clone())),
+            workload,
             attempts: Attempts::new(&unit.charm_dir),
             leaving: false,
             client: None,

@@ -13,6 +13,11 @@ pub struct Paths {
 }
 
 impl Paths {
+    /// Below this root, of the unit of this name, `<app>/<n>`.
+    pub fn new(root: PathBuf, unit: &str) -> Self {
+        Self { root, unit: unit.replace('/', "-") }
+    }
+
     /// From the charm directory, `<root>/var/lib/juju/agents/unit-<app>-<n>/charm`, and the unit's name,
     /// `<app>/<n>`. On a real unit the root is `/`; so it is for a directory that is not laid out like that.
     pub fn from_charm_dir(charm_dir: &Path, unit: &str) -> Self {
@@ -21,7 +26,7 @@ impl Paths {
             .find(|directory| directory.ends_with(AGENTS))
             .and_then(|agents| agents.ancestors().nth(Path::new(AGENTS).components().count()))
             .unwrap_or(Path::new("/"));
-        Self { root: root.to_path_buf(), unit: unit.replace('/', "-") }
+        Self::new(root.to_path_buf(), unit)
     }
 
     /// What stands before all other paths.
@@ -66,13 +71,23 @@ impl Paths {
 
     /// The user list: in memory where there is a file system for that, else beside the instances.
     pub fn user_list(&self) -> PathBuf {
-        let memory = self.root.join("dev/shm");
-        if memory.is_dir() { memory.join(&self.unit) } else { self.instances_dir() }.join("userlist.txt")
+        let is_there = self.root.join("dev/shm").is_dir();
+        if is_there { self.user_list_in_memory() } else { self.instances_dir().join("userlist.txt") }
+    }
+
+    /// The user list in a file system that is memory: every pod has it.
+    pub fn user_list_in_memory(&self) -> PathBuf {
+        self.root.join("dev/shm").join(&self.unit).join("userlist.txt")
     }
 
     /// There in a sidecar charm only: one directory for each workload container.
     pub fn containers(&self) -> PathBuf {
         self.root.join("charm/containers")
+    }
+
+    /// What the charm's container and the workload's both see; there it is `/charm/container`.
+    pub fn container(&self) -> PathBuf {
+        self.containers().join("pgbouncer")
     }
 
     /// The resolver's configuration, which names the cluster's domain.

@@ -1,0 +1,394 @@
+//! PgBouncer in the container beside the charm's: files, services and signals through Pebble, its consoles in the
+//! directory both containers see.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::Signal,
+    unistd::{Gid, Uid},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    Done, Files, Loaded, Met, NotLoaded, Paths, Saved, Unmet, Workload,
+    console::{Console, ConsoleError},
+    load::{self, Host, LONGEST, Marker},
+    pebble::{Current, Directory, File, Pebble, PebbleError, Service},
+};
+use crate::{pgbouncer::Place, secret::Secret};
+
+/// Of the user that images of PgBouncer bring, and of its group.
+const USER: &str = "postgres";
+
+/// The layer that is ours, and its check.
+const LABEL: &str = "pgbouncer";
+
+/// The directory both containers see, as PgBouncer sees it, and ours in it.
+const VOLUME: &str = "/charm/container";
+const SOCKETS: &str = "pgbouncer";
+
+/// How many processes: fewer than two could not be restarted without a gap, more than four never paid off.
+const FEWEST: u16 = 2;
+const MOST: u16 = 4;
+
+/// How long a process may wait for its clients to leave when it is to end. The pod has 30 s in all
+/// (Kubernetes' default, which Juju keeps), and Pebble needs some of it.
+const KILL_DELAY: Duration = Duration::from_secs(24);
+
+/// How long Pebble may take to end a process and start another one: both, and the second it looks on.
+const REPLACE: Duration = KILL_DELAY.saturating_add(Duration::from_secs(6));
+
+/// How long `pgbouncer --version` may take.
+const ASK: Duration = Duration::from_secs(5);
+
+/// Asks for TLS, as clients begin, and takes either answer (PostgreSQL's protocol, "SSLRequest"): nobody but
+/// PgBouncer itself answers, and it does without a user. The images have no client of PostgreSQL, but bash.
+const PROBE: &str = r#"exec 3<>/dev/tcp/127.0.0.1/PORT && printf "\0\0\0\10\4\322\26\57" >&3 && read -r -t 2 -N 1 answer <&3 && [[ $answer == [NS] ]]"#;
+
+/// The workload of a pod.
+#[derive(Debug)]
+pub struct Container {
+    /// As the container has them.
+    paths: Paths,
+    /// The directory both containers see, as the charm sees it.
+    volume: PathBuf,
+    pebble: Pebble,
+    /// What was there when this dispatch looked first, unless it has changed something since.
+    seen: Option<Result<Seen, Unmet>>,
+}
+
+/// What a dispatch in which nothing is new looks at.
+#[derive(Debug)]
+struct Seen {
+    facts: Facts,
+    services: Vec<Service>,
+    texts: BTreeMap<PathBuf, Secret>,
+}
+
+/// What stays as it is for as long as a container runs: found out once, and kept in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Facts {
+    /// The first line of `pgbouncer --version`.
+    version: String,
+    processes: u16,
+}
+
+/// A running service: since when it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Process(String);
+
+impl Container {
+    /// The workload of the unit of this name, in the container whose directory in the charm's is `volume`.
+    pub fn new(volume: PathBuf, unit: &str) -> Self {
+        let pebble = Pebble::new(volume.join("pebble.socket"));
+        Self { paths: Paths::new(PathBuf::from("/"), unit), volume, pebble, seen: None }
+    }
+
+    fn look(&mut self) -> Result<&Seen, Unmet> {
+        if self.seen.is_none() {
+            self.seen = Some(self.look_anew());
+        }
+        match &self.seen {
+            Some(Ok(seen)) => Ok(seen),
+            Some(Err(unmet)) => Err(unmet.clone()),
+            None => Err(Unmet::Away(String::new())),
+        }
+    }
+
+    fn look_anew(&mut self) -> Result<Seen, Unmet> {
+        let away = |error: PebbleError| Unmet::Away(error.to_string());
+        let services = self.pebble.services().map_err(away)?;
+        let mut paths = vec![self.facts(), self.paths.shared(), self.paths.user_list_in_memory()];
+        paths.extend((0..MOST).map(|instance| self.paths.marker(instance)));
+        let texts = self.texts(&paths).map_err(away)?;
+        let known = texts.get(&self.facts()).and_then(|text| serde_json::from_str(text.reveal()).ok());
+        let facts = known.map_or_else(|| self.find_out(), Ok)?;
+        Ok(Seen { facts, services, texts })
+    }
+
+    /// What is known of this container since it started.
+    fn facts(&self) -> PathBuf {
+        self.paths.instances_dir().join("container.json")
+    }
+
+    fn find_out(&mut self) -> Result<Facts, Unmet> {
+        let output = match self.pebble.exec(&["pgbouncer", "--version"], ASK) {
+            Ok(output) => output,
+            Err(PebbleError::Api { message, .. }) if message.contains("cannot find executable") => {
+                return Err(Unmet::NotInImage);
+            }
+            Err(error @ PebbleError::Absent { .. }) => return Err(Unmet::Away(error.to_string())),
+            Err(error) => return Err(Unmet::NoVersion(error.to_string())),
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = match text.lines().next() {
+            Some(line) if output.status == 0 => line.to_owned(),
+            _ => return Err(Unmet::NoVersion(format!("it says nothing, exit status {}", output.status))),
+        };
+        let limits = [CPU_MAX, CPU_QUOTA, CPU_PERIOD, CPUS_ONLINE].map(PathBuf::from);
+        let limits = self.texts(&limits).map_err(|error| Unmet::Away(error.to_string()))?;
+        let limit = |path: &str| limits.get(Path::new(path)).map(|text| text.reveal().trim());
+        let cpus = quota(limit(CPU_MAX), limit(CPU_QUOTA), limit(CPU_PERIOD))
+            .or_else(|| online(limit(CPUS_ONLINE)?));
+        Ok(Facts { version, processes: cpus.unwrap_or(FEWEST).clamp(FEWEST, MOST) })
+    }
+
+    /// The texts of those files that can be read, in one request.
+    fn texts(&mut self, paths: &[PathBuf]) -> Result<BTreeMap<PathBuf, Secret>, PebbleError> {
+        let names: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        let found = self.pebble.read(&names)?;
+        let text = |(path, content): (&PathBuf, Result<Vec<u8>, _>)| {
+            let content = content.ok().filter(|content| content.len() as u64 <= LONGEST)?;
+            Some((path.clone(), Secret::new(String::from_utf8(content).ok()?)))
+        };
+        Ok(paths.iter().zip(found).filter_map(text).collect())
+    }
+
+    fn service(instance: u16) -> String {
+        format!("pgbouncer_{instance}")
+    }
+
+    fn running(services: &[Service], instance: u16) -> Option<Process> {
+        let name = Self::service(instance);
+        let service = services.iter().find(|service| service.name == name)?;
+        (service.current == Current::Active).then(|| service.since.clone().map(Process))?
+    }
+
+    fn directory(path: &PathBuf) -> Directory<'_> {
+        Directory { path, mode: 0o700, user: USER, group: USER }
+    }
+}
+
+impl Workload for Container {
+    fn meet(&mut self) -> Result<Met, Unmet> {
+        let auth_file = self.user_list().display().to_string();
+        let Facts { version, processes } = self.look()?.facts.clone();
+        let place = |instance| Place { socket_dir: format!("{VOLUME}/{SOCKETS}/{instance}"), pid_file: None };
+        Ok(Met { version, auth_file, places: (0..processes).map(place).collect() })
+    }
+
+    fn loaded(&mut self, instance: u16) -> Option<Loaded> {
+        let marker = self.paths.marker(instance);
+        let seen = self.look().ok()?;
+        let marker = Marker::parse(seen.texts.get(&marker)?.reveal())?;
+        marker.of(Self::running(&seen.services, instance).as_ref())
+    }
+
+    fn saved(&mut self) -> Saved {
+        let (config, users) = (self.paths.shared(), self.user_list());
+        let Ok(seen) = self.look() else { return Saved::default() };
+        let text = |path: &Path| seen.texts.get(path).cloned();
+        Saved { config: text(&config).map(|text| text.reveal().to_owned()), users: text(&users) }
+    }
+
+    fn load(&mut self, files: &Files) -> Result<Done, NotLoaded> {
+        let done = load::load(self, files);
+        self.seen = None;
+        done
+    }
+
+    fn ails(&mut self) -> Option<String> {
+        match self.pebble.healthy(Some("ready")) {
+            Ok(true) => None,
+            Ok(false) => Some("PgBouncer does not answer its health check: see its log".to_owned()),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+}
+
+impl Host for Container {
+    type Process = Process;
+
+    fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    fn user_list(&self) -> PathBuf {
+        self.paths.user_list_in_memory()
+    }
+
+    fn sockets(&self, instance: u16) -> PathBuf {
+        self.volume.join(SOCKETS).join(instance.to_string())
+    }
+
+    fn prepare(&mut self, files: &Files) -> Result<(), NotLoaded> {
+        let instances = || files.instances.iter().map(|file| file.instance);
+        let sockets = Path::new(VOLUME).join(SOCKETS);
+        let mut directories = vec![self.paths.instances_dir(), sockets.clone()];
+        directories.extend(self.user_list().parent().map(Path::to_owned));
+        directories.extend(instances().map(|instance| self.paths.instance_dir(instance)));
+        directories.extend(instances().map(|instance| sockets.join(instance.to_string())));
+        let directories: Vec<_> = directories.iter().map(Self::directory).collect();
+        self.pebble.make_dirs(&directories)?;
+        let facts = self.look().map(|seen| seen.facts.clone()).ok();
+        if let Some(text) = facts.and_then(|facts| serde_json::to_string(&facts).ok()) {
+            self.write(&[(&self.facts(), &text)])?;
+        }
+        let layer = layer(
+            instances().map(|instance| (Self::service(instance), self.paths.ini(instance))),
+            port(files),
+        );
+        Ok(self.pebble.add_layer(LABEL, &layer)?)
+    }
+
+    fn read(&mut self, path: &Path) -> Result<Option<String>, NotLoaded> {
+        let mut texts = self.texts(&[path.to_owned()])?;
+        Ok(texts.remove(path).map(|text| text.reveal().to_owned()))
+    }
+
+    fn write(&mut self, files: &[(&Path, &str)]) -> Result<(), NotLoaded> {
+        let mut all = Vec::new();
+        for (path, text) in files {
+            all.push(File { path, content: text.as_bytes(), mode: 0o400, user: USER, group: USER });
+        }
+        Ok(self.pebble.write(&all)?)
+    }
+
+    fn remove(&mut self, paths: &[PathBuf]) -> Result<(), NotLoaded> {
+        let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        Ok(self.pebble.remove(&paths)?)
+    }
+
+    fn start(&mut self, instance: u16) -> Result<(), NotLoaded> {
+        if self.process(instance)?.is_some() {
+            return Ok(());
+        }
+        Ok(self.pebble.begin_to_start(&[&Self::service(instance)])?)
+    }
+
+    fn process(&mut self, instance: u16) -> Result<Option<Process>, NotLoaded> {
+        Ok(Self::running(&self.pebble.services()?, instance))
+    }
+
+    fn signal(&mut self, instance: u16, process: &Process, signal: Signal) -> Result<(), NotLoaded> {
+        let sent = self.pebble.signal(signal.as_str(), &[&Self::service(instance)]);
+        match sent {
+            // That it does not run is told by nothing else.
+            Err(PebbleError::Api { .. }) if self.process(instance)?.as_ref() != Some(process) => Ok(()),
+            sent => Ok(sent?),
+        }
+    }
+
+    fn replace(&mut self, instance: u16, _: &Process) -> Result<(), NotLoaded> {
+        Ok(self.pebble.restart(&[&Self::service(instance)], REPLACE)?)
+    }
+
+    fn console(&mut self, instance: u16, _: &Process) -> Result<Console, ConsoleError> {
+        let directory = self.sockets(instance);
+        // The user id of an image is not known here but by what was made for that user.
+        let owner = fs::metadata(&directory);
+        let owner = owner.map_err(|_| ConsoleError::NoSocket(directory.display().to_string()))?;
+        Console::connect(&directory, Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()))
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The processes and the check that keeps a pod out of Kubernetes' service while PgBouncer does not answer. Nothing here
+/// is at `level: alive`: that would kill the container of a pooler that drains.
+fn layer(services: impl Iterator<Item = (String, PathBuf)>, port: &str) -> Value {
+    let service = |(name, ini): (String, PathBuf)| {
+        let service = json!({
+            "override": "replace",
+            "summary": "PgBouncer",
+            "command": format!("pgbouncer {}", ini.display()),
+            "startup": "enabled",
+            "user": USER,
+            "group": USER,
+            "kill-delay": format!("{}s", KILL_DELAY.as_secs()),
+        });
+        (name, service)
+    };
+    json!({
+        "services": services.map(service).collect::<serde_json::Map<_, _>>(),
+        "checks": { LABEL: {
+            "override": "replace",
+            "level": "ready",
+            "period": "5s",
+            "timeout": "3s",
+            "threshold": 2,
+            "exec": { "command": format!("bash -c '{}'", PROBE.replace("PORT", port)), "user": USER, "group": USER },
+        } },
+    })
+}
+
+/// Where clients come in.
+fn port(files: &Files) -> &str {
+    let mut lines = files.instances.first().map_or("", |file| &file.text).lines();
+    lines.find_map(|line| line.strip_prefix("listen_port = ")).unwrap_or("6432")
+}
+
+/// The container's limit, by control groups of version 2 (`max 100000`, `150000 100000`) and 1.
+const CPU_MAX: &str = "/sys/fs/cgroup/cpu.max";
+const CPU_QUOTA: &str = "/sys/fs/cgroup/cpu/cpu.cfs_quota_us";
+const CPU_PERIOD: &str = "/sys/fs/cgroup/cpu/cpu.cfs_period_us";
+/// The processors of the node: `0-3,8`.
+const CPUS_ONLINE: &str = "/sys/devices/system/cpu/online";
+
+/// The processors a container may use, rounded up; nothing where there is no limit.
+fn quota(max: Option<&str>, quota: Option<&str>, period: Option<&str>) -> Option<u16> {
+    let (quota, period) = max.and_then(|text| text.split_once(' ')).or(quota.zip(period))?;
+    // What is not a positive number (`max`, `-1`) is no limit.
+    let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
+    u16::try_from(quota.div_ceil(period.max(1))).ok()
+}
+
+/// How many processors such a list names.
+fn online(list: &str) -> Option<u16> {
+    let count = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        last.parse::<u16>().ok()?.checked_sub(first.parse().ok()?)?.checked_add(1)
+    };
+    list.split(',').map(count).try_fold(0u16, |sum, part| sum.checked_add(part?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pebble::Startup;
+    use super::*;
+
+    #[test]
+    fn a_limit_is_rounded_up() {
+        assert_eq!(quota(Some("150000 100000"), None, None), Some(2));
+        assert_eq!(quota(Some("max 100000"), None, None), None);
+        assert_eq!(quota(None, Some("300000"), Some("100000")), Some(3));
+        assert_eq!(quota(None, Some("-1"), Some("100000")), None);
+        assert_eq!(quota(None, None, None), None);
+    }
+
+    #[test]
+    fn processors_are_counted_in_ranges() {
+        for (list, expected) in
+            [("0", Some(1)), ("0-3", Some(4)), ("0-1,4,6-7", Some(5)), ("3-1", None), ("", None)]
+        {
+            assert_eq!(online(list), expected, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_known_by_when_it_started() {
+        let service = |current, since: &str| Service {
+            name: "pgbouncer_1".to_owned(),
+            startup: Startup::Enabled,
+            current,
+            since: Some(since.to_owned()),
+        };
+        let running = |current| Container::running(&[service(current, "12:00")], 1);
+        assert_eq!(running(Current::Active), Some(Process("12:00".to_owned())));
+        for current in [Current::Inactive, Current::Backoff, Current::Error] {
+            assert_eq!(running(current), None);
+        }
+        assert_eq!(Container::running(&[service(Current::Active, "12:00")], 0), None);
+    }
+}

@@ -1,0 +1,172 @@
+//! Commands in the workload container: begun by HTTP, their output read from websockets.
+
+use std::{
+    fmt,
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+use serde_json::json;
+use tungstenite::{Error, HandshakeError, Message, WebSocket, client::client, error::ProtocolError};
+
+use super::{
+    PATIENCE, Pebble, duration,
+    error::PebbleError,
+    http::{self, LONGEST},
+};
+
+/// Either side says so when it has no more to say; the socket stays open.
+const END: &str = r#"{"command":"end"}"#;
+
+/// What a command that ended left.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Its exit code; 128 and the number of the signal that killed it.
+    pub status: i32,
+    /// What it printed.
+    pub stdout: Vec<u8>,
+    /// What it complained of.
+    pub stderr: Vec<u8>,
+}
+
+/// What Pebble waits for websockets of.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Started {
+    task_id: String,
+}
+
+/// A socket whose every read and write ends by the deadline.
+struct Bounded {
+    stream: UnixStream,
+    deadline: Instant,
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output")
+            .field("status", &self.status)
+            .field("stdout", &format_args!("‹{} bytes›", self.stdout.len()))
+            .field("stderr", &format_args!("‹{} bytes›", self.stderr.len()))
+            .finish()
+    }
+}
+
+impl Pebble {
+    /// Runs a command without input in `/`, as whoever Pebble is, and kills it when its time is over.
+    pub fn exec(&self, command: &[&str], limit: Duration) -> Result<Output, PebbleError> {
+        let request = json!({
+            "command": command,
+            "working-dir": "/",
+            "timeout": duration(limit),
+            "split-stderr": true,
+        });
+        let begun = self.post("/v1/exec", &request)?;
+        let change = begun.change()?;
+        let Started { task_id } = begun.result()?;
+        let run = Run { pebble: self, command, limit, deadline: Instant::now() + limit + PATIENCE };
+        let (stdout, stderr) = run.printed(&task_id)?;
+        let status = self.wait(&change, PATIENCE)?.exit_code()?;
+        Ok(Output { status, stdout, stderr })
+    }
+}
+
+/// A command that was begun.
+struct Run<'a> {
+    pebble: &'a Pebble,
+    command: &'a [&'a str],
+    limit: Duration,
+    deadline: Instant,
+}
+
+impl Run<'_> {
+    /// Both streams to their end; it begins when both sockets are there. What nobody reads would block it, so
+    /// they are read at the same time.
+    fn printed(&self, task: &str) -> Result<(Vec<u8>, Vec<u8>), PebbleError> {
+        let mut stdout = self.open(task, "stdio")?;
+        let mut stderr = self.open(task, "stderr")?;
+        stdout.send(Message::text(END)).map_err(|error| self.failed(error))?;
+        thread::scope(|scope| {
+            let stderr = scope.spawn(|| self.drain(&mut stderr));
+            let stdout = self.drain(&mut stdout);
+            let stderr = stderr.join().expect("reading does not panic");
+            Ok((stdout?, stderr?))
+        })
+    }
+
+    fn open(&self, task: &str, stream: &str) -> Result<WebSocket<Bounded>, PebbleError> {
+        let bounded = Bounded { stream: http::connect(&self.pebble.socket)?, deadline: self.deadline };
+        let opened = client(format!("ws://localhost/v1/tasks/{task}/websocket/{stream}"), bounded);
+        match opened {
+            Ok((socket, _)) => Ok(socket),
+            Err(HandshakeError::Failure(error)) => Err(self.failed(error)),
+            Err(HandshakeError::Interrupted(_)) => Err(self.timed_out()),
+        }
+    }
+
+    fn drain(&self, socket: &mut WebSocket<Bounded>) -> Result<Vec<u8>, PebbleError> {
+        let mut printed = Vec::new();
+        loop {
+            match socket.read().map_err(|error| self.failed(error))? {
+                Message::Binary(bytes) => printed.extend_from_slice(&bytes),
+                Message::Text(text) if text == END => return Ok(printed),
+                _ => {}
+            }
+            if printed.len() > LONGEST {
+                return Err(PebbleError::Protocol(format!(
+                    "the command {} prints more than {LONGEST} bytes",
+                    self.command.join(" ")
+                )));
+            }
+        }
+    }
+
+    fn failed(&self, error: Error) -> PebbleError {
+        match error {
+            Error::Io(reason) if reason.kind() == io::ErrorKind::TimedOut => self.timed_out(),
+            Error::Io(reason) => http::absent(&self.pebble.socket, reason),
+            Error::ConnectionClosed | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                http::absent(&self.pebble.socket, io::ErrorKind::UnexpectedEof.into())
+            }
+            other => PebbleError::Protocol(format!("a websocket: {other}")),
+        }
+    }
+
+    fn timed_out(&self) -> PebbleError {
+        let what = format!("the command {}", self.command.join(" "));
+        PebbleError::TimedOut { what, limit: self.limit }
+    }
+}
+
+impl Bounded {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(buffer).map_err(in_time)
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(buffer).map_err(in_time)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// A timeout of a socket looks like a socket that does not block, which tungstenite would have us try again.
+fn in_time(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
+}

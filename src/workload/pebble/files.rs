@@ -1,0 +1,255 @@
+//! Files and directories of the workload container.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Deserializer, de};
+use serde_json::{Value, json};
+
+use super::{
+    Pebble,
+    envelope::Envelope,
+    error::{PathError, PathErrorKind, PebbleError},
+    http::{Answer, Ask},
+    multipart::{self, Part},
+};
+
+/// A file to be written, whole: readers see the old one or this one. Owner and mode are always given, since a
+/// file that is replaced keeps neither.
+#[derive(Clone, Copy)]
+pub struct File<'a> {
+    /// Absolute; its directory is there.
+    pub path: &'a Path,
+    /// May be a secret, so `Debug` shows its length only.
+    pub content: &'a [u8],
+    /// The nine lowest bits.
+    pub mode: u16,
+    /// By name, as the container knows it.
+    pub user: &'a str,
+    /// By name, as the container knows it.
+    pub group: &'a str,
+}
+
+/// A directory that is to be there, with its parents. One that is there stays as it is; parents that are made
+/// get the same owner and mode.
+#[derive(Clone, Copy, Debug)]
+pub struct Directory<'a> {
+    /// Absolute.
+    pub path: &'a Path,
+    /// The nine lowest bits.
+    pub mode: u16,
+    /// By name, as the container knows it.
+    pub user: &'a str,
+    /// By name, as the container knows it.
+    pub group: &'a str,
+}
+
+/// What lies at a path.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FileInfo {
+    /// Absolute.
+    pub path: PathBuf,
+    /// Its last component.
+    pub name: String,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: FileKind,
+    /// In bytes, of a regular file.
+    pub size: Option<u64>,
+    /// The nine lowest bits.
+    #[serde(rename = "permissions", deserialize_with = "octal")]
+    pub mode: u16,
+    /// Of its owner.
+    pub user_id: Option<u32>,
+    /// Of its owner; empty if the container has no name for it.
+    #[serde(default)]
+    pub user: String,
+    /// Of its group.
+    pub group_id: Option<u32>,
+    /// Of its group; empty if the container has no name for it.
+    #[serde(default)]
+    pub group: String,
+}
+
+/// What can lie at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileKind {
+    /// A regular one.
+    File,
+    /// A directory.
+    Directory,
+    /// A link in a listed directory; the listed path itself is followed.
+    Symlink,
+    /// A socket.
+    Socket,
+    /// A FIFO.
+    NamedPipe,
+    /// A block or character device.
+    Device,
+    /// Something else.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What became of one path of a request.
+#[derive(Deserialize)]
+struct Entry {
+    path: PathBuf,
+    error: Option<EntryError>,
+}
+
+#[derive(Deserialize)]
+struct EntryError {
+    message: String,
+    kind: PathErrorKind,
+}
+
+impl fmt::Debug for File<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File")
+            .field("path", &self.path)
+            .field("content", &format_args!("‹{} bytes›", self.content.len()))
+            .field("mode", &format_args!("{:03o}", self.mode))
+            .field("user", &self.user)
+            .field("group", &self.group)
+            .finish()
+    }
+}
+
+impl Pebble {
+    /// What is in these files, in their order, by one request.
+    pub fn read(&self, paths: &[&Path]) -> Result<Vec<Result<Vec<u8>, PathError>>, PebbleError> {
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut target = "/v1/files?action=read".to_owned();
+        for path in paths {
+            target.push_str("&path=");
+            target.extend(utf8_percent_encode(text(path)?, NON_ALPHANUMERIC));
+        }
+        contents(&self.call(Ask::get(&target, "multipart/form-data"))?)
+    }
+
+    /// What lies in this directory, or there if it is not a directory; with `itself` the directory alone.
+    pub fn list(&self, path: &Path, itself: bool) -> Result<Vec<FileInfo>, PebbleError> {
+        let encoded = utf8_percent_encode(text(path)?, NON_ALPHANUMERIC);
+        self.get(&format!("/v1/files?action=list&path={encoded}&itself={itself}"))
+            .map_err(|error| of_path(path, error))
+    }
+
+    /// Writes these files by one request, in their order, each whole. Those before the first that fails, and
+    /// those behind it, may be written.
+    pub fn write(&self, files: &[File]) -> Result<(), PebbleError> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let entry = |file: &File| {
+            let mode = permissions(file.mode);
+            Ok(json!({"path": text(file.path)?, "permissions": mode, "user": file.user, "group": file.group}))
+        };
+        let entries = files.iter().map(entry).collect::<Result<Vec<_>, PathError>>()?;
+        let request = json!({"action": "write", "files": entries});
+        let (content_type, body) = multipart::write(&request, files);
+        let answer = self.call(Ask::post("/v1/files", content_type, body))?;
+        all_done(Envelope::of(&answer)?.result()?)
+    }
+
+    /// Makes these directories where they are missing, and their parents.
+    pub fn make_dirs(&self, dirs: &[Directory]) -> Result<(), PebbleError> {
+        let entry = |dir: &Directory| {
+            let mode = permissions(dir.mode);
+            let path = text(dir.path)?;
+            Ok(
+                json!({"path": path, "make-parents": true, "permissions": mode, "user": dir.user, "group": dir.group}),
+            )
+        };
+        let entries = dirs.iter().map(entry).collect::<Result<Vec<_>, PathError>>()?;
+        self.paths("make-dirs", "dirs", entries)
+    }
+
+    /// Removes what lies at these paths, a directory with all that is in it. What is not there is fine.
+    pub fn remove(&self, paths: &[&Path]) -> Result<(), PebbleError> {
+        let entry = |path: &&Path| Ok(json!({"path": text(path)?, "recursive": true}));
+        let entries = paths.iter().map(entry).collect::<Result<Vec<_>, PathError>>()?;
+        self.paths("remove", "paths", entries)
+    }
+
+    fn paths(&self, action: &str, key: &str, entries: Vec<Value>) -> Result<(), PebbleError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        all_done(self.post("/v1/files", &json!({"action": action, key: entries}))?.result()?)
+    }
+}
+
+/// What a multipart answer has for each path that was asked for. A file that broke off has a part and an error.
+fn contents(answer: &Answer) -> Result<Vec<Result<Vec<u8>, PathError>>, PebbleError> {
+    let Some(mut parts) = multipart::parse(&answer.content_type, &answer.body) else {
+        return match Envelope::of(answer) {
+            Err(refusal @ PebbleError::Api { .. }) => Err(refusal),
+            _ => Err(PebbleError::Protocol("files that are not well-formed multipart/form-data".into())),
+        };
+    };
+    let last = parts.pop().filter(|part| part.name == "response");
+    let last = last.ok_or_else(|| PebbleError::Protocol("files without the result behind them".into()))?;
+    let entries: Vec<Entry> = Envelope::parse(answer.status, last.content)?.result()?;
+    let mut parts = parts.into_iter().peekable();
+    let content = |entry: Entry| {
+        let is_of_entry = |part: &Part| part.filename.as_deref().map(Path::new) == Some(&entry.path);
+        let part = parts.next_if(is_of_entry);
+        match (entry.checked(), part) {
+            (Err(error), _) => Ok(Err(error)),
+            (Ok(_), Some(part)) => Ok(Ok(part.content.to_vec())),
+            (Ok(path), None) => Err(PebbleError::Protocol(format!("no content for {}", path.display()))),
+        }
+    };
+    entries.into_iter().map(content).collect()
+}
+
+/// The first path that failed is the error of them all.
+fn all_done(entries: Vec<Entry>) -> Result<(), PebbleError> {
+    entries.into_iter().try_for_each(|entry| entry.checked().map(drop)).map_err(PebbleError::Path)
+}
+
+impl Entry {
+    fn checked(self) -> Result<PathBuf, PathError> {
+        match self.error {
+            None => Ok(self.path),
+            Some(EntryError { message, kind }) => Err(PathError { path: self.path, kind, message }),
+        }
+    }
+}
+
+/// A refusal to list has the kinds that a path has.
+fn of_path(path: &Path, error: PebbleError) -> PebbleError {
+    let PebbleError::Api { kind: Some(word), message, .. } = &error else { return error };
+    let kind = match word.as_str() {
+        "not-found" => PathErrorKind::NotFound,
+        "permission-denied" => PathErrorKind::PermissionDenied,
+        "generic-file-error" => PathErrorKind::Generic,
+        _ => return error,
+    };
+    PathError { path: path.to_owned(), kind, message: message.clone() }.into()
+}
+
+/// Pebble takes paths as text.
+fn text(path: &Path) -> Result<&str, PathError> {
+    let message = || "is not UTF-8".to_owned();
+    let error = || PathError { path: path.to_owned(), kind: PathErrorKind::Generic, message: message() };
+    path.to_str().ok_or_else(error)
+}
+
+/// Three digits: Pebble refuses `0600`.
+fn permissions(mode: u16) -> String {
+    format!("{mode:03o}")
+}
+
+fn octal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let digits = String::deserialize(deserializer)?;
+    u16::from_str_radix(&digits, 8).map_err(de::Error::custom)
+}

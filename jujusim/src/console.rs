@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::pooler::as_postgres;
+use crate::pooler::{Instance, as_user};
 
 /// The last value of a setting in a configuration file.
 pub(crate) fn setting(ini: &Path, name: &str) -> Option<String> {
@@ -24,16 +24,16 @@ pub(crate) fn socket(ini: &Path) -> Option<PathBuf> {
 }
 
 /// A setting as the running process has it.
-pub(crate) fn loaded(ini: &Path, name: &str) -> Option<String> {
-    let rows = ask(ini, "SHOW CONFIG")?;
+pub(crate) fn loaded(instance: &Instance, name: &str) -> Option<String> {
+    let rows = ask(instance, "SHOW CONFIG")?;
     rows.into_iter()
         .find(|row| row.first().is_some_and(|key| key == name))
         .and_then(|row| row.into_iter().nth(1))
 }
 
 /// Queries answered for databases other than the console itself; 0 when the process does not answer.
-pub(crate) fn client_queries(ini: &Path) -> u64 {
-    let rows = ask(ini, "SHOW STATS").unwrap_or_default();
+pub(crate) fn client_queries(instance: &Instance) -> u64 {
+    let rows = ask(instance, "SHOW STATS").unwrap_or_default();
     let Some((head, rows)) = rows.split_first() else { return 0 };
     let Some(column) = head.iter().position(|name| name == "total_query_count") else { return 0 };
     let clients = rows.iter().filter(|row| row.first().is_some_and(|database| database != "pgbouncer"));
@@ -41,12 +41,12 @@ pub(crate) fn client_queries(ini: &Path) -> u64 {
 }
 
 /// The rows of a console command, column names first; none when nobody answers.
-fn ask(ini: &Path, command: &str) -> Option<Vec<Vec<String>>> {
-    let dir = setting(ini, "unix_socket_dir")?;
-    let port = setting(ini, "listen_port").unwrap_or_else(|| "6432".to_owned());
-    let mut psql = as_postgres("KILL");
+fn ask(instance: &Instance, command: &str) -> Option<Vec<Vec<String>>> {
+    let dir = &instance.sockets;
+    let port = setting(&instance.ini, "listen_port").unwrap_or_else(|| "6432".to_owned());
+    let mut psql = as_user(&instance.user, "KILL");
     psql.args(["psql", "-XA", "-F", "\t", "-P", "footer=off", "-U", "pgbouncer", "-d", "pgbouncer"]);
-    psql.args(["-h", &dir, "-p", &port, "-c", command]).current_dir("/").stdin(Stdio::null());
+    psql.arg("-h").arg(dir).args(["-p", &port, "-c", command]).current_dir("/").stdin(Stdio::null());
     let output = psql.env("PGCONNECT_TIMEOUT", "5").output().ok().filter(|output| output.status.success())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     Some(text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect())

@@ -52,6 +52,13 @@ pub(crate) enum Event {
     UpdateStatus,
     /// A hook of a workload container, by its name: `<container>-pebble-ready` and the like.
     Workload(String),
+    /// `<container>-pebble-check-failed` or `-recovered`, and the notice that it is about.
+    Check {
+        hook: String,
+        check: String,
+        notice: String,
+        change: String,
+    },
     Action {
         name: String,
         number: u32,
@@ -87,6 +94,7 @@ impl Event {
                 | Event::LeaderElected
                 | Event::LeaderSettingsChanged
                 | Event::Workload(_)
+                | Event::Check { .. }
         ) || self.secret().is_some()
     }
 
@@ -141,7 +149,9 @@ impl Event {
             Event::SecretExpired { .. } => "secret-expired".to_owned(),
             Event::SecretRemove { .. } => "secret-remove".to_owned(),
             Event::UpdateStatus => "update-status".to_owned(),
-            Event::Workload(name) | Event::Action { name, .. } => name.clone(),
+            Event::Workload(name) | Event::Check { hook: name, .. } | Event::Action { name, .. } => {
+                name.clone()
+            }
             Event::Exec { .. } => "juju-exec".to_owned(),
         }
     }

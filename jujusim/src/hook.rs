@@ -171,8 +171,18 @@ impl Model {
         if let Event::SecretExpired { revision, .. } | Event::SecretRemove { revision, .. } = &context.event {
             variables.push(("JUJU_SECRET_REVISION", revision.to_string()));
         }
-        if let (Event::Workload(_), Some((container, _))) = (&context.event, hook.split_once("-pebble-")) {
+        if let (Event::Workload(_) | Event::Check { .. }, Some((container, _))) =
+            (&context.event, hook.split_once("-pebble-"))
+        {
             variables.push(("JUJU_WORKLOAD_NAME", container.to_owned()));
+        }
+        if let Event::Check { check, notice, change, .. } = &context.event {
+            variables.extend([
+                ("JUJU_NOTICE_ID", notice.clone()),
+                ("JUJU_NOTICE_TYPE", "change-update".to_owned()),
+                ("JUJU_NOTICE_KEY", change.clone()),
+                ("JUJU_PEBBLE_CHECK_NAME", check.clone()),
+            ]);
         }
         variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }

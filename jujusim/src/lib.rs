@@ -10,6 +10,7 @@ pub mod client;
 mod clock;
 mod commit;
 mod console;
+mod container;
 mod error;
 mod events;
 mod fault;
@@ -20,6 +21,7 @@ mod lifecycle;
 mod load;
 mod model;
 mod network;
+mod pebble;
 mod pods;
 mod pooler;
 mod ports;
@@ -40,6 +42,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+pub use container::PEBBLE;
 pub use error::{Error, Result};
 pub use hook::{Exit, HookRun, ToolCall};
 pub use model::{Bag, Consumer, Entity, Model, Rotate, Secret, Status, UnitName};
@@ -70,6 +73,8 @@ pub struct Options {
     /// The channel of PostgreSQL charms that are deployed without one, such as `14/stable`; without it the newest PostgreSQL of
     /// the machine plays them, set up for everybody who has a password.
     pub postgresql: Option<String>,
+    /// Run the workload containers that charms name, with this Pebble in them; without it a charm finds its workload on its own disk.
+    pub containers: Option<String>,
     /// Leave the model's directory behind.
     pub keep: bool,
     /// The model's name.
@@ -91,6 +96,7 @@ impl Default for Options {
             juju: "3.6.14".to_owned(),
             pgbouncer: None,
             postgresql: None,
+            containers: None,
             keep: false,
             model: "dev".to_owned(),
             stable: false,

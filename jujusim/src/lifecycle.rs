@@ -151,7 +151,9 @@ impl Model {
             }
             Event::UpdateStatus => self.schedule_update_status(name),
             Event::Workload(hook) => {
-                unit.containers.extend(hook.strip_suffix("-pebble-ready").map(str::to_owned));
+                // Of a real container its boot is remembered.
+                let ready = hook.strip_suffix("-pebble-ready").filter(|_| unit.pod.is_none());
+                unit.containers.extend(ready.map(str::to_owned));
             }
             Event::SecretRemove { id, revision } => {
                 if let Some(secret) = self.secrets.get_mut(id) {
@@ -226,7 +228,8 @@ impl Model {
             secret.consumers.remove(name);
             secret.grants.remove(&name.to_string());
         }
-        if let Some(unit) = self.units.remove(name) {
+        if let Some(mut unit) = self.units.remove(name) {
+            unit.pod = None;
             self.supervisor.remove(&unit.root);
             self.network.release(unit.address);
             let _ = std::fs::remove_dir_all(&unit.root);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use jujusim::{Options, Result, accept_script, check_script, converse, follow_script, front};
+use jujusim::{Options, PEBBLE, Result, accept_script, check_script, converse, follow_script, front};
 
 /// A Juju model on one machine: runs a script, or the words typed.
 #[derive(Parser)]
@@ -62,6 +62,9 @@ struct ModelOptions {
     /// The channel of PostgreSQL charms that are deployed without one: 14/stable, 15, 16.
     #[arg(long, value_name = "CHANNEL")]
     postgresql: Option<String>,
+    /// Run the workload containers that charms name, with this Pebble in them.
+    #[arg(long, value_name = "PEBBLE", num_args = 0..=1, require_equals = true, default_missing_value = PEBBLE)]
+    containers: Option<String>,
     /// Leave the model's directory behind.
     #[arg(long)]
     keep: bool,
@@ -72,8 +75,8 @@ struct ModelOptions {
 
 impl ModelOptions {
     fn options(self, stable: bool) -> Options {
-        let ModelOptions { juju, pgbouncer, postgresql, keep, seed } = self;
-        Options { juju, pgbouncer, postgresql, keep, stable, seed, ..Options::default() }
+        let ModelOptions { juju, pgbouncer, postgresql, containers, keep, seed } = self;
+        Options { juju, pgbouncer, postgresql, containers, keep, stable, seed, ..Options::default() }
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::actors::Actor;
 use crate::charm::{Charm, Role};
+use crate::container::{Pod, Runtime};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::fault::Fault;
@@ -56,6 +57,8 @@ pub struct Model {
     pub(crate) next_relation: u32,
     pub(crate) next_action: u32,
     pub(crate) supervisor: Supervisor,
+    /// How workload containers are run, if they are.
+    pub(crate) runtime: Option<Runtime>,
     /// Secret values that were removed or replaced since: a leak of one is still a leak.
     pub(crate) past_passwords: BTreeSet<String>,
 }
@@ -135,6 +138,8 @@ pub(crate) struct Unit {
     pub(crate) receiver: Option<mpsc::Receiver<Message>>,
     /// Open while the pod lives.
     pub(crate) agent: Option<Agent>,
+    /// The containers beside the charm's, where they are run.
+    pub(crate) pod: Option<Pod>,
 }
 
 /// Mishaps of every hook.

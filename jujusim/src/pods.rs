@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::Options;
 use crate::charm::Charm;
+use crate::container::Runtime;
 use crate::error::{Doing as _, Error, Result};
 use crate::events::Event;
 use crate::hook::{agent_dir, charm_dir, socket};
@@ -20,12 +21,20 @@ use crate::pooler::Supervisor;
 use crate::run::Agent;
 use crate::tools;
 
+/// The host's own address in a model's network.
+const GATEWAY: u8 = 254;
+
 /// When a model's clock begins: 2026-01-01T00:00:00Z, so that transcripts do not change with the day.
 const EPOCH: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
 impl Model {
     pub(crate) fn new(options: &Options, dir: PathBuf) -> Result<Model> {
         open_to_all(&dir)?;
+        let network = Network::claim()?;
+        let runtime = options
+            .containers
+            .as_ref()
+            .map(|pebble| Runtime::new(pebble, options.pgbouncer.as_deref(), network.address(GATEWAY), &dir));
         let random: u128 = rand::random();
         let hex = format!("{random:032x}");
         Ok(Model {
@@ -34,7 +43,7 @@ impl Model {
             version: options.juju.parse()?,
             now: EPOCH,
             dir,
-            network: Network::claim()?,
+            network,
             tools: options.tools.clone(),
             path: options.pgbouncer.clone(),
             postgresql: options.postgresql.clone(),
@@ -46,6 +55,7 @@ impl Model {
             next_relation: 0,
             next_action: 0,
             supervisor: Supervisor::start(options.pgbouncer.clone()),
+            runtime: runtime.transpose()?,
             seed: options.seed,
             habits: Habits::default(),
             retries: true,
@@ -122,6 +132,7 @@ impl Model {
             sender,
             receiver: Some(receiver),
             agent: None,
+            pod: None,
         };
         self.units.insert(name.clone(), unit);
         self.make_pod(&name)
@@ -144,9 +155,20 @@ impl Model {
             }
             self.link_tools(name)?;
         }
+        let unit = self.unit(name)?;
+        let containers = &self.app(&name.app)?.charm().containers;
+        let pod = match &self.runtime {
+            Some(runtime) if !containers.is_empty() => {
+                Some(runtime.pod(&root, unit.address, containers.iter())?)
+            }
+            _ => None,
+        };
+        if pod.is_none() {
+            self.supervisor.add(&root);
+        }
         let unit = self.unit_mut(name)?;
+        unit.pod = pod;
         unit.agent = Some(Agent::listen(&socket(&root, name), unit.sender.clone())?);
-        self.supervisor.add(&root);
         Ok(())
     }
 
@@ -173,6 +195,7 @@ impl Model {
         }
         let root = unit.root.clone();
         unit.agent = None;
+        unit.pod = None;
         self.supervisor.remove(&root);
         fs::remove_dir_all(&root).doing(|| format!("remove {}", root.display()))?;
         let address = self.network.take()?;
@@ -214,6 +237,9 @@ impl Model {
             unit.queue.push_back(Event::Start);
             let ready = unit.containers.iter().map(|name| Event::Workload(format!("{name}-pebble-ready")));
             unit.workload = ready.collect();
+            for container in unit.pod.iter_mut().flat_map(|pod| &mut pod.containers) {
+                container.boot = None;
+            }
         }
         Ok(())
     }

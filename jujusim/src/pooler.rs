@@ -15,8 +15,11 @@ const LOOK: Duration = Duration::from_millis(10);
 /// A process that lived shorter than this waits as long before its next start.
 const BACK_OFF: Duration = Duration::from_millis(300);
 
+/// Whom PgBouncer runs as on this machine.
+const USER: &str = "postgres";
+
 /// How long a process may take to open its socket.
-const PATIENCE: Duration = Duration::from_millis(1500);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Keeps one `pgbouncer` for every `<root>/var/lib/pgbouncer/instance_*/pgbouncer.ini`, until it is dropped.
 pub(crate) struct Supervisor(Arc<Mutex<Shared>>);
@@ -46,6 +49,10 @@ pub struct Instance {
     pub pid: Option<u32>,
     /// How often it was started again.
     pub restarts: u32,
+    /// Where its console is.
+    pub(crate) sockets: PathBuf,
+    /// Whom it runs as, by name or number.
+    pub(crate) user: String,
 }
 
 impl Supervisor {
@@ -100,6 +107,8 @@ impl Supervisor {
             ini: ini.clone(),
             pid: process.running(),
             restarts: process.starts.saturating_sub(1),
+            sockets: console::setting(ini, "unix_socket_dir").unwrap_or_default().into(),
+            user: USER.to_owned(),
         })
         .collect()
     }
@@ -186,14 +195,16 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn configurations(root: &Path) -> Vec<PathBuf> {
+pub(crate) fn configurations(root: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(root.join("var/lib/pgbouncer")) else { return Vec::new() };
     let instance = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("instance_");
     let inis = entries
         .flatten()
         .filter(|entry| instance(&entry.file_name()))
         .map(|entry| entry.path().join("pgbouncer.ini"));
-    inis.filter(|ini| ini.exists()).collect()
+    let mut inis: Vec<PathBuf> = inis.filter(|ini| ini.exists()).collect();
+    inis.sort();
+    inis
 }
 
 fn start(root: &Path, ini: &Path, path: Option<&Path>) -> std::io::Result<Child> {
@@ -210,10 +221,15 @@ fn start(root: &Path, ini: &Path, path: Option<&Path>) -> std::io::Result<Child>
 
 /// A command line that runs what follows as user `postgres` when we are root, and that gets a signal when we die.
 pub(crate) fn as_postgres(signal: &str) -> Command {
+    as_user(USER, signal)
+}
+
+/// As [`as_postgres`], as another user, whose group has the same name or number.
+pub(crate) fn as_user(user: &str, signal: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.arg(format!("--pdeathsig={signal}"));
     if nix::unistd::geteuid().is_root() {
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+        command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()]);
     }
     command
 }

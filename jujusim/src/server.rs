@@ -5,6 +5,8 @@ mod cluster;
 mod log;
 mod release;
 
+pub(crate) use release::cache;
+
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;

@@ -2,6 +2,7 @@
 
 mod backend;
 mod change;
+mod container;
 mod edit;
 mod faults;
 pub(crate) mod help;

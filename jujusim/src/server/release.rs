@@ -44,8 +44,8 @@ fn system(major: u32) -> PathBuf {
     Path::new("/usr/lib/postgresql").join(major.to_string())
 }
 
-/// Where `scripts/postgresql` keeps what it fetched.
-fn cache() -> PathBuf {
+/// Where the project's scripts keep what they fetched and built.
+pub(crate) fn cache() -> PathBuf {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("PGBOUNCER_K8S_CACHE").unwrap_or_else(|| {
         if nix::unistd::geteuid().is_root() {

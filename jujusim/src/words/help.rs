@@ -231,6 +231,31 @@ pub(crate) const WORDS: &[Word] = &[
     word("pooler", "APP", "what PgBouncer's processes loaded", Sim::pooler),
     word("processes", "UNIT", "PgBouncer's processes and their restarts", Sim::processes),
     word(
+        "restart-container",
+        "UNIT [CONTAINER]",
+        "the workload container dies and starts anew: its plan and files are gone, its volumes stay",
+        Sim::restart_container,
+    ),
+    word(
+        "stop-container",
+        "UNIT [CONTAINER]",
+        "it dies and does not start: nobody answers on Pebble's socket",
+        Sim::stop_container,
+    ),
+    word("start-container", "UNIT [CONTAINER]", "it starts again", Sim::start_container),
+    word(
+        "limit",
+        "UNIT CPUS|none",
+        "how many CPUs its containers may use from their next start on",
+        Sim::limit,
+    ),
+    word(
+        "ssh",
+        "UNIT [--container NAME] -- COMMAND…",
+        "runs a command in a workload container, as root",
+        Sim::ssh,
+    ),
+    word(
         "kill-process",
         "UNIT [N]",
         "its N-th PgBouncer process dies, and is started again",

@@ -62,6 +62,7 @@ impl Sim {
     /// The next unit with something to do; time passes as far as a retry or a lease needs it.
     fn someone_s_turn(&mut self, end: Timestamp) -> Option<UnitName> {
         loop {
+            self.model.look_at_pods();
             if let Some(unit) = self.whose_turn() {
                 return Some(unit);
             }
@@ -72,6 +73,7 @@ impl Sim {
 
     /// Whether the unit has something to do, be it after the pause before a retry.
     fn turn_of(&mut self, unit: &UnitName) -> Result<bool> {
+        self.model.look_at_pods();
         let due = self.model.unit(unit)?.pending.as_ref().map(|pending| pending.due);
         if let Some(due) = due.filter(|_| self.model.retries) {
             self.model.advance(due);

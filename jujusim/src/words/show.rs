@@ -166,7 +166,7 @@ impl Sim {
         let unit: UnitName = words.next("a unit")?.parse()?;
         let path = words.next("a path")?;
         words.end()?;
-        let path = self.model.unit(&unit)?.root.join(path.trim_start_matches('/'));
+        let path = self.model.workload(&unit)?.join(path.trim_start_matches('/'));
         fs::read_to_string(&path).doing(|| format!("read {}", path.display()))
     }
 

@@ -11,9 +11,10 @@ use postgres::NoTls;
 use super::Words;
 use crate::Sim;
 use crate::console;
+use crate::container::{self, Pod};
 use crate::error::{Error, Result};
 use crate::load::{Load, Target};
-use crate::model::{Bag, Model, UnitName};
+use crate::model::{Bag, Model, Unit, UnitName};
 use crate::pooler::Instance;
 use crate::server::cells;
 
@@ -80,7 +81,11 @@ impl Sim {
             .iter()
             .find(fits)
             .ok_or_else(|| Error::refused(format!("{unit} has no such process")))?;
-        self.model.supervisor.kill(&instance.ini)?;
+        match (&self.model.unit(&unit)?.pod, instance.pid) {
+            (Some(_), Some(pid)) => container::kill(pid),
+            (Some(_), None) => return Err(Error::refused(format!("{} does not run", name_of(instance)))),
+            (None, _) => self.model.supervisor.kill(&instance.ini)?,
+        }
         Ok(String::new())
     }
 
@@ -103,7 +108,7 @@ impl Sim {
         words.end()?;
         let mut printed = String::new();
         for instance in self.model.instances_of(&unit)? {
-            let value = console::loaded(&instance.ini, &name);
+            let value = console::loaded(&instance, &name);
             let value = value.ok_or_else(|| Error::refused(format!("{unit} does not tell its {name}")))?;
             let _ = writeln!(printed, "{}: {value}", name_of(&instance));
         }
@@ -122,7 +127,7 @@ impl Sim {
             let instances = self.model.instances_of(&unit)?;
             let digest = |i: &Instance| console::setting(&i.ini, "syslog_ident").unwrap_or_default();
             let loaded = |i: &&Instance| {
-                console::loaded(&i.ini, "syslog_ident")
+                console::loaded(i, "syslog_ident")
                     .is_some_and(|ident| !ident.is_empty() && ident == digest(i))
             };
             let loaded = instances.iter().filter(loaded).count();
@@ -180,6 +185,9 @@ impl Model {
     }
 
     fn instances_of(&self, unit: &UnitName) -> Result<Vec<Instance>> {
+        if let Some(pod) = &self.unit(unit)?.pod {
+            return Ok(pod.settled_instances());
+        }
         self.supervisor.wait();
         Ok(self.supervisor.instances(&self.unit(unit)?.root))
     }
@@ -187,7 +195,7 @@ impl Model {
     /// How many queries of clients a unit's processes answered, by their own account.
     fn queries(&self, unit: &UnitName) -> u64 {
         let instances = self.instances_of(unit).unwrap_or_default();
-        instances.iter().map(|instance| console::client_queries(&instance.ini)).sum()
+        instances.iter().map(|instance| console::client_queries(instance)).sum()
     }
 
     /// The login of a client application: from the databag, or from the secret, read as its first unit would.
@@ -231,7 +239,9 @@ impl Model {
         let service = |name: &UnitName| {
             label == name.app || label.strip_prefix(&name.app).is_some_and(|rest| rest.starts_with('-'))
         };
-        let found = unit.or_else(|| self.units.iter().find(|(name, _)| service(name)));
+        // Kubernetes sends nobody to a pod that is not ready.
+        let is_ready = |unit: &Unit| unit.pod.as_ref().is_none_or(Pod::is_ready);
+        let found = unit.or_else(|| self.units.iter().find(|(name, unit)| service(name) && is_ready(unit)));
         found.map(|(_, unit)| unit.address).ok_or_else(|| Error::refused(format!("cannot resolve {host}")))
     }
 }

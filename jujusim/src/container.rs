@@ -1,0 +1,354 @@
+//! Workload containers: Pebble as the first process of namespaces of its own, as Juju has Kubernetes run it.
+//!
+//! A pod has one network namespace, which outlives the containers in it, and volumes: directories of the unit. Each container has a
+//! file system of its own that is new whenever it starts.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::console;
+use crate::error::{Doing as _, Error, Result};
+use crate::pooler::{self, Instance};
+
+/// Makes a container's file system and starts Pebble in it; what it does stands there.
+const START: &str = include_str!("container.sh");
+
+/// The version that Juju 3.6 and 4.0 bring.
+pub const PEBBLE: &str = "1.26.0";
+
+/// The number of the user `postgres` in the image that the charm's metadata names.
+const USER: &str = "584788";
+
+/// Where a container has the directory that it shares with the charm's.
+const VOLUME: &str = "/charm/container";
+
+/// How long namespaces and Pebble may take to be there.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(5);
+
+/// How long Pebble may take to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// What all containers of a model have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Runtime {
+    /// The program of Pebble.
+    pub(crate) pebble: PathBuf,
+    /// A directory with the image's `pgbouncer`, searched before `PATH`.
+    pub(crate) image: Option<PathBuf>,
+    /// The host's address in the model's network.
+    pub(crate) gateway: Ipv4Addr,
+    /// The script.
+    script: PathBuf,
+}
+
+/// A pod's network, held by a process that does nothing, and its containers.
+pub(crate) struct Pod {
+    pause: Group,
+    runtime: Runtime,
+    root: PathBuf,
+    pub(crate) containers: Vec<Container>,
+}
+
+/// One container of a pod.
+pub(crate) struct Container {
+    pub(crate) name: String,
+    /// Counted from 0, in the order of the names.
+    index: usize,
+    running: Option<Group>,
+    /// The boot the agent was told of.
+    pub(crate) boot: Option<String>,
+    /// The time of the last notice that was looked at.
+    pub(crate) noticed: Option<String>,
+    /// How many CPUs it may use.
+    pub(crate) cpus: Option<f32>,
+}
+
+/// A process that takes its namespaces along when it ends.
+struct Group {
+    child: Child,
+    /// The first process within.
+    pid: u32,
+}
+
+impl Runtime {
+    /// Looks for Pebble where `scripts/pebble` puts it.
+    pub(crate) fn new(version: &str, image: Option<&Path>, gateway: Ipv4Addr, dir: &Path) -> Result<Runtime> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Error::refused("containers need namespaces: run as root, or without --containers"));
+        }
+        let pebble = crate::server::cache().join(format!("pebble-{version}/bin/pebble"));
+        if !pebble.exists() {
+            return Err(Error::refused(format!("cannot find Pebble {version}: run scripts/pebble")));
+        }
+        let script = dir.join("container.sh");
+        fs::write(&script, START).doing(|| format!("write {}", script.display()))?;
+        Ok(Runtime { pebble, image: image.map(Path::to_owned), gateway, script })
+    }
+
+    /// A pod of the unit with this root, at this address, with these containers running.
+    pub(crate) fn pod<'a>(
+        &self,
+        root: &Path,
+        address: Ipv4Addr,
+        names: impl Iterator<Item = &'a String>,
+    ) -> Result<Pod> {
+        let mut pause = ends_with_us();
+        let pause = pause.args(["unshare", "--net", "sleep", "infinity"]).stdin(Stdio::null());
+        let pause = Group::start(pause, 0)?;
+        await_that("a network namespace", || is_apart(pause.pid, "net"))?;
+        // Names of network interfaces have 15 characters, and the host's are all in one place.
+        let interface = format!("jj{}", pause.pid);
+        run(Command::new("bash").arg(&self.script).arg("network").arg(pause.pid.to_string()).args([
+            &interface,
+            &address.to_string(),
+            &self.gateway.to_string(),
+        ]))?;
+        let mut pod = Pod { pause, runtime: self.clone(), root: root.to_owned(), containers: Vec::new() };
+        for (index, name) in names.enumerate() {
+            let volume = pod.volume(name);
+            fs::create_dir_all(&volume).doing(|| format!("make {}", volume.display()))?;
+            let name = name.clone();
+            pod.containers.push(Container {
+                name,
+                index,
+                running: None,
+                boot: None,
+                noticed: None,
+                cpus: None,
+            });
+        }
+        pod.start(None)?;
+        Ok(pod)
+    }
+}
+
+impl Pod {
+    /// The directory that a container and the charm's both see, where the charm sees it.
+    pub(crate) fn volume(&self, container: &str) -> PathBuf {
+        self.root.join("charm/containers").join(container)
+    }
+
+    /// Starts the container of this name, or all, unless they run.
+    pub(crate) fn start(&mut self, name: Option<&str>) -> Result<()> {
+        let Pod { pause, runtime, root, containers } = self;
+        for container in containers.iter_mut().filter(|one| name.is_none_or(|name| one.name == name)) {
+            if container.is_running() {
+                continue;
+            }
+            let log = root.join(format!("var/log/pebble-{}.log", container.name));
+            let log =
+                File::options().create(true).append(true).open(&log).doing(|| "open a log".to_owned())?;
+            let errors = log.try_clone().doing(|| "open a log".to_owned())?;
+            let limit = container
+                .cpus
+                .map_or_else(|| "max 100000".to_owned(), |cpus| format!("{:.0} 100000", cpus * 100_000.0));
+            let mut command = ends_with_us();
+            command.arg("nsenter").arg(format!("--net=/proc/{}/ns/net", pause.pid));
+            command.args(["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"]);
+            command.arg("bash").arg(&runtime.script).arg("container").arg(&*root).arg(&container.name);
+            command.arg((38813 + container.index).to_string()).arg(&runtime.pebble).arg(limit);
+            command.args(runtime.image.iter()).stdin(Stdio::null()).stdout(log).stderr(errors);
+            let group = Group::start(&mut command, 1)?;
+            let socket = root.join("charm/containers").join(&container.name).join("pebble.socket");
+            await_that("Pebble", || ask(&socket, "/v1/system-info").is_ok())?;
+            container.running = Some(group);
+        }
+        Ok(())
+    }
+
+    /// Ends the container of this name, or all, as when its first process is killed.
+    pub(crate) fn stop(&mut self, name: Option<&str>) {
+        for container in self.containers.iter_mut().filter(|one| name.is_none_or(|name| one.name == name)) {
+            container.running = None;
+        }
+    }
+
+    /// Asks the Pebble of a container.
+    pub(crate) fn ask(&self, container: &str, path: &str) -> Result<Value> {
+        ask(&self.volume(container).join("pebble.socket"), path)
+    }
+
+    /// The PgBouncer processes that are configured in the containers.
+    pub(crate) fn instances(&self) -> Vec<Instance> {
+        self.containers.iter().flat_map(|container| self.instances_of(container)).collect()
+    }
+
+    /// The same, once each runs and has its socket, but not for what cannot start.
+    pub(crate) fn settled_instances(&self) -> Vec<Instance> {
+        let deadline = Instant::now() + pooler::PATIENCE;
+        loop {
+            let instances = self.instances();
+            let is_there = |instance: &Instance| {
+                let port = console::setting(&instance.ini, "listen_port").unwrap_or_default();
+                instance.pid.is_some() && instance.sockets.join(format!(".s.PGSQL.{port}")).exists()
+            };
+            if instances.iter().all(is_there) || Instant::now() > deadline {
+                return instances;
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn instances_of(&self, container: &Container) -> Vec<Instance> {
+        let (Some(files), Some(pid)) = (container.files(), container.pid()) else { return Vec::new() };
+        let volume = self.volume(&container.name);
+        let log = fs::read_to_string(self.log(&container.name)).unwrap_or_default();
+        let instance = |ini: PathBuf| {
+            let runs = |pid: &u32| {
+                let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                let words = command.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect::<Vec<_>>();
+                words.iter().any(|word| !word.is_empty() && ini.ends_with(word.trim_start_matches('/')))
+            };
+            let inside = console::setting(&ini, "unix_socket_dir").unwrap_or_default();
+            let sockets = Path::new(&inside).strip_prefix(VOLUME).map(|rest| volume.join(rest));
+            let number = ini.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+            let started = format!("Service \"{}\" starting", number.replace("instance", "pgbouncer"));
+            Instance {
+                pid: children(pid).into_iter().find(runs),
+                restarts: u32::try_from(log.matches(&started).count()).unwrap_or_default().saturating_sub(1),
+                sockets: sockets.unwrap_or_default(),
+                user: USER.to_owned(),
+                ini,
+            }
+        };
+        pooler::configurations(&files).into_iter().map(instance).collect()
+    }
+
+    fn log(&self, container: &str) -> PathBuf {
+        self.root.join(format!("var/log/pebble-{container}.log"))
+    }
+
+    /// The file system in which the workload is to be found, while it runs.
+    pub(crate) fn files(&self) -> Option<PathBuf> {
+        self.containers.first()?.files()
+    }
+
+    /// Whether Kubernetes would send clients here.
+    pub(crate) fn is_ready(&self) -> bool {
+        let healthy = |container: &Container| {
+            let answer = self.ask(&container.name, "/v1/health?level=ready");
+            answer.is_ok_and(|answer| answer["healthy"] == true)
+        };
+        self.containers.iter().all(healthy)
+    }
+}
+
+impl Container {
+    fn is_running(&mut self) -> bool {
+        self.running.as_mut().is_some_and(|group| matches!(group.child.try_wait(), Ok(None)))
+    }
+
+    /// The container's file system, as the host sees it while it runs.
+    pub(crate) fn files(&self) -> Option<PathBuf> {
+        self.running.as_ref().map(|group| PathBuf::from(format!("/proc/{}/root", group.pid)))
+    }
+
+    /// Pebble's process id, as the host sees it.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(|group| group.pid)
+    }
+}
+
+impl Group {
+    /// Starts a process that becomes, or so many generations later is, the one within.
+    fn start(command: &mut Command, generations: usize) -> Result<Group> {
+        let child = command.spawn().doing(|| "run setpriv".to_owned())?;
+        let mut group = Group { pid: child.id(), child };
+        for _ in 0..generations {
+            let mut found = None;
+            await_that("namespaces", || {
+                found = children(group.pid).first().copied();
+                found.is_some()
+            })?;
+            group.pid = found.unwrap_or(group.pid);
+        }
+        Ok(group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // The first within a PID namespace takes all others with it.
+        kill(self.pid);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Kills a process.
+pub(crate) fn kill(pid: u32) {
+    if let Ok(pid) = i32::try_from(pid) {
+        // One that is gone needs none.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+/// The processes that a process has started and not waited for.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    // Each thread has its own.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let texts = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let text: String = texts.collect();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// What Pebble answers to a GET, or why it does not.
+pub(crate) fn ask(socket: &Path, path: &str) -> Result<Value> {
+    let get = || -> std::io::Result<String> {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        stream.set_write_timeout(Some(ANSWER))?;
+        // Without chunks, as HTTP/1.0 has none.
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = get().doing(|| "ask Pebble".to_owned())?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+    let value: Value =
+        serde_json::from_str(body).map_err(|_| Error::refused(format!("Pebble answers {answer:?}")))?;
+    Ok(value["result"].clone())
+}
+
+/// A command line whose process dies when we do.
+fn ends_with_us() -> Command {
+    let mut command = Command::new("setpriv");
+    command.arg("--pdeathsig=KILL");
+    command
+}
+
+/// Whether a process has another namespace of this kind than we.
+fn is_apart(pid: u32, kind: &str) -> bool {
+    let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).ok();
+    let own = of("self");
+    own.is_some() && of(&pid.to_string()).is_some_and(|other| Some(other) != own)
+}
+
+fn await_that(what: &str, mut is_there: impl FnMut() -> bool) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_there() {
+        if Instant::now() > deadline {
+            return Err(Error::refused(format!("{what} did not start within {} s", PATIENCE.as_secs())));
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().doing(|| "run bash".to_owned())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::refused(format!("cannot make a pod: {}", String::from_utf8_lossy(&output.stderr).trim())))
+}

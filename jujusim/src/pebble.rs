@@ -1,0 +1,76 @@
+//! What Juju's agent sees of workload containers: that one is ready, and what becomes of its checks.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::container::Pod;
+use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::model::{Model, Stage, UnitName};
+
+impl Model {
+    /// Queues the hooks of containers that were started since the last look, or whose checks crossed their threshold.
+    pub(crate) fn look_at_pods(&mut self) {
+        let tells_checks = self.version.at_least(3, 6, 0);
+        for unit in self.units.values_mut().filter(|unit| unit.stage >= Stage::Installed) {
+            let Some(pod) = &mut unit.pod else { continue };
+            let mut news = Vec::new();
+            for index in 0..pod.containers.len() {
+                news.extend(ready(pod, index));
+                if tells_checks {
+                    news.extend(checks(pod, index));
+                }
+            }
+            unit.workload.extend(news);
+        }
+    }
+
+    /// Where a unit's workload has its files: in its container, or where the unit itself has them.
+    pub(crate) fn workload(&self, name: &UnitName) -> Result<PathBuf> {
+        let unit = self.unit(name)?;
+        match &unit.pod {
+            Some(pod) => {
+                pod.files().ok_or_else(|| Error::refused(format!("the container of {name} does not run")))
+            }
+            None => Ok(unit.root.clone()),
+        }
+    }
+}
+
+/// `pebble-ready`, if the container is another one than before, or another agent looks.
+fn ready(pod: &mut Pod, index: usize) -> Option<Event> {
+    let name = pod.containers[index].name.clone();
+    let boot = pod.ask(&name, "/v1/system-info").ok()?["boot-id"].as_str()?.to_owned();
+    let known = pod.containers[index].boot.replace(boot.clone());
+    (known.as_ref() != Some(&boot)).then(|| Event::Workload(format!("{name}-pebble-ready")))
+}
+
+/// Hooks of checks whose change was noticed since the last look: one that was performed failed, one that was to recover did.
+fn checks(pod: &mut Pod, index: usize) -> Vec<Event> {
+    let container = &pod.containers[index];
+    let name = container.name.clone();
+    let after = container.noticed.as_ref().map(|time| format!("&after={time}")).unwrap_or_default();
+    let Ok(notices) = pod.ask(&name, &format!("/v1/notices?types=change-update{after}")) else {
+        return Vec::new();
+    };
+    let mut events = Vec::new();
+    for notice in notices.as_array().into_iter().flatten() {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        pod.containers[index].noticed = Some(text(&notice["last-repeated"]));
+        let (change, data) = (text(&notice["key"]), &notice["last-data"]);
+        let Ok(found) = pod.ask(&name, &format!("/v1/changes/{change}")) else { continue };
+        let crossed = match (data["kind"].as_str(), found["status"].as_str()) {
+            (Some("perform-check"), Some("Error")) => "failed",
+            (Some("recover-check"), Some("Done")) => "recovered",
+            _ => continue,
+        };
+        events.push(Event::Check {
+            hook: format!("{name}-pebble-check-{crossed}"),
+            check: text(&data["check-name"]),
+            notice: text(&notice["id"]),
+            change,
+        });
+    }
+    events
+}

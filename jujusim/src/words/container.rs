@@ -1,0 +1,87 @@
+//! Words about workload containers.
+
+use std::process::{Command, Stdio};
+
+use super::Words;
+use crate::Sim;
+use crate::container::Pod;
+use crate::error::{Doing as _, Error, Result};
+use crate::model::UnitName;
+
+impl Sim {
+    /// `restart-container UNIT [CONTAINER]`: as the kubelet does when the first process of a container died.
+    pub(crate) fn restart_container(&mut self, words: Words) -> Result<String> {
+        let (pod, container) = self.pod(words)?;
+        pod.stop(container.as_deref());
+        pod.start(container.as_deref())?;
+        Ok(String::new())
+    }
+
+    /// `stop-container UNIT [CONTAINER]`
+    pub(crate) fn stop_container(&mut self, words: Words) -> Result<String> {
+        let (pod, container) = self.pod(words)?;
+        pod.stop(container.as_deref());
+        Ok(String::new())
+    }
+
+    /// `start-container UNIT [CONTAINER]`
+    pub(crate) fn start_container(&mut self, words: Words) -> Result<String> {
+        let (pod, container) = self.pod(words)?;
+        pod.start(container.as_deref())?;
+        Ok(String::new())
+    }
+
+    /// `limit UNIT CPUS|none`
+    pub(crate) fn limit(&mut self, mut words: Words) -> Result<String> {
+        let unit: UnitName = words.next("a unit")?.parse()?;
+        let text = words.next("a number of CPUs, or none")?;
+        words.end()?;
+        let not_a_number = |_| Error::refused(format!("a number of CPUs expected, got {text:?}"));
+        let cpus = (text != "none").then(|| text.parse().map_err(not_a_number)).transpose()?;
+        for container in &mut self.pod_of(&unit)?.containers {
+            container.cpus = cpus;
+        }
+        Ok(String::new())
+    }
+
+    /// `ssh UNIT [--container NAME] -- COMMAND…`
+    pub(crate) fn ssh(&mut self, words: Words) -> Result<String> {
+        let (mut before, command) = words.split_at("--");
+        let name = before.option("--container")?;
+        let unit: UnitName = before.next("a unit")?.parse()?;
+        before.end()?;
+        let pod = self.pod_of(&unit)?;
+        let found = pod.containers.iter().find(|one| name.as_ref().is_none_or(|name| one.name == *name));
+        let pid = found.and_then(|container| container.pid());
+        let pid = pid.ok_or_else(|| Error::refused(format!("{unit} has no such container that runs")))?;
+        let mut nsenter = Command::new("nsenter");
+        nsenter.arg("--target").arg(pid.to_string()).args(["--all", "--root", "--wd", "--"]).args(command);
+        let output = nsenter.stdin(Stdio::null()).output().doing(|| "run nsenter".to_owned())?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return Ok(text);
+        }
+        Err(Error::refused(format!("{text}{}{}", String::from_utf8_lossy(&output.stderr), output.status)))
+    }
+
+    /// The pod of the unit that is named next, and the container that may be named after it.
+    fn pod(&mut self, mut words: Words) -> Result<(&mut Pod, Option<String>)> {
+        let unit: UnitName = words.next("a unit")?.parse()?;
+        let container = words.maybe();
+        words.end()?;
+        let pod = self.pod_of(&unit)?;
+        if let Some(name) = &container
+            && !pod.containers.iter().any(|one| one.name == *name)
+        {
+            return Err(Error::refused(format!("{unit} has no container {name:?}")));
+        }
+        Ok((pod, container))
+    }
+
+    fn pod_of(&mut self, unit: &UnitName) -> Result<&mut Pod> {
+        let pod = self.model.unit_mut(unit)?.pod.as_mut();
+        pod.ok_or_else(|| {
+            Error::refused(format!("{unit} has no workload container: start with --containers"))
+        })
+    }
+}

@@ -8,7 +8,13 @@ demo: ## Watch the charm at work in a simulated Juju model
 	scripts/parts
 	cargo build --release --locked --workspace
 	scripts/stage
-	target/release/jujusim demo.txt
+	@if [ "$$(id -u)" = 0 ] && scripts/pebble; then \
+		echo 'PgBouncer runs in containers of its own, under Pebble.'; \
+		target/release/jujusim --containers demo.txt; \
+	else \
+		echo 'PgBouncer runs on the units themselves: containers need root, and Go to build Pebble.'; \
+		target/release/jujusim demo.txt; \
+	fi
 
 test: ## Run every test
 	scripts/parts
@@ -16,6 +22,7 @@ test: ## Run every test
 	scripts/ops || { [ "$$CI" != true ] && echo 'The tests run without ops, and so without a charm of another make.'; }
 	scripts/psycopg || { [ "$$CI" != true ] && echo 'The tests run without psycopg, and so without one of the clients.'; }
 	scripts/postgresql || { [ "$$CI" != true ] && echo 'The tests run without PostgreSQL 14 and 16.'; }
+	scripts/pebble || { [ "$$CI" != true ] && echo 'The tests run without Pebble, and so without workload containers.'; }
 	cargo test --workspace --locked
 
 mutants: ## Bring known bugs back, each must make its test fail; NAME=... for some

@@ -64,7 +64,7 @@ pub enum Unmet {
     #[error("cannot find pgbouncer in the workload's image: attach one that has it (juju attach-resource)")]
     NotInImage,
     /// The workload container cannot be reached, with the reason.
-    #[error("PgBouncer container currently unavailable: {0}")]
+    #[error("PgBouncer container currently unavailable")]
     Away(String),
     /// It is there and does not say what it is.
     #[error("cannot run pgbouncer --version: {0}")]

@@ -12,7 +12,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use jujusim::{Options, check_script, postgresql_of, run_script};
+use jujusim::{Options, PEBBLE, check_script, pebble_of, postgresql_of, run_script};
 use libtest_mimic::{Arguments, Failed, Trial};
 use pgbouncer_k8s::pgbouncer::Version;
 
@@ -47,7 +47,11 @@ fn elsewhere(script: &Path) -> impl Iterator<Item = Trial> + use<> {
         .flat_map(|jujus| jujus.split(" and "))
         .map(|juju| Place { juju: juju.to_owned(), ..Place::of(&name) });
     let others = said("# Also with ").flat_map(|parts| Place::of(&name).with(parts));
-    let places: Vec<Place> = jujus.chain(others).collect();
+    // A line that says why not says that not, too.
+    let is_outside = text.lines().any(|line| line.starts_with("# Not in containers: "));
+    let contained =
+        (!is_outside && !Place::of(&name).containers).then(|| Place { containers: true, ..Place::of(&name) });
+    let places: Vec<Place> = jujus.chain(others).chain(contained).collect();
     places.into_iter().map(move |place| {
         let script = text.clone();
         Trial::test(format!("{name}-on-{place}"), move || {
@@ -64,13 +68,16 @@ struct Place {
     juju: String,
     pgbouncer: Option<String>,
     postgresql: Option<String>,
+    /// The workload is in a container beside the charm's, and not where the charm is.
+    containers: bool,
 }
 
 impl Place {
     /// A script whose name ends so runs on a Juju without secrets.
     fn of(script: &str) -> Place {
         let juju = if script.ends_with("-without-secrets") { "2.9.52" } else { "3.6.14" };
-        Place { juju: juju.to_owned(), pgbouncer: None, postgresql: None }
+        let containers = script.starts_with("container");
+        Place { juju: juju.to_owned(), pgbouncer: None, postgresql: None, containers }
     }
 
     /// One for each combination of `PgBouncer 1.24 and PostgreSQL 14, 16`.
@@ -105,6 +112,12 @@ impl Place {
                 None => return self.not_here(&format!("no PgBouncer {wanted}: run scripts/pgbouncer-1.24")),
             }
         }
+        if self.containers {
+            options.containers = Some(PEBBLE.to_owned());
+            if let Err(error) = pebble_of(PEBBLE) {
+                return self.not_here(&error.to_string());
+            }
+        }
         match self.postgresql.as_deref().map(postgresql_of) {
             Some(Err(error)) => self.not_here(&error.to_string()),
             _ => Ok(Some(options)),
@@ -123,10 +136,13 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [("pgbouncer", &self.pgbouncer), ("postgresql", &self.postgresql)];
-        let named: Vec<String> = parts
+        let mut named: Vec<String> = parts
             .into_iter()
             .filter_map(|(program, version)| Some(format!("{program}-{}", version.as_ref()?)))
             .collect();
+        if self.containers {
+            named.push("containers".to_owned());
+        }
         f.write_str(if named.is_empty() { self.juju.clone() } else { named.join("-") }.as_str())
     }
 }
@@ -137,9 +153,8 @@ fn name(script: &Path) -> String {
 
 fn trial(script: PathBuf) -> Trial {
     let name = name(&script);
-    let Place { juju, .. } = Place::of(&name);
-    Trial::test(name, move || {
-        let options = Options { juju: juju.clone(), ..Options::default() };
+    Trial::test(name.clone(), move || {
+        let Some(options) = Place::of(&name).options()? else { return Ok(()) };
         check_script(&script, &options).map_err(|error| Failed::from(error.to_string()))
     })
 }

@@ -82,13 +82,7 @@ struct Group {
 impl Runtime {
     /// Looks for Pebble where `scripts/pebble` puts it.
     pub(crate) fn new(version: &str, image: Option<&Path>, gateway: Ipv4Addr, dir: &Path) -> Result<Runtime> {
-        if !nix::unistd::geteuid().is_root() {
-            return Err(Error::refused("containers need namespaces: run as root, or without --containers"));
-        }
-        let pebble = crate::server::cache().join(format!("pebble-{version}/bin/pebble"));
-        if !pebble.exists() {
-            return Err(Error::refused(format!("cannot find Pebble {version}: run scripts/pebble")));
-        }
+        let pebble = pebble_of(version)?;
         let script = dir.join("container.sh");
         fs::write(&script, START).doing(|| format!("write {}", script.display()))?;
         Ok(Runtime { pebble, image: image.map(Path::to_owned), gateway, script })
@@ -131,6 +125,18 @@ impl Runtime {
     }
 }
 
+/// The program of a Pebble for containers, or what is missing for them to run here.
+pub fn pebble_of(version: &str) -> Result<PathBuf> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::refused("containers need namespaces: run as root, or without --containers"));
+    }
+    let pebble = crate::server::cache().join(format!("pebble-{version}/bin/pebble"));
+    if !pebble.exists() {
+        return Err(Error::refused(format!("cannot find Pebble {version}: run scripts/pebble")));
+    }
+    Ok(pebble)
+}
+
 impl Pod {
     /// The directory that a container and the charm's both see, where the charm sees it.
     pub(crate) fn volume(&self, container: &str) -> PathBuf {
@@ -170,6 +176,16 @@ impl Pod {
         for container in self.containers.iter_mut().filter(|one| name.is_none_or(|name| one.name == name)) {
             container.running = None;
         }
+    }
+
+    /// How many requests its containers have answered, by their logs.
+    pub(crate) fn requests(&self) -> usize {
+        let request = |line: &&str| line.contains("[pebble] GET /v1/") || line.contains("[pebble] POST /v1/");
+        let count = |container: &Container| {
+            let log = fs::read_to_string(self.log(&container.name)).unwrap_or_default();
+            log.lines().filter(request).count()
+        };
+        self.containers.iter().map(count).sum()
     }
 
     /// Asks the Pebble of a container.
@@ -221,6 +237,16 @@ impl Pod {
             }
         };
         pooler::configurations(&files).into_iter().map(instance).collect()
+    }
+
+    /// What a process has logged: Pebble puts the name of its service before each line.
+    pub(crate) fn log_of(&self, instance: &Instance) -> String {
+        let name = instance.ini.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        let mark = format!("[{}]", name.replace("instance", "pgbouncer"));
+        let logs =
+            self.containers.iter().map(|one| fs::read_to_string(self.log(&one.name)).unwrap_or_default());
+        let lines = logs.flat_map(|log| log.lines().map(str::to_owned).collect::<Vec<_>>());
+        lines.filter(|line| line.contains(&mark)).map(|line| line + "\n").collect()
     }
 
     fn log(&self, container: &str) -> PathBuf {

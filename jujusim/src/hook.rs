@@ -35,6 +35,8 @@ pub struct HookRun {
     /// What the charm asked of the model's PostgreSQL servers, in connections with the charm's name as their application name and
     /// the login of a relation.
     pub sql: Sql,
+    /// What the charm asked of Pebble in its containers, but for its health and its version.
+    pub pebble: usize,
     /// The log, each line after its level.
     pub log: Vec<String>,
     /// Standard output of an action or command.
@@ -83,6 +85,7 @@ impl HookRun {
             cpu: Duration::ZERO,
             max_rss: 0,
             sql: Sql::default(),
+            pebble: 0,
             log: Vec::new(),
             stdout: String::new(),
             stderr: String::new(),

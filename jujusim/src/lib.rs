@@ -42,7 +42,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-pub use container::PEBBLE;
+pub use container::{PEBBLE, pebble_of};
 pub use error::{Error, Result};
 pub use hook::{Exit, HookRun, ToolCall};
 pub use model::{Bag, Consumer, Entity, Model, Rotate, Secret, Status, UnitName};

@@ -20,6 +20,7 @@ use nix::unistd::Pid;
 use crate::Sim;
 use crate::clock::back_off;
 use crate::commit::Refused;
+use crate::container::Pod;
 use crate::error::{Doing as _, Error, Result};
 use crate::events::Event;
 use crate::fault::{Fault, Mishap, Moment, Syscall};
@@ -65,6 +66,8 @@ struct Running {
     version: u64,
     /// How far the logs of PostgreSQL servers had come.
     marks: Vec<Mark>,
+    /// How many requests the unit's containers had answered.
+    requests: usize,
     inbox: Receiver<Message>,
     process: Option<Process>,
     /// The call before whose answer a word is done.
@@ -125,6 +128,7 @@ impl Model {
             faults,
             version,
             marks: self.marks(),
+            requests: self.requests(name),
             inbox,
             process: None,
             halted: None,
@@ -322,6 +326,10 @@ impl Model {
             .collect()
     }
 
+    fn requests(&self, name: &UnitName) -> usize {
+        self.units.get(name).and_then(|unit| unit.pod.as_ref()).map_or(0, Pod::requests)
+    }
+
     fn answer(&mut self, running: &mut Running, request: &Request, stream: &UnixStream) {
         let answer = tools::call(self, &mut running.context, request);
         running.reply(&request.command, stream, &answer);
@@ -329,7 +337,7 @@ impl Model {
 
     /// Commits or drops the effects, notes what comes of it, and records the run.
     fn finish(&mut self, running: Running) -> Result<&HookRun> {
-        let Running { mut context, mut run, faults, version, marks, inbox, .. } = running;
+        let Running { mut context, mut run, faults, version, marks, requests, inbox, .. } = running;
         let (name, event) = (context.unit.clone(), context.event.clone());
         run.log.append(&mut context.log);
         if let Kind::Charm(charm) = &self.app(&name.app)?.kind {
@@ -337,6 +345,8 @@ impl Model {
                 run.sql += mark.since(&charm.name);
             }
         }
+        // A container that was replaced meanwhile counts anew.
+        run.pebble = self.requests(&name).saturating_sub(requests);
         if let Event::Broken { .. } = event {
             // The relation's passwords are still worth searching for when it is gone.
             self.past_passwords = self.passwords();

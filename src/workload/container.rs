@@ -93,7 +93,11 @@ impl Container {
 
     fn look(&mut self) -> Result<&Seen, Unmet> {
         if self.seen.is_none() {
-            self.seen = Some(self.look_anew());
+            let seen = self.look_anew();
+            if let Err(Unmet::Away(reason)) = &seen {
+                tracing::warn!("{reason}");
+            }
+            self.seen = Some(seen);
         }
         match &self.seen {
             Some(Ok(seen)) => Ok(seen),

@@ -55,7 +55,8 @@ impl Sim {
         let pid = found.and_then(|container| container.pid());
         let pid = pid.ok_or_else(|| Error::refused(format!("{unit} has no such container that runs")))?;
         let mut nsenter = Command::new("nsenter");
-        nsenter.arg("--target").arg(pid.to_string()).args(["--all", "--root", "--wd", "--"]).args(command);
+        nsenter.arg("--target").arg(pid.to_string()).args(["--all", "--root", "--wd", "--"]);
+        nsenter.args(["env", "PEBBLE_SOCKET=/charm/container/pebble.socket"]).args(command);
         let output = nsenter.stdin(Stdio::null()).output().doing(|| "run nsenter".to_owned())?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() {

@@ -209,8 +209,8 @@ pub(crate) const WORDS: &[Word] = &[
     word("show-secret", "LABEL", "who owns, reads and may read it; no values", Sim::show_secret),
     word(
         "hooks",
-        "[UNIT] [--last N] [--sql] [--cost]",
-        "what ran and its calls of each tool; what it asked of PostgreSQL; time and memory",
+        "[UNIT] [--last N] [--sql] [--pebble] [--cost]",
+        "what ran and its calls of each tool; what it asked of PostgreSQL and Pebble; time and memory",
         Sim::hooks,
     ),
     word("log", "UNIT [--last N]", "log lines of its last hooks", Sim::log),
@@ -255,6 +255,7 @@ pub(crate) const WORDS: &[Word] = &[
         "runs a command in a workload container, as root",
         Sim::ssh,
     ),
+    word("reloads", "UNIT", "how often each process was told to read its configuration again", Sim::reloads),
     word(
         "kill-process",
         "UNIT [N]",

@@ -86,10 +86,10 @@ impl Sim {
         Ok(text)
     }
 
-    /// `hooks [UNIT] [--last N] [--sql] [--cost]`: what ran, how it ended, its calls by tool; with `--sql` what it asked of
-    /// PostgreSQL; with `--cost` also what changes from run to run: time from start to end, CPU time, memory.
+    /// `hooks [UNIT] [--last N] [--sql] [--pebble] [--cost]`: what ran, how it ended, its calls by tool; with `--sql` what it
+    /// asked of PostgreSQL, with `--pebble` how many requests it made there; with `--cost` also what changes from run to run: time from start to end, CPU time, memory.
     pub(crate) fn hooks(&mut self, mut words: Words) -> Result<String> {
-        let (cost, sql) = (words.flag("--cost"), words.flag("--sql"));
+        let (cost, sql, pebble) = (words.flag("--cost"), words.flag("--sql"), words.flag("--pebble"));
         let last = words.count("--last", usize::MAX)?;
         let unit = words.maybe();
         words.end()?;
@@ -102,6 +102,9 @@ impl Sim {
             let mut row = vec![run.unit.clone(), run.hook.clone(), run.exit.to_string(), counts.join(", ")];
             if sql {
                 row.insert(3, if run.sql == Sql::default() { String::new() } else { run.sql.to_string() });
+            }
+            if pebble {
+                row.insert(3, format!("Pebble {}", run.pebble));
             }
             if cost {
                 let (wall, cpu) = (run.wall.as_secs_f64() * 1e3, run.cpu.as_secs_f64() * 1e3);
@@ -132,9 +135,15 @@ impl Sim {
     pub(crate) fn files(&mut self, mut words: Words) -> Result<String> {
         let unit: UnitName = words.next("a unit")?.parse()?;
         words.end()?;
-        let root = self.model.unit(&unit)?.root.clone();
+        let root = self.model.workload(&unit)?;
+        // A container is a whole system: what was put there lies in these.
+        const OURS: [&str; 3] = ["var/lib/pgbouncer", "dev/shm", "charm/container/pgbouncer"];
+        let is_contained = self.model.unit(&unit)?.pod.is_some();
+        let tops = if is_contained { &OURS[..] } else { &[""] };
         let mut found = BTreeMap::new();
-        walk(&root, &mut found)?;
+        for top in tops.iter().map(|top| root.join(top)).filter(|top| top.exists()) {
+            walk(&top, &mut found)?;
+        }
         let mut rows = Vec::new();
         for (path, metadata) in found {
             let inside = path.strip_prefix(&root).unwrap_or(&path).display().to_string();

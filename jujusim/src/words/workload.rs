@@ -101,6 +101,25 @@ impl Sim {
         Ok(self.table(rows))
     }
 
+    /// `reloads UNIT`: how often each process was told to read its configuration again, by its log.
+    pub(crate) fn reloads(&mut self, mut words: Words) -> Result<String> {
+        let unit: UnitName = words.next("a unit")?.parse()?;
+        words.end()?;
+        let mut printed = String::new();
+        for instance in self.model.instances_of(&unit)? {
+            let known = self.model.unit(&unit)?;
+            let log = match &known.pod {
+                Some(pod) => pod.log_of(&instance),
+                None => {
+                    let name = format!("var/log/pgbouncer-{}.log", name_of(&instance));
+                    std::fs::read_to_string(known.root.join(name)).unwrap_or_default()
+                }
+            };
+            let _ = writeln!(printed, "{}: {}", name_of(&instance), log.matches("got SIGHUP").count());
+        }
+        Ok(printed)
+    }
+
     /// `show-config UNIT NAME`: a setting, as each process of the unit itself says it has it.
     pub(crate) fn show_config(&mut self, mut words: Words) -> Result<String> {
         let unit: UnitName = words.next("a unit")?.parse()?;

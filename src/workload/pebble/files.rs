@@ -169,17 +169,17 @@ impl Pebble {
             )
         };
         let entries = dirs.iter().map(entry).collect::<Result<Vec<_>, PathError>>()?;
-        self.paths("make-dirs", "dirs", entries)
+        self.paths("make-dirs", "dirs", &entries)
     }
 
     /// Removes what lies at these paths, a directory with all that is in it. What is not there is fine.
     pub fn remove(&self, paths: &[&Path]) -> Result<(), PebbleError> {
         let entry = |path: &&Path| Ok(json!({"path": text(path)?, "recursive": true}));
         let entries = paths.iter().map(entry).collect::<Result<Vec<_>, PathError>>()?;
-        self.paths("remove", "paths", entries)
+        self.paths("remove", "paths", &entries)
     }
 
-    fn paths(&self, action: &str, key: &str, entries: Vec<Value>) -> Result<(), PebbleError> {
+    fn paths(&self, action: &str, key: &str, entries: &[Value]) -> Result<(), PebbleError> {
         if entries.is_empty() {
             return Ok(());
         }

@@ -107,21 +107,23 @@ impl Run<'_> {
         }
     }
 
+    /// What is too long is read to its end all the same, since it would block the command, and not kept.
     fn drain(&self, socket: &mut WebSocket<Bounded>) -> Result<Vec<u8>, PebbleError> {
         let mut printed = Vec::new();
         loop {
             match socket.read().map_err(|error| self.failed(error))? {
-                Message::Binary(bytes) => printed.extend_from_slice(&bytes),
-                Message::Text(text) if text == END => return Ok(printed),
+                Message::Binary(bytes) if printed.len() <= LONGEST => printed.extend_from_slice(&bytes),
+                Message::Text(text) if text == END => break,
                 _ => {}
             }
-            if printed.len() > LONGEST {
-                return Err(PebbleError::Protocol(format!(
-                    "the command {} prints more than {LONGEST} bytes",
-                    self.command.join(" ")
-                )));
-            }
         }
+        if printed.len() > LONGEST {
+            let command = self.command.join(" ");
+            return Err(PebbleError::Protocol(format!(
+                "the command {command} prints more than {LONGEST} bytes"
+            )));
+        }
+        Ok(printed)
     }
 
     fn failed(&self, error: Error) -> PebbleError {

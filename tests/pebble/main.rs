@@ -1,0 +1,527 @@
+//! The charm's client of Pebble against the real daemon, in the version that Juju brings and in the newest.
+
+#![expect(clippy::disallowed_methods, reason = "a test sets up the machine it needs")]
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use nix::unistd::{User, geteuid};
+use pgbouncer_k8s::workload::pebble::{
+    CheckStatus, Current, Directory, File, FileKind, PathErrorKind, Pebble, PebbleError, Service,
+};
+use serde_json::{Value, json};
+
+mod daemon;
+#[path = "../pgbouncer/mod.rs"]
+#[expect(dead_code, reason = "Pebble is kept beside PgBouncer, which is not needed here")]
+mod programs;
+
+use daemon::{Daemon, until};
+
+/// For orders that take a second or so.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Each of these, on each version, as a test of its own.
+macro_rules! on_both_versions {
+    ($($test:ident,)+) => {
+        mod pebble_1_26_0 {
+            $(#[test] fn $test() { super::run("1.26.0", super::$test) })+
+        }
+        mod pebble_1_32_1 {
+            $(#[test] fn $test() { super::run("1.32.1", super::$test) })+
+        }
+    };
+}
+
+on_both_versions! {
+    it_tells_its_version_and_another_boot_id_after_each_start,
+    no_socket_and_no_listener_are_the_same_absence,
+    a_daemon_killed_in_the_middle_of_a_wait_is_absent,
+    a_frozen_daemon_is_given_up,
+    who_may_not_is_told_so,
+    a_layer_in_json_is_in_the_plan,
+    a_layer_that_is_wrong_is_refused_and_changes_nothing,
+    layers_are_gone_after_a_start_and_nothing_runs,
+    an_equal_layer_restarts_nothing_and_another_summary_does,
+    a_replan_starts_what_is_enabled_even_if_it_was_stopped,
+    a_failed_start_is_an_error_with_the_last_words,
+    a_program_that_is_missing_is_an_error_and_stays_inactive,
+    an_unknown_service_is_refused,
+    a_restart_of_two_stops_both_before_it_starts_one,
+    a_stopping_service_is_inactive_while_its_process_lives,
+    a_wait_may_last_longer_than_one_question,
+    a_signal_reaches_the_main_process_alone,
+    a_signal_to_what_does_not_run_can_be_told_from_a_wrong_one,
+    files_come_back_as_they_were_written,
+    missing_files_do_not_hide_those_that_are_there,
+    an_answer_without_end_is_not_read,
+    a_file_that_cannot_be_written_is_an_error,
+    owner_and_mode_are_right_after_a_file_is_replaced,
+    a_mode_has_nine_bits,
+    directories_are_made_with_their_parents_and_left_alone_if_there,
+    what_is_removed_is_gone_and_may_be_gone_already,
+    a_directory_is_listed,
+    what_is_written_is_in_no_log,
+    a_command_gives_both_streams_and_its_exit_code,
+    a_command_has_no_input_and_runs_in_the_root_directory,
+    a_command_that_takes_too_long_is_killed,
+    a_command_that_cannot_be_run_is_an_error,
+    a_new_check_is_up_before_its_first_run,
+    a_check_that_fails_is_down_and_only_its_levels_are_unhealthy,
+}
+
+fn run(version: &str, test: fn(&mut Daemon, &Pebble)) {
+    if let Some(mut daemon) = Daemon::start(version) {
+        let pebble = daemon.client();
+        assert_eq!(pebble.system_info().expect("it answers").version, format!("v{version}"));
+        test(&mut daemon, &pebble);
+    }
+}
+
+/// A layer with services of these names and definitions.
+fn services<const N: usize>(services: [(&str, Value); N]) -> Value {
+    let services: serde_json::Map<_, _> =
+        services.into_iter().map(|(name, service)| (name.to_owned(), service)).collect();
+    json!({"services": services})
+}
+
+/// A service that runs this script.
+fn script(script: &str) -> Value {
+    json!({"override": "replace", "command": format!("sh -c '{script}'")})
+}
+
+fn sleeper() -> Value {
+    json!({"override": "replace", "command": "sleep 1000", "startup": "enabled"})
+}
+
+/// One that only a kill ends, and writes its process id when it is ready to be stopped in vain.
+fn stubborn(daemon: &Daemon, kill_delay: &str) -> Value {
+    let ready = daemon.path("ready");
+    let mut service =
+        script(&format!(r#"trap "" TERM; echo $$ >{}; while :; do sleep 0.1; done"#, ready.display()));
+    service["kill-delay"] = kill_delay.into();
+    service
+}
+
+fn service(pebble: &Pebble, name: &str) -> Service {
+    let services = pebble.services().expect("services are told");
+    services.into_iter().find(|service| service.name == name).expect("it is in the plan")
+}
+
+fn start(pebble: &Pebble, layer: &Value, services: &[&str]) {
+    pebble.add_layer("test", layer).expect("the layer is right");
+    pebble.start(services, LIMIT).expect("they start");
+}
+
+fn file<'a>(path: &'a Path, content: &'a [u8]) -> File<'a> {
+    File { path, content, mode: 0o640, user: "root", group: "root" }
+}
+
+fn it_tells_its_version_and_another_boot_id_after_each_start(daemon: &mut Daemon, pebble: &Pebble) {
+    let first = pebble.system_info().expect("it answers");
+    assert_eq!(pebble.system_info().expect("it answers"), first);
+    daemon.restart();
+    let second = pebble.system_info().expect("it answers");
+    assert_eq!(second.version, first.version);
+    assert_ne!(second.boot_id, first.boot_id);
+}
+
+fn no_socket_and_no_listener_are_the_same_absence(daemon: &mut Daemon, pebble: &Pebble) {
+    let elsewhere = Pebble::new(daemon.path("nowhere"));
+    assert!(matches!(elsewhere.system_info(), Err(PebbleError::Absent { .. })));
+    daemon.kill();
+    assert!(daemon.socket().exists(), "a crash leaves the socket behind");
+    assert!(matches!(pebble.system_info(), Err(PebbleError::Absent { .. })));
+    assert!(matches!(pebble.exec(&["true"], LIMIT), Err(PebbleError::Absent { .. })));
+}
+
+fn a_daemon_killed_in_the_middle_of_a_wait_is_absent(daemon: &mut Daemon, pebble: &Pebble) {
+    start(pebble, &services([("a", stubborn(daemon, "10m"))]), &["a"]);
+    until("it can be stopped in vain", || fs::read(daemon.path("ready")).ok());
+    let waiting = {
+        let pebble = pebble.clone();
+        thread::spawn(move || pebble.stop(&["a"], Duration::from_secs(600)))
+    };
+    until("it is being stopped", || (service(pebble, "a").current == Current::Inactive).then_some(()));
+    daemon.kill();
+    let stopped = waiting.join().expect("no panic");
+    assert!(matches!(stopped, Err(PebbleError::Absent { .. })), "{stopped:?}");
+}
+
+fn a_frozen_daemon_is_given_up(daemon: &mut Daemon, pebble: &Pebble) {
+    daemon.freeze();
+    let answer = pebble.services();
+    assert!(matches!(answer, Err(PebbleError::TimedOut { .. })), "{answer:?}");
+}
+
+fn who_may_not_is_told_so(daemon: &mut Daemon, pebble: &Pebble) {
+    // One that takes root's rights away.
+    let identities = "identities: {reader: {access: read, local: {user-id: 0}}}\n";
+    fs::write(daemon.path("identities.yaml"), identities).expect("the directory is ours");
+    daemon.restart();
+    assert_eq!(pebble.services().expect("anybody may ask this"), []);
+    let refused = pebble.add_layer("test", &json!({}));
+    let Err(PebbleError::Api { status: 401, kind: Some(kind), .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(kind, "login-required");
+    let refused = pebble.read(&[Path::new("/etc/hostname")]);
+    assert!(matches!(refused, Err(PebbleError::Api { status: 401, .. })), "{refused:?}");
+}
+
+fn a_layer_in_json_is_in_the_plan(_: &mut Daemon, pebble: &Pebble) {
+    assert_eq!(pebble.plan().expect("a plan"), "{}\n");
+    let layer = services([(
+        "a",
+        json!({"override": "replace", "command": "sleep 1000", "environment": {"A": "b: c"}}),
+    )]);
+    pebble.add_layer("test", &layer).expect("the layer is right");
+    let plan: Value = serde_yaml::from_str(&pebble.plan().expect("a plan")).expect("YAML");
+    assert_eq!(plan["services"]["a"]["environment"]["A"], "b: c");
+}
+
+fn a_layer_that_is_wrong_is_refused_and_changes_nothing(_: &mut Daemon, pebble: &Pebble) {
+    for wrong in [json!({"bogus": {}}), services([("a", json!({"override": "replace"}))])] {
+        let refused = pebble.add_layer("test", &wrong);
+        assert!(matches!(refused, Err(PebbleError::Api { status: 400, .. })), "{refused:?}");
+    }
+    assert_eq!(pebble.plan().expect("a plan"), "{}\n");
+}
+
+fn layers_are_gone_after_a_start_and_nothing_runs(daemon: &mut Daemon, pebble: &Pebble) {
+    start(pebble, &services([("a", sleeper())]), &["a"]);
+    daemon.restart();
+    assert_eq!(pebble.services().expect("services are told"), []);
+    let refused = pebble.start(&["a"], LIMIT);
+    assert!(matches!(refused, Err(PebbleError::Api { status: 400, .. })), "{refused:?}");
+    pebble.add_layer("test", &services([("a", sleeper())])).expect("the layer is right");
+    let service = service(pebble, "a");
+    assert_eq!((service.current, service.since), (Current::Inactive, None));
+}
+
+fn an_equal_layer_restarts_nothing_and_another_summary_does(_: &mut Daemon, pebble: &Pebble) {
+    let mut layer = services([("a", sleeper())]);
+    let load = |layer: &Value| {
+        pebble.add_layer("test", layer).expect("the layer is right");
+        pebble.replan(LIMIT).expect("it starts");
+        let service = service(pebble, "a");
+        assert_eq!(service.current, Current::Active);
+        service.since
+    };
+    let first = load(&layer);
+    assert!(first.is_some());
+    assert_eq!(load(&layer), first);
+    layer["services"]["a"]["summary"] = "other words".into();
+    assert_ne!(load(&layer), first);
+}
+
+fn a_replan_starts_what_is_enabled_even_if_it_was_stopped(_: &mut Daemon, pebble: &Pebble) {
+    let mut disabled = sleeper();
+    disabled["startup"] = "disabled".into();
+    pebble.add_layer("test", &services([("a", sleeper()), ("b", disabled)])).expect("the layer is right");
+    pebble.replan(LIMIT).expect("it starts");
+    pebble.stop(&["a"], LIMIT).expect("it stops");
+    assert_eq!(service(pebble, "a").current, Current::Inactive);
+    pebble.replan(LIMIT).expect("it starts");
+    assert_eq!(service(pebble, "a").current, Current::Active);
+    assert_eq!(service(pebble, "b").current, Current::Inactive);
+}
+
+fn a_failed_start_is_an_error_with_the_last_words(_: &mut Daemon, pebble: &Pebble) {
+    let mut dying = script("echo last words; exit 3");
+    dying["backoff-delay"] = "10m".into();
+    pebble.add_layer("test", &services([("a", dying)])).expect("the layer is right");
+    let failed = pebble.start(&["a"], LIMIT);
+    let Err(PebbleError::Change { reason, log, .. }) = &failed else { panic!("{failed:?}") };
+    assert!(reason.contains("exited quickly with code 3"), "{reason}");
+    assert!(log.iter().any(|line| line == "last words"), "{log:?}");
+    assert_eq!(service(pebble, "a").current, Current::Backoff);
+}
+
+fn a_program_that_is_missing_is_an_error_and_stays_inactive(_: &mut Daemon, pebble: &Pebble) {
+    let missing = json!({"override": "replace", "command": "/nonexistent"});
+    pebble.add_layer("test", &services([("a", missing)])).expect("the layer is right");
+    let failed = pebble.start(&["a"], LIMIT);
+    let Err(PebbleError::Change { reason, .. }) = &failed else { panic!("{failed:?}") };
+    assert!(reason.contains("no such file or directory"), "{reason}");
+    assert_eq!(service(pebble, "a").current, Current::Inactive);
+}
+
+fn an_unknown_service_is_refused(_: &mut Daemon, pebble: &Pebble) {
+    for refused in [pebble.start(&["x"], LIMIT), pebble.stop(&["x"], LIMIT), pebble.restart(&["x"], LIMIT)] {
+        assert!(matches!(refused, Err(PebbleError::Api { status: 400, .. })), "{refused:?}");
+    }
+}
+
+fn a_restart_of_two_stops_both_before_it_starts_one(daemon: &mut Daemon, pebble: &Pebble) {
+    let told = daemon.path("told");
+    let teller = || {
+        let told = told.display();
+        script(&format!(
+            r#"trap "echo stop >>{told}; exit" TERM; echo start >>{told}; while :; do sleep 0.1; done"#
+        ))
+    };
+    start(pebble, &services([("a", teller()), ("b", teller())]), &["a", "b"]);
+    pebble.restart(&["a", "b"], LIMIT).expect("they restart");
+    pebble.restart(&["a"], LIMIT).expect("it restarts");
+    pebble.restart(&["b"], LIMIT).expect("it restarts");
+    let told = fs::read_to_string(&told).expect("they told");
+    let expected = "start start stop stop start start stop start stop start";
+    assert_eq!(told.lines().collect::<Vec<_>>().join(" "), expected);
+}
+
+fn a_stopping_service_is_inactive_while_its_process_lives(daemon: &mut Daemon, pebble: &Pebble) {
+    start(pebble, &services([("a", stubborn(daemon, "10m"))]), &["a"]);
+    let pid = until("it can be stopped in vain", || fs::read_to_string(daemon.path("ready")).ok());
+    let stopped = pebble.stop(&["a"], Duration::ZERO);
+    assert!(matches!(stopped, Err(PebbleError::TimedOut { .. })), "{stopped:?}");
+    until("it is being stopped", || (service(pebble, "a").current == Current::Inactive).then_some(()));
+    let alive = pebble.exec(&["sh", "-c", &format!("kill -0 {pid}")], LIMIT).expect("it can be asked");
+    assert_eq!(alive.status, 0);
+}
+
+fn a_wait_may_last_longer_than_one_question(daemon: &mut Daemon, pebble: &Pebble) {
+    start(pebble, &services([("a", stubborn(daemon, "5s"))]), &["a"]);
+    until("it can be stopped in vain", || fs::read(daemon.path("ready")).ok());
+    pebble.stop(&["a"], LIMIT).expect("it is killed after five seconds");
+}
+
+fn a_signal_reaches_the_main_process_alone(daemon: &mut Daemon, pebble: &Pebble) {
+    // The child is a file, since quotes within quotes would end those of the outer script.
+    let child = daemon.path("child");
+    let loop_ = "while :; do sleep 0.1; done";
+    let trap = |name: &str| {
+        let told = daemon.path(name);
+        format!(r#"trap "echo hup >>{}" HUP; echo $$ >{}.pid"#, told.display(), told.display())
+    };
+    fs::write(&child, format!("{}; {loop_}", trap("of-child"))).expect("the directory is ours");
+    let main = format!("sh {} & {}; {loop_}", child.display(), trap("of-main"));
+    start(pebble, &services([("a", script(&main))]), &["a"]);
+    let read = |name: &str| fs::read_to_string(daemon.path(name)).ok().filter(|text| text.ends_with('\n'));
+    until("the main process is ready", || read("of-main.pid"));
+    let child = until("its child is ready", || read("of-child.pid"));
+    pebble.signal("SIGHUP", &["a"]).expect("it runs");
+    until("the main process has it", || read("of-main"));
+    let signalled = pebble.exec(&["kill", "-HUP", child.trim()], LIMIT).expect("kill runs");
+    assert_eq!(signalled.status, 0);
+    assert_eq!(until("the child has its own", || read("of-child")), "hup\n");
+}
+
+fn a_signal_to_what_does_not_run_can_be_told_from_a_wrong_one(daemon: &mut Daemon, pebble: &Pebble) {
+    let (ready, told) = (daemon.path("ready"), daemon.path("told"));
+    let runs = script(&format!(
+        r#"trap "echo hup >>{}" HUP; echo >{}; while :; do sleep 0.1; done"#,
+        told.display(),
+        ready.display()
+    ));
+    start(pebble, &services([("a", runs), ("b", sleeper())]), &["a"]);
+    until("it can be signalled", || fs::read(&ready).ok());
+    let stopped = pebble.signal("SIGHUP", &["b", "a"]);
+    assert!(matches!(stopped, Err(PebbleError::Api { status: 500, .. })), "{stopped:?}");
+    until("the one that runs has it", || fs::read(&told).ok());
+    let wrong = pebble.signal("HUP", &["a"]);
+    assert!(matches!(wrong, Err(PebbleError::Api { status: 500, .. })), "{wrong:?}");
+    assert_eq!(service(pebble, "a").current, Current::Active);
+    assert_eq!(service(pebble, "b").current, Current::Inactive);
+}
+
+fn files_come_back_as_they_were_written(daemon: &mut Daemon, pebble: &Pebble) {
+    let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(1 << 20).collect();
+    let contents: [(&str, &[u8]); 7] = [
+        ("empty", b""),
+        ("lines", b"a\nb\r\n\r\n"),
+        ("bytes", &bytes),
+        ("ends-with-cr", b"\r"),
+        ("boundary", b"\r\n----------------------------------\r\n--------------------------------0--\r\n"),
+        (r#"q"uo\te % &path=x é"#, b"named"),
+        ("last", b"--"),
+    ];
+    let paths = contents.map(|(name, _)| daemon.path(name));
+    let files: Vec<_> = contents.iter().zip(&paths).map(|((_, content), path)| file(path, content)).collect();
+    pebble.write(&files).expect("they are written");
+    let asked: Vec<_> = paths.iter().map(AsRef::as_ref).collect();
+    let read = pebble.read(&asked).expect("they can be asked for");
+    assert_eq!(read.len(), contents.len());
+    for ((name, content), read) in contents.iter().zip(read) {
+        assert!(read.expect("it is there") == *content, "{name}");
+        assert!(fs::read(daemon.path(name)).expect("it is there") == *content, "{name}");
+    }
+}
+
+fn missing_files_do_not_hide_those_that_are_there(daemon: &mut Daemon, pebble: &Pebble) {
+    let (there, missing) = (daemon.path("there"), daemon.path("missing"));
+    fs::write(&there, "x").expect("the directory is ours");
+    let directory = daemon.path("");
+    let read = pebble.read(&[&missing, &there, &directory, &there, &missing]).expect("they can be asked for");
+    let kinds: Vec<_> = read.iter().map(|file| file.as_ref().map_err(|error| error.kind)).collect();
+    let x = &b"x".to_vec();
+    let absent = Err(PathErrorKind::NotFound);
+    assert_eq!(kinds, [absent, Ok(x), Err(PathErrorKind::Generic), Ok(x), absent]);
+    assert_eq!(read[0].as_ref().map_err(|error| &error.path), Err(&missing));
+    let all_missing = pebble.read(&[&missing]).expect("it can be asked for");
+    assert!(all_missing[0].is_err());
+}
+
+fn an_answer_without_end_is_not_read(daemon: &mut Daemon, pebble: &Pebble) {
+    let path = daemon.path("long");
+    let file = fs::File::create(&path).expect("the directory is ours");
+    file.set_len(17 << 20).expect("it may have holes");
+    let refused = pebble.read(&[&path]);
+    assert!(matches!(refused, Err(PebbleError::Protocol(_))), "an answer of 17 MiB is given up");
+    let refused = pebble.exec(&["head", "-c", "17M", "/dev/zero"], LIMIT);
+    assert!(matches!(refused, Err(PebbleError::Protocol(_))), "{refused:?}");
+}
+
+fn a_file_that_cannot_be_written_is_an_error(daemon: &mut Daemon, pebble: &Pebble) {
+    let (good, bad) = (daemon.path("good"), daemon.path("nowhere/bad"));
+    let failed = pebble.write(&[file(&good, b"x"), file(&bad, b"x")]);
+    let Err(PebbleError::Path(error)) = &failed else { panic!("{failed:?}") };
+    assert_eq!((&error.path, error.kind), (&bad, PathErrorKind::NotFound));
+    assert_eq!(fs::read(&good).expect("the other one is written"), b"x");
+    let nobodys = File { user: "no-such-user", ..file(&good, b"y") };
+    let failed = pebble.write(&[nobodys]);
+    let Err(PebbleError::Path(error)) = &failed else { panic!("{failed:?}") };
+    assert_eq!(error.kind, PathErrorKind::Generic);
+    assert_eq!(fs::read(&good).expect("it is as it was"), b"x");
+}
+
+fn owner_and_mode_are_right_after_a_file_is_replaced(daemon: &mut Daemon, pebble: &Pebble) {
+    let owner = if geteuid().is_root() { "nobody" } else { "root" };
+    let uid = User::from_name(owner).expect("users are known").expect("it is one").uid.as_raw();
+    let path = daemon.path("file");
+    let written = File { user: owner, mode: 0o600, ..file(&path, b"x") };
+    pebble.write(&[written]).expect("it is written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("it is ours");
+    chown(&path, Some(geteuid().as_raw()), None).expect("it is ours");
+    pebble.write(&[written]).expect("it is written");
+    let [info] = &pebble.list(&path, true).expect("it is there")[..] else { panic!("one file is one entry") };
+    assert_eq!((info.kind, info.mode, info.size), (FileKind::File, 0o600, Some(1)));
+    assert_eq!((info.user.as_str(), info.user_id), (owner, Some(uid)));
+    assert_eq!((info.group.as_str(), info.group_id), ("root", Some(0)));
+}
+
+fn a_mode_has_nine_bits(daemon: &mut Daemon, pebble: &Pebble) {
+    let path = daemon.path("file");
+    pebble.write(&[File { mode: 0o007, ..file(&path, b"") }]).expect("it is written");
+    assert_eq!(fs::metadata(&path).expect("it is there").mode() & 0o7777, 0o007);
+    let failed = pebble.write(&[File { mode: 0o4755, ..file(&path, b"") }]);
+    assert!(matches!(failed, Err(PebbleError::Path(_))), "{failed:?}");
+}
+
+fn directories_are_made_with_their_parents_and_left_alone_if_there(daemon: &mut Daemon, pebble: &Pebble) {
+    let (parent, child) = (daemon.path("parent"), daemon.path("parent/child"));
+    let directory = |path, mode| Directory { path, mode, user: "root", group: "root" };
+    let mode = |path| fs::metadata(path).expect("it is there").mode() & 0o7777;
+    pebble.make_dirs(&[directory(&child, 0o710)]).expect("they are made");
+    assert_eq!((mode(&parent), mode(&child)), (0o710, 0o710));
+    pebble.make_dirs(&[directory(&parent, 0o755), directory(&child, 0o755)]).expect("they are there");
+    assert_eq!((mode(&parent), mode(&child)), (0o710, 0o710));
+    fs::write(daemon.path("file"), "").expect("the directory is ours");
+    let beneath = daemon.path("file/child");
+    let failed = pebble.make_dirs(&[directory(&beneath, 0o755)]);
+    assert!(matches!(failed, Err(PebbleError::Path(_))), "{failed:?}");
+}
+
+fn what_is_removed_is_gone_and_may_be_gone_already(daemon: &mut Daemon, pebble: &Pebble) {
+    let (tree, link, kept) = (daemon.path("tree"), daemon.path("link"), daemon.path("kept"));
+    fs::create_dir_all(tree.join("a/b")).expect("the directory is ours");
+    fs::write(&kept, "x").expect("the directory is ours");
+    symlink(&kept, &link).expect("the directory is ours");
+    for _ in 0..2 {
+        pebble.remove(&[&tree, &link]).expect("they are removed, or gone");
+        assert!(!tree.exists() && link.symlink_metadata().is_err());
+    }
+    assert!(kept.exists());
+    let failed = pebble.remove(&[Path::new("relative")]);
+    assert!(matches!(failed, Err(PebbleError::Path(_))), "{failed:?}");
+}
+
+fn a_directory_is_listed(daemon: &mut Daemon, pebble: &Pebble) {
+    let directory = daemon.path("directory");
+    fs::create_dir(&directory).expect("the directory is ours");
+    assert_eq!(pebble.list(&directory, false).expect("it is there"), []);
+    fs::write(directory.join("a"), "xyz").expect("the directory is ours");
+    symlink("nowhere", directory.join("b")).expect("the directory is ours");
+    let listed = pebble.list(&directory, false).expect("it is there");
+    let listed: Vec<_> = listed.iter().map(|info| (info.name.as_str(), info.kind, info.size)).collect();
+    assert_eq!(listed, [("a", FileKind::File, Some(3)), ("b", FileKind::Symlink, None)]);
+    let itself = pebble.list(&directory, true).expect("it is there");
+    assert_eq!(
+        itself.iter().map(|info| (&info.path, info.kind)).collect::<Vec<_>>(),
+        [(&directory, FileKind::Directory)]
+    );
+    let missing = pebble.list(&daemon.path("missing"), true);
+    let Err(PebbleError::Path(error)) = &missing else { panic!("{missing:?}") };
+    assert_eq!((&error.path, error.kind), (&daemon.path("missing"), PathErrorKind::NotFound));
+}
+
+fn what_is_written_is_in_no_log(daemon: &mut Daemon, pebble: &Pebble) {
+    let path = daemon.path("secret");
+    pebble.write(&[file(&path, b"Pepper123")]).expect("it is written");
+    assert!(pebble.read(&[&path]).expect("it can be asked for")[0].is_ok());
+    assert!(pebble.write(&[file(&path.join("beneath"), b"Pepper123")]).is_err());
+    until("the requests are logged", || daemon.log().contains("/v1/files").then_some(()));
+    assert!(!daemon.log().contains("Pepper123"));
+}
+
+fn a_command_gives_both_streams_and_its_exit_code(_: &mut Daemon, pebble: &Pebble) {
+    let prints = "head -c 3000000 /dev/zero; head -c 2000000 /dev/zero >&2; echo end; exit 3";
+    let output = pebble.exec(&["sh", "-c", prints], LIMIT).expect("it runs");
+    assert_eq!((output.status, output.stdout.len(), output.stderr.len()), (3, 3_000_004, 2_000_000));
+    assert!(output.stdout.ends_with(b"\0end\n"));
+    let killed = pebble.exec(&["sh", "-c", "kill -9 $$"], LIMIT).expect("it runs");
+    assert_eq!((killed.status, killed.stdout, killed.stderr), (137, Vec::new(), Vec::new()));
+}
+
+fn a_command_has_no_input_and_runs_in_the_root_directory(_: &mut Daemon, pebble: &Pebble) {
+    let output = pebble.exec(&["sh", "-c", "cat; pwd"], LIMIT).expect("it runs, though there is no home");
+    assert_eq!((output.status, output.stdout.as_slice()), (0, &b"/\n"[..]));
+}
+
+fn a_command_that_takes_too_long_is_killed(_: &mut Daemon, pebble: &Pebble) {
+    let failed = pebble.exec(&["sleep", "1000"], Duration::from_millis(300));
+    let Err(PebbleError::Change { reason, .. }) = &failed else { panic!("{failed:?}") };
+    assert!(reason.contains("timed out"), "{reason}");
+    let left = pebble.exec(&["pgrep", "-x", "sleep"], LIMIT).expect("it runs");
+    assert_eq!(left.status, 1, "no process is left");
+}
+
+fn a_command_that_cannot_be_run_is_an_error(daemon: &mut Daemon, pebble: &Pebble) {
+    let missing = pebble.exec(&["no-such-program"], LIMIT);
+    assert!(matches!(missing, Err(PebbleError::Api { status: 400, .. })), "{missing:?}");
+    let path = daemon.path("not-a-program");
+    pebble.write(&[File { mode: 0o755, ..file(&path, b"\x7fELF") }]).expect("it is written");
+    let broken = pebble.exec(&[path.to_str().expect("UTF-8")], LIMIT);
+    assert!(matches!(broken, Err(PebbleError::Change { .. })), "{broken:?}");
+}
+
+fn a_new_check_is_up_before_its_first_run(_: &mut Daemon, pebble: &Pebble) {
+    let check =
+        json!({"override": "replace", "level": "ready", "period": "10m", "exec": {"command": "false"}});
+    let idle = json!({"override": "replace", "startup": "disabled", "exec": {"command": "false"}});
+    assert_eq!(pebble.checks().expect("checks are told"), []);
+    pebble.add_layer("test", &json!({"checks": {"fails": check, "idle": idle}})).expect("the layer is right");
+    let checks = pebble.checks().expect("checks are told");
+    let told: Vec<_> =
+        checks.iter().map(|check| (check.name.as_str(), check.level.as_deref(), check.status)).collect();
+    assert_eq!(told, [("fails", Some("ready"), CheckStatus::Up), ("idle", None, CheckStatus::Inactive)]);
+    assert!(pebble.healthy(Some("ready")).expect("health is told"));
+}
+
+fn a_check_that_fails_is_down_and_only_its_levels_are_unhealthy(_: &mut Daemon, pebble: &Pebble) {
+    let check = json!({"override": "replace", "level": "ready", "period": "50ms", "threshold": 2,
+        "exec": {"command": "false"}});
+    pebble.add_layer("test", &json!({"checks": {"fails": check}})).expect("the layer is right");
+    let down = until("it is down", || {
+        pebble.checks().expect("checks are told").into_iter().find(|check| check.status == CheckStatus::Down)
+    });
+    assert!(down.failures >= 2 && down.threshold == 2, "{down:?}");
+    assert!(!pebble.healthy(Some("ready")).expect("health is told"));
+    assert!(!pebble.healthy(None).expect("health is told"));
+    assert!(pebble.healthy(Some("alive")).expect("health is told"));
+    let wrong = pebble.healthy(Some("bogus"));
+    assert!(matches!(wrong, Err(PebbleError::Api { status: 400, .. })), "{wrong:?}");
+}

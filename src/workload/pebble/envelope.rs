@@ -62,3 +62,56 @@ impl Envelope {
         self.change.clone().ok_or_else(|| PebbleError::Protocol("an answer names no change".into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(status: u16, text: &str) -> Result<Envelope, PebbleError> {
+        Envelope::parse(status, text.as_bytes())
+    }
+
+    #[test]
+    fn an_answer_at_once_has_a_result() {
+        let answer = r#"{"type":"sync","status-code":200,"status":"OK","result":["a"]}"#;
+        let envelope = parse(200, answer).expect("it is an answer");
+        assert!(matches!(envelope.change(), Err(PebbleError::Protocol(_))));
+        assert_eq!(envelope.result::<Vec<String>>().expect("names"), ["a"]);
+        let wrong = parse(200, answer).expect("it is an answer").result::<u32>();
+        assert!(matches!(wrong, Err(PebbleError::Protocol(_))));
+    }
+
+    #[test]
+    fn an_unhealthy_answer_is_no_refusal() {
+        let unhealthy =
+            r#"{"type":"sync","status-code":502,"status":"Bad Gateway","result":{"healthy":false}}"#;
+        let health: Value = parse(502, unhealthy).and_then(Envelope::result).expect("it is an answer");
+        assert_eq!(health["healthy"], false);
+    }
+
+    #[test]
+    fn an_order_becomes_a_change() {
+        let answer = r#"{"type":"async","status-code":202,"status":"Accepted","change":"12","result":null}"#;
+        assert_eq!(parse(202, answer).and_then(|answer| answer.change()).expect("it has one"), "12");
+    }
+
+    #[test]
+    fn a_refusal_has_words_and_perhaps_a_kind() {
+        let bare = r#"{"type":"error","status-code":400,"status":"Bad Request","result":{"message":"no"}}"#;
+        let kind = r#"{"type":"error","status-code":401,"status":"Unauthorized",
+            "result":{"message":"access denied","kind":"login-required","value":{}},"maintenance":{}}"#;
+        for (status, text, expected) in [(400, bare, None), (401, kind, Some("login-required"))] {
+            let Err(PebbleError::Api { status: told, kind, .. }) = parse(status, text) else {
+                panic!("{text}")
+            };
+            assert_eq!((told, kind.as_deref()), (status, expected));
+        }
+    }
+
+    #[test]
+    fn what_is_no_envelope_is_not_understood() {
+        for text in ["", "400 Bad Request: missing required Host header", "{}", r#"{"type":"other"}"#] {
+            assert!(matches!(parse(400, text), Err(PebbleError::Protocol(_))), "{text}");
+        }
+    }
+}

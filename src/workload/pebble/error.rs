@@ -74,7 +74,7 @@ pub enum PathErrorKind {
     /// Pebble may not, or the file may not have this owner.
     PermissionDenied,
     /// Any other: not a file, no such user, a path that is not absolute.
-    #[serde(rename = "generic-file-error", other)]
+    #[serde(other)]
     Generic,
 }
 

@@ -253,3 +253,65 @@ fn octal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
     let digits = String::deserialize(deserializer)?;
     u16::from_str_radix(&digits, 8).map_err(de::Error::custom)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An answer with one file and this result.
+    fn answer(content_type: &str, result: &str) -> Answer {
+        let body = format!(
+            "--x\r\nContent-Disposition: form-data; name=\"files\"; filename=\"/a\"\r\n\r\nabc\r\n\
+             --x\r\nContent-Disposition: form-data; name=\"response\"\r\n\r\n\
+             {{\"type\":\"sync\",\"result\":{result}}}\r\n--x--\r\n"
+        );
+        Answer { status: 200, content_type: content_type.to_owned(), body: body.into() }
+    }
+
+    fn read(result: &str) -> Result<Vec<Result<Vec<u8>, PathError>>, PebbleError> {
+        contents(&answer("multipart/form-data; boundary=x", result))
+    }
+
+    #[test]
+    fn a_file_belongs_to_the_path_it_is_named_after() {
+        let missing = r#"{"path":"/b","error":{"message":"not there","kind":"not-found"}}"#;
+        let read = read(&format!(r#"[{missing},{{"path":"/a"}},{missing}]"#)).expect("it is whole");
+        let error =
+            PathError { path: "/b".into(), kind: PathErrorKind::NotFound, message: "not there".to_owned() };
+        assert_eq!(read, [Err(error.clone()), Ok(b"abc".to_vec()), Err(error)]);
+    }
+
+    #[test]
+    fn a_file_that_broke_off_is_an_error() {
+        let read = read(r#"[{"path":"/a","error":{"message":"disk","kind":"a-new-kind"}}]"#);
+        let read = read.expect("it is whole");
+        assert_eq!(read[0].as_ref().map_err(|error| error.kind), Err(PathErrorKind::Generic));
+    }
+
+    #[test]
+    fn a_file_without_its_content_is_not_understood() {
+        let read = read(r#"[{"path":"/b"}]"#);
+        assert!(matches!(read, Err(PebbleError::Protocol(_))), "{read:?}");
+    }
+
+    #[test]
+    fn files_that_are_no_multipart_are_not_understood() {
+        let read = contents(&answer("application/json", "[]"));
+        assert!(matches!(read, Err(PebbleError::Protocol(_))), "{read:?}");
+    }
+
+    #[test]
+    fn no_content_is_in_debug() {
+        let file = File { path: Path::new("/a"), content: b"secret", mode: 0o40, user: "u", group: "g" };
+        let shown = format!("{file:?}");
+        assert_eq!(shown, r#"File { path: "/a", content: ‹6 bytes›, mode: 040, user: "u", group: "g" }"#);
+    }
+
+    #[test]
+    fn a_path_that_is_no_text_is_refused() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+        let path = Path::new(OsStr::from_bytes(b"/\xff"));
+        let refused = Pebble::new("/nonexistent".into()).remove(&[path]);
+        assert!(matches!(refused, Err(PebbleError::Path(_))), "{refused:?}");
+    }
+}

@@ -14,10 +14,14 @@ pub(super) const LONGEST: usize = 16 << 20;
 
 /// What is asked.
 pub(super) struct Ask<'a> {
-    method: Method,
     /// The path and its query.
     target: &'a str,
     accept: &'static str,
+    post: Option<Post>,
+}
+
+/// What is handed over with it.
+struct Post {
     content_type: String,
     body: Vec<u8>,
 }
@@ -31,27 +35,36 @@ pub(super) struct Answer {
 
 impl<'a> Ask<'a> {
     pub(super) fn get(target: &'a str, accept: &'static str) -> Self {
-        Self { method: Method::GET, target, accept, content_type: String::new(), body: Vec::new() }
+        Self { target, accept, post: None }
     }
 
     pub(super) fn post(target: &'a str, content_type: String, body: Vec<u8>) -> Self {
-        Self { method: Method::POST, target, accept: "application/json", content_type, body }
+        Self { target, accept: "application/json", post: Some(Post { content_type, body }) }
     }
 
     fn request(self) -> Result<Request<Full<Bytes>>, PebbleError> {
-        let request = Request::builder()
-            .method(self.method)
+        let common = Request::builder()
+            .method(self.method())
             .uri(self.target)
             .header(header::HOST, "localhost")
-            .header(header::ACCEPT, self.accept)
-            .header(header::CONTENT_TYPE, self.content_type);
-        request.body(self.body.into()).map_err(|error| PebbleError::Protocol(error.to_string()))
+            .header(header::ACCEPT, self.accept);
+        let request = match self.post {
+            None => common.body(Full::default()),
+            Some(Post { content_type, body }) => {
+                common.header(header::CONTENT_TYPE, content_type).body(body.into())
+            }
+        };
+        request.map_err(|error| PebbleError::Protocol(error.to_string()))
+    }
+
+    fn method(&self) -> Method {
+        if self.post.is_some() { Method::POST } else { Method::GET }
     }
 
     /// How errors name it: without the query, which may be long.
     fn name(&self) -> String {
         let path = self.target.split_once('?').map_or(self.target, |(path, _)| path);
-        format!("{} {path}", self.method)
+        format!("{} {path}", self.method())
     }
 }
 
@@ -112,5 +125,101 @@ fn broken_off(socket: &Path, error: Box<dyn Error + Send + Sync>) -> PebbleError
     match error.downcast::<hyper::Error>() {
         Ok(error) => failed(socket, *error),
         Err(error) => PebbleError::Protocol(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        io::{Read, Write},
+        os::unix::net::UnixListener,
+        path::PathBuf,
+        sync::atomic::{AtomicU16, Ordering},
+        thread,
+    };
+
+    use super::*;
+
+    /// A socket that is gone with it.
+    struct Socket(PathBuf);
+
+    impl Socket {
+        fn new() -> Self {
+            static SOCKETS: AtomicU16 = AtomicU16::new(0);
+            let number = SOCKETS.fetch_add(1, Ordering::Relaxed);
+            Self(std::env::temp_dir().join(format!("pebble-http-{}-{number}", std::process::id())))
+        }
+    }
+
+    impl Drop for Socket {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    /// What becomes of this answer, after which the connection is closed.
+    fn answered(answer: &'static [u8]) -> Result<Answer, PebbleError> {
+        let socket = Socket::new();
+        let listener = UnixListener::bind(&socket.0).expect("the path is new");
+        let daemon = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("somebody comes");
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("a request");
+                request.extend(byte);
+            }
+            stream.write_all(answer).expect("somebody reads");
+        });
+        let answer = call(&socket.0, Ask::get("/", "application/json"), Duration::from_secs(20));
+        daemon.join().expect("no panic");
+        answer
+    }
+
+    #[test]
+    fn an_answer_may_come_whole_or_in_chunks() {
+        for (answer, status, body) in [
+            (&b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab\r\ncdefg"[..], 200, &b"ab\r\nc"[..]),
+            (b"HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n", 504, b""),
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n",
+                200,
+                b"abc",
+            ),
+        ] {
+            let answer = answered(answer).expect("it is whole");
+            assert_eq!((answer.status, &answer.body[..]), (status, body));
+        }
+    }
+
+    #[test]
+    fn who_breaks_off_is_absent() {
+        for answer in [
+            &b""[..],
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        ] {
+            let error = answered(answer).err();
+            assert!(matches!(error, Some(PebbleError::Absent { .. })), "{answer:?}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn who_speaks_no_http_is_not_understood() {
+        let error = answered(b"220 mail.example ESMTP\r\n\r\n").err();
+        assert!(matches!(error, Some(PebbleError::Protocol(_))), "{error:?}");
+    }
+
+    #[test]
+    fn who_is_silent_is_given_up() {
+        let socket = Socket::new();
+        let _listener = UnixListener::bind(&socket.0).expect("the path is new");
+        let ask = Ask::get("/v1/services?names=a", "application/json");
+        let error = call(&socket.0, ask, Duration::from_millis(50)).err();
+        let Some(PebbleError::TimedOut { what, .. }) = error else { panic!("{error:?}") };
+        assert_eq!(what, "GET /v1/services");
     }
 }

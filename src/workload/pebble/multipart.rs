@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::files::File;
 
 /// One part of an answer.
-#[derive(PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug, PartialEq, Eq))]
 pub(super) struct Part<'a> {
     pub(super) name: String,
     pub(super) filename: Option<String>,
@@ -36,13 +36,10 @@ pub(super) fn write(request: &Value, files: &[File]) -> (String, Vec<u8>) {
 
 /// One that is in no file, which chance alone could not promise.
 fn boundary(files: &[File]) -> String {
-    let mut boundary = "-".repeat(BOUNDARY);
-    let mut number = 0_u64;
-    while files.iter().any(|file| find(file.content, boundary.as_bytes()).is_some()) {
-        boundary = format!("{number:->BOUNDARY$}");
-        number += 1;
-    }
-    boundary
+    let absent =
+        |boundary: &String| files.iter().all(|file| find(file.content, boundary.as_bytes()).is_none());
+    let mut boundaries = (0_u64..).map(|number| format!("{number:0BOUNDARY$}"));
+    boundaries.find(absent).expect("no files hold all of them")
 }
 
 /// The parts of an answer; `None` if it is not well formed or not whole.
@@ -92,4 +89,86 @@ fn split<'a>(bytes: &'a [u8], delimiter: &[u8]) -> Option<(&'a [u8], &'a [u8])> 
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const ANSWER: &[u8] = b"--0123abcd\r\n\
+        Content-Disposition: form-data; name=\"files\"; filename=\"/a/\\\"b\\\\\"\r\n\
+        Content-Type: application/octet-stream\r\n\
+        \r\n\
+        \r\n--0123\r\n\r\n\r\n\
+        --0123abcd\r\n\
+        Content-Disposition: form-data; name=\"response\"\r\n\
+        Content-Type: application/json\r\n\
+        \r\n\
+        {}\n\r\n\
+        --0123abcd--\r\n";
+
+    fn part<'a>(name: &str, filename: Option<&str>, content: &'a [u8]) -> Part<'a> {
+        Part { name: name.to_owned(), filename: filename.map(str::to_owned), content }
+    }
+
+    fn file<'a>(path: &'a str, content: &'a [u8]) -> File<'a> {
+        File { path: Path::new(path), content, mode: 0o600, user: "u", group: "g" }
+    }
+
+    #[test]
+    fn an_answer_of_pebble_has_its_parts() {
+        let parts =
+            [part("files", Some(r#"/a/"b\"#), b"\r\n--0123\r\n\r\n"), part("response", None, b"{}\n")];
+        for content_type in
+            ["multipart/form-data; boundary=0123abcd", "multipart/form-data; boundary=\"0123abcd\""]
+        {
+            assert_eq!(parse(content_type, ANSWER).as_deref(), Some(&parts[..]));
+        }
+    }
+
+    #[test]
+    fn what_is_no_whole_answer_has_none() {
+        let content_type = "multipart/form-data; boundary=0123abcd";
+        let whole = ANSWER.len() - "\r\n".len();
+        for length in 0..whole {
+            assert_eq!(parse(content_type, &ANSWER[..length]), None, "the first {length} bytes");
+        }
+        assert!(parse(content_type, &ANSWER[..whole]).is_some());
+        for content_type in [
+            "multipart/form-data",
+            "application/json",
+            "text/plain; boundary=0123abcd",
+            "multipart/form-data; boundary=x",
+        ] {
+            assert_eq!(parse(content_type, ANSWER), None, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn a_boundary_is_long_enough_and_in_no_file() {
+        let (first, _) = write(&json!({}), &[]);
+        let boundary = first.strip_prefix("multipart/form-data; boundary=").expect("it is named");
+        assert!(boundary.len() >= 32, "{boundary}");
+        let (other, body) = write(&json!({}), &[file("/a", boundary.as_bytes())]);
+        assert_ne!(other, first);
+        assert_eq!(parse(&other, &body).expect("it is well formed")[1].content, boundary.as_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(
+            files in prop::collection::vec(("/[a-zäé \"\\\\;=]{0,9}", "[-0-2\r\n]{0,80}|0{30,34}"), 0..4)
+        ) {
+            let files: Vec<_> = files.iter().map(|(path, content)| file(path, content.as_bytes())).collect();
+            let (content_type, body) = write(&json!({"action": "write"}), &files);
+            let mut expected = vec![part("request", None, br#"{"action":"write"}"#)];
+            expected.extend(files.iter().map(|file| part("files", file.path.to_str(), file.content)));
+            prop_assert_eq!(parse(&content_type, &body), Some(expected));
+        }
+    }
 }

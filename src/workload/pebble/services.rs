@@ -162,3 +162,40 @@ impl Change {
         code.ok_or_else(|| PebbleError::Protocol("a command that ended has no exit code".into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_change_says_why_and_ends_with_its_log() {
+        let change: Change = serde_json::from_str(
+            r#"{"id":"8","kind":"start","summary":"Start service \"q\"","status":"Error","ready":true,
+                "err":"cannot perform the following tasks:\n- Start service \"q\" (exited quickly)",
+                "tasks":[{"id":"9","log":["T INFO Most recent service output:\n    oh\n    no","T ERROR exited"]}]}"#,
+        )
+        .expect("it is a change");
+        let error = change.done().err().expect("it failed").to_string();
+        let expected = "Pebble failed to carry out its change 8 (Start service \"q\"): cannot perform the \
+                        following tasks: - Start service \"q\" (exited quickly); its log ends with: \
+                        T INFO Most recent service output: | oh | no | T ERROR exited";
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn only_a_change_that_is_ready_and_done_is_done() {
+        for (status, ready, done) in
+            [("Done", true, true), ("Doing", false, false), ("Hold", true, false), ("Undone", true, false)]
+        {
+            let change = Change {
+                id: "1".to_owned(),
+                summary: String::new(),
+                status: status.to_owned(),
+                ready,
+                err: None,
+                tasks: Vec::new(),
+            };
+            assert_eq!(change.done().is_ok(), done, "{status}");
+        }
+    }
+}

@@ -49,8 +49,8 @@ fn elsewhere(script: &Path) -> impl Iterator<Item = Trial> + use<> {
     let others = said("# Also with ").flat_map(|parts| Place::of(&name).with(parts));
     // A line that says why not says that not, too.
     let is_outside = text.lines().any(|line| line.starts_with("# Not in containers: "));
-    let contained =
-        (!is_outside && !Place::of(&name).containers).then(|| Place { containers: true, ..Place::of(&name) });
+    let inside = Place { pebble: Some(PEBBLE.to_owned()), ..Place::of(&name) };
+    let contained = (!is_outside && Place::of(&name).pebble.is_none()).then_some(inside);
     let places: Vec<Place> = jujus.chain(others).chain(contained).collect();
     places.into_iter().map(move |place| {
         let script = text.clone();
@@ -68,16 +68,16 @@ struct Place {
     juju: String,
     pgbouncer: Option<String>,
     postgresql: Option<String>,
-    /// The workload is in a container beside the charm's, and not where the charm is.
-    containers: bool,
+    /// The Pebble of the container beside the charm's that the workload is in; none where it is on the unit itself.
+    pebble: Option<String>,
 }
 
 impl Place {
     /// A script whose name ends so runs on a Juju without secrets.
     fn of(script: &str) -> Place {
         let juju = if script.ends_with("-without-secrets") { "2.9.52" } else { "3.6.14" };
-        let containers = script.starts_with("container");
-        Place { juju: juju.to_owned(), pgbouncer: None, postgresql: None, containers }
+        let pebble = script.starts_with("container").then(|| PEBBLE.to_owned());
+        Place { juju: juju.to_owned(), pgbouncer: None, postgresql: None, pebble }
     }
 
     /// One for each combination of `PgBouncer 1.24 and PostgreSQL 14, 16`.
@@ -87,7 +87,8 @@ impl Place {
             let place = |place: &Place, version: &str| match program {
                 "PgBouncer" => Place { pgbouncer: Some(version.to_owned()), ..place.clone() },
                 "PostgreSQL" => Place { postgresql: Some(version.to_owned()), ..place.clone() },
-                other => panic!("scripts run with PgBouncer and PostgreSQL, not with {other}"),
+                "Pebble" => Place { pebble: Some(version.to_owned()), ..place.clone() },
+                other => panic!("scripts run with PgBouncer, PostgreSQL and Pebble, not with {other}"),
             };
             let versions: Vec<&str> = versions.split(", ").collect();
             places.iter().flat_map(|one| versions.iter().map(|version| place(one, version))).collect()
@@ -112,11 +113,9 @@ impl Place {
                 None => return self.not_here(&format!("no PgBouncer {wanted}: run scripts/pgbouncer-1.24")),
             }
         }
-        if self.containers {
-            options.containers = Some(PEBBLE.to_owned());
-            if let Err(error) = pebble_of(PEBBLE) {
-                return self.not_here(&error.to_string());
-            }
+        options.containers.clone_from(&self.pebble);
+        if let Some(Err(error)) = self.pebble.as_deref().map(pebble_of) {
+            return self.not_here(&error.to_string());
         }
         match self.postgresql.as_deref().map(postgresql_of) {
             Some(Err(error)) => self.not_here(&error.to_string()),
@@ -140,9 +139,7 @@ impl fmt::Display for Place {
             .into_iter()
             .filter_map(|(program, version)| Some(format!("{program}-{}", version.as_ref()?)))
             .collect();
-        if self.containers {
-            named.push("containers".to_owned());
-        }
+        named.extend(self.pebble.as_ref().map(|version| format!("containers-of-pebble-{version}")));
         f.write_str(if named.is_empty() { self.juju.clone() } else { named.join("-") }.as_str())
     }
 }

@@ -263,7 +263,12 @@ pub(crate) const WORDS: &[Word] = &[
         Sim::kill_process,
     ),
     word("show-config", "UNIT NAME", "a setting, by `SHOW CONFIG` of each process", Sim::show_config),
-    word("load", "start CLIENT [-c N]|stop", "`pgbench` through every unit", Sim::load),
+    word(
+        "load",
+        "start CLIENT [-c N] [--through UNIT] [--reconnect [--or-port PORT]]|stop",
+        "`pgbench` through every unit, or clients that connect anew for each query",
+        Sim::load,
+    ),
     word(
         "expect",
         "TEXT",

@@ -163,28 +163,39 @@ impl Sim {
         Ok(self.table(rows))
     }
 
-    /// `load start CLIENT [-c N]`, `load stop`: simple queries in the background, through every unit.
+    /// `load start CLIENT [-c N] [--through UNIT] [--reconnect [--or-port PORT]]`, `load stop`: simple queries in the
+    /// background, through every unit or one; with `--reconnect` each in a connection of its own, on the other port where nobody listens on the first.
     pub(crate) fn load(&mut self, mut words: Words) -> Result<String> {
         match words.next("start or stop")?.as_str() {
             "start" => {
                 let clients = words.count("-c", 4)?;
+                let reconnect = words.flag("--reconnect");
+                let through = words.option("--through")?.map(|unit| unit.parse::<UnitName>()).transpose()?;
+                let not_a_port = |_| Error::refused("--or-port needs a port");
+                let other_port = words.option("--or-port")?.map(|port| port.parse());
+                let other_port = other_port.transpose().map_err(not_a_port)?;
                 let client = words.next("a client")?;
                 words.end()?;
                 let login = self.model.login(&client)?;
                 self.model.supervisor.wait();
                 self.model.await_observers();
-                let units = self.model.units_of(&login.provider);
+                let units = through.map_or_else(|| self.model.units_of(&login.provider), |unit| vec![unit]);
                 let target = |unit: &UnitName| {
                     Ok(Target {
                         address: self.model.unit(unit)?.address,
                         port: login.port,
+                        other_port,
                         user: login.user.clone(),
                         password: login.password.clone(),
                         database: login.database.clone(),
                     })
                 };
                 let targets: Vec<Target> = units.iter().map(target).collect::<Result<_>>()?;
-                self.load = Some(Load::start(&self.model.dir, &targets, clients)?);
+                self.load = Some(if reconnect {
+                    Load::start_reconnecting(targets, clients)
+                } else {
+                    Load::start(&self.model.dir, &targets, clients)?
+                });
                 Ok(String::new())
             }
             "stop" => {

@@ -1,0 +1,148 @@
+//! PgBouncer in containers, where a script's transcript would not do: under load, and searched for secrets.
+
+#![expect(clippy::disallowed_methods, reason = "tests look at processes and files")]
+
+mod common;
+mod pgbouncer;
+
+use std::error::Error;
+use std::fs;
+use std::io::Write as _;
+
+use jujusim::{Options, PEBBLE, Sim, pebble_of};
+use pgbouncer_k8s::pgbouncer::Version;
+
+use pgbouncer::Program;
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// Since then SIGTERM lets the clients that are there finish (PgBouncer's change log, 1.23.0).
+const DRAINS: Version = Version::new(1, 23);
+
+/// Where containers run: the versions of PgBouncer that are installed; nowhere, which is said, and a failure under `CI=true`.
+fn places() -> Result<Vec<(Program, Options)>, Box<dyn Error>> {
+    if let Err(why) = pebble_of(PEBBLE) {
+        if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+            return Err(why.into());
+        }
+        writeln!(std::io::stderr(), "NOT RUN in containers: {why}")?;
+        return Ok(Vec::new());
+    }
+    let options = |program: &Program| Options {
+        containers: Some(PEBBLE.to_owned()),
+        pgbouncer: Some(program.directory.clone()),
+        ..Options::default()
+    };
+    Ok(pgbouncer::installed().into_iter().map(|program| (program.clone(), options(&program))).collect())
+}
+
+/// Two units that serve a client.
+fn model(options: &Options) -> Result<Sim, Box<dyn Error>> {
+    common::stage();
+    let mut sim = Sim::new(options)?;
+    for word in [
+        "deploy ./pgbouncer-k8s -n 2",
+        "deploy actor:postgresql postgresql-k8s",
+        "deploy actor:client shop --config database=shop",
+        "settle",
+        "integrate pgbouncer-k8s:backend-database postgresql-k8s",
+        "settle",
+        "integrate pgbouncer-k8s:database shop",
+        "settle",
+    ] {
+        sim.run(word)?;
+    }
+    Ok(sim)
+}
+
+/// `load stop`: the number of errors, and what the last of them were.
+fn errors(report: &str) -> Result<usize, Box<dyn Error>> {
+    assert!(report.contains("transactions > 0: yes"), "{report}");
+    let count = report.lines().find_map(|line| line.strip_prefix("errors: "));
+    Ok(count.ok_or("no number of errors")?.parse()?)
+}
+
+#[test]
+fn a_port_moves_under_load_one_process_at_a_time() -> Outcome {
+    for (program, options) in places()? {
+        let mut sim = model(&options)?;
+        sim.run("load start shop -c 4 --reconnect --or-port 7000")?;
+        sim.run("config pgbouncer-k8s listen_port=7000")?;
+        sim.run("settle")?;
+        for unit in ["pgbouncer-k8s/0", "pgbouncer-k8s/1"] {
+            let shown = sim.run(&format!("show-config {unit} listen_port"))?;
+            assert_eq!(shown, "instance_0: 7000\ninstance_1: 7000\n", "{unit} on {}", program.version);
+        }
+        let report = sim.run("load stop")?;
+        let errors = errors(&report)?;
+        writeln!(std::io::stderr(), "PgBouncer {}: {errors} errors while the port moved", program.version)?;
+        if program.version >= DRAINS {
+            assert_eq!(errors, 0, "{report}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_befalls_a_unit_is_nothing_to_the_clients_of_another() -> Outcome {
+    for (program, options) in places()? {
+        let mut sim = model(&options)?;
+        for befalls in [
+            &["restart-container pgbouncer-k8s/0"][..],
+            &["kill-process pgbouncer-k8s/0"],
+            &["stop-container pgbouncer-k8s/0", "wait 1m", "start-container pgbouncer-k8s/0"],
+            &["replace-pod pgbouncer-k8s/0"],
+        ] {
+            sim.run("load start shop -c 4 --through pgbouncer-k8s/1")?;
+            for word in befalls {
+                sim.run(word)?;
+            }
+            sim.run("settle")?;
+            let report = sim.run("load stop")?;
+            assert_eq!(errors(&report)?, 0, "{befalls:?} on {}: {report}", program.version);
+            let served = sim.run("sql shop \"SELECT 'served'\" --through pgbouncer-k8s/0")?;
+            assert_eq!(served, "served\n", "{befalls:?} on {}", program.version);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn no_secret_is_where_others_look() -> Outcome {
+    for (program, options) in places()? {
+        let mut sim = model(&options)?;
+        sim.run("config pgbouncer-k8s listen_port=7000")?;
+        sim.run("restart-container pgbouncer-k8s/0")?;
+        sim.run("settle")?;
+        // The administrator's, the monitor's, the clients', and the lines of the user list.
+        let secrets = sim.model().passwords();
+        assert!(secrets.len() >= 6, "{}", secrets.len());
+
+        let mut texts = Vec::new();
+        for number in 0..2 {
+            let unit = format!("pgbouncer-k8s/{number}");
+            for command in [
+                "/charm/bin/pebble plan",
+                "/charm/bin/pebble logs -n all",
+                "/charm/bin/pebble changes",
+                "cat /charm/container/pebble/.pebble.state",
+                "sh -c \"cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' ' '\"",
+            ] {
+                let text = sim.run(&format!("ssh {unit} -- {command}"))?;
+                assert!(!text.is_empty(), "{command}");
+                texts.push((format!("{unit} {command}"), text));
+            }
+            let log = sim.model().unit_root(&unit)?.join("var/log/pebble-pgbouncer.log");
+            texts.push((log.display().to_string(), fs::read_to_string(log)?));
+        }
+        assert!(
+            texts.iter().any(|(place, text)| place.contains("cmdline") && text.contains("pgbouncer.ini"))
+        );
+        for (place, text) in &texts {
+            for secret in &secrets {
+                assert!(!text.contains(secret), "{place} on {} tells a secret", program.version);
+            }
+        }
+    }
+    Ok(())
+}

@@ -56,7 +56,8 @@ impl fmt::Debug for Output {
 }
 
 impl Pebble {
-    /// Runs a command without input in `/`, as whoever Pebble is, and kills it when its time is over.
+    /// Runs a command without input in `/`, as whoever Pebble is. Pebble kills it when its time is over, which is
+    /// a [`PebbleError::Change`] that failed; what is not installed is [`PebbleError::Api`] with status 400.
     pub fn exec(&self, command: &[&str], limit: Duration) -> Result<Output, PebbleError> {
         let request = json!({
             "command": command,

@@ -301,6 +301,16 @@ mod tests {
     }
 
     #[test]
+    fn one_path_that_failed_is_an_error_of_the_request() {
+        let entries = r#"[{"path":"/a"},{"path":"/b","error":{"message":"no","kind":"permission-denied"}},
+            {"path":"/c","error":{"message":"no","kind":"not-found"}}]"#;
+        let done = |entries| all_done(serde_json::from_str(entries).expect("entries"));
+        let Err(PebbleError::Path(error)) = done(entries) else { panic!("it failed") };
+        assert_eq!((error.path, error.kind), ("/b".into(), PathErrorKind::PermissionDenied));
+        assert!(done(r#"[{"path":"/a"}]"#).is_ok());
+    }
+
+    #[test]
     fn no_content_is_in_debug() {
         let file = File { path: Path::new("/a"), content: b"secret", mode: 0o40, user: "u", group: "g" };
         let shown = format!("{file:?}");

@@ -39,6 +39,10 @@ pub fn dispatch(unit: Unit, event: &Event) -> Result<()> {
         learn(relation, &mut world)?;
     }
     world.leaving = world.juju.state(LEAVING)?.is_some_and(|text| !text.is_empty());
+    if !world.leaving && is_first_to_hear(event, &mut world)? {
+        world.juju.set_state(LEAVING, "true")?;
+        world.leaving = true;
+    }
     world.is_update_status = *event == Event::UpdateStatus;
     world.trust = match event {
         Event::UpgradeCharm => Trust::None,
@@ -97,6 +101,18 @@ fn learn(event: &RelationEvent, world: &mut World) -> Result<()> {
         world.juju.set_state(LEAVING, "true")?;
     }
     Ok(())
+}
+
+/// Whether a leader that leaves hears of it by the end of a relation: one that had met nobody yet sees nobody depart.
+/// What ends for it does not end for the units that stay.
+fn is_first_to_hear(event: &Event, world: &mut World) -> Result<bool> {
+    let is_end = matches!(event, Event::Relation(relation) if relation.hook == RelationHook::Broken);
+    if !is_end || !world.juju.is_leader()? {
+        return Ok(false);
+    }
+    let (app, name) = (world.unit.app.clone(), world.unit.name.clone());
+    let goal = world.juju.goal(&app)?;
+    Ok(goal.is_some_and(|goal| !goal.is_empty() && !goal.staying().any(|unit| unit == name)))
 }
 
 /// Looks, then asks the handler.

@@ -423,6 +423,7 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
         version,
         backend,
         reach: reach(world, peer)?,
+        told: world.juju.bag(peer, &Owner::App)?.get(database::TOLD).cloned(),
         units,
         patience: patience + u32::from(world.is_update_status),
         others: (world.juju.bag(peer, &Owner::App)?.get(database::OTHERS).cloned(), others),
@@ -548,7 +549,8 @@ fn to_tell(world: &mut World, peer: RelationId) -> anyhow::Result<(Vec<database:
     let told =
         reach.told().map(|endpoints| format!("{endpoints} {}", version.as_deref().unwrap_or_default()));
     // Bags of clients are read only when there is something to tell.
-    if told.is_some() && world.juju.bag(peer, &Owner::App)?.get(database::TOLD) == told.as_ref() {
+    let noted = world.juju.bag(peer, &Owner::App)?.get(database::TOLD).cloned();
+    if told.is_some() && noted == told {
         return Ok((Vec::new(), told));
     }
     if world.juju.relations(Endpoint::Database)?.is_empty() {
@@ -558,7 +560,8 @@ fn to_tell(world: &mut World, peer: RelationId) -> anyhow::Result<(Vec<database:
     let has_secrets = world.unit.juju.has_secrets();
     let (answered, hidden) = answered(world, peer)?;
     let answer = |Answered { client, database, password }: Answered| {
-        database::Answer::new(&client, (database, &databases), password, &reach, version.clone(), has_secrets)
+        let place = (&reach, noted.as_deref());
+        database::Answer::new(&client, (database, &databases), password, place, version.clone(), has_secrets)
     };
     // Who could not be told today is told in a later hook.
     Ok((answered.into_iter().map(answer).collect(), told.filter(|_| !hidden)))

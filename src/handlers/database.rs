@@ -78,6 +78,8 @@ pub struct Changed {
     pub backend: Backend,
     /// Where clients reach us, if that is known.
     pub reach: Option<Reach>,
+    /// What [`TOLD`] says.
+    pub told: Option<String>,
     /// Every unit, with what it has loaded.
     pub units: Vec<Follower>,
     /// How many `update-status`, this hook included, have come while clients waited for units.
@@ -202,6 +204,8 @@ pub struct Answer {
     pub endpoints: String,
     /// The backend's version.
     pub version: Option<String>,
+    /// Whether [`TOLD`] says the same of all clients.
+    pub is_noted: bool,
 }
 
 impl Answer {
@@ -210,18 +214,20 @@ impl Answer {
         client: &Client,
         (database, databases): (String, &PgbDbs),
         password: Secret,
-        reach: &Reach,
+        (reach, told): (&Reach, Option<&str>),
         version: Option<String>,
         has_secrets: bool,
     ) -> Self {
+        let endpoints = reach.endpoints(client.app.get(ENDPOINTS).map(String::as_str));
         Self {
+            is_noted: told.and_then(|told| told.split(' ').next()) == Some(endpoints.as_str()),
             relation: client.relation,
             secrets: secrets(client, has_secrets),
             role: role(client.relation),
             password,
             read_only: read_only(&database, databases),
             database,
-            endpoints: reach.endpoints(client.app.get(ENDPOINTS).map(String::as_str)),
+            endpoints,
             version,
         }
     }
@@ -397,7 +403,7 @@ impl Serving<'_> {
             client,
             (database.clone(), self.databases),
             password.clone(),
-            reach,
+            (reach, self.seen.told.as_deref()),
             self.version.clone(),
             self.seen.has_secrets,
         )));
@@ -671,6 +677,10 @@ fn answer(client: &Answer) -> Plan {
         }
     }
     plan.set(bag, DATABASE, client.database.as_str());
+    if !client.is_noted {
+        // What stands there is no longer so of all; it is set again when all were told the same.
+        plan.set(Bag::PeerApp, TOLD, Value::Absent);
+    }
     plan.set(bag, ENDPOINTS, client.endpoints.as_str());
     plan.set(bag, "read-only-endpoints", client.endpoints.as_str());
     if let Some(version) = &client.version {
@@ -731,6 +741,7 @@ mod tests {
             version: ServerVersion::parse("15.18"),
             backend: ready("15.18"),
             reach: Some(Reach::Units { known: vec!["10.0.0.7:6432".into()], complete: true }),
+            told: Some("10.0.0.7:6432 14.5".into()),
             units: Vec::new(),
             patience: 0,
             others: (None, None),
@@ -1009,6 +1020,29 @@ set app 6 version = 15.18"#;
     }
 
     #[test]
+    fn who_is_told_something_else_ends_what_is_noted_of_all() {
+        let tell = |told: Option<&str>, complete| {
+            let reach = Reach::Units { known: vec!["10.0.0.7:6432".into()], complete };
+            let client = Client { password: Some(Secret::new("secret")), ..answered(6, &REQUEST) };
+            let databases = PgbDbs::default();
+            let answer = Answer::new(
+                &client,
+                ("shop".into(), &databases),
+                Secret::new("secret"),
+                (&reach, told),
+                None,
+                true,
+            );
+            update_peer_data(&[answer], reach.told().as_deref()).to_string()
+        };
+        assert!(tell(Some("10.0.0.9:6432 14.5"), false).contains("remove peer app clients_told"));
+        assert!(!tell(Some("10.0.0.7:6432 14.5"), false).contains("clients_told"));
+        // Once everybody is known, the new note is the last word.
+        let all = tell(Some("10.0.0.9:6432 14.5"), true);
+        assert!(all.trim_end().ends_with("set peer app clients_told = 10.0.0.7:6432"), "{all}");
+    }
+
+    #[test]
     fn endpoints_are_never_half_made() {
         let units = |complete| Reach::Units { known: vec!["b:1".into(), "c:1".into()], complete };
         assert_eq!(units(true).endpoints(Some("a:1,b:1")), "b:1,c:1");
@@ -1030,7 +1064,7 @@ set app 6 version = 15.18"#;
         let databases = PgbDbs::default();
         let reach = Reach::Units { known: vec!["[::1]:6432".into(), "b:1".into()], complete: true };
         let password = Secret::new("p@ss/w?rd");
-        let answer = Answer::new(&client, ("my db".into(), &databases), password, &reach, None, true);
+        let answer = Answer::new(&client, ("my db".into(), &databases), password, (&reach, None), None, true);
         assert_eq!(
             uri(&answer, &answer.database).reveal(),
             "postgresql://relation_id_6:p%40ss%2Fw%3Frd@[::1]:6432,b:1/my%20db"

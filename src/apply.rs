@@ -129,6 +129,7 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
             }
             world.juju.open_port(*port)?;
         }
+        Effect::SetVersion(version) => world.juju.set_version(version)?,
         Effect::Load(load) => return Ok(self::load(load, world)),
     }
     Ok(None)

@@ -447,6 +447,11 @@ impl Juju {
         run("open-port", &[&format!("{port}/tcp")], None).map(drop)
     }
 
+    /// The workload's version, at once.
+    pub fn set_version(&mut self, version: &str) -> Result<(), ToolError> {
+        run("application-version-set", &[version], None).map(drop)
+    }
+
     /// Takes that back.
     pub fn close_port(&mut self, port: u16) -> Result<(), ToolError> {
         run("close-port", &[&format!("{port}/tcp")], None).map(drop)

@@ -77,6 +77,7 @@ pub fn peers_changed(world: &mut World, peer: RelationId) -> anyhow::Result<peer
         } else {
             Seat::Follower(followed(world, peer)?)
         },
+        noted_version: world.juju.bag(peer, &Owner::Unit)?.get(peers::PGBOUNCER_VERSION).cloned(),
         port: port(world)?,
     })
 }

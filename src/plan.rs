@@ -108,6 +108,8 @@ pub enum Effect {
         /// The one before.
         close: Option<u16>,
     },
+    /// Shows everybody which PgBouncer this application runs.
+    SetVersion(String),
     /// Puts the files in place and lets each process load them, one after another.
     Load(Load),
     /// Keeps a value in the unit's state, which survives the pod.
@@ -328,6 +330,7 @@ impl fmt::Display for Effect {
                 write!(f, "open port {port}")?;
                 close.map_or(Ok(()), |close| write!(f, " and close {close}"))
             }
+            Self::SetVersion(version) => write!(f, "show the version {version}"),
             Self::Remember(key, value) => write!(f, "remember {key} = {value}"),
             Self::Load(load) => {
                 write!(f, "load {} users into {} processes", load.users.0.len(), load.instances.len())

@@ -37,14 +37,14 @@ pub fn of<'a>(waits: impl IntoIterator<Item = &'a Wait>, serving: &str) -> Statu
 
 fn kind(wait: &Wait) -> Kind {
     match wait {
-        Wait::Options(_)
+        Wait::Unmet(Unmet::NotOnMachine | Unmet::NotInImage | Unmet::NoVersion(_))
+        | Wait::Options(_)
         | Wait::NoBackend
         | Wait::Backend
         | Wait::Unreachable(_)
         | Wait::Refused(_)
         | Wait::Client(..)
         | Wait::NotBuilt(_) => Kind::Blocked,
-        Wait::Unmet(Unmet::NotOnMachine | Unmet::NotInImage | Unmet::NoVersion(_)) => Kind::Blocked,
         Wait::Unmet(Unmet::Away(_))
         | Wait::Peers
         | Wait::Leader

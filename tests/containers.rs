@@ -8,6 +8,8 @@ mod pgbouncer;
 use std::error::Error;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
 use jujusim::{Options, PEBBLE, Sim, pebble_of};
 use pgbouncer_k8s::pgbouncer::Version;
@@ -141,6 +143,51 @@ fn no_secret_is_where_others_look() -> Outcome {
         for (place, text) in &texts {
             for secret in &secrets {
                 assert!(!text.contains(secret), "{place} on {} tells a secret", program.version);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Stands for the exporter of the image: it tells what it asks, and is answered by, the console that it is pointed to.
+const EXPORTER: &str = r#"#!/bin/bash
+for argument in "$@"; do
+    case $argument in
+        --web.listen-address=*) echo "listens on ${argument#*=}" ;;
+        --pgBouncer.connectionString=*) console=${argument#*=} ;;
+    esac
+done
+until PSQL -XAtw "$console" -c 'SHOW VERSION'; do sleep 0.1; done
+exec sleep infinity
+"#;
+
+#[test]
+fn what_measures_pgbouncer_needs_no_password() -> Outcome {
+    for (program, options) in places()? {
+        let psql = fs::read_dir("/usr/lib/postgresql")?.flatten().map(|entry| entry.path().join("bin/psql"));
+        let psql = psql.filter(|psql| psql.exists()).max().ok_or("no psql")?;
+        // The user of the image goes through there.
+        let image = tempfile::tempdir_in("/tmp")?;
+        fs::set_permissions(image.path(), fs::Permissions::from_mode(0o755))?;
+        fs::copy(program.directory.join("pgbouncer"), image.path().join("pgbouncer"))?;
+        let exporter = image.path().join("pgbouncer_exporter");
+        fs::write(&exporter, EXPORTER.replace("PSQL", &psql.display().to_string()))?;
+        fs::set_permissions(&exporter, fs::Permissions::from_mode(0o755))?;
+        let mut sim = model(&Options { pgbouncer: Some(image.path().to_owned()), ..options })?;
+        for port in [6432, 7000] {
+            sim.run(&format!("config pgbouncer-k8s listen_port={port}"))?;
+            sim.run("settle")?;
+            for (service, listens) in [("metrics_server", ":9127"), ("metrics_server_1", ":9128")] {
+                let mut said = String::new();
+                let deadline = Instant::now() + Duration::from_secs(20);
+                let expected = format!("PgBouncer {}", program.version);
+                let count = if port == 6432 { 1 } else { 2 };
+                while said.matches(&expected).count() < count {
+                    assert!(Instant::now() < deadline, "{service} at {port} on {}: {said}", program.version);
+                    said =
+                        sim.run(&format!("ssh pgbouncer-k8s/0 -- /charm/bin/pebble logs -n all {service}"))?;
+                }
+                assert!(said.contains(&format!("listens on {listens}\n")), "{said}");
             }
         }
     }

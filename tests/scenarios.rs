@@ -134,13 +134,18 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [("pgbouncer", &self.pgbouncer), ("postgresql", &self.postgresql)];
-        let mut named: Vec<String> = parts
+        let parts = [
+            ("pgbouncer", &self.pgbouncer),
+            ("postgresql", &self.postgresql),
+            ("containers-of-pebble", &self.pebble),
+        ];
+        let named = parts
             .into_iter()
-            .filter_map(|(program, version)| Some(format!("{program}-{}", version.as_ref()?)))
-            .collect();
-        named.extend(self.pebble.as_ref().map(|version| format!("containers-of-pebble-{version}")));
-        f.write_str(if named.is_empty() { self.juju.clone() } else { named.join("-") }.as_str())
+            .filter_map(|(program, version)| Some(format!("{program}-{}", version.as_ref()?)));
+        // Most run on the same Juju.
+        let is_other = self.juju != Place::of("").juju || parts.iter().all(|(_, version)| version.is_none());
+        let juju = is_other.then(|| self.juju.clone());
+        f.write_str(&juju.into_iter().chain(named).collect::<Vec<_>>().join("-"))
     }
 }
 

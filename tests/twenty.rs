@@ -273,8 +273,8 @@ impl Story {
             return false;
         };
         let Some((client, rest)) = scope.split_once(':') else { return false };
-        let moves = self.moves.iter().filter(|(since, name, _)| *since <= number && name == client);
-        rest.contains("which is not alive") && moves.last().is_some_and(|(_, _, leaves)| *leaves)
+        let last = self.moves.iter().rfind(|(since, name, _)| *since <= number && name == client);
+        rest.contains("which is not alive") && last.is_some_and(|(_, _, leaves)| *leaves)
     }
 
     /// Roles, secrets and entries: those of the clients that are left, and no others.

@@ -58,6 +58,8 @@ pub struct Changed {
     pub seat: Seat<Own, Followed>,
     /// This unit's processes, or why nothing is known of them.
     pub here: Result<Here, Wait>,
+    /// What [`PGBOUNCER_VERSION`] says.
+    pub noted_version: Option<String>,
     /// The port clients come in by, where Juju keeps the door.
     pub port: Option<Port>,
 }
@@ -188,7 +190,11 @@ pub fn changed(seen: &Changed) -> Plan {
     let mut plan = Plan::default();
     plan.set(Bag::PeerUnit, HOSTNAME, seen.hostname.as_str());
     if let Ok(Here { unit, .. }) = &seen.here {
-        plan.set(Bag::PeerUnit, PGBOUNCER_VERSION, unit.version.to_string());
+        let version = unit.version.to_string();
+        if seen.noted_version.as_ref() != Some(&version) {
+            plan.push(Effect::SetVersion(version.clone()));
+        }
+        plan.set(Bag::PeerUnit, PGBOUNCER_VERSION, version);
         plan.set(Bag::PeerUnit, PROCESSES, unit.processes().to_string());
     }
     plan.append(open_port(seen.port.as_ref()));
@@ -576,7 +582,13 @@ mod tests {
     }
 
     fn change(seat: Seat<Own, Followed>, here: Here) -> Plan {
-        changed(&Changed { hostname: "pgb-1".into(), seat, here: Ok(here), port: None })
+        changed(&Changed {
+            hostname: "pgb-1".into(),
+            seat,
+            here: Ok(here),
+            noted_version: Some("1.24.0".into()),
+            port: None,
+        })
     }
 
     fn config_length() -> usize {

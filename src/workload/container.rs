@@ -34,6 +34,11 @@ const LABEL: &str = "pgbouncer";
 const VOLUME: &str = "/charm/container";
 const SOCKETS: &str = "pgbouncer";
 
+/// The service that measures the first process, and where it listens: as with the Python charm. That of the next
+/// process listens on the next port.
+const EXPORTER: &str = "metrics_server";
+const EXPORTER_PORT: u16 = 9127;
+
 /// How many processes: fewer than two could not be restarted without a gap, more than four never paid off.
 const FEWEST: u16 = 2;
 const MOST: u16 = 4;
@@ -195,7 +200,10 @@ impl Workload for Container {
     fn load(&mut self, files: &Files) -> Result<Done, NotLoaded> {
         let done = load::load(self, files);
         self.seen = None;
-        done
+        let done = done?;
+        // What measures the processes follows them; an image without it is none the worse.
+        self.pebble.begin_to_replan()?;
+        Ok(done)
     }
 
     fn ails(&mut self) -> Option<String> {
@@ -235,10 +243,12 @@ impl Host for Container {
         if let Some(text) = facts.and_then(|facts| serde_json::to_string(&facts).ok()) {
             self.write(&[(&self.facts(), &text)])?;
         }
-        let layer = layer(
-            instances().map(|instance| (Self::service(instance), self.paths.ini(instance))),
-            port(files),
-        );
+        let port = port(files);
+        let services = instances().flat_map(|instance| {
+            let process = pgbouncer(&self.paths.ini(instance));
+            [(Self::service(instance), process), exporter(instance, port)]
+        });
+        let layer = layer(services, port);
         Ok(self.pebble.add_layer(LABEL, &layer)?)
     }
 
@@ -299,23 +309,45 @@ impl fmt::Display for Process {
     }
 }
 
-/// The processes and the check that keeps a pod out of Kubernetes' service while PgBouncer does not answer. Nothing here
-/// is at `level: alive`: that would kill the container of a pooler that drains.
-fn layer(services: impl Iterator<Item = (String, PathBuf)>, port: &str) -> Value {
-    let service = |(name, ini): (String, PathBuf)| {
-        let service = json!({
-            "override": "replace",
-            "summary": "PgBouncer",
-            "command": format!("pgbouncer {}", ini.display()),
-            "startup": "enabled",
-            "user": USER,
-            "group": USER,
-            "kill-delay": format!("{}s", KILL_DELAY.as_secs()),
-        });
-        (name, service)
-    };
+/// The service of a process.
+fn pgbouncer(ini: &Path) -> Value {
     json!({
-        "services": services.map(service).collect::<serde_json::Map<_, _>>(),
+        "override": "replace",
+        "summary": "PgBouncer",
+        "command": format!("pgbouncer {}", ini.display()),
+        "startup": "enabled",
+        "user": USER,
+        "group": USER,
+        "kill-delay": format!("{}s", KILL_DELAY.as_secs()),
+    })
+}
+
+/// The service that measures a process, with its name. It comes in by the console's socket, where the user that
+/// PgBouncer runs as needs no password: everybody may read a plan and a command line.
+fn exporter(instance: u16, port: &str) -> (String, Value) {
+    let name = if instance == 0 { EXPORTER.to_owned() } else { format!("{EXPORTER}_{instance}") };
+    let sockets = format!("{VOLUME}/{SOCKETS}/{instance}");
+    let console =
+        format!("postgresql:///pgbouncer?host={sockets}&port={port}&user=pgbouncer&sslmode=disable");
+    let listens = EXPORTER_PORT.saturating_add(instance);
+    let service = json!({
+        "override": "replace",
+        "summary": "measures of PgBouncer for Prometheus",
+        "command": format!(
+            "pgbouncer_exporter --web.listen-address=:{listens} --pgBouncer.connectionString='{console}'"
+        ),
+        "startup": "enabled",
+        "user": USER,
+        "group": USER,
+    });
+    (name, service)
+}
+
+/// The services, and the check that keeps a pod out of Kubernetes' service while PgBouncer does not answer. Nothing
+/// is at `level: alive`: that would kill the container of a pooler that drains.
+fn layer(services: impl Iterator<Item = (String, Value)>, port: &str) -> Value {
+    json!({
+        "services": services.collect::<serde_json::Map<_, _>>(),
         "checks": { LABEL: {
             "override": "replace",
             "level": "ready",
@@ -349,12 +381,12 @@ fn quota(max: Option<&str>, quota: Option<&str>, period: Option<&str>) -> Option
 }
 
 /// How many processors such a list names.
-fn online(list: &str) -> Option<u16> {
+fn online(ranges: &str) -> Option<u16> {
     let count = |range: &str| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        last.parse::<u16>().ok()?.checked_sub(first.parse().ok()?)?.checked_add(1)
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
+        to.parse::<u16>().ok()?.checked_sub(from.parse().ok()?)?.checked_add(1)
     };
-    list.split(',').map(count).try_fold(0u16, |sum, part| sum.checked_add(part?))
+    ranges.split(',').map(count).try_fold(0u16, |sum, part| sum.checked_add(part?))
 }
 
 #[cfg(test)]

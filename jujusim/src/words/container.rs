@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use super::Words;
 use crate::Sim;
-use crate::container::Pod;
+use crate::container::{Container, Pod};
 use crate::error::{Doing as _, Error, Result};
 use crate::model::UnitName;
 
@@ -52,7 +52,7 @@ impl Sim {
         before.end()?;
         let pod = self.pod_of(&unit)?;
         let found = pod.containers.iter().find(|one| name.as_ref().is_none_or(|name| one.name == *name));
-        let pid = found.and_then(|container| container.pid());
+        let pid = found.and_then(Container::pid);
         let pid = pid.ok_or_else(|| Error::refused(format!("{unit} has no such container that runs")))?;
         let mut nsenter = Command::new("nsenter");
         nsenter.arg("--target").arg(pid.to_string()).args(["--all", "--root", "--wd", "--"]);

@@ -136,10 +136,8 @@ impl Sim {
         let unit: UnitName = words.next("a unit")?.parse()?;
         words.end()?;
         let root = self.model.workload(&unit)?;
-        // A container is a whole system: what was put there lies in these.
-        const OURS: [&str; 3] = ["var/lib/pgbouncer", "dev/shm", "charm/container/pgbouncer"];
         let is_contained = self.model.unit(&unit)?.pod.is_some();
-        let tops = if is_contained { &OURS[..] } else { &[""] };
+        let tops = if is_contained { &IN_A_CONTAINER[..] } else { &[""] };
         let mut found = BTreeMap::new();
         for top in tops.iter().map(|top| root.join(top)).filter(|top| top.exists()) {
             walk(&top, &mut found)?;
@@ -186,6 +184,9 @@ impl Sim {
         table.text()
     }
 }
+
+/// A container is a whole system: what was put there lies in these.
+const IN_A_CONTAINER: [&str; 3] = ["var/lib/pgbouncer", "dev/shm", "charm/container/pgbouncer"];
 
 fn walk(dir: &Path, found: &mut BTreeMap<std::path::PathBuf, fs::Metadata>) -> Result<()> {
     for entry in fs::read_dir(dir).doing(|| format!("read {}", dir.display()))?.flatten() {

@@ -108,13 +108,11 @@ impl Sim {
         let mut printed = String::new();
         for instance in self.model.instances_of(&unit)? {
             let known = self.model.unit(&unit)?;
-            let log = match &known.pod {
-                Some(pod) => pod.log_of(&instance),
-                None => {
-                    let name = format!("var/log/pgbouncer-{}.log", name_of(&instance));
-                    std::fs::read_to_string(known.root.join(name)).unwrap_or_default()
-                }
+            let on_the_unit = || {
+                let name = format!("var/log/pgbouncer-{}.log", name_of(&instance));
+                std::fs::read_to_string(known.root.join(name)).unwrap_or_default()
             };
+            let log = known.pod.as_ref().map_or_else(on_the_unit, |pod| pod.log_of(&instance));
             let _ = writeln!(printed, "{}: {}", name_of(&instance), log.matches("got SIGHUP").count());
         }
         Ok(printed)
@@ -225,7 +223,7 @@ impl Model {
     /// How many queries of clients a unit's processes answered, by their own account.
     fn queries(&self, unit: &UnitName) -> u64 {
         let instances = self.instances_of(unit).unwrap_or_default();
-        instances.iter().map(|instance| console::client_queries(instance)).sum()
+        instances.iter().map(console::client_queries).sum()
     }
 
     /// The login of a client application: from the databag, or from the secret, read as its first unit would.

@@ -1,6 +1,7 @@
 //! The simulator, from outside.
 
 mod agent;
+mod containers;
 mod contract;
 mod front;
 mod hooks;

@@ -114,6 +114,11 @@ impl Pebble {
         self.act("replan", &[], limit)
     }
 
+    /// As [`Pebble::replan`], and does not wait for it.
+    pub fn begin_to_replan(&self) -> Result<(), PebbleError> {
+        self.post("/v1/services", &json!({"action": "replan", "services": []})).map(drop)
+    }
+
     /// Signals the main process of each of these services. That one does not run is [`PebbleError::Api`] with
     /// status 500, and so is much else: [`Pebble::services`] tells.
     pub fn signal(&self, signal: &str, services: &[&str]) -> Result<(), PebbleError> {

@@ -1,0 +1,172 @@
+//! Workload containers: real Pebble in namespaces of its own.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use jujusim::{Options, Sim, pebble_of};
+
+use crate::puppets::{model_of, options, run, since};
+
+/// Both versions that `scripts/pebble` builds.
+const VERSIONS: [&str; 2] = ["1.26.0", "1.32.1"];
+
+/// Models with two units of a charm that has the container `work`, one for each Pebble, or a word that they cannot be had here.
+/// Under `CI=true` they can.
+fn models() -> impl Iterator<Item = Sim> {
+    VERSIONS.into_iter().filter_map(|version| {
+        if let Err(error) = pebble_of(version) {
+            assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{error}");
+            // Not eprintln!, which nobody sees of a test that passes.
+            let _ =
+                writeln!(std::io::stderr(), "NOT RUN: a test of containers with Pebble {version}: {error}");
+            return None;
+        }
+        let options = Options { containers: Some(version.to_owned()), ..options() };
+        Some(model_of(&["deploy PUPPET -n 2", "settle"], &options))
+    })
+}
+
+fn ssh(sim: &mut Sim, unit: &str, command: &str) -> String {
+    run(sim, &format!("ssh {unit} -- {command}")).trim().to_owned()
+}
+
+fn pebble_ready(sim: &Sim, start: usize) -> Vec<String> {
+    since(sim, start).into_iter().filter(|hook| hook.ends_with("work-pebble-ready")).collect()
+}
+
+#[test]
+fn a_container_is_a_world_of_its_own_and_shares_volumes_with_the_charm() {
+    for mut sim in models() {
+        assert!(ssh(&mut sim, "puppet/0", "cat /proc/1/cmdline").starts_with("/charm/bin/pebble\0run"));
+        for namespace in ["pid", "mnt", "net"] {
+            let mut link = |unit: &str| ssh(&mut sim, unit, &format!("readlink /proc/self/ns/{namespace}"));
+            let (one, other) = (link("puppet/0"), link("puppet/1"));
+            let own = std::fs::read_link(format!("/proc/self/ns/{namespace}")).expect("a namespace");
+            assert_ne!(one, other);
+            assert_ne!(Path::new(&one), own);
+        }
+        assert_eq!(ssh(&mut sim, "puppet/0", "id -u postgres"), "584788");
+        assert!(
+            sim.run("ssh puppet/0 -- touch /usr/x").is_err(),
+            "the machine's own files are not to be changed"
+        );
+
+        ssh(
+            &mut sim,
+            "puppet/0",
+            "sh -c 'echo seen >/charm/container/a; echo seen >/dev/shm/b; echo lost >/c'",
+        );
+        let root = sim.model().unit_root("puppet/0").expect("a unit").to_owned();
+        let read = |path: &str| std::fs::read_to_string(root.join(path)).ok();
+        assert_eq!(read("charm/containers/work/a").as_deref(), Some("seen\n"));
+        assert_eq!(read("dev/shm/b").as_deref(), Some("seen\n"));
+        assert!(!Path::new("/c").exists());
+
+        run(&mut sim, "restart-container puppet/0");
+        assert_eq!(ssh(&mut sim, "puppet/0", "cat /charm/container/a /dev/shm/b"), "seen\nseen");
+        assert!(sim.run("ssh puppet/0 -- cat /c").is_err(), "its own files are new");
+        run(&mut sim, "replace-pod puppet/0");
+        assert!(sim.run("ssh puppet/0 -- ls /charm/container/a /dev/shm/b").is_err(), "another pod");
+    }
+}
+
+#[test]
+fn all_of_a_pod_has_one_address_which_no_other_shares() {
+    for mut sim in models() {
+        let config = "[databases]\n[pgbouncer]\nlisten_addr = *\nlisten_port = 7777\nauth_type = any\n\
+                      stats_users = who\nserver_round_robin = ";
+        for (unit, mark) in [("puppet/0", "0"), ("puppet/1", "1")] {
+            let root = sim.model().unit_root(unit).expect("a unit").to_owned();
+            std::fs::write(root.join("charm/containers/work/p.ini"), format!("{config}{mark}\n"))
+                .expect("a file");
+            let start = "pgbouncer -d -u postgres /charm/container/p.ini";
+            // A daemon needs a log and a pid file.
+            let set = "printf 'logfile=/tmp/log\\npidfile=/tmp/pid\\nunix_socket_dir=/tmp\\n' >>/charm/container/p.ini";
+            ssh(&mut sim, unit, &format!("bash -c \"{set}; {start}\""));
+        }
+        for (unit, mark) in [("puppet/0", "0"), ("puppet/1", "1")] {
+            let address = sim.model().unit_address(unit).expect("a unit");
+            let mut client = postgres::Client::connect(
+                &format!("host={address} port=7777 user=who dbname=pgbouncer connect_timeout=5"),
+                postgres::NoTls,
+            )
+            .expect("both listen on the same port of all addresses");
+            let rows = client.simple_query("SHOW CONFIG").expect("an answer");
+            let value = rows.iter().find_map(|message| match message {
+                postgres::SimpleQueryMessage::Row(row) if row.get(0) == Some("server_round_robin") => {
+                    row.get(1).map(str::to_owned)
+                }
+                _ => None,
+            });
+            assert_eq!(value.as_deref(), Some(mark), "{unit}");
+        }
+    }
+}
+
+#[test]
+fn a_container_is_ready_whenever_it_has_started_and_whenever_the_agent_has() {
+    for mut sim in models() {
+        assert_eq!(pebble_ready(&sim, 0).len(), 2, "once for each unit");
+        for word in ["restart-container puppet/0", "restart-agent puppet/0", "replace-pod puppet/0"] {
+            let start = sim.model().hook_runs().len();
+            run(&mut sim, word);
+            run(&mut sim, "settle");
+            assert_eq!(pebble_ready(&sim, start), ["puppet/0 work-pebble-ready"], "{word}");
+            let start = sim.model().hook_runs().len();
+            run(&mut sim, "settle");
+            assert_eq!(pebble_ready(&sim, start), Vec::<String>::new(), "{word}: only once");
+        }
+        let start = sim.model().hook_runs().len();
+        run(&mut sim, "stop-container puppet/0");
+        run(&mut sim, "settle");
+        assert!(sim.run("ssh puppet/0 -- true").is_err(), "it does not run");
+        run(&mut sim, "start-container puppet/0");
+        run(&mut sim, "settle");
+        assert_eq!(pebble_ready(&sim, start), ["puppet/0 work-pebble-ready"]);
+    }
+}
+
+#[test]
+fn a_check_that_crosses_its_threshold_has_its_hooks_and_keeps_clients_away() {
+    const LAYER: &str = "checks: {c: {override: replace, level: ready, period: 100ms, threshold: 2, \
+                         exec: {command: test -e /ok}}}";
+    for mut sim in models() {
+        ssh(&mut sim, "puppet/0", "touch /ok");
+        ssh(&mut sim, "puppet/0", &format!("sh -c \"echo '{LAYER}' >/l; /charm/bin/pebble add l /l\""));
+        for (command, hook) in [("rm /ok", "failed"), ("touch /ok", "recovered")] {
+            let start = sim.model().hook_runs().len();
+            ssh(&mut sim, "puppet/0", command);
+            let hook = format!("puppet/0 work-pebble-check-{hook}");
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            while !since(&sim, start).contains(&hook) {
+                assert!(std::time::Instant::now() < deadline, "no {hook}: {:?}", since(&sim, start));
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                run(&mut sim, "settle");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_model() {
+    for mut sim in models() {
+        let address = sim.model().unit_address("puppet/0").expect("a unit").to_string();
+        let routes = || {
+            let output = std::process::Command::new("ip").args(["route", "show", "table", "local"]).output();
+            String::from_utf8_lossy(&output.expect("ip").stdout).into_owned()
+        };
+        assert!(routes().contains(&format!("{address} ")), "its network is there");
+        let root = sim.model().unit_root("puppet/0").expect("a unit").to_owned();
+        let pid =
+            ssh(&mut sim, "puppet/0", "sh -c 'cat /proc/sys/kernel/random/uuid >/dev/shm/x; echo $PPID'");
+        assert!(!pid.is_empty() && root.join("dev/shm/x").exists());
+        drop(sim);
+        assert!(!root.exists());
+        // The kernel takes namespaces down in its own time.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while routes().contains(&format!("{address} ")) {
+            assert!(std::time::Instant::now() < deadline, "its network is still there");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}

@@ -74,15 +74,13 @@ fn a_container_is_a_world_of_its_own_and_shares_volumes_with_the_charm() {
 fn all_of_a_pod_has_one_address_which_no_other_shares() {
     for mut sim in models() {
         let config = "[databases]\n[pgbouncer]\nlisten_addr = *\nlisten_port = 7777\nauth_type = any\n\
-                      stats_users = who\nserver_round_robin = ";
+                      stats_users = who\nlogfile = /tmp/log\npidfile = /tmp/pid\nunix_socket_dir = /tmp\n\
+                      server_round_robin = ";
         for (unit, mark) in [("puppet/0", "0"), ("puppet/1", "1")] {
             let root = sim.model().unit_root(unit).expect("a unit").to_owned();
             std::fs::write(root.join("charm/containers/work/p.ini"), format!("{config}{mark}\n"))
                 .expect("a file");
-            let start = "pgbouncer -d -u postgres /charm/container/p.ini";
-            // A daemon needs a log and a pid file.
-            let set = "printf 'logfile=/tmp/log\\npidfile=/tmp/pid\\nunix_socket_dir=/tmp\\n' >>/charm/container/p.ini";
-            ssh(&mut sim, unit, &format!("bash -c \"{set}; {start}\""));
+            ssh(&mut sim, unit, "pgbouncer -d -u postgres /charm/container/p.ini");
         }
         for (unit, mark) in [("puppet/0", "0"), ("puppet/1", "1")] {
             let address = sim.model().unit_address(unit).expect("a unit");

@@ -6,14 +6,15 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use jujusim::{Entity, Exit, HookRun, Options, Secret, Sim};
+use jujusim::{Entity, Exit, HookRun, Options, PEBBLE, Secret, Sim, pebble_of};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
 
-/// One with secrets, one without: each takes a minute.
+/// One with secrets and the workload on the units, one without and in containers: each takes a minute.
 const SEEDS: u64 = 2;
 
 /// 2.9 has no secrets; 4.0 commits them with the rest.
@@ -31,14 +32,25 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     common::stage();
     let seeds = std::env::var("SEEDS").map_or(SEEDS, |text| text.parse().expect("SEEDS is a number"));
-    let trials = (0..seeds)
-        .zip(JUJUS.into_iter().cycle())
-        .map(|(seed, juju)| Trial::test(format!("seed-{seed}-juju-{juju}"), move || live(juju, seed)));
+    let places = JUJUS.into_iter().cycle().zip([false, true].into_iter().cycle());
+    let trials = (0..seeds).zip(places).map(|(seed, (juju, in_containers))| {
+        let containers = if in_containers { "-in-containers" } else { "" };
+        let name = format!("seed-{seed}-juju-{juju}{containers}");
+        Trial::test(name, move || live(juju, seed, in_containers))
+    });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-fn live(juju: &str, seed: u64) -> Result<(), Failed> {
-    let mut story = Story::new(juju, seed);
+#[expect(clippy::disallowed_methods, reason = "what cannot run here may be left out elsewhere than in CI")]
+fn live(juju: &str, seed: u64, in_containers: bool) -> Result<(), Failed> {
+    if let Some(why) = in_containers.then(|| pebble_of(PEBBLE).err()).flatten() {
+        if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+            return Err(why.to_string().into());
+        }
+        let _ = writeln!(std::io::stderr(), "NOT RUN: seed {seed} in containers: {why}");
+        return Ok(());
+    }
+    let mut story = Story::new(juju, seed, in_containers);
     story.live().map_err(|complaints| format!("{complaints}\n\n{}", story.words.join("\n")).into())
 }
 
@@ -99,6 +111,7 @@ impl Client {
 struct Story {
     sim: Sim,
     has_secrets: bool,
+    in_containers: bool,
     chance: Chance,
     /// Every word so far, and whether it was refused.
     words: Vec<String>,
@@ -115,11 +128,13 @@ struct Story {
 }
 
 impl Story {
-    fn new(juju: &str, seed: u64) -> Story {
-        let options = Options { juju: juju.to_owned(), seed: Some(seed), ..Options::default() };
+    fn new(juju: &str, seed: u64, in_containers: bool) -> Story {
+        let containers = in_containers.then(|| PEBBLE.to_owned());
+        let options = Options { juju: juju.to_owned(), seed: Some(seed), containers, ..Options::default() };
         Story {
             sim: Sim::new(&options).expect("a model"),
             has_secrets: !juju.starts_with("2."),
+            in_containers,
             chance: Chance(seed),
             words: Vec::new(),
             excused: Vec::new(),
@@ -220,7 +235,11 @@ impl Story {
         let unit = self.chance.pick(&self.sim.model().units_of(APP)).expect("a unit").to_string();
         let tool = self.chance.pick(&TOOLS).expect("a tool");
         let nth = 1 + self.chance.below(3);
-        let (word, may_fail) = match self.chance.below(13) {
+        let (word, may_fail) = match self.chance.below(if self.in_containers { 17 } else { 13 }) {
+            13 => (format!("restart-container {unit}"), false),
+            14 => (format!("kill-process {unit}"), false),
+            15 => (format!("at {unit} {tool} {nth} do restart-container {unit}"), false),
+            16 => (format!("at {unit} {tool} {nth} do kill-process {unit}"), false),
             0 | 1 => (format!("leader {unit}"), false),
             2 => (format!("leader --none {APP}"), false),
             3 | 4 => (format!("kill {unit} at {tool} {nth}"), true),
@@ -409,7 +428,11 @@ impl Story {
         let units: Vec<String> = self.sim.model().units_of(APP).iter().map(ToString::to_string).collect();
         let address =
             |unit: &String| self.sim.model().unit_address(unit).map(|address| format!("{address}:6432"));
-        let addresses: BTreeSet<String> = units.iter().filter_map(|unit| address(unit).ok()).collect();
+        let addresses: BTreeSet<String> = if self.in_containers && self.has_secrets {
+            [format!("{APP}.dev.svc.cluster.local:6432")].into()
+        } else {
+            units.iter().filter_map(|unit| address(unit).ok()).collect()
+        };
         for (id, client) in self.clients() {
             let told = self.sim.model().bag(id, APP);
             let endpoints = told.get("endpoints").map_or("", String::as_str);

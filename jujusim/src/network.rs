@@ -18,6 +18,8 @@ pub(crate) struct Network {
     taken: BTreeSet<u8>,
     /// Where to look for the next one: an address is not used again at once.
     next: u8,
+    /// Another one, once this one is full; what a transcript calls `10.1.0.N` is not of it.
+    more: Option<Box<Network>>,
     /// The claim: nobody else can bind this address and port.
     _claim: TcpListener,
 }
@@ -30,7 +32,13 @@ impl Network {
             let prefix = [127, random.random_range(100..=254), random.random_range(100..=254)];
             if let Ok(claim) = TcpListener::bind((Ipv4Addr::new(prefix[0], prefix[1], prefix[2], 254), 17070))
             {
-                return Ok(Network { prefix, taken: BTreeSet::new(), next: HOSTS.start, _claim: claim });
+                return Ok(Network {
+                    prefix,
+                    taken: BTreeSet::new(),
+                    next: HOSTS.start,
+                    more: None,
+                    _claim: claim,
+                });
             }
         }
         Err(Error::refused("cannot claim a loopback network: every one that was tried is in use"))
@@ -39,7 +47,10 @@ impl Network {
     /// An address for a pod or a server.
     pub(crate) fn take(&mut self) -> Result<Ipv4Addr> {
         let free = (self.next..HOSTS.end).chain(HOSTS).find(|host| !self.taken.contains(host));
-        let host = free.ok_or_else(|| Error::NotModelled(format!("more than {} addresses", HOSTS.len())))?;
+        let Some(host) = free else {
+            let more = self.more.take().map_or_else(|| Network::claim().map(Box::new), Ok)?;
+            return self.more.insert(more).take();
+        };
         self.taken.insert(host);
         self.next = host + 1;
         Ok(self.address(host))
@@ -47,7 +58,12 @@ impl Network {
 
     /// Nobody has the address any more.
     pub(crate) fn release(&mut self, address: Ipv4Addr) {
-        self.taken.remove(&address.octets()[3]);
+        let [a, b, c, host] = address.octets();
+        if [a, b, c] == self.prefix {
+            self.taken.remove(&host);
+        } else if let Some(more) = &mut self.more {
+            more.release(address);
+        }
     }
 
     pub(crate) fn address(&self, host: u8) -> Ipv4Addr {

@@ -57,9 +57,10 @@ fn checks(pod: &mut Pod, index: usize) -> Vec<Event> {
     let mut events = Vec::new();
     for notice in notices.as_array().into_iter().flatten() {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        pod.containers[index].noticed = Some(text(&notice["last-repeated"]));
         let (change, data) = (text(&notice["key"]), &notice["last-data"]);
-        let Ok(found) = pod.ask(&name, &format!("/v1/changes/{change}")) else { continue };
+        // Who does not answer now is asked again.
+        let Ok(found) = pod.ask(&name, &format!("/v1/changes/{change}")) else { break };
+        pod.containers[index].noticed = Some(text(&notice["last-repeated"]));
         let crossed = match (data["kind"].as_str(), found["status"].as_str()) {
             (Some("perform-check"), Some("Error")) => "failed",
             (Some("recover-check"), Some("Done")) => "recovered",

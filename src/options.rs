@@ -30,12 +30,24 @@ pub struct InvalidOption {
     pub remedy: &'static str,
 }
 
+/// What else listens in a pod: the exporters of up to four processes, and Pebble in both containers.
+const TAKEN: [u16; 6] = [9127, 9128, 9129, 9130, 38812, 38813];
+
+fn listen_port(config: &Map<String, Value>) -> Result<u16, InvalidOption> {
+    let port = integer(config, "listen_port", 6432, 1, "a port between 1 and 65535")?;
+    if TAKEN.contains(&port) {
+        let remedy = "a port that nothing else in the pod has: not 9127 to 9130, 38812 or 38813";
+        return Err(invalid("listen_port", &port.into(), remedy));
+    }
+    Ok(port)
+}
+
 impl Options {
     /// Reads what `config-get` answered. An option that is missing has the default of `config.yaml`.
     pub fn parse(config: &Map<String, Value>) -> Result<Self, InvalidOption> {
         expose_external(config)?;
         Ok(Self {
-            listen_port: integer(config, "listen_port", 6432, 1, "a port between 1 and 65535")?,
+            listen_port: listen_port(config)?,
             pool_mode: pool_mode(config)?,
             max_db_connections: integer(
                 config,
@@ -140,6 +152,7 @@ mod tests {
         for (config, words) in [
             (json!({"listen_port": 0}), "option listen_port is 0: set it to a port between 1 and 65535"),
             (json!({"listen_port": 70000}), "option listen_port is 70000"),
+            (json!({"listen_port": 9127}), "option listen_port is 9127: set it to a port that nothing else"),
             (
                 json!({"pool_mode": "swimming"}),
                 "option pool_mode is \"swimming\": set it to session, transaction or statement",

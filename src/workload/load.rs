@@ -130,13 +130,20 @@ pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoad
     host.write(&[(&user_list, files.users.reveal()), (&shared, &files.shared)])?;
 
     let mut done = Done::default();
+    let mut failed = None;
     for file in owed {
-        if load_instance(host, file, files)? {
-            done.restarted.push(file.instance);
+        match load_instance(host, file, files) {
+            Ok(restarted) => {
+                done.restarted.extend(restarted.then_some(file.instance));
+                done.loaded.push(file.instance);
+            }
+            // One that does not answer keeps nothing from the others.
+            Err(error) => {
+                failed.get_or_insert(error);
+            }
         }
-        done.loaded.push(file.instance);
     }
-    Ok(done)
+    failed.map_or(Ok(done), Err)
 }
 
 /// What the running process of an instance was seen to have loaded.
@@ -164,12 +171,19 @@ fn load_instance<H: Host>(host: &mut H, file: &InstanceFile, files: &Files) -> R
         }
     }
     host.write(&[(&ini, &file.text)])?;
-    host.start(instance)?;
-    let (mut process, config) = confirm(host, file, None, RELOAD)?;
-
-    if let Some(new) = &new {
-        need = need.max(described(&Difference::left(new, shown(&config))));
-    }
+    // One that is to go need not read what the next one reads; nor can it, where a hook that died has told it to go.
+    let old = if need.0 == Need::Restart { host.process(instance)? } else { None };
+    let mut process = match old {
+        Some(old) => old,
+        None => {
+            host.start(instance)?;
+            let (process, config) = confirm(host, file, None, RELOAD)?;
+            if let Some(new) = &new {
+                need = need.max(described(&Difference::left(new, shown(&config))));
+            }
+            process
+        }
+    };
     match need.0 {
         Need::Restart => {
             tracing::info!("instance {instance} of PgBouncer: {}", need.1);
@@ -203,7 +217,8 @@ fn restart<H: Host>(host: &mut H, file: &InstanceFile, old: &H::Process) -> Resu
 }
 
 /// Waits until a process, other than the one to be replaced, shows the digest; gives it and its settings.
-/// One that shows another digest is told once to read its file.
+/// One that is there already is told once to read its files, whatever it shows: the digest tells of the ini, and
+/// the user list it may have missed.
 fn confirm<H: Host>(
     host: &mut H,
     file: &InstanceFile,
@@ -219,13 +234,25 @@ fn confirm<H: Host>(
     loop {
         if let Some(process) = host.process(instance)?.filter(|process| Some(process) != replaced) {
             let reason = match ask(host, &mut console, &process, instance) {
-                Ok(config) if config.get("syslog_ident").is_some_and(|shown| shown.value == file.digest) => {
-                    return Ok((process, config));
-                }
-                Ok(_) => {
-                    // Not before it answers: a process that only just starts dies of the signal.
-                    if told.as_ref() != Some(&process) {
-                        host.signal(instance, &process, Signal::SIGHUP)?;
+                Ok(config) => {
+                    let shows = config.get("syslog_ident").is_some_and(|shown| shown.value == file.digest);
+                    let is_told = told.as_ref() == Some(&process);
+                    if shows && (is_told || replaced.is_some()) {
+                        return Ok((process, config));
+                    }
+                    if !is_told {
+                        match &mut console {
+                            // It answers when it has read them; a signal would only be on its way.
+                            Some((_, open)) if shows => {
+                                let told = open.reload();
+                                told.map_err(|error| NotLoaded::NotConfirmed {
+                                    instance,
+                                    reason: error.to_string(),
+                                })?;
+                            }
+                            // Not before it answers: a process that only just starts dies of the signal.
+                            _ => host.signal(instance, &process, Signal::SIGHUP)?,
+                        }
                         told = Some(process);
                     }
                     "it still shows another digest".to_owned()

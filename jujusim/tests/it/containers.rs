@@ -84,11 +84,16 @@ fn all_of_a_pod_has_one_address_which_no_other_shares() {
         }
         for (unit, mark) in [("puppet/0", "0"), ("puppet/1", "1")] {
             let address = sim.model().unit_address(unit).expect("a unit");
-            let mut client = postgres::Client::connect(
-                &format!("host={address} port=7777 user=who dbname=pgbouncer connect_timeout=5"),
-                postgres::NoTls,
-            )
-            .expect("both listen on the same port of all addresses");
+            let login = format!("host={address} port=7777 user=who dbname=pgbouncer connect_timeout=5");
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            // A daemon has its port only after the command has ended.
+            let mut client = loop {
+                match postgres::Client::connect(&login, postgres::NoTls) {
+                    Ok(client) => break client,
+                    Err(error) => assert!(std::time::Instant::now() < deadline, "{unit}: {error}"),
+                }
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            };
             let rows = client.simple_query("SHOW CONFIG").expect("an answer");
             let value = rows.iter().find_map(|message| match message {
                 postgres::SimpleQueryMessage::Row(row) if row.get(0) == Some("server_round_robin") => {

@@ -173,16 +173,15 @@ fn load_instance<H: Host>(host: &mut H, file: &InstanceFile, files: &Files) -> R
     host.write(&[(&ini, &file.text)])?;
     // One that is to go need not read what the next one reads; nor can it, where a hook that died has told it to go.
     let old = if need.0 == Need::Restart { host.process(instance)? } else { None };
-    let mut process = match old {
-        Some(old) => old,
-        None => {
-            host.start(instance)?;
-            let (process, config) = confirm(host, file, None, RELOAD)?;
-            if let Some(new) = &new {
-                need = need.max(described(&Difference::left(new, shown(&config))));
-            }
-            process
+    let mut process = if let Some(old) = old {
+        old
+    } else {
+        host.start(instance)?;
+        let (process, config) = confirm(host, file, None, RELOAD)?;
+        if let Some(new) = &new {
+            need = need.max(described(&Difference::left(new, shown(&config))));
         }
+        process
     };
     match need.0 {
         Need::Restart => {

@@ -159,6 +159,7 @@ impl Stable {
             r"(?P<secret>secret:(?://[0-9a-f-]{36}/)?[0-9a-v]{20})",
             r"|(?P<verifier>SCRAM-SHA-256\$[0-9]+:[^\s\x22]+|\bmd5[0-9a-f]{32}\b)",
             r"|(?P<digest>\bpgb-[0-9a-f]{24}\b)",
+            r"|(?P<time>\b[0-9-]{10}T[0-9:]{8}\.[0-9]+(?:Z|[+-][0-9:]{5}))",
         );
         Stable {
             network: model.network.prefix(),
@@ -173,7 +174,7 @@ impl Stable {
     pub(crate) fn rename(&mut self, text: &str) -> String {
         let Stable { names, counts, .. } = self;
         let renamed = self.volatile.replace_all(text, |found: &Captures<'_>| {
-            let kind = ["secret", "verifier", "digest"]
+            let kind = ["secret", "verifier", "digest", "time"]
                 .into_iter()
                 .find(|kind| found.name(kind).is_some())
                 .unwrap_or("");

@@ -1,5 +1,7 @@
 //! Performs a plan: the one `match` over effects.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context as _;
 
 use crate::event::{RelationId, secret_id};
@@ -7,10 +9,9 @@ use crate::handlers::{database, peers};
 use crate::juju::Owner;
 use crate::observe;
 use crate::pgbouncer::{Origin, PgbDbs, verifier};
-use crate::plan::{Effect, Load, NewClient, Plan, Value, Wait};
+use crate::plan::{Effect, NewClient, Plan, Value, Wait};
 use crate::postgres::{Client, Refused, Server};
-use crate::secret::Secret;
-use crate::workload::{Files, InstanceFile};
+use crate::workload::Files;
 use crate::world::World;
 
 /// How many hooks wait for a line in it: with what each waits, more than PostgreSQL's charms take.
@@ -130,7 +131,7 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
             world.juju.open_port(*port)?;
         }
         Effect::SetVersion(version) => world.juju.set_version(version)?,
-        Effect::Load(load) => return Ok(self::load(load, world)),
+        Effect::Load(files) => return Ok(load(files, world)),
     }
     Ok(None)
 }
@@ -218,42 +219,18 @@ fn sql(
     Ok(Some(Wait::Refused(refused.to_string())))
 }
 
-fn load(load: &Load, world: &mut World) -> Option<Wait> {
-    let users = match load.users.file_text() {
-        Ok(text) => Secret::new(text),
-        Err(error) => return Some(Wait::NotLoaded(format!("cannot write the user list: {error}"))),
-    };
-    for name in load
-        .instances
-        .iter()
-        .flat_map(|instance| &instance.left_out)
-        .collect::<std::collections::BTreeSet<_>>()
-    {
-        tracing::warn!("left {name} out of pgbouncer.ini: PgBouncer {} does not know it", load.version);
+fn load(files: &Files, world: &mut World) -> Option<Wait> {
+    let left_out: BTreeSet<_> = files.instances.iter().flat_map(|instance| &instance.left_out).collect();
+    for name in left_out {
+        tracing::warn!("left {name} out of pgbouncer.ini: PgBouncer {} does not know it", files.version);
     }
-    let files = Files {
-        shared: load.shared.clone(),
-        users,
-        proof: load.proof.clone(),
-        version: load.version.to_string(),
-        instances: load
-            .instances
-            .iter()
-            .map(|instance| InstanceFile {
-                instance: instance.instance,
-                text: instance.text.clone(),
-                digest: instance.digest.clone(),
-            })
-            .collect(),
-    };
-    match world.workload.load(&files) {
+    match world.workload.load(files) {
         Ok(done) => {
-            tracing::info!(
-                "PgBouncer runs {} in {} processes{}",
-                files.instances.first().map_or("nothing", |instance| instance.digest.as_str()),
-                done.loaded.len(),
-                if done.restarted.is_empty() { "" } else { ", restarted" }
-            );
+            let digest = files.instances.first().map_or("nothing", |instance| &instance.digest);
+            let restarted = |instance| if done.restarted.contains(instance) { " (restarted)" } else { "" };
+            let loaded: Vec<_> =
+                done.loaded.iter().map(|instance| format!("{instance}{}", restarted(instance))).collect();
+            tracing::info!("PgBouncer runs {digest}, loaded by instance {}", loaded.join(", "));
             None
         }
         Err(error) => {

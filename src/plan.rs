@@ -5,10 +5,9 @@ use std::fmt;
 
 use crate::event::{Endpoint, RelationId};
 use crate::options::InvalidOption;
-use crate::pgbouncer::{InstanceConfig, UserList, Version};
 use crate::postgres::Roles;
 use crate::secret::Secret;
-use crate::workload::Unmet;
+use crate::workload::{Files, Unmet};
 
 /// The decision of one handler.
 #[must_use]
@@ -111,7 +110,7 @@ pub enum Effect {
     /// Shows everybody which PgBouncer this application runs.
     SetVersion(String),
     /// Puts the files in place and lets each process load them, one after another.
-    Load(Load),
+    Load(Files),
     /// Keeps a value in the unit's state, which survives the pod.
     Remember(&'static str, String),
 }
@@ -139,21 +138,6 @@ pub struct NewClient {
     pub alone: bool,
     /// It has its credentials.
     pub is_answered: bool,
-}
-
-/// Everything the processes of this unit should run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Load {
-    /// The configuration as published, kept for the day nothing valid is published.
-    pub shared: String,
-    /// The users.
-    pub users: UserList,
-    /// A login that shows that the user list was read.
-    pub proof: Option<(String, Secret)>,
-    /// The version they are for.
-    pub version: Version,
-    /// One configuration a process.
-    pub instances: Vec<InstanceConfig>,
 }
 
 /// A databag as it is read: texts by key.

@@ -18,7 +18,7 @@ use std::{io, path::PathBuf};
 
 use self::pebble::PebbleError;
 pub use self::{container::Container, disk::Disk, paths::Paths};
-use crate::pgbouncer::Place;
+use crate::pgbouncer::{InstanceConfig, Place, Unrepresentable, UserList, Version};
 use crate::secret::Secret;
 
 /// Where the processes of a unit live: on this machine's disk, or in a container beside the charm.
@@ -95,25 +95,16 @@ pub struct Files {
     /// The configuration all units share; kept for the next hook, read by no process.
     pub shared: String,
     /// The user list all instances read.
-    pub users: Secret,
+    pub users: UserList,
     /// A user of that list with its password, to be named in `admin_users` or `stats_users`: a login proves
     /// that the list was read (PgBouncer's `SHOW CONFIG` does not).
     pub proof: Option<(String, Secret)>,
     /// The version the files are rendered for.
-    pub version: String,
-    /// One for each process.
-    pub instances: Vec<InstanceFile>,
-}
-
-/// What one process runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InstanceFile {
-    /// Its number, from 0.
-    pub instance: u16,
-    /// Its whole configuration, with `syslog_ident = <digest>` as its last line.
-    pub text: String,
-    /// The digest of everything it is to run, the user list included.
-    pub digest: String,
+    pub version: Version,
+    /// Where all processes listen, and the name of each console socket ends.
+    pub port: u16,
+    /// One for each process, with `syslog_ident = <digest>` as its last line.
+    pub instances: Vec<InstanceConfig>,
 }
 
 /// What a load did.
@@ -166,6 +157,9 @@ pub enum NotLoaded {
         /// What is wrong with it.
         reason: String,
     },
+    /// A user of the list cannot be written; nothing was.
+    #[error("cannot write the user list: {0}")]
+    Users(#[from] Unrepresentable),
     /// The process may not be signalled.
     #[error("cannot signal instance {instance} of PgBouncer: {reason}")]
     NotSignalled {

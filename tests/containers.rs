@@ -149,7 +149,7 @@ fn no_secret_is_where_others_look() -> Outcome {
     Ok(())
 }
 
-/// Stands for the exporter of the image: it tells what it asks, and is answered by, the console that it is pointed to.
+/// Stands for the exporter of the image: it tells what the console answers that it is pointed to, and stays there.
 const EXPORTER: &str = r#"#!/bin/bash
 for argument in "$@"; do
     case $argument in
@@ -157,12 +157,11 @@ for argument in "$@"; do
         --pgBouncer.connectionString=*) console=${argument#*=} ;;
     esac
 done
-until PSQL -XAtw "$console" -c 'SHOW VERSION'; do sleep 0.1; done
-exec sleep infinity
+while PSQL -XAtw "$console" < <(echo 'SHOW VERSION;' && exec sleep infinity) || sleep 0.1; do :; done
 "#;
 
 #[test]
-fn what_measures_pgbouncer_needs_no_password() -> Outcome {
+fn what_measures_pgbouncer_needs_no_password_and_is_no_client_to_wait_for() -> Outcome {
     for (program, options) in places()? {
         let psql = fs::read_dir("/usr/lib/postgresql")?.flatten().map(|entry| entry.path().join("bin/psql"));
         let psql = psql.filter(|psql| psql.exists()).max().ok_or("no psql")?;
@@ -190,6 +189,8 @@ fn what_measures_pgbouncer_needs_no_password() -> Outcome {
                 assert!(said.contains(&format!("listens on {listens}\n")), "{said}");
             }
         }
+        let log = sim.run("ssh pgbouncer-k8s/0 -- /charm/bin/pebble logs -n all pgbouncer_0 pgbouncer_1")?;
+        assert_eq!(log.matches("got SIGTERM").count(), 2, "on {}: {log}", program.version);
     }
     Ok(())
 }

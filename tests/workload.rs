@@ -24,8 +24,9 @@ use nix::{
     unistd::{Pid, User, geteuid},
 };
 use pgbouncer_k8s::{
+    pgbouncer::{InstanceConfig, UserList},
     secret::Secret,
-    workload::{Disk, Files, InstanceFile, Loaded, NotLoaded, Paths, Workload, console::Console},
+    workload::{Disk, Files, Loaded, NotLoaded, Paths, Workload, console::Console},
 };
 
 #[path = "pgbouncer/mod.rs"]
@@ -120,13 +121,14 @@ impl Unit {
                 directory.display(),
                 self.paths.pid_file(instance).display(),
             );
-            InstanceFile { instance, text, digest: generation.to_owned() }
+            InstanceConfig { instance, text, digest: generation.to_owned(), left_out: Vec::new() }
         };
         Files {
             shared: format!("; {generation}\n"),
-            users: Secret::new("\"prober\" \"its password\"\n"),
+            users: UserList::parse("\"prober\" \"its password\"").expect("it is a user list"),
             proof: Some(("prober".to_owned(), Secret::new("its password"))),
-            version: format!("PgBouncer {}", self.program.version),
+            version: self.program.version,
+            port: 6432,
             instances: (0..instances).map(file).collect(),
         }
     }
@@ -149,7 +151,7 @@ fn postgres() -> Result<(u32, u32), Box<dyn Error>> {
 }
 
 fn generation(program: &Program, digest: &str) -> Loaded {
-    Loaded { digest: digest.to_owned(), version: format!("PgBouncer {}", program.version) }
+    Loaded { digest: digest.to_owned(), version: program.version.to_string() }
 }
 
 fn names(directory: &Path) -> Result<Vec<String>, Box<dyn Error>> {
@@ -180,7 +182,8 @@ fn a_load_is_confirmed_and_leaves_its_files_and_nothing_else() -> Outcome {
         assert_eq!(unit.disk.loaded(0), Some(generation(program, "one")));
         assert_eq!(unit.disk.loaded(1), Some(generation(program, "one")));
         let saved = unit.disk.saved();
-        assert_eq!((saved.config.as_ref(), saved.users.as_ref()), (Some(&files.shared), Some(&files.users)));
+        let users = files.users.file_text().map(Secret::new)?;
+        assert_eq!((saved.config.as_ref(), saved.users.as_ref()), (Some(&files.shared), Some(&users)));
 
         let instances = unit.paths.instances_dir();
         assert_eq!(names(&instances)?, ["instance_0", "instance_1", "shared.ini", "userlist.txt"]);
@@ -321,7 +324,7 @@ fn what_a_reload_would_keep_is_a_restart_even_after_a_kill() -> Outcome {
     for program in &installed() {
         let mut unit = Unit::supervised(program, 1)?;
         let with = |files: Files, line: &str| {
-            let add = |mut file: InstanceFile| {
+            let add = |mut file: InstanceConfig| {
                 file.text = file.text.replace("[databases]\n", &format!("[databases]\n{line}"));
                 file
             };
@@ -393,17 +396,18 @@ fn another_digest_is_not_confirmed() -> Outcome {
 #[test]
 fn a_process_that_does_not_answer_holds_nobody_up() -> Outcome {
     for program in &installed() {
-        let mut unit = Unit::supervised(program, 1)?;
-        unit.disk.load(&unit.files(1, "one"))?;
+        let mut unit = Unit::supervised(program, 2)?;
+        unit.disk.load(&unit.files(2, "one"))?;
         let stopped = Pid::from_raw(unit.pid(0)?);
         kill(stopped, Signal::SIGSTOP)?;
         let start = Instant::now();
-        let error = unit.disk.load(&unit.files(1, "two"));
+        let error = unit.disk.load(&unit.files(2, "two"));
         let took = start.elapsed();
         kill(stopped, Signal::SIGCONT)?;
         assert!(matches!(error, Err(NotLoaded::NotConfirmed { .. })), "{error:?}");
         assert!(took < Duration::from_secs(6), "{took:?}");
-        assert_eq!(unit.disk.load(&unit.files(1, "two"))?.loaded, [0]);
+        assert_eq!((unit.disk.loaded(0), unit.disk.loaded(1)), (None, Some(generation(program, "two"))));
+        assert_eq!(unit.disk.load(&unit.files(2, "two"))?.loaded, [0]);
     }
     Ok(())
 }

@@ -287,7 +287,7 @@ impl Container {
 impl Group {
     /// Starts a process that becomes, or so many generations later is, the one within.
     fn start(command: &mut Command, generations: usize) -> Result<Group> {
-        let child = command.spawn().doing(|| "run setpriv".to_owned())?;
+        let child = command.spawn().doing(|| format!("run {command:?}"))?;
         let mut group = Group { pid: child.id(), child };
         for _ in 0..generations {
             let mut found = None;
@@ -303,8 +303,10 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // The first within a PID namespace takes all others with it.
-        kill(self.pid);
+        // The first within a PID namespace takes all others with it. Once waited for, its number may be another's.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            kill(self.pid);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

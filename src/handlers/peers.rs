@@ -11,8 +11,9 @@ use crate::pgbouncer::{
     AUTH_DATABASE, AUTH_DATABASE_READONLY, Auth, AuthType, DATABASE_NAME_LIMIT, Database, DatabaseName,
     InstanceConfig, PgbDbs, SharedConfig, Unit, UserList,
 };
-use crate::plan::{Bag, Effect, Load, Plan, Value, Wait};
+use crate::plan::{Bag, Effect, Plan, Value, Wait};
 use crate::secret::Secret;
+use crate::workload::Files;
 
 /// Unit bag: this unit's name in DNS.
 pub const HOSTNAME: &str = "hostname";
@@ -286,11 +287,12 @@ fn serve(
             .and_then(|users| users.monitoring.clone())
             .filter(|_| list.0.iter().any(|user| user.name == here.stats_user))
             .map(|password| (here.stats_user.clone(), password));
-        plan.push(Effect::Load(Load {
+        plan.push(Effect::Load(Files {
             shared: config.text.clone(),
             users: list.clone(),
             proof,
             version: here.unit.version,
+            port: config.shared.listen_port,
             instances,
         }));
     }
@@ -697,7 +699,7 @@ set peer unit pgb_dbs = {}",
 
     /// The load in a plan, by the first process's text.
     #[track_caller]
-    fn load(plan: &Plan) -> &Load {
+    fn load(plan: &Plan) -> &Files {
         let load = plan.effects.iter().find_map(|effect| match effect {
             Effect::Load(load) => Some(load),
             _ => None,

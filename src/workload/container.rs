@@ -34,9 +34,7 @@ const LABEL: &str = "pgbouncer";
 const VOLUME: &str = "/charm/container";
 const SOCKETS: &str = "pgbouncer";
 
-/// The service that measures the first process, and where it listens: as with the Python charm. That of the next
-/// process listens on the next port.
-const EXPORTER: &str = "metrics_server";
+/// Where the first process's exporter listens, as with the Python charm; the next one's on the next port.
 const EXPORTER_PORT: u16 = 9127;
 
 /// How many processes: fewer than two could not be restarted without a gap, more than four never paid off.
@@ -54,8 +52,14 @@ const REPLACE: Duration = KILL_DELAY.saturating_add(Duration::from_secs(6));
 const ASK: Duration = Duration::from_secs(5);
 
 /// Asks for TLS, as clients begin, and takes either answer (PostgreSQL's protocol, "SSLRequest"): nobody but
-/// PgBouncer itself answers, and it does without a user. The images have no client of PostgreSQL, but bash.
-const PROBE: &str = r#"exec 3<>/dev/tcp/127.0.0.1/PORT && printf "\0\0\0\10\4\322\26\57" >&3 && read -r -t 2 -N 1 answer <&3 && [[ $answer == [NS] ]]"#;
+/// PgBouncer itself answers, and it does without a user. The images have no client of PostgreSQL, but bash. One
+/// process that answers is enough: while another port is taken by one after another, all but one serve.
+const PROBE: &str = concat!(
+    "for ini in /var/lib/pgbouncer/instance_*/pgbouncer.ini; do ",
+    "while read -r key _ port; do [[ $key != listen_port ]] || break; done <$ini; ",
+    r#"( exec 3<>/dev/tcp/127.0.0.1/$port && printf "\0\0\0\10\4\322\26\57" >&3 && "#,
+    "read -r -t .9 -N 1 answer <&3 && [[ $answer == [NS] ]] ) && exit; done; exit 1",
+);
 
 /// The workload of a pod.
 #[derive(Debug)]
@@ -97,18 +101,14 @@ impl Container {
     }
 
     fn look(&mut self) -> Result<&Seen, Unmet> {
-        if self.seen.is_none() {
+        let seen = self.seen.take().unwrap_or_else(|| {
             let seen = self.look_anew();
             if let Err(Unmet::Away(reason)) = &seen {
                 tracing::warn!("{reason}");
             }
-            self.seen = Some(seen);
-        }
-        match &self.seen {
-            Some(Ok(seen)) => Ok(seen),
-            Some(Err(unmet)) => Err(unmet.clone()),
-            None => Err(Unmet::Away(String::new())),
-        }
+            seen
+        });
+        self.seen.insert(seen).as_ref().map_err(Unmet::clone)
     }
 
     fn look_anew(&mut self) -> Result<Seen, Unmet> {
@@ -133,7 +133,9 @@ impl Container {
             Err(PebbleError::Api { message, .. }) if message.contains("cannot find executable") => {
                 return Err(Unmet::NotInImage);
             }
-            Err(error @ PebbleError::Absent { .. }) => return Err(Unmet::Away(error.to_string())),
+            Err(error @ (PebbleError::Absent { .. } | PebbleError::TimedOut { .. })) => {
+                return Err(Unmet::Away(error.to_string()));
+            }
             Err(error) => return Err(Unmet::NoVersion(error.to_string())),
         };
         let text = String::from_utf8_lossy(&output.stdout);
@@ -162,6 +164,11 @@ impl Container {
 
     fn service(instance: u16) -> String {
         format!("pgbouncer_{instance}")
+    }
+
+    /// The service that measures a process; the first has the name that the Python charm gave the only one.
+    fn exporter(instance: u16) -> String {
+        if instance == 0 { "metrics_server".to_owned() } else { format!("metrics_server_{instance}") }
     }
 
     fn running(services: &[Service], instance: u16) -> Option<Process> {
@@ -200,10 +207,7 @@ impl Workload for Container {
     fn load(&mut self, files: &Files) -> Result<Done, NotLoaded> {
         let done = load::load(self, files);
         self.seen = None;
-        let done = done?;
-        // What measures the processes follows them; an image without it is none the worse.
-        self.pebble.begin_to_replan()?;
-        Ok(done)
+        done
     }
 
     fn ails(&mut self) -> Option<String> {
@@ -243,13 +247,11 @@ impl Host for Container {
         if let Some(text) = facts.and_then(|facts| serde_json::to_string(&facts).ok()) {
             self.write(&[(&self.facts(), &text)])?;
         }
-        let port = port(files);
         let services = instances().flat_map(|instance| {
             let process = pgbouncer(&self.paths.ini(instance));
-            [(Self::service(instance), process), exporter(instance, port)]
+            [(Self::service(instance), process), (Self::exporter(instance), exporter(instance, files.port))]
         });
-        let layer = layer(services, port);
-        Ok(self.pebble.add_layer(LABEL, &layer)?)
+        Ok(self.pebble.add_layer(LABEL, &layer(services))?)
     }
 
     fn read(&mut self, path: &Path) -> Result<Option<String>, NotLoaded> {
@@ -290,6 +292,15 @@ impl Host for Container {
         }
     }
 
+    fn unmeasure(&mut self, instance: u16) -> Result<(), NotLoaded> {
+        Ok(self.pebble.stop(&[&Self::exporter(instance)], REPLACE)?)
+    }
+
+    /// An image without an exporter is none the worse.
+    fn measure(&mut self, instance: u16) -> Result<(), NotLoaded> {
+        Ok(self.pebble.begin_to_start(&[&Self::exporter(instance)])?)
+    }
+
     fn replace(&mut self, instance: u16, _: &Process) -> Result<(), NotLoaded> {
         Ok(self.pebble.restart(&[&Self::service(instance)], REPLACE)?)
     }
@@ -322,15 +333,14 @@ fn pgbouncer(ini: &Path) -> Value {
     })
 }
 
-/// The service that measures a process, with its name. It comes in by the console's socket, where the user that
-/// PgBouncer runs as needs no password: everybody may read a plan and a command line.
-fn exporter(instance: u16, port: &str) -> (String, Value) {
-    let name = if instance == 0 { EXPORTER.to_owned() } else { format!("{EXPORTER}_{instance}") };
+/// What measures a process. It comes in by the console's socket, where the user that PgBouncer runs as needs no
+/// password: everybody may read a plan and a command line.
+fn exporter(instance: u16, port: u16) -> Value {
     let sockets = format!("{VOLUME}/{SOCKETS}/{instance}");
     let console =
         format!("postgresql:///pgbouncer?host={sockets}&port={port}&user=pgbouncer&sslmode=disable");
     let listens = EXPORTER_PORT.saturating_add(instance);
-    let service = json!({
+    json!({
         "override": "replace",
         "summary": "measures of PgBouncer for Prometheus",
         "command": format!(
@@ -339,30 +349,23 @@ fn exporter(instance: u16, port: &str) -> (String, Value) {
         "startup": "enabled",
         "user": USER,
         "group": USER,
-    });
-    (name, service)
+    })
 }
 
 /// The services, and the check that keeps a pod out of Kubernetes' service while PgBouncer does not answer. Nothing
 /// is at `level: alive`: that would kill the container of a pooler that drains.
-fn layer(services: impl Iterator<Item = (String, Value)>, port: &str) -> Value {
+fn layer(services: impl Iterator<Item = (String, Value)>) -> Value {
     json!({
         "services": services.collect::<serde_json::Map<_, _>>(),
         "checks": { LABEL: {
             "override": "replace",
             "level": "ready",
             "period": "5s",
-            "timeout": "3s",
+            "timeout": "4s",
             "threshold": 2,
-            "exec": { "command": format!("bash -c '{}'", PROBE.replace("PORT", port)), "user": USER, "group": USER },
+            "exec": { "command": format!("bash -c '{PROBE}'"), "user": USER, "group": USER },
         } },
     })
-}
-
-/// Where clients come in.
-fn port(files: &Files) -> &str {
-    let mut lines = files.instances.first().map_or("", |file| &file.text).lines();
-    lines.find_map(|line| line.strip_prefix("listen_port = ")).unwrap_or("6432")
 }
 
 /// The container's limit, by control groups of version 2 (`max 100000`, `150000 100000`) and 1.

@@ -11,15 +11,15 @@ use std::{
 use nix::sys::signal::Signal;
 
 use super::{
-    Done, Files, InstanceFile, Loaded, NotLoaded, Paths,
+    Done, Files, Loaded, NotLoaded, Paths,
     console::{self, Console, ConsoleError, Shown},
 };
 use crate::{
     pgbouncer::{
+        InstanceConfig,
         difference::{Difference, Need},
-        ini::Ini,
+        ini::{Ini, ParseError},
         validate::validate,
-        version::Version,
     },
     secret::Secret,
 };
@@ -69,6 +69,16 @@ pub(super) trait Host {
     /// Signals a process if it still runs; that it does not is no error.
     fn signal(&mut self, instance: u16, process: &Self::Process, signal: Signal) -> Result<(), NotLoaded>;
 
+    /// Has whatever measures a process hold no connection to it, which could keep it from ending.
+    fn unmeasure(&mut self, _: u16) -> Result<(), NotLoaded> {
+        Ok(())
+    }
+
+    /// Has the process measured that an instance has now, where there is something that does.
+    fn measure(&mut self, _: u16) -> Result<(), NotLoaded> {
+        Ok(())
+    }
+
     /// Ends a process that was told to end and has not, and has another one started.
     fn replace(&mut self, instance: u16, process: &Self::Process) -> Result<(), NotLoaded>;
 
@@ -103,9 +113,9 @@ impl Marker {
 /// Makes every instance run its file, one after another. May be killed anywhere and repeated.
 pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoaded> {
     // What a process would take only in part it must not even find.
-    let version = Version::parse(&files.version).unwrap_or(Version::OLDEST);
+    let users = files.users.file_text().map(Secret::new)?;
     for file in &files.instances {
-        if let Err(found) = validate(&file.text, version) {
+        if let Err(found) = validate(&file.text, files.version) {
             let first = found.into_iter().next();
             let (line, reason) = first.map_or_else(Default::default, |first| (first.line, first.reason));
             return Err(NotLoaded::Unfit { instance: file.instance, line, reason });
@@ -127,7 +137,7 @@ pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoad
     let markers: Vec<_> = owed.iter().map(|file| host.paths().marker(file.instance)).collect();
     host.remove(&markers)?;
     let (user_list, shared) = (host.user_list(), host.paths().shared());
-    host.write(&[(&user_list, files.users.reveal()), (&shared, &files.shared)])?;
+    host.write(&[(&user_list, users.reveal()), (&shared, &files.shared)])?;
 
     let mut done = Done::default();
     let mut failed = None;
@@ -154,16 +164,17 @@ pub(super) fn loaded<H: Host>(host: &mut H, instance: u16) -> Result<Option<Load
 }
 
 /// Makes one process run its file; true if it had to be another process.
-fn load_instance<H: Host>(host: &mut H, file: &InstanceFile, files: &Files) -> Result<bool, NotLoaded> {
+fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) -> Result<bool, NotLoaded> {
     let instance = file.instance;
     let (ini, owed) = (host.paths().ini(instance), host.paths().owed(instance));
-    let version = Version::parse(&files.version).unwrap_or(Version::OLDEST);
-    let new = Ini::parse(&file.text, version).ok();
+    let version = files.version;
+    let unfit = |ParseError { line, reason }| NotLoaded::Unfit { instance, line, reason };
+    let new = Ini::parse(&file.text, version).map_err(unfit)?;
     let mut need = host.read(&owed)?.map_or((Need::Nothing, String::new()), noted);
     if let Some(old) = host.read(&ini)? {
-        need = need.max(match (Ini::parse(&old, version), &new) {
-            (Ok(old), Some(new)) => described(&Difference::between(&old, new, version)),
-            _ => (Need::Restart, "restart for a file that cannot be compared".to_owned()),
+        need = need.max(match Ini::parse(&old, version) {
+            Ok(old) => described(&Difference::between(&old, &new, version)),
+            Err(_) => (Need::Restart, "restart for a file that cannot be compared".to_owned()),
         });
         // Noted first: who comes after a kill finds the new file and sees no difference.
         if need.0 > Need::Reload {
@@ -178,9 +189,7 @@ fn load_instance<H: Host>(host: &mut H, file: &InstanceFile, files: &Files) -> R
     } else {
         host.start(instance)?;
         let (process, config) = confirm(host, file, None, RELOAD)?;
-        if let Some(new) = &new {
-            need = need.max(described(&Difference::left(new, shown(&config))));
-        }
+        need = need.max(described(&Difference::left(&new, shown(&config))));
         process
     };
     match need.0 {
@@ -197,8 +206,9 @@ fn load_instance<H: Host>(host: &mut H, file: &InstanceFile, files: &Files) -> R
     if let Some((user, password)) = &files.proof {
         prove(&host.sockets(instance), instance, user, password)?;
     }
+    host.measure(instance)?;
     host.remove(&[owed])?;
-    let loaded = Loaded { digest: file.digest.clone(), version: files.version.clone() };
+    let loaded = Loaded { digest: file.digest.clone(), version: version.to_string() };
     let marker = Marker { loaded, process: process.to_string() };
     host.write(&[(&host.paths().marker(instance), &marker.render())])?;
     Ok(need.0 == Need::Restart)
@@ -206,7 +216,8 @@ fn load_instance<H: Host>(host: &mut H, file: &InstanceFile, files: &Files) -> R
 
 /// Ends a process and waits for the one that comes instead. That one has read the whole file; should it
 /// spell a value differently all the same, restarting again would not help, nor is it tried.
-fn restart<H: Host>(host: &mut H, file: &InstanceFile, old: &H::Process) -> Result<H::Process, NotLoaded> {
+fn restart<H: Host>(host: &mut H, file: &InstanceConfig, old: &H::Process) -> Result<H::Process, NotLoaded> {
+    host.unmeasure(file.instance)?;
     host.signal(file.instance, old, Signal::SIGTERM)?;
     let restarted = confirm(host, file, Some(old), RESTART).or_else(|_| {
         host.replace(file.instance, old)?;
@@ -220,7 +231,7 @@ fn restart<H: Host>(host: &mut H, file: &InstanceFile, old: &H::Process) -> Resu
 /// the user list it may have missed.
 fn confirm<H: Host>(
     host: &mut H,
-    file: &InstanceFile,
+    file: &InstanceConfig,
     replaced: Option<&H::Process>,
     limit: Duration,
 ) -> Result<(H::Process, BTreeMap<String, Shown>), NotLoaded> {

@@ -81,7 +81,12 @@ pub(crate) const WORDS: &[Word] = &[
         Sim::model_config,
     ),
     word("run", "UNIT ACTION [k=v]…", "an action, at once", Sim::action),
-    word("exec", "UNIT [--relation ID] -- COMMAND…", "a command in the unit's context, at once", Sim::exec),
+    word(
+        "exec",
+        "UNIT [--relation ID] -- COMMAND…",
+        "a command of this machine, as you, in the unit's context, at once",
+        Sim::exec,
+    ),
     word(
         "resolve",
         "UNIT [--no-retry]",

@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutants seeds bench fmt clippy doc deny clean
+.PHONY: help demo test pack mutants seeds bench fmt clippy doc deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\): ## /make \1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,7 +23,17 @@ test: ## Run every test
 	scripts/psycopg || { [ "$$CI" != true ] && echo 'The tests run without psycopg, and so without one of the clients.'; }
 	scripts/postgresql || { [ "$$CI" != true ] && echo 'The tests run without PostgreSQL 14 and 16.'; }
 	scripts/pebble || { [ "$$CI" != true ] && echo 'The tests run without Pebble, and so without workload containers.'; }
-	cargo test --workspace --locked
+	@if scripts/pack; then \
+		echo 'The tests deploy the charm that was packed.'; \
+		PGBOUNCER_K8S_CHARM='$(CURDIR)/target/pack/unpacked' cargo test --workspace --locked --no-fail-fast; \
+	else \
+		[ "$$CI" != true ] && echo 'The tests deploy a charm that was not packed, with a debug build.' && \
+		cargo test --workspace --locked --no-fail-fast; \
+	fi
+
+pack: ## Pack the charm with charmcraft for this architecture, and check it
+	scripts/parts
+	scripts/pack
 
 mutants: ## Bring known bugs back, each must make its test fail; NAME=... for some
 	scripts/parts

@@ -116,9 +116,9 @@ fn dispatch_is_executable_and_runs_the_binary_without_arguments() {
 }
 
 #[test]
-fn dispatch_and_the_licence_are_packed() {
+fn dispatch_the_licence_and_the_icon_are_packed() {
     let charmcraft = parse(CHARMCRAFT);
-    assert_eq!(text(&charmcraft["parts"]["files"]["stage"]), "- dispatch - LICENSE");
+    assert_eq!(text(&charmcraft["parts"]["files"]["stage"]), "- dispatch - LICENSE - icon.svg");
     assert!(LICENSE.contains("Apache License"));
     assert!(LICENSE.contains("Version 2.0, January 2004"));
 }

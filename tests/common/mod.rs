@@ -2,12 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests lay out the charm on disk")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::{fs, io};
 
 /// Lays out the charm with the binary under test and makes its parent the current directory, so that
-/// scripts say `deploy ./pgbouncer-k8s`.
+/// scripts say `deploy ./pgbouncer-k8s`. With `PGBOUNCER_K8S_CHARM` it is the unpacked charm in that directory.
 pub(crate) fn stage() {
     static STAGED: OnceLock<()> = OnceLock::new();
     STAGED.get_or_init(|| lay_out().expect("the charm can be laid out"));
@@ -18,11 +18,14 @@ fn lay_out() -> io::Result<()> {
     let charm = parent.join("pgbouncer-k8s");
     let bin = charm.join("bin");
     fs::create_dir_all(&bin)?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let packed = std::env::var_os("PGBOUNCER_K8S_CHARM").map(PathBuf::from);
+    let root = packed.as_deref().unwrap_or(Path::new(env!("CARGO_MANIFEST_DIR")));
     for file in ["dispatch", "metadata.yaml", "config.yaml", "actions.yaml", "LICENSE"] {
         copy(&root.join(file), &charm.join(file))?;
     }
-    copy(Path::new(env!("CARGO_BIN_EXE_pgbouncer-k8s")), &bin.join("pgbouncer-k8s"))?;
+    let packed = packed.map(|packed| packed.join("bin/pgbouncer-k8s"));
+    let built = || PathBuf::from(env!("CARGO_BIN_EXE_pgbouncer-k8s"));
+    copy(&packed.unwrap_or_else(built), &bin.join("pgbouncer-k8s"))?;
     std::env::set_current_dir(parent)
 }
 

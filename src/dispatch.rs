@@ -9,6 +9,7 @@ use crate::event::{
 };
 use crate::handlers::{Handler, actions, backend_database, database, peers, schedule};
 use crate::observe::{self, BackendDatabase};
+use crate::options::Options;
 use crate::plan::{Effect, Plan, Wait};
 use crate::status;
 use crate::world::{Trust, World};
@@ -70,6 +71,7 @@ pub fn dispatch(unit: Unit, event: &Event) -> Result<()> {
     remember(&left, &mut world)?;
     world.juju.flush()?;
 
+    waits.extend(Options::check_exposure(world.juju.config()?).err().map(Wait::Options));
     if waits.is_empty() {
         waits.extend(world.workload.ails().map(Wait::Ails));
     }

@@ -655,6 +655,11 @@ fn rendered(
         Ok(options) => options,
         Err(invalid) => return Ok(Err(Wait::Options(invalid))),
     };
+    // One that knows more than another unit's leaves it to that one to leave something out.
+    let version = own_version(world, peer)?.unwrap_or(Version::NEWEST);
+    if let Err(invalid) = options.check(version) {
+        return Ok(Err(Wait::Options(invalid)));
+    }
     let (text, databases) = databases(world, peer)?.unwrap_or_else(|| ("{}".to_owned(), PgbDbs::default()));
     let endpoints = backend_endpoints(world)?;
     let others = world.juju.bag(peer, &Owner::App)?.get(database::OTHERS).cloned();

@@ -1,9 +1,11 @@
 //! The charm's options, typed and validated.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::pgbouncer::PoolMode;
+use crate::pgbouncer::{Parameters, PoolMode, Version};
 
 /// The options of `config.yaml` with a valid value each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,18 +18,26 @@ pub struct Options {
     pub max_db_connections: u32,
     /// Prepared statements kept for each server connection; 0 turns the tracking off.
     pub max_prepared_statements: u16,
+    /// Other settings of PgBouncer.
+    pub parameters: Parameters,
 }
 
 /// An option whose value cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Error)]
-#[error("option {option} is {value}: set it to {remedy}")]
-pub struct InvalidOption {
-    /// Its name in `config.yaml`.
-    pub option: &'static str,
-    /// The value as Juju gave it.
-    pub value: String,
-    /// What it may be.
-    pub remedy: &'static str,
+pub enum InvalidOption {
+    /// Out of its range.
+    #[error("option {option} is {value}: set it to {remedy}")]
+    Value {
+        /// Its name in `config.yaml`.
+        option: &'static str,
+        /// The value as Juju gave it.
+        value: String,
+        /// What it may be.
+        remedy: &'static str,
+    },
+    /// Something in `pgbouncer-parameters`, with the reason.
+    #[error("option pgbouncer-parameters: {0}")]
+    Parameters(String),
 }
 
 /// What else listens in a pod: the exporters of up to four processes, and Pebble in both containers.
@@ -45,7 +55,6 @@ fn listen_port(config: &Map<String, Value>) -> Result<u16, InvalidOption> {
 impl Options {
     /// Reads what `config-get` answered. An option that is missing has the default of `config.yaml`.
     pub fn parse(config: &Map<String, Value>) -> Result<Self, InvalidOption> {
-        expose_external(config)?;
         Ok(Self {
             listen_port: listen_port(config)?,
             pool_mode: pool_mode(config)?,
@@ -68,7 +77,30 @@ impl Options {
                     invalid("max_prepared_statements", &value.into(), "a number between 0 (off) and 1000")
                 })
             })?,
+            parameters: Parameters::parse(&text(config, "pgbouncer-parameters", ""))
+                .map_err(InvalidOption::Parameters)?,
         })
+    }
+
+    /// Whether clients outside the cluster are served as the options say. That they are not is no reason to keep
+    /// those inside from what they need.
+    pub fn check_exposure(config: &Map<String, Value>) -> Result<(), InvalidOption> {
+        expose_external(config)?;
+        let (option, default) = ("loadbalancer-extra-annotations", "{}");
+        let value = text(config, option, default);
+        match serde_json::from_str::<BTreeMap<String, String>>(&value) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(invalid(
+                option,
+                &value.into(),
+                "a JSON object of strings, such as {\"a\": \"b\"}, or to {}",
+            )),
+        }
+    }
+
+    /// Whether PgBouncer of this version can do what the options ask for.
+    pub fn check(&self, version: Version) -> Result<(), InvalidOption> {
+        self.parameters.check(version).map_err(InvalidOption::Parameters)
     }
 }
 
@@ -118,7 +150,7 @@ fn invalid(option: &'static str, value: &Value, remedy: &'static str) -> Invalid
     if value.chars().count() > 40 {
         value = value.chars().take(39).chain(['…']).collect();
     }
-    InvalidOption { option, value, remedy }
+    InvalidOption::Value { option, value, remedy }
 }
 
 #[cfg(test)]
@@ -139,6 +171,7 @@ mod tests {
             pool_mode: PoolMode::Session,
             max_db_connections: 100,
             max_prepared_statements: 100,
+            parameters: Parameters::default(),
         };
         assert_eq!(options(&json!({})), Ok(expected.clone()));
         assert_eq!(
@@ -160,11 +193,29 @@ mod tests {
             (json!({"max_db_connections": -1}), "option max_db_connections is -1"),
             (json!({"max_db_connections": 1.5}), "option max_db_connections is 1.5"),
             (json!({"max_prepared_statements": 1001}), "between 0 (off) and 1000"),
-            (json!({"expose-external": "nodeport"}), "not supported yet"),
-            (json!({"expose-external": "moon"}), "false, nodeport or loadbalancer"),
+            (
+                json!({"pgbouncer-parameters": "{auth_type: any}"}),
+                "option pgbouncer-parameters: cannot set auth_type: the charm decides",
+            ),
         ] {
             let error = options(&config).expect_err(words);
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_not_exposed_as_asked_for_is_told_and_stops_nothing_else() {
+        for (config, words) in [
+            (json!({"expose-external": "nodeport"}), "not supported yet"),
+            (json!({"expose-external": "moon"}), "false, nodeport or loadbalancer"),
+            (json!({"loadbalancer-extra-annotations": "{"}), "annotations is \"{\": set it to a JSON object"),
+            (json!({"loadbalancer-extra-annotations": "{\"a\": 1}"}), "set it to a JSON object of strings"),
+        ] {
+            assert!(options(&config).is_ok());
+            let error = Options::check_exposure(config.as_object().expect("a map")).expect_err(words);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        let annotated = json!({"loadbalancer-extra-annotations": "{\"a\": \"b\"}"});
+        assert_eq!(Options::check_exposure(annotated.as_object().expect("a map")), Ok(()));
     }
 }

@@ -6,6 +6,7 @@ pub mod databases;
 pub mod difference;
 pub mod ini;
 pub mod instance;
+pub mod parameters;
 pub mod reset;
 pub mod settings;
 pub mod shared;
@@ -17,6 +18,7 @@ pub mod version;
 pub use databases::{DatabaseName, Entry, Origin, PgbDbs, hash};
 pub use difference::{Difference, Need};
 pub use instance::{InstanceConfig, Place, Unit};
+pub use parameters::Parameters;
 pub use shared::{
     AUTH_DATABASE, AUTH_DATABASE_READONLY, Auth, AuthType, Database, Invalid, PoolMode, SharedConfig,
 };

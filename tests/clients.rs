@@ -15,8 +15,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 
 use pgbouncer_k8s::pgbouncer::{
-    AUTH_DATABASE, Auth, AuthType, Database, InstanceConfig, Place, PoolMode, SharedConfig, Unit, User,
-    UserList, Version,
+    AUTH_DATABASE, Auth, AuthType, Database, InstanceConfig, Parameters, Place, PoolMode, SharedConfig, Unit,
+    User, UserList, Version,
 };
 use pgbouncer_k8s::secret::Secret;
 use servers::bench::Bench;
@@ -130,6 +130,7 @@ impl Pooler {
             // All processes of a test share one PostgreSQL.
             max_db_connections: 8,
             max_prepared_statements: 100,
+            parameters: Parameters::default(),
         };
         let plain = |name: &str| User { name: name.to_owned(), secret: Secret::new("its own") };
         let users = UserList(vec![plain(AUTH_USER), plain(ADMIN)]);

@@ -75,7 +75,8 @@ fn every_option_keeps_its_name_type_and_default() {
          max_db_connections int 100\n\
          max_prepared_statements int 100\n\
          expose-external string 'false'\n\
-         loadbalancer-extra-annotations string '{}'\n"
+         loadbalancer-extra-annotations string '{}'\n\
+         pgbouncer-parameters string '{}'\n"
     );
 }
 

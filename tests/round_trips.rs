@@ -6,7 +6,7 @@ use pgbouncer_k8s::pgbouncer::ini::{ConnectionString, Ini};
 use pgbouncer_k8s::pgbouncer::settings::{Initial, Kind, Section, Setting, TABLE};
 use pgbouncer_k8s::pgbouncer::validate::validate;
 use pgbouncer_k8s::pgbouncer::{
-    Auth, AuthType, Database, PoolMode, SharedConfig, User, UserList, Version, hash,
+    Auth, AuthType, Database, Parameters, PoolMode, SharedConfig, User, UserList, Version, hash,
 };
 use pgbouncer_k8s::secret::Secret;
 use proptest::collection::{btree_map, vec};
@@ -174,6 +174,7 @@ proptest! {
         max_db_connections: u32,
         max_prepared_statements: u16,
         pool_mode in select(&[PoolMode::Session, PoolMode::Transaction, PoolMode::Statement][..]),
+        parameters in select(&["", "{verbose: 2, dns_max_ttl: 9}", "ignore_startup_parameters: [a, b]", "server_check_query: ''"][..]),
     ) {
         let config = SharedConfig {
             databases_hash: hash("{}"),
@@ -193,6 +194,7 @@ proptest! {
             pool_mode,
             max_db_connections,
             max_prepared_statements,
+            parameters: Parameters::parse(parameters).expect("a map"),
         };
         if let Ok(text) = config.render() {
             prop_assert_eq!(SharedConfig::parse(&text), Ok(config));

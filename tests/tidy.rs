@@ -102,7 +102,11 @@ impl Mutant {
                 let (module, name) = path.rsplit_once("::tests::").unwrap_or_default();
                 read(&format!("src/{}.rs", module.replace("::", "/"))).contains(&format!("fn {name}("))
             }
-            ["--test", "scenarios", name] => !read(&format!("tests/scenarios/{name}.txt")).is_empty(),
+            ["--test", "scenarios", name] => {
+                // A place where a script runs, too, is told after its name.
+                let (name, _) = name.split_once("-on-").unwrap_or((name, ""));
+                !read(&format!("tests/scenarios/{name}.txt")).is_empty()
+            }
             ["--test", file, name] => read(&format!("tests/{file}.rs")).contains(&format!("fn {name}(")),
             _ => false,
         }

@@ -464,6 +464,7 @@ pub fn configuration(
         pool_mode: options.pool_mode,
         max_db_connections: options.max_db_connections,
         max_prepared_statements: options.max_prepared_statements,
+        parameters: options.parameters.clone(),
     }
 }
 
@@ -482,7 +483,7 @@ mod tests {
     use super::*;
     use crate::options::InvalidOption;
     use crate::pgbouncer::Place;
-    use crate::pgbouncer::{Entry, Origin, PoolMode, User, Version};
+    use crate::pgbouncer::{Entry, Origin, Parameters, PoolMode, User, Version};
 
     #[track_caller]
     fn check(plan: &Plan, expected: &str) {
@@ -508,6 +509,7 @@ mod tests {
             pool_mode: PoolMode::Session,
             max_db_connections: 100,
             max_prepared_statements: 100,
+            parameters: Parameters::default(),
         }
     }
 
@@ -557,7 +559,7 @@ mod tests {
     }
 
     fn invalid_option() -> Wait {
-        Wait::Options(InvalidOption { option: "listen_port", value: "0".into(), remedy: "a port" })
+        Wait::Options(InvalidOption::Value { option: "listen_port", value: "0".into(), remedy: "a port" })
     }
 
     fn unit() -> Unit {

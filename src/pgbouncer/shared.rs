@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::Unrepresentable;
 use super::ini::{ConnectionString, Ini, ParseError};
+use super::parameters::Parameters;
 use super::settings::{InvalidSetting, Section, check, lookup};
 use super::version::Version;
 
@@ -25,6 +26,8 @@ pub struct SharedConfig {
     pub max_db_connections: u32,
     /// Prepared statements kept for each server connection; 0 to leave them alone.
     pub max_prepared_statements: u16,
+    /// What the operator has chosen beside.
+    pub parameters: Parameters,
 }
 
 /// Where a database is.
@@ -133,37 +136,9 @@ pub enum Invalid {
 const GRAMMAR: Version = Version::new(1, 24);
 const SIZE_MAX: usize = 1 << 20;
 const FORMAT: &str = "pgbouncer-k8s shared configuration, format ";
+/// Before the names of what the operator has chosen, in the second line.
+const CHOSEN: &str = "pgbouncer-parameters: ";
 const FORMAT_1: &str = "pgbouncer-k8s shared configuration, format 1, pgb_dbs_config ";
-
-/// Settings of one process. In a shared file they would send every unit to one socket or identity.
-const INSTANCE: &[&str] = &[
-    "auth_file",
-    "client_tls_ca_file",
-    "client_tls_cert_file",
-    "client_tls_key_file",
-    "client_tls_sslmode",
-    "conffile",
-    "default_pool_size",
-    "job_name",
-    "listen_addr",
-    "logfile",
-    "min_pool_size",
-    "peer_id",
-    "pidfile",
-    "reserve_pool_size",
-    "server_fast_close",
-    "server_reset_query",
-    "server_reset_query_always",
-    "service_name",
-    "so_reuseport",
-    "syslog",
-    "syslog_facility",
-    "syslog_ident",
-    "unix_socket_dir",
-    "unix_socket_group",
-    "unix_socket_mode",
-    "user",
-];
 
 /// Ours: better defaults for a pooler in front of one PostgreSQL.
 const OURS: [(&str, &str); 12] = [
@@ -243,7 +218,12 @@ impl SharedConfig {
             None => None,
         };
 
-        let ours = OURS.map(|(key, value)| (key, value.to_owned()));
+        let ours = OURS.map(|(key, ours)| {
+            (
+                key,
+                self.parameters.get(key).map_or_else(|| ours.to_owned(), |chosen| beside(key, ours, chosen)),
+            )
+        });
         let operator = OPERATOR.into_iter().zip([
             self.listen_port.to_string(),
             self.pool_mode.to_string(),
@@ -251,7 +231,9 @@ impl SharedConfig {
             self.max_prepared_statements.to_string(),
         ]);
         let forced = self.auth.iter().flat_map(Auth::forced);
-        let settings: Vec<_> = ours.into_iter().chain(operator).chain(forced).collect();
+        let chosen = self.parameters.iter().filter(|(key, _)| !is_ours(key));
+        let chosen = chosen.map(|(key, value)| (key, value.to_owned()));
+        let settings: Vec<_> = ours.into_iter().chain(operator).chain(chosen).chain(forced).collect();
         for (key, value) in &settings {
             check(Section::Pgbouncer, key, value, Version::NEWEST)
                 .map_err(|_| Unrepresentable::new(format!("the setting {key}"), "it is out of its range"))?;
@@ -265,8 +247,11 @@ impl SharedConfig {
             })?;
             databases.insert(name.clone(), connection);
         }
+        let names: Vec<_> = self.parameters.iter().map(|(name, _)| name).collect();
+        let chosen = (!names.is_empty()).then(|| format!("{CHOSEN}{}", names.join(", ")));
+        let comment = [format!("{FORMAT_1}{}", self.databases_hash)].into_iter().chain(chosen);
         Ok(Ini {
-            comment: vec![format!("{FORMAT_1}{}", self.databases_hash)],
+            comment: comment.collect(),
             databases,
             users: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -294,8 +279,9 @@ impl SharedConfig {
         if !ini.users.is_empty() {
             return Err(invalid("[users]", "it does not belong in a shared configuration"));
         }
+        let parameters = parameters(&ini)?;
         for (key, value) in &ini.pgbouncer {
-            check_setting(key, value)?;
+            check_setting(key, value, &parameters)?;
         }
 
         let auth = auth(&ini)?;
@@ -315,6 +301,7 @@ impl SharedConfig {
                 .ok_or_else(|| invalid("pool_mode", "no such mode"))?,
             max_db_connections: number(&ini, "max_db_connections")?,
             max_prepared_statements: number(&ini, "max_prepared_statements")?,
+            parameters,
             auth,
         })
     }
@@ -381,13 +368,48 @@ impl Database {
     }
 }
 
-fn check_setting(key: &str, value: &str) -> Result<(), Invalid> {
-    if INSTANCE.contains(&key) {
-        return Err(invalid(key, "it belongs to one unit"));
+/// The setting whose value of ours an operator adds to: what drivers send.
+const ADDED: &str = "ignore_startup_parameters";
+
+/// A setting of ours that the operator has chosen another value for.
+fn beside(key: &str, ours: &str, chosen: &str) -> String {
+    if key == ADDED {
+        [ours].into_iter().chain(added(chosen, ours)).collect::<Vec<_>>().join(",")
+    } else {
+        chosen.to_owned()
     }
-    let ours = OURS.iter().any(|(ours, _)| *ours == key);
+}
+
+/// The words that are not among ours.
+fn added<'a>(chosen: &'a str, ours: &str) -> impl Iterator<Item = &'a str> {
+    let is_new = |word: &&str| !word.is_empty() && !ours.split(',').any(|own| own == *word);
+    chosen.split([',', ' ']).filter(is_new)
+}
+
+fn is_ours(key: &str) -> bool {
+    OURS.iter().any(|(ours, _)| *ours == key)
+}
+
+/// What the operator has chosen, by the names in the comment.
+fn parameters(ini: &Ini) -> Result<Parameters, Invalid> {
+    let mut parameters = Parameters::default();
+    let names = ini.comment.get(1).and_then(|line| line.strip_prefix(CHOSEN));
+    for name in names.iter().flat_map(|names| names.split(", ")) {
+        let setting = lookup(Section::Pgbouncer, name).filter(|setting| setting.name == name);
+        let setting = setting.ok_or_else(|| invalid("an unknown setting", "there is no such setting"))?;
+        let ours = OURS.iter().find(|(ours, _)| *ours == ADDED && *ours == name);
+        let value = match (required(ini, name)?, ours) {
+            (value, Some((_, ours))) => added(value, ours).collect::<Vec<_>>().join(","),
+            (value, None) => value.to_owned(),
+        };
+        parameters.insert(setting.name, value).map_err(|reason| invalid(setting.name, reason))?;
+    }
+    Ok(parameters)
+}
+
+fn check_setting(key: &str, value: &str, parameters: &Parameters) -> Result<(), Invalid> {
     let forced = ["auth_type", "auth_query", "admin_users", "stats_users"].contains(&key);
-    if !ours && !forced && !OPERATOR.contains(&key) {
+    if !is_ours(key) && !forced && !OPERATOR.contains(&key) && parameters.get(key).is_none() {
         // A name that is no setting's is content of a file that somebody else wrote.
         let key = if lookup(Section::Pgbouncer, key).is_some() { key } else { "an unknown setting" };
         return Err(invalid(key, "it does not belong in a shared configuration"));
@@ -490,6 +512,7 @@ pub(super) mod tests {
             pool_mode: PoolMode::Session,
             max_db_connections: 100,
             max_prepared_statements: 100,
+            parameters: Parameters::default(),
         }
     }
 
@@ -543,7 +566,19 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
             max_prepared_statements: u16::MAX,
             ..example()
         };
-        for config in [example(), before_the_backend, odd, extremes] {
+        let chosen =
+            "{ignore_startup_parameters: [search_path], query_wait_timeout: 60, server_lifetime: 600}";
+        let chosen = SharedConfig { parameters: Parameters::parse(chosen).expect("a map"), ..example() };
+        let text = chosen.render().expect("it can be written");
+        for line in [
+            "; pgbouncer-parameters: ignore_startup_parameters, query_wait_timeout, server_lifetime",
+            "ignore_startup_parameters = extra_float_digits,options,search_path",
+            "query_wait_timeout = 60",
+            "server_lifetime = 600",
+        ] {
+            assert_eq!(text.lines().filter(|found| *found == line).count(), 1, "{line}: {text}");
+        }
+        for config in [example(), before_the_backend, odd, extremes, chosen] {
             assert_eq!(SharedConfig::parse(&config.render().expect("it can be written")), Ok(config));
         }
         assert_eq!(SharedConfig::parse(&GOLDEN.replace('\n', "\r\n")), Ok(example()));
@@ -579,6 +614,9 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
             ("pool_mode = session", "pool_mode = evil", "pool_mode"),
             ("query_wait_timeout = 30", "query_wait_timeout = evil", "query_wait_timeout"),
             ("[pgbouncer]\n", "[pgbouncer]\nlisten_addr = evil\n", "listen_addr"),
+            ("258\n", "258\n; pgbouncer-parameters: evil\n", "an unknown setting"),
+            ("258\n", "258\n; pgbouncer-parameters: auth_type\n", "auth_type"),
+            ("258\n", "258\n; pgbouncer-parameters: verbose\n", "verbose"),
             ("[pgbouncer]\n", "[pgbouncer]\nunix_socket_dir = evil\n", "unix_socket_dir"),
             ("[pgbouncer]\n", "[pgbouncer]\nsyslog_ident = evil\n", "syslog_ident"),
             ("[pgbouncer]\n", "[pgbouncer]\nauth_hba_file = /evil\n", "auth_hba_file"),

@@ -1,0 +1,255 @@
+//! The settings that an operator chooses: the option `pgbouncer-parameters`.
+
+use std::collections::BTreeMap;
+
+use serde_yaml::Value;
+
+use super::ini::Ini;
+use super::printable;
+use super::settings::{Kind, Section, lookup};
+use super::validate::validate;
+use super::version::Version;
+
+/// Settings of `[pgbouncer]` by name, none of them the charm's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parameters(BTreeMap<&'static str, String>);
+
+/// What an operator may not set, and why.
+const RESERVED: [(&str, &[&str]); 7] = [
+    (
+        "it has an option of its own",
+        &["listen_port", "max_db_connections", "max_prepared_statements", "pool_mode"],
+    ),
+    (
+        "the charm derives it from max_db_connections",
+        &["default_pool_size", "min_pool_size", "reserve_pool_size"],
+    ),
+    (
+        "the charm decides who may log in and how",
+        &[
+            "admin_users",
+            "auth_dbname",
+            "auth_file",
+            "auth_hba_file",
+            "auth_ident_file",
+            "auth_ldap_options",
+            "auth_query",
+            "auth_type",
+            "auth_user",
+            "stats_users",
+        ],
+    ),
+    (
+        "certificates are not supported yet",
+        &[
+            "client_tls_ca_file",
+            "client_tls_cert_file",
+            "client_tls_key_file",
+            "client_tls_sslmode",
+            "server_tls_ca_file",
+            "server_tls_cert_file",
+            "server_tls_key_file",
+        ],
+    ),
+    (
+        "each process has its own",
+        &[
+            "conffile",
+            "job_name",
+            "listen_addr",
+            "peer_id",
+            "pidfile",
+            "resolv_conf",
+            "service_name",
+            "so_reuseport",
+            "unix_socket_dir",
+            "unix_socket_group",
+            "unix_socket_mode",
+            "user",
+        ],
+    ),
+    (
+        "the log goes to the container's, and the charm tells by syslog_ident what is loaded",
+        &["logfile", "syslog", "syslog_facility", "syslog_ident"],
+    ),
+    (
+        "it keeps the session of one client from the next one",
+        &["server_fast_close", "server_reset_query", "server_reset_query_always"],
+    ),
+];
+
+/// Why the charm keeps a setting to itself.
+pub fn reserved(name: &str) -> Option<&'static str> {
+    RESERVED.iter().find(|(_, names)| names.contains(&name)).map(|(reason, _)| *reason)
+}
+
+impl Parameters {
+    /// Reads a YAML map; nothing of it is the empty one. A list stands for its words with commas between them.
+    /// The error is fit for a status. Whether a version takes the values is another question:
+    /// [`check`](Self::check).
+    pub fn parse(yaml: &str) -> Result<Self, String> {
+        let map = match serde_yaml::from_str(yaml) {
+            Ok(Value::Null) => return Ok(Self::default()),
+            Ok(Value::Mapping(map)) => map,
+            Ok(_) => return Err("set it to a map in YAML, such as {query_wait_timeout: 60}".to_owned()),
+            Err(error) => return Err(format!("set it to a map in YAML: {error}")),
+        };
+        let mut parameters = Self::default();
+        for (name, value) in &map {
+            let name = name.as_str().ok_or("a name is not a word")?;
+            let unknown =
+                || format!("cannot set {}: there is no such setting; check its spelling", printable(name));
+            let setting = lookup(Section::Pgbouncer, name).ok_or_else(unknown)?;
+            let name = setting.name;
+            let value = text(value, setting.kind).ok_or_else(|| {
+                format!("cannot set {name}: its value is neither a word, a number nor a list of words")
+            })?;
+            parameters.insert(name, value)?;
+        }
+        Ok(parameters)
+    }
+
+    /// Adds one that the charm does not keep to itself.
+    pub(super) fn insert(&mut self, name: &'static str, value: String) -> Result<(), String> {
+        if let Some(reason) = reserved(name) {
+            return Err(format!("cannot set {name}: {reason}"));
+        }
+        if name == "server_tls_sslmode" && value.starts_with("verify-") {
+            return Err(format!("cannot set {name} to {value}: certificates are not supported yet"));
+        }
+        match self.0.insert(name, value) {
+            None => Ok(()),
+            Some(_) => Err(format!("cannot set {name}: it is given twice")),
+        }
+    }
+
+    /// Whether a process of this version takes them all, else why not.
+    pub fn check(&self, version: Version) -> Result<(), String> {
+        let own = |(name, value): (&&'static str, &String)| ((*name).to_owned(), value.clone());
+        let ini = Ini { pgbouncer: self.0.iter().map(own).collect(), ..Ini::default() };
+        let text = ini.render(Version::NEWEST).map_err(|error| error.to_string())?;
+        match validate(&text, version) {
+            Ok(_) => Ok(()),
+            Err(found) => Err(found.into_iter().next().map_or_else(String::new, |first| first.reason)),
+        }
+    }
+
+    /// The value of a setting.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// The settings, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A value as the file has it.
+fn text(value: &Value, kind: Kind) -> Option<String> {
+    match value {
+        Value::Bool(value) if kind == Kind::Bool => Some(u8::from(*value).to_string()),
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Number(value) => Some(value.to_string()),
+        Value::String(value) => Some(value.clone()),
+        Value::Sequence(values) => {
+            let words: Option<Vec<_>> = values.iter().map(Value::as_str).collect();
+            Some(words?.join(","))
+        }
+        Value::Null | Value::Mapping(_) | Value::Tagged(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::TABLE;
+    use super::*;
+
+    #[track_caller]
+    fn parameters(yaml: &str) -> Vec<(&'static str, String)> {
+        let parameters = Parameters::parse(yaml).expect("it can be set");
+        parameters.iter().map(|(name, value)| (name, value.to_owned())).collect()
+    }
+
+    #[test]
+    fn values_become_what_the_file_has() {
+        assert_eq!(parameters(""), []);
+        assert_eq!(parameters("{}"), []);
+        assert_eq!(
+            parameters(
+                "query_wait_timeout: 60\nserver_round_robin: true\nmax_client_conn: '500'\n\
+                 ignore_startup_parameters: [search_path, application_name]\ndns_max_ttl: 1.5\n"
+            ),
+            [
+                ("dns_max_ttl", "1.5".to_owned()),
+                ("ignore_startup_parameters", "search_path,application_name".to_owned()),
+                ("max_client_conn", "500".to_owned()),
+                ("query_wait_timeout", "60".to_owned()),
+                ("server_round_robin", "1".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_set_is_refused_with_its_reason() {
+        for (yaml, words) in [
+            ("query_wait_timeout", "set it to a map in YAML, such as {query_wait_timeout: 60}"),
+            ("{", "set it to a map in YAML: "),
+            ("{a: 1, a: 2}", "duplicate entry"),
+            ("querywait: 1", "cannot set querywait: there is no such setting; check its spelling"),
+            ("7: 1", "a name is not a word"),
+            (
+                "query_wait_timeout:",
+                "cannot set query_wait_timeout: its value is neither a word, a number nor",
+            ),
+            ("query_wait_timeout: {a: 1}", "its value is neither"),
+            ("QUERY_WAIT_TIMEOUT: 2", "there is no such setting"),
+            ("listen_port: 5432", "cannot set listen_port: it has an option of its own"),
+            ("auth_type: trust", "cannot set auth_type: the charm decides who may log in and how"),
+            (
+                "server_tls_sslmode: verify-full",
+                "cannot set server_tls_sslmode to verify-full: certificates are",
+            ),
+        ] {
+            let error = Parameters::parse(yaml).expect_err(yaml);
+            assert!(error.contains(words), "{yaml}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_checked_for_the_running_version() {
+        for (yaml, minor, words) in [
+            ("pkt_buf: 1", 24, "cannot set pkt_buf to 1: set it to a whole number from 512 to 1048576"),
+            (
+                "transaction_timeout: 5",
+                24,
+                "cannot set transaction_timeout: PgBouncer 1.24.0 does not know it; it needs 1.25.0",
+            ),
+            ("server_round_robin: maybe", 24, "cannot set server_round_robin to maybe: set it to 0 or 1"),
+            ("tcp_keepcnt: true", 24, "cannot set tcp_keepcnt to true"),
+            ("track_extra_parameters: [options]", 24, "options cannot be tracked"),
+            ("'server_check_query': \"select 1\\nmax_client_conn = 1\"", 24, "line break"),
+        ] {
+            let error =
+                Parameters::parse(yaml).expect("a map").check(Version::new(1, minor)).expect_err(yaml);
+            assert!(error.contains(words), "{yaml}: {error}");
+        }
+        let newest = Parameters::parse("transaction_timeout: 5").expect("a map");
+        assert_eq!(newest.check(Version::new(1, 25)), Ok(()));
+    }
+
+    #[test]
+    fn only_settings_are_reserved() {
+        for name in RESERVED.iter().flat_map(|(_, names)| *names) {
+            // A build for Windows has it.
+            let is_known = lookup(Section::Pgbouncer, name).is_some_and(|setting| setting.name == *name);
+            assert!(is_known || *name == "service_name", "{name}");
+        }
+        assert!(TABLE.iter().any(|setting| reserved(setting.name).is_none()));
+    }
+}

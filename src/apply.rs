@@ -8,6 +8,7 @@ use crate::event::{RelationId, secret_id};
 use crate::handlers::{database, peers};
 use crate::juju::Owner;
 use crate::observe;
+use crate::outcome::Where;
 use crate::pgbouncer::{Origin, PgbDbs, verifier};
 use crate::plan::{Effect, NewClient, Plan, Value, Wait};
 use crate::postgres::{Client, Refused, Server};
@@ -80,13 +81,13 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
         Effect::EnsureAuthRole { role, secret, salt, comment } => {
             let verifier = verifier::of_line(secret, salt);
             let fits = |stored: &str| verifier::fits_line(stored, role, secret);
-            return sql(world, |server| server.ensure_auth_role(role, &verifier, comment, &fits));
+            return sql(effect, world, |server| server.ensure_auth_role(role, &verifier, comment, &fits));
         }
         Effect::RemoveAuth { role, comment } => {
-            return sql(world, |server| server.remove_auth(role, comment));
+            return sql(effect, world, |server| server.remove_auth(role, comment));
         }
         Effect::DropStrays { mark, keep } => {
-            return sql(world, |server| match server.drop_strays(mark, keep) {
+            return sql(effect, world, |server| match server.drop_strays(mark, keep) {
                 // It is looked for again when the lookup is installed again.
                 Err(refused @ Refused::Statement { .. }) => {
                     tracing::warn!("left a role of a client that is gone: {refused}");
@@ -95,18 +96,20 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
                 done => done,
             });
         }
+        // Whom PostgreSQL lets in shows when he is there.
+        Effect::AwaitAdmission { .. } if world.juju.is_rehearsal() => {}
         Effect::AwaitAdmission { logins, round } => return admission(logins, *round, world, peer),
         Effect::InstallGetAuth { databases, auth_user } => {
-            return sql(world, |server| {
+            return sql(effect, world, |server| {
                 // One that refuses does not stop the next; the answer tells the last.
                 let install = |database: &String| server.install_get_auth(database, auth_user);
                 let done: Vec<_> = databases.iter().map(install).collect();
                 done.into_iter().rev().collect()
             });
         }
-        Effect::EnsureClient(client) => return ensure_client(client, world),
+        Effect::EnsureClient(client) => return ensure_client(effect, client, world),
         Effect::DropClient { role, comment } => {
-            return sql(world, |server| {
+            return sql(effect, world, |server| {
                 match server.drop_client(role, comment) {
                     // Somebody else's role is not ours to drop, today or ever.
                     Err(refused @ Refused::RoleNotOurs { .. }) => {
@@ -119,10 +122,14 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
         }
         Effect::ForgetClient(relation) => forget_client(*relation, world, peer)?,
         Effect::NoteAttempt(relation) => {
-            world.attempts.note(*relation).context("cannot write into the charm's directory")?;
+            if world.note(Where::Unit, effect) {
+                world.attempts.note(*relation).context("cannot write into the charm's directory")?;
+            }
         }
         Effect::ClearAttempts => {
-            world.attempts.clear().context("cannot write into the charm's directory")?;
+            if world.note(Where::Unit, effect) {
+                world.attempts.clear().context("cannot write into the charm's directory")?;
+            }
         }
         Effect::OpenPort { port, close } => {
             if let Some(close) = close {
@@ -136,7 +143,7 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
     Ok(None)
 }
 
-fn ensure_client(new: &NewClient, world: &mut World) -> anyhow::Result<Option<Wait>> {
+fn ensure_client(effect: &Effect, new: &NewClient, world: &mut World) -> anyhow::Result<Option<Wait>> {
     let client = Client {
         role: new.role.clone(),
         database: new.database.clone(),
@@ -147,7 +154,7 @@ fn ensure_client(new: &NewClient, world: &mut World) -> anyhow::Result<Option<Wa
         is_answered: new.is_answered,
     };
     let fits = |stored: &str| verifier::matches(stored, &new.role, &new.password);
-    let wait = sql(world, |server| server.ensure_client(&client, new.known, &fits))?;
+    let wait = sql(effect, world, |server| server.ensure_client(&client, new.known, &fits))?;
     Ok(wait.map(|wait| match wait {
         Wait::Refused(reason) => Wait::Client(new.relation, reason),
         wait => wait,
@@ -185,7 +192,7 @@ fn admission(
 ) -> anyhow::Result<Option<Wait>> {
     let mut patience = world.admission;
     let mut outside = None;
-    let wait = sql(world, |server| {
+    let wait = ask(world, |server| {
         outside = server.await_admission(logins, &mut patience)?;
         Ok(())
     })?;
@@ -202,6 +209,21 @@ fn admission(
 
 /// Does something in PostgreSQL. That it is away, or says no, is something to wait for.
 fn sql(
+    effect: &Effect,
+    world: &mut World,
+    work: impl FnOnce(&mut Server) -> Result<(), Refused>,
+) -> anyhow::Result<Option<Wait>> {
+    if let Err(wait) = observe::server(world)? {
+        return Ok(Some(wait));
+    }
+    if !world.note(Where::Postgresql, effect) {
+        return Ok(None);
+    }
+    ask(world, work)
+}
+
+/// Asks PostgreSQL something.
+fn ask(
     world: &mut World,
     work: impl FnOnce(&mut Server) -> Result<(), Refused>,
 ) -> anyhow::Result<Option<Wait>> {
@@ -226,6 +248,11 @@ fn load(files: &Files, world: &mut World) -> Option<Wait> {
     }
     match world.workload.load(files) {
         Ok(done) => {
+            for instance in &done.loaded {
+                let how = if done.restarted.contains(instance) { "restart" } else { "reload" };
+                world.note(Where::Pgbouncer, &format!("{how} instance {instance}"));
+            }
+            world.given = Some(files.clone());
             let digest = files.instances.first().map_or("nothing", |instance| &instance.digest);
             let restarted = |instance| if done.restarted.contains(instance) { " (restarted)" } else { "" };
             let loaded: Vec<_> =

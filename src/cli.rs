@@ -1,13 +1,20 @@
 //! What a person who types the command is told.
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+mod check;
+mod explain;
+mod render;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use anyhow::{Context as _, bail};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
+use crate::event::{self, Endpoint, Event, NotAHook, RelationId, Unit};
+use crate::juju::Juju;
 use crate::pgbouncer::Version;
-use crate::pgbouncer::validate::{Finding, validate};
 
 /// A Juju charm that operates PgBouncer. Juju runs it for each hook through `dispatch`, with the
 /// hook in the environment and no arguments.
@@ -15,7 +22,8 @@ use crate::pgbouncer::validate::{Finding, validate};
 #[command(
     name = "pgbouncer-k8s",
     version,
-    after_help = "Deploy it: juju deploy pgbouncer-k8s\nSee what it does: juju status, juju debug-log"
+    after_help = "Deploy it: juju deploy pgbouncer-k8s\nSee what it does: juju status, juju debug-log, and on a unit:\n  \
+                  juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s explain"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -24,6 +32,39 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Tell what a hook would do on this unit, and change nothing
+    ///
+    /// Runs the charm's own code for the hook. Juju, PostgreSQL and PgBouncer are read as they are; what would be
+    /// told to them is listed instead. A secret that this unit has not read before stays unread, since Juju notes
+    /// who reads one: what follows from it is not foreseen, and it is said so. Neither is what PostgreSQL or a
+    /// process would refuse.
+    #[command(
+        after_help = "Example: juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s explain config-changed"
+    )]
+    Explain {
+        /// The hook, such as config-changed or database-relation-changed [default: the one under way, else
+        /// update-status]
+        event: Option<String>,
+        /// The number of the relation, where several fit
+        #[arg(long)]
+        relation: Option<u32>,
+        /// As what to print it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Print the pgbouncer.ini that this unit is to run
+    ///
+    /// What would be rendered now, whether it is loaded or not. There is no password in it; those are in the user
+    /// list that it names.
+    #[command(after_help = "Example: juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s render")]
+    Render {
+        /// Of which of the unit's processes; they differ in their console's socket and their pid file
+        #[arg(long, default_value_t)]
+        instance: u16,
+        /// As what to print it; as json that of all processes
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
     /// Tell whether PgBouncer takes a pgbouncer.ini in full
     ///
     /// Reads the file as PgBouncer's own parser does and judges every setting, connection string and
@@ -38,26 +79,44 @@ enum Command {
         /// The file
         file: PathBuf,
         /// The version that is to read it, such as 1.18 or 1.24.1 [default: the newest that is known]
-        #[arg(long = "for", value_name = "VERSION", value_parser = version)]
+        #[arg(long = "for", value_name = "VERSION", value_parser = check::version)]
         version: Option<Version>,
+        /// As what to print it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
 }
 
-/// Does what the arguments say; without any prints the help.
-pub fn run() -> anyhow::Result<ExitCode> {
+/// As what something is printed.
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+/// Does what the arguments say; without any prints the help. `env` looks a variable of the environment up.
+pub fn run(env: impl Fn(&str) -> Option<String>) -> ExitCode {
+    answer(env).unwrap_or_else(|error| {
+        // Who cannot be told cannot be told that either.
+        let _ = writeln!(io::stderr(), "error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn answer(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
-        Some(Command::Check { file, version }) => {
-            let text = match read(&file) {
-                Ok(text) => text,
-                Err(error) => {
-                    writeln!(io::stderr(), "cannot read {}: {error}", file.display())?;
-                    return Ok(ExitCode::FAILURE);
-                }
-            };
-            let answer = check(&file, &text, version);
-            io::stdout().lock().write_all(answer.as_ref().map_or_else(String::as_bytes, String::as_bytes))?;
-            Ok(if answer.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Some(Command::Explain { event, relation, format }) => {
+            let (unit, event) = hook("explain", event, relation, env)?;
+            explain::run(unit, &event, format)
         }
+        Some(Command::Render { instance, format }) => {
+            let (unit, _) = hook("render", Some("config-changed".to_owned()), None, env)?;
+            render::run(unit, instance, format)
+        }
+        Some(Command::Check { file, version, format }) => check::run(&file, version, format),
         None => {
             Cli::command().print_help()?;
             Ok(ExitCode::SUCCESS)
@@ -65,99 +124,98 @@ pub fn run() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What to print: `Ok` if the file is fit.
-fn check(file: &Path, text: &[u8], version: Option<Version>) -> Result<String, String> {
-    let file = file.display();
-    let assumed = if version.is_none() { ", the newest known; name another with --for" } else { "" };
-    let version = version.unwrap_or(Version::NEWEST);
-    let lines = |word: &str, findings: &[Finding]| -> String {
-        let line = |finding: &Finding| format!("{file}:{}: {word}{}\n", finding.line, finding.reason);
-        findings.iter().map(line).collect()
+/// The hook that a command is about, on the unit on which it runs.
+fn hook(
+    command: &str,
+    name: Option<String>,
+    relation: Option<u32>,
+    env: impl Fn(&str) -> Option<String>,
+) -> anyhow::Result<(Unit, Event)> {
+    let env = |name: &str| env(name).filter(|value| !value.is_empty());
+    if env("JUJU_CONTEXT_ID").is_none() {
+        bail!(
+            "{command} asks Juju, which answers on a unit only:\n  juju exec --unit pgbouncer-k8s/0 -- \
+             ./bin/pgbouncer-k8s {command}"
+        );
+    }
+    let path = match name {
+        Some(name) => format!("hooks/{name}"),
+        None => env("JUJU_DISPATCH_PATH").unwrap_or_else(|| "hooks/update-status".to_owned()),
     };
-    let text = std::str::from_utf8(text).map_err(|error| {
-        let line = text[..error.valid_up_to()].split(|&byte| byte == b'\n').count();
-        format!("{file}:{line}: not UTF-8\n")
-    })?;
-    match validate(text, version) {
-        Ok(warnings) => {
-            let warnings = lines("warning: ", &warnings);
-            Ok(format!("{warnings}{file}: fit for PgBouncer {}{assumed}\n", short(version)))
+    let read = |relation: Option<RelationId>| {
+        event::from_env(|variable| match variable {
+            "JUJU_DISPATCH_PATH" => Some(path.clone()),
+            "JUJU_RELATION_ID" => relation.map(|id| id.to_string()).or_else(|| env(variable)),
+            _ => env(variable),
+        })
+    };
+    let (unit, event) = match read(relation.map(RelationId)) {
+        Err(NotAHook::Variable { variable: "JUJU_RELATION_ID", .. }) => {
+            read(Some(only_relation(&path, env)?))?
         }
-        Err(problems) => {
-            let problems = lines("", &problems);
-            Err(format!("{problems}{file}: not fit for PgBouncer {}{assumed}\n", short(version)))
+        read => read?,
+    };
+    match &event {
+        Event::Unknown(name) => {
+            bail!("Juju has no hook {name}: try update-status, config-changed or database-relation-changed")
+        }
+        Event::Action(name) => bail!("{name} is an action: juju run {} {name}", unit.name),
+        _ => Ok((unit, event)),
+    }
+}
+
+/// The one relation of the endpoint that a hook is about.
+fn only_relation(path: &str, env: impl Fn(&str) -> Option<String>) -> anyhow::Result<RelationId> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let is_of = |endpoint: &&Endpoint| {
+        name.strip_prefix(endpoint.name()).is_some_and(|rest| rest.starts_with("-relation-"))
+    };
+    let endpoint = *Endpoint::ALL.iter().find(is_of).with_context(|| format!("there is no hook {name}"))?;
+    let unit = env("JUJU_UNIT_NAME").unwrap_or_default();
+    let relations = Juju::new("", &unit).relations(endpoint)?;
+    match relations.as_slice() {
+        [relation] => Ok(*relation),
+        [] => bail!("nothing is related by {endpoint} yet"),
+        several => {
+            let ids: Vec<_> = several.iter().map(RelationId::to_string).collect();
+            bail!("{endpoint} has the relations {}: name one with --relation", ids.join(", "))
         }
     }
 }
 
-/// As people write it: 1.24 for 1.24.0.
-fn short(version: Version) -> String {
-    let text = version.to_string();
-    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
-}
-
-fn version(text: &str) -> Result<Version, String> {
-    match Version::parse(text) {
-        None => Err("not a version such as 1.24".into()),
-        Some(version) if version < Version::OLDEST => Err("the oldest that is known is 1.18".into()),
-        Some(version) if Version { patch: 0, ..version } > Version::NEWEST => {
-            Err(format!("the newest that is known is {}", short(Version::NEWEST)))
-        }
-        Some(version) => Ok(version),
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a person names the file")]
-fn read(file: &Path) -> io::Result<Vec<u8>> {
-    std::fs::read(file)
+fn to_json(value: &impl Serialize) -> serde_json::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn answer(text: &str, version: Option<Version>) -> Result<String, String> {
-        check(Path::new("my.ini"), text.as_bytes(), version)
-    }
-
-    #[test]
-    fn the_answer_names_the_file_the_line_and_the_version() {
-        let old = Some(Version::new(1, 18));
-        assert_eq!(
-            answer("[pgbouncer]\nquery_wait_timeout = 0\n", old),
-            Ok("my.ini:2: warning: query_wait_timeout: clients of a dead server wait for ever\n\
-                my.ini: fit for PgBouncer 1.18\n"
-                .into())
-        );
-        assert_eq!(
-            answer("[pgbouncer]\nmax_prepared_statements = 1\n", old),
-            Err("my.ini:2: cannot set max_prepared_statements: PgBouncer 1.18.0 does not know it; it needs 1.21.0\n\
-                 my.ini: not fit for PgBouncer 1.18\n"
-                .into())
-        );
-        assert_eq!(
-            answer("[pgbouncer]\n", None),
-            Ok("my.ini: fit for PgBouncer 1.25, the newest known; name another with --for\n".into())
-        );
-        assert_eq!(check(Path::new("my.ini"), b"\n\n\xff", old), Err("my.ini:3: not UTF-8\n".into()));
-    }
-
-    #[test]
-    fn only_versions_that_are_known_are_judged_for() {
-        for (text, known) in [
-            ("1.17", false),
-            ("1.18", true),
-            ("1.24.1", true),
-            ("1.25.9", true),
-            ("1.26", false),
-            ("x", false),
-        ] {
-            assert_eq!(version(text).is_ok(), known, "{text}");
-        }
-    }
-
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_juju_a_command_says_what_to_type() {
+        let error = hook("explain", None, None, |_| None).expect_err("no hook");
+        assert!(
+            error.to_string().contains("juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s explain")
+        );
+    }
+
+    #[test]
+    fn a_hook_that_juju_does_not_have_is_refused() {
+        let env = |name: &str| {
+            let values = [("JUJU_CONTEXT_ID", "c"), ("JUJU_UNIT_NAME", "p/0"), ("JUJU_MODEL_NAME", "dev")];
+            values.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        let hook = |name: Option<&str>| hook("explain", name.map(str::to_owned), Some(7), env);
+        assert_eq!(hook(None).expect("a hook").1, Event::UpdateStatus);
+        let Event::Relation(event) = hook(Some("database-relation-changed")).expect("a hook").1 else {
+            panic!("not of a relation");
+        };
+        assert_eq!(event.relation, RelationId(7));
+        assert!(hook(Some("moon-rises")).expect_err("no hook").to_string().contains("no hook moon-rises"));
     }
 }

@@ -1,6 +1,8 @@
 //! One dispatch: the handlers that are due, each observed, decided and applied; then the status;
 //! then everything Juju is to commit, at once.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 
 use crate::apply::apply;
@@ -8,39 +10,85 @@ use crate::event::{
     Endpoint, Event, RelationEvent, RelationHook, RelationId, SecretEvent, SecretHook, Unit, secret_id,
 };
 use crate::handlers::{Handler, actions, backend_database, database, peers, schedule};
+use crate::juju::Juju;
 use crate::observe::{self, BackendDatabase};
 use crate::options::Options;
+use crate::outcome::{Deed, Outcome, Where};
 use crate::plan::{Effect, Plan, Wait};
-use crate::status;
+use crate::status::{self, Status};
 use crate::world::{Trust, World};
 
 /// State: the names of the handlers that have work left, as a JSON list.
 const DEFERRED: &str = "deferred";
 /// State: set once this unit was told that it leaves.
 const LEAVING: &str = "leaving";
+/// State: the status that this unit, as the leader, has shown for the application.
+const TOLD: &str = "application-status";
 
 /// Handles one event. An error fails the hook: Juju drops what was to be committed and repeats it.
 pub fn dispatch(unit: Unit, event: &Event) -> Result<()> {
-    let mut world = World::new(unit);
     match event {
-        Event::Action(action) => return Ok(world.juju.fail_action(&actions::refusal(action))?),
-        Event::Metrics | Event::Stop | Event::Remove => return Ok(()),
+        Event::Action(action) => act(action, &unit),
+        event => run(&mut World::new(unit), event).map(drop),
+    }
+}
+
+/// Runs an action, which tells its result to who asked for it.
+fn act(action: &str, unit: &Unit) -> Result<()> {
+    let results = match action {
+        // Whatever was noted as done is made sure of.
+        "reconcile" => {
+            let mut world = World::new(unit.clone());
+            actions::reconciled(&run(&mut world, &Event::UpgradeCharm)?)
+        }
+        "show-config" => {
+            let mut world = World::rehearsal(unit.clone(), false);
+            let outcome = run(&mut world, &Event::ConfigChanged)?;
+            actions::configuration(world.given.as_ref(), &outcome)
+        }
+        _ => Err(actions::refusal(action)),
+    };
+    let mut juju = Juju::new(&unit.app, &unit.name);
+    match results {
+        Ok(results) => juju.set_results(&results)?,
+        Err(reason) => juju.fail_action(&reason)?,
+    }
+    Ok(())
+}
+
+/// Handles one event in a world, real or rehearsed.
+pub fn run(world: &mut World, event: &Event) -> Result<Outcome> {
+    let (waits, status) = converge(world, event)?;
+    let juju = world.juju.told().iter().map(|call| Deed { at: Where::Juju, what: call.clone() });
+    let mut deeds: Vec<_> = world.deeds.iter().cloned().chain(juju).collect();
+    deeds.sort_by_key(|deed| deed.at);
+    let waits = waits.iter().map(Wait::to_string).collect();
+    Ok(Outcome { deeds, unread: world.juju.unread().to_vec(), waits, status })
+}
+
+fn converge(world: &mut World, event: &Event) -> Result<(BTreeSet<Wait>, Option<Status>)> {
+    let mut waits = BTreeSet::new();
+    match event {
+        Event::Action(_) | Event::Metrics | Event::Stop | Event::Remove => return Ok((waits, None)),
         // A unit that goes for good meets this after its agent was restarted: nothing is left to share.
         Event::Relation(event) if event.endpoint == Endpoint::Peers && event.hook == RelationHook::Broken => {
-            return Ok(());
+            return Ok((waits, None));
         }
         Event::Unknown(name) => tracing::debug!("no handler for {name}"),
         _ => {}
     }
-    let Some(peer) = observe::peer(&mut world)? else {
+    let Some(peer) = observe::peer(world)? else {
         // `install`: no relation is known to the agent yet.
-        return Ok(world.juju.set_status(&status::of(&[Wait::Peers], ""))?);
+        waits.insert(Wait::Peers);
+        let status = status::of(&waits, "");
+        world.juju.set_status(&status)?;
+        return Ok((waits, Some(status)));
     };
     if let Event::Relation(relation) = event {
-        learn(relation, &mut world)?;
+        learn(relation, world)?;
     }
     world.leaving = world.juju.state(LEAVING)?.is_some_and(|text| !text.is_empty());
-    if !world.leaving && is_first_to_hear(event, &mut world)? {
+    if !world.leaving && is_first_to_hear(event, world)? {
         world.juju.set_state(LEAVING, "true")?;
         world.leaving = true;
     }
@@ -48,28 +96,26 @@ pub fn dispatch(unit: Unit, event: &Event) -> Result<()> {
     world.trust = match event {
         Event::UpgradeCharm => Trust::None,
         // The leader of before may have been a unit of the Python charm.
-        Event::LeaderElected if !observe::is_published_by_us(&mut world, peer)? => Trust::None,
+        Event::LeaderElected if !observe::is_published_by_us(world, peer)? => Trust::None,
         Event::LeaderElected | Event::UpdateStatus => Trust::NotOfClients,
         _ => Trust::Full,
     };
 
-    let mut deferred = remembered(&mut world)?;
-    deferred.extend(observe::owed(&mut world, peer)?);
-    let mut waits = Vec::new();
+    let mut deferred = remembered(world)?;
+    deferred.extend(observe::owed(world, peer)?);
     let mut left = Vec::new();
     for handler in schedule(event, &deferred) {
-        let plan = decide(handler, &mut world, peer)?;
-        let unfinished = apply(&plan, &mut world, peer)?;
+        let plan = decide(handler, world, peer)?;
+        let unfinished = apply(&plan, world, peer)?;
         if !unfinished.is_empty() {
             left.push(handler);
         }
         waits.extend(unfinished);
     }
     if let Event::Secret(secret) = event {
-        apply(&obsolete(secret, &mut world)?, &mut world, peer)?;
+        apply(&obsolete(secret, world)?, world, peer)?;
     }
-    remember(&left, &mut world)?;
-    world.juju.flush()?;
+    remember(&left, world)?;
 
     waits.extend(Options::check_exposure(world.juju.config()?).err().map(Wait::Options));
     if waits.is_empty() {
@@ -78,8 +124,27 @@ pub fn dispatch(unit: Unit, event: &Event) -> Result<()> {
     for wait in &waits {
         tracing::debug!("wait: {wait}");
     }
-    let serving = if waits.is_empty() { observe::serving(&mut world, peer)? } else { String::new() };
-    Ok(world.juju.set_status(&status::of(&waits, &serving))?)
+    let serving = if waits.is_empty() { observe::serving(world, peer)? } else { String::new() };
+    let status = status::of(&waits, &serving);
+    tell_of_the_application(&status, world)?;
+    world.juju.flush()?;
+    world.juju.set_status(&status)?;
+    Ok((waits, Some(status)))
+}
+
+/// Has the leader's status be the application's, too, and asks for it only where it is news.
+fn tell_of_the_application(status: &Status, world: &mut World) -> Result<()> {
+    // What another leader tells in between is not known here.
+    let told =
+        if world.juju.is_leader()? { format!("{} {}", status.kind, status.message) } else { String::new() };
+    if !told.is_empty()
+        && world.juju.state(TOLD)?.as_ref() != Some(&told)
+        && let Err(error) = world.juju.set_application_status(status)
+    {
+        tracing::debug!("the application's status stays as it is: {error}");
+        return Ok(());
+    }
+    Ok(world.juju.set_state(TOLD, &told)?)
 }
 
 /// What the environment of a relation hook tells, so that nobody has to ask.

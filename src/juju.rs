@@ -120,6 +120,8 @@ pub struct Juju {
     infos: HashMap<String, Option<SecretInfo>>,
     addresses: HashMap<Endpoint, Option<String>>,
     state: Option<Kept>,
+    told: Told,
+    unread: Vec<String>,
 }
 
 /// A databag as read, and what we want to change in it.
@@ -161,7 +163,30 @@ impl Juju {
             infos: HashMap::new(),
             addresses: HashMap::new(),
             state: None,
+            told: Told::default(),
+            unread: Vec::new(),
         }
+    }
+
+    /// From now on nothing is told to Juju but noted as if it had been, and nothing is read that Juju would
+    /// keep a record of.
+    pub fn rehearse(&mut self) {
+        self.told.is_rehearsal = true;
+    }
+
+    /// Whether that was said.
+    pub fn is_rehearsal(&self) -> bool {
+        self.told.is_rehearsal
+    }
+
+    /// What Juju was told, or would have been, as calls of its tools. No value is in them.
+    pub fn told(&self) -> &[String] {
+        &self.told.calls
+    }
+
+    /// The secrets that a rehearsal left unread: Juju notes who reads one for the first time.
+    pub fn unread(&self) -> &[String] {
+        &self.unread
     }
 
     /// Whether this unit is the leader: true is a promise for 30 seconds, and asked once a dispatch.
@@ -356,7 +381,14 @@ impl Juju {
         uri: &str,
         label: &str,
     ) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
-        self.secret(label, &[uri, "--label", label])
+        if !self.told.is_rehearsal {
+            return self.secret(label, &[uri, "--label", label]);
+        }
+        let content = self.secret(label, &["--label", label])?;
+        if content.is_none() && !self.unread.contains(&label.to_owned()) {
+            self.unread.push(label.to_owned());
+        }
+        Ok(content)
     }
 
     fn secret(&mut self, name: &str, args: &[&str]) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
@@ -365,7 +397,8 @@ impl Juju {
         }
         // Without --refresh an owner, too, gets the revision it once pinned, and a pin that never
         // moves keeps old revisions alive.
-        let content = absent_is_none(ask("secret-get", &[args, &["--refresh"]].concat()))?;
+        let newest = if self.told.is_rehearsal { "--peek" } else { "--refresh" };
+        let content = absent_is_none(ask("secret-get", &[args, &[newest]].concat()))?;
         self.secrets.insert(name.to_owned(), content.clone());
         Ok(content)
     }
@@ -412,11 +445,11 @@ impl Juju {
         let uri = if let Some(id) = labelled.or_else(|| adopt.map(|uri| secret_id(uri).to_owned())) {
             let uri = format!("secret:{id}");
             if relabel || self.secret_by_label(label)?.as_ref() != Some(content) {
-                tell_secret("secret-set", &[&uri, "--label", label], content)?;
+                self.tell_secret("secret-set", &[&uri, "--label", label], content)?;
             }
             uri
         } else {
-            tell_secret("secret-add", &["--label", label, "--owner", "application"], content)?
+            self.tell_secret("secret-add", &["--label", label, "--owner", "application"], content)?
         };
         self.secrets.insert(label.to_owned(), Some(content.clone()));
         self.infos
@@ -426,17 +459,17 @@ impl Juju {
 
     /// Lets the application on the other side of a relation read a secret of ours.
     pub fn grant(&mut self, uri: &str, relation: RelationId) -> Result<(), ToolError> {
-        run("secret-grant", &[uri, "-r", &relation.to_string()], None).map(drop)
+        self.tell("secret-grant", &[uri, "-r", &relation.to_string()])
     }
 
     /// Removes a revision of a secret of ours.
     pub fn remove_revision(&mut self, id: &str, revision: u64) -> Result<(), ToolError> {
-        run("secret-remove", &[id, "--revision", &revision.to_string()], None).map(drop)
+        self.tell("secret-remove", &[id, "--revision", &revision.to_string()])
     }
 
     /// Removes a secret of ours with all its revisions.
     pub fn remove_secret(&mut self, label: &str, id: &str) -> Result<(), ToolError> {
-        run("secret-remove", &[id], None)?;
+        self.tell("secret-remove", &[id])?;
         self.secrets.insert(label.to_owned(), None);
         self.infos.insert(label.to_owned(), None);
         Ok(())
@@ -444,17 +477,17 @@ impl Juju {
 
     /// Lets clients in on a TCP port; on Kubernetes Juju's service of the application gets it.
     pub fn open_port(&mut self, port: u16) -> Result<(), ToolError> {
-        run("open-port", &[&format!("{port}/tcp")], None).map(drop)
+        self.tell("open-port", &[&format!("{port}/tcp")])
     }
 
     /// The workload's version, at once.
     pub fn set_version(&mut self, version: &str) -> Result<(), ToolError> {
-        run("application-version-set", &[version], None).map(drop)
+        self.tell("application-version-set", &[version])
     }
 
     /// Takes that back.
     pub fn close_port(&mut self, port: u16) -> Result<(), ToolError> {
-        run("close-port", &[&format!("{port}/tcp")], None).map(drop)
+        self.tell("close-port", &[&format!("{port}/tcp")])
     }
 
     /// This unit's address on an endpoint's network, if it has one yet.
@@ -485,7 +518,18 @@ impl Juju {
 
     /// Shows the unit's status; at once, surviving a failing hook.
     pub fn set_status(&mut self, status: &Status) -> Result<(), ToolError> {
-        run("status-set", &[&status.kind.to_string(), "--", &status.message], None).map(drop)
+        self.tell("status-set", &[&status.kind.to_string(), "--", &status.message])
+    }
+
+    /// Shows the application's status, as only its leader may; at once, surviving a failing hook.
+    pub fn set_application_status(&mut self, status: &Status) -> Result<(), ToolError> {
+        self.tell("status-set", &["--application", &status.kind.to_string(), "--", &status.message])
+    }
+
+    /// Gives an action its results, by names of lower-case letters, digits and hyphens.
+    pub fn set_results(&mut self, results: &[(&str, String)]) -> Result<(), ToolError> {
+        let args: Vec<String> = results.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        run("action-set", &args.iter().map(String::as_str).collect::<Vec<_>>(), None).map(drop)
     }
 
     /// Ends an action as failed, with words.
@@ -513,14 +557,76 @@ impl Juju {
             let id = relation.to_string();
             let mut args = vec!["-r", &id, "--file", "-"];
             args.extend((*owner == Owner::App).then_some("--app"));
-            run("relation-set", &args, Some(&to_yaml(&changes)))?;
+            self.told.call("relation-set", &args, &keys(&changes), Some(&to_yaml(&changes)))?;
         }
         if let Some(kept) = self.state.as_mut().filter(|kept| !kept.changes.is_empty()) {
-            run("state-set", &["--file", "-"], Some(&to_yaml(&kept.changes)))?;
-            kept.changes.clear();
+            let changes = std::mem::take(&mut kept.changes);
+            self.told.call("state-set", &["--file", "-"], &keys(&changes), Some(&to_yaml(&changes)))?;
         }
         Ok(())
     }
+
+    /// Tells Juju something that is no secret.
+    fn tell(&mut self, tool: &'static str, args: &[&str]) -> Result<(), ToolError> {
+        self.told.call(tool, args, "", None).map(drop)
+    }
+
+    /// Runs a tool that takes a secret's content. The agent, not the tool, opens the file it is named,
+    /// so the content lies in an anonymous file of ours, reached through `/proc`: no disk ever has it,
+    /// and it goes when we go. Returns what the tool prints: a new secret's URI.
+    fn tell_secret(
+        &mut self,
+        tool: &'static str,
+        args: &[&str],
+        content: &BTreeMap<String, Secret>,
+    ) -> Result<String, ToolError> {
+        let start = |source: std::io::Error| ToolError::Start { tool, source };
+        let fd = nix::sys::memfd::memfd_create(c"secret", nix::sys::memfd::MFdFlags::empty())
+            .map_err(|errno| start(errno.into()))?;
+        let mut file = std::fs::File::from(fd);
+        let texts: Texts =
+            content.iter().map(|(key, value)| (key.clone(), value.reveal().to_owned())).collect();
+        file.write_all(to_yaml(&texts).as_bytes()).map_err(start)?;
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        let args = [args, &["--file", &path]].concat();
+        let stdout = self.told.call(tool, &args, &keys(&texts), None)?;
+        if self.told.is_rehearsal {
+            return Ok("secret:new".to_owned());
+        }
+        Ok(String::from_utf8_lossy(&stdout).trim().to_owned())
+    }
+}
+
+/// What Juju was told.
+#[derive(Default)]
+struct Told {
+    is_rehearsal: bool,
+    calls: Vec<String>,
+}
+
+impl Told {
+    /// Runs a tool, or in a rehearsal only notes that it would be run. What it reads from a file is shown as `shown`.
+    fn call(
+        &mut self,
+        tool: &'static str,
+        args: &[&str],
+        shown: &str,
+        stdin: Option<&str>,
+    ) -> Result<Vec<u8>, ToolError> {
+        let file = args.iter().position(|arg| *arg == "--file");
+        let is_shown = |(i, _): &(usize, &&str)| file.is_none_or(|file| *i != file && *i != file + 1);
+        let args_shown = args.iter().enumerate().filter(is_shown).map(|(_, arg)| *arg);
+        let words: Vec<&str> =
+            [tool].into_iter().chain(args_shown).chain([shown]).filter(|word| !word.is_empty()).collect();
+        self.calls.push(words.join(" "));
+        if self.is_rehearsal { Ok(Vec::new()) } else { run(tool, args, stdin) }
+    }
+}
+
+/// The keys of what a tool is told, as it would be told on a command line: without a value where the key is to go.
+fn keys(texts: &Texts) -> String {
+    let key = |(key, value): (&String, &String)| format!("{key}={}", if value.is_empty() { "" } else { "…" });
+    texts.iter().map(key).collect::<Vec<_>>().join(" ")
 }
 
 /// A map as the YAML that `--file` takes. Compact JSON is YAML, but for DEL and the C1 control
@@ -554,25 +660,6 @@ fn absent_is_none<T>(answer: Result<T, ToolError>) -> Result<Option<T>, ToolErro
         Err(error) if error.is_absent() => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Runs a tool that takes a secret's content. The agent, not the tool, opens the file it is named,
-/// so the content lies in an anonymous file of ours, reached through `/proc`: no disk ever has it,
-/// and it goes when we go.
-fn tell_secret(
-    tool: &'static str,
-    args: &[&str],
-    content: &BTreeMap<String, Secret>,
-) -> Result<String, ToolError> {
-    let start = |source: std::io::Error| ToolError::Start { tool, source };
-    let fd = nix::sys::memfd::memfd_create(c"secret", nix::sys::memfd::MFdFlags::empty())
-        .map_err(|errno| start(errno.into()))?;
-    let mut file = std::fs::File::from(fd);
-    let texts: Texts = content.iter().map(|(key, value)| (key.clone(), value.reveal().to_owned())).collect();
-    file.write_all(to_yaml(&texts).as_bytes()).map_err(start)?;
-    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-    let stdout = run(tool, &[args, &["--file", &path]].concat(), None)?;
-    Ok(String::from_utf8_lossy(&stdout).trim().to_owned())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that starts a hook tool")]

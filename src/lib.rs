@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod event;
 pub mod handlers;
 pub mod observe;
+pub mod outcome;
 pub mod plan;
 pub mod status;
 

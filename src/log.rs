@@ -26,6 +26,12 @@ pub fn start(is_action: bool) {
         .init();
 }
 
+/// Starts logging for a command: stdout is its answer.
+pub fn to_stderr() {
+    let logs = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(Level::WARN);
+    logs.with_target(false).with_ansi(false).without_time().init();
+}
+
 /// Hands what was collected to `juju-log`. A log line that cannot be told is no reason to fail.
 pub fn flush() {
     for (level, lines) in [("INFO", &INFO), ("ERROR", &ERROR)] {

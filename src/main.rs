@@ -19,7 +19,7 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<ExitCode> {
     let env = |name: &str| std::env::var(name).ok();
     if std::env::args_os().len() > 1 || env("JUJU_DISPATCH_PATH").is_none_or(|path| path.is_empty()) {
-        return cli::run();
+        return Ok(cli::run(env));
     }
     let (unit, event) = event::from_env(env)?;
     log::start(matches!(event, event::Event::Action(_)));

@@ -26,7 +26,7 @@ pub struct Options {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Error)]
 pub enum InvalidOption {
     /// Out of its range.
-    #[error("option {option} is {value}: set it to {remedy}")]
+    #[error("{option} is {value}: set it to {remedy}")]
     Value {
         /// Its name in `config.yaml`.
         option: &'static str,
@@ -36,7 +36,7 @@ pub enum InvalidOption {
         remedy: &'static str,
     },
     /// Something in `pgbouncer-parameters`, with the reason.
-    #[error("option pgbouncer-parameters: {0}")]
+    #[error("pgbouncer-parameters: {0}")]
     Parameters(String),
 }
 
@@ -183,19 +183,19 @@ mod tests {
     #[test]
     fn an_invalid_value_is_refused_with_option_value_and_remedy() {
         for (config, words) in [
-            (json!({"listen_port": 0}), "option listen_port is 0: set it to a port between 1 and 65535"),
-            (json!({"listen_port": 70000}), "option listen_port is 70000"),
-            (json!({"listen_port": 9127}), "option listen_port is 9127: set it to a port that nothing else"),
+            (json!({"listen_port": 0}), "listen_port is 0: set it to a port between 1 and 65535"),
+            (json!({"listen_port": 70000}), "listen_port is 70000"),
+            (json!({"listen_port": 9127}), "listen_port is 9127: set it to a port that nothing else"),
             (
                 json!({"pool_mode": "swimming"}),
-                "option pool_mode is \"swimming\": set it to session, transaction or statement",
+                "pool_mode is \"swimming\": set it to session, transaction or statement",
             ),
-            (json!({"max_db_connections": -1}), "option max_db_connections is -1"),
-            (json!({"max_db_connections": 1.5}), "option max_db_connections is 1.5"),
+            (json!({"max_db_connections": -1}), "max_db_connections is -1"),
+            (json!({"max_db_connections": 1.5}), "max_db_connections is 1.5"),
             (json!({"max_prepared_statements": 1001}), "between 0 (off) and 1000"),
             (
                 json!({"pgbouncer-parameters": "{auth_type: any}"}),
-                "option pgbouncer-parameters: cannot set auth_type: the charm decides",
+                "pgbouncer-parameters: cannot set auth_type: the charm decides",
             ),
         ] {
             let error = options(&config).expect_err(words);

@@ -167,8 +167,7 @@ pub enum Value {
     Absent,
 }
 
-/// Why something is not done yet. The words are the operator's; see [`crate::status`], which shows the
-/// first in this order, so that what names a reason stands before what only follows from it.
+/// Why something is not done yet. What a person reads of it, and which one first, is in [`crate::status`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wait {
     /// Nothing is known of this unit's PgBouncer.
@@ -339,38 +338,6 @@ impl fmt::Display for Bag {
             Self::PeerUnit => f.write_str("peer unit"),
             Self::App(relation) => write!(f, "app {relation}"),
             Self::Unit(relation) => write!(f, "unit {relation}"),
-        }
-    }
-}
-
-impl fmt::Display for Wait {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unmet(unmet) => unmet.fmt(f),
-            Self::Peers => f.write_str("waiting for the peer relation"),
-            Self::Options(invalid) => invalid.fmt(f),
-            Self::NoBackend => f.write_str("waiting for backend database relation to initialise"),
-            Self::Backend => f.write_str("backend database relation not ready"),
-            Self::Unreachable(reason)
-            | Self::Refused(reason)
-            | Self::NotLoaded(reason)
-            | Self::Ails(reason) => f.write_str(reason),
-            Self::Leader => f.write_str("waiting for the leader to publish its configuration"),
-            Self::Published(key, reason) => {
-                write!(
-                    f,
-                    "cannot use {key} of pgb-peers: {reason}; waiting for the leader to publish it anew"
-                )
-            }
-            Self::Units(units) => write!(f, "waiting for {} to load a new database", units.join(", ")),
-            Self::Admission(role) => write!(f, "waiting for PostgreSQL to let {role} in (pg_hba.conf)"),
-            Self::Client(relation, reason) => write!(f, "cannot serve database:{relation}: {reason}"),
-            Self::Attempts(relation) => {
-                write!(f, "Juju refused the answer to database:{relation} twice; trying again soon")
-            }
-            Self::NotBuilt(endpoint) => {
-                write!(f, "relation {endpoint} is not supported yet: remove it")
-            }
         }
     }
 }

@@ -1,12 +1,15 @@
-//! One status from everything that is not as it should be: the worst cause wins.
+//! One status from everything that is not as it should be: the worst cause wins. The table of causes is here, and
+//! `docs/statuses.md` is written from it.
 
 use std::fmt;
+
+use serde::Serialize;
 
 use crate::plan::Wait;
 use crate::workload::Unmet;
 
 /// What `status-set` shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// The status word.
     pub kind: Kind,
@@ -15,7 +18,8 @@ pub struct Status {
 }
 
 /// The status words a charm may set, the worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A person has to act.
     Blocked,
@@ -27,33 +31,165 @@ pub enum Kind {
     Active,
 }
 
+macro_rules! causes {
+    ($($name:ident $kind:ident $says:literal when $when:literal remedy $remedy:literal)+) => {
+        /// Why a unit is not active. One before another in this list is shown before it.
+        #[expect(missing_docs, reason = "`when` tells")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Cause { $($name,)+ }
+
+        impl Cause {
+            /// All of them, in their order.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The status word.
+            pub fn kind(self) -> Kind {
+                match self { $(Self::$name => Kind::$kind,)+ }
+            }
+
+            /// The message, with `{}` for each thing that varies.
+            pub fn says(self) -> &'static str {
+                match self { $(Self::$name => $says,)+ }
+            }
+
+            /// When it is shown.
+            pub fn when(self) -> &'static str {
+                match self { $(Self::$name => $when,)+ }
+            }
+
+            /// What to do about it.
+            pub fn remedy(self) -> &'static str {
+                match self { $(Self::$name => $remedy,)+ }
+            }
+        }
+    };
+}
+
+// Where the Python charm has a message, it is that one.
+causes! {
+    NotOnMachine Blocked "cannot find pgbouncer: install it on this machine"
+        when "The charm runs on a machine, and there is no PgBouncer on its `PATH`."
+        remedy "`apt-get install pgbouncer` there."
+    NotInImage Blocked "cannot find pgbouncer in the workload's image: attach one that has it (juju attach-resource)"
+        when "The image of the workload container has no `pgbouncer` on its `PATH`."
+        remedy "`juju attach-resource pgbouncer-k8s pgbouncer-image=IMAGE`."
+    NoVersion Blocked "cannot run pgbouncer --version: {}"
+        when "PgBouncer is there and does not tell its version."
+        remedy "Run it in the workload container to see why; attach another image."
+    Option Blocked "option {}"
+        when "An option has a value that cannot be used. Units serve on by the last configuration that could be."
+        remedy "`juju config` with a value as the message has it, or `--reset`."
+    Unreachable Blocked "{}"
+        when "PostgreSQL cannot be reached. The message names database, hosts, user and the reason."
+        remedy "See whether PostgreSQL runs; the charm tries again in each hook. Clients that are served stay so."
+    Refused Blocked "{}"
+        when "PostgreSQL does not do what the charm needs. The message names it and PostgreSQL's reason."
+        remedy "As the message says: a role to drop or rename, a version to upgrade."
+    BackendNotReady Blocked "backend database relation not ready"
+        when "PostgreSQL is related and has not given the charm credentials yet."
+        remedy "Wait for PostgreSQL; see its status."
+    NoBackend Blocked "waiting for backend database relation to initialise"
+        when "There is no PostgreSQL behind PgBouncer."
+        remedy "`juju integrate pgbouncer-k8s:backend-database postgresql-k8s`."
+    Client Blocked "cannot serve database:{}: {}"
+        when "A client asks for something that it cannot have. Others are served."
+        remedy "Change what it asks for, or remove the relation; `juju show-unit` tells whose number it is."
+    NotBuilt Blocked "relation {} is not supported yet: remove it"
+        when "A relation was made that this revision does not serve."
+        remedy "`juju remove-relation`; everything else is served."
+    Away Waiting "PgBouncer container currently unavailable"
+        when "Pebble, in the workload container, does not answer."
+        remedy "Wait for the container; `kubectl describe pod` tells why it does not come."
+    Peers Waiting "waiting for the peer relation"
+        when "Juju has not made `pgb-peers` yet."
+        remedy "Nothing: it is a moment after the unit is made."
+    Leader Waiting "waiting for the leader to publish its configuration"
+        when "A unit has nothing to serve yet."
+        remedy "Look at the leader's status."
+    Published Waiting "cannot use {} of pgb-peers: {}; waiting for the leader to publish it anew"
+        when "What the leader published is broken. What ran before runs on."
+        remedy "Look at the leader's status; `juju refresh` if its revision is another one."
+    NotLoaded Waiting "{}"
+        when "A process of PgBouncer has not been seen to run what it should. The message names process and reason."
+        remedy "Wait for the next hook, which tries again; then look at PgBouncer's log."
+    NotHealthy Waiting "{}"
+        when "Everything is loaded, and PgBouncer does not answer its health check: Kubernetes sends no clients."
+        remedy "Look at PgBouncer's log, and at the load of the node."
+    Units Waiting "waiting for {} to load a new database"
+        when "A new client gets its credentials once these units serve its database."
+        remedy "Look at their status. At the second `update-status` the client gets them all the same."
+    Admission Waiting "waiting for PostgreSQL to let {} in (pg_hba.conf)"
+        when "PostgreSQL has made a role, and does not let it log in yet."
+        remedy "Nothing, for half a minute; then look at PostgreSQL's status."
+    Attempts Waiting "Juju refused the answer to database:{} twice; trying again soon"
+        when "The hook that gave a client its credentials failed twice when Juju was to keep them."
+        remedy "`juju debug-log` tells what Juju said."
+}
+
 /// The status of a unit that still waits for `waits`. With none it is active and says `serving`.
 pub fn of<'a>(waits: impl IntoIterator<Item = &'a Wait>, serving: &str) -> Status {
-    waits.into_iter().min_by_key(|wait| (kind(wait), *wait)).map_or_else(
+    waits.into_iter().min_by_key(|wait| (wait.cause(), *wait)).map_or_else(
         || Status { kind: Kind::Active, message: serving.to_owned() },
-        |wait| Status { kind: kind(wait), message: wait.to_string() },
+        |wait| Status { kind: wait.cause().kind(), message: wait.to_string() },
     )
 }
 
-fn kind(wait: &Wait) -> Kind {
-    match wait {
-        Wait::Unmet(Unmet::NotOnMachine | Unmet::NotInImage | Unmet::NoVersion(_))
-        | Wait::Options(_)
-        | Wait::NoBackend
-        | Wait::Backend
-        | Wait::Unreachable(_)
-        | Wait::Refused(_)
-        | Wait::Client(..)
-        | Wait::NotBuilt(_) => Kind::Blocked,
-        Wait::Unmet(Unmet::Away(_))
-        | Wait::Peers
-        | Wait::Leader
-        | Wait::Published(..)
-        | Wait::NotLoaded(_)
-        | Wait::Ails(_)
-        | Wait::Units(_)
-        | Wait::Attempts(_)
-        | Wait::Admission(_) => Kind::Waiting,
+impl Wait {
+    /// What kind of cause it is.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Unmet(Unmet::NotOnMachine) => Cause::NotOnMachine,
+            Self::Unmet(Unmet::NotInImage) => Cause::NotInImage,
+            Self::Unmet(Unmet::NoVersion(_)) => Cause::NoVersion,
+            Self::Unmet(Unmet::Away(_)) => Cause::Away,
+            Self::Peers => Cause::Peers,
+            Self::Options(_) => Cause::Option,
+            Self::Unreachable(_) => Cause::Unreachable,
+            Self::Refused(_) => Cause::Refused,
+            Self::Backend => Cause::BackendNotReady,
+            Self::NoBackend => Cause::NoBackend,
+            Self::Leader => Cause::Leader,
+            Self::Published(..) => Cause::Published,
+            Self::NotLoaded(_) => Cause::NotLoaded,
+            Self::Ails(_) => Cause::NotHealthy,
+            Self::Units(_) => Cause::Units,
+            Self::Admission(_) => Cause::Admission,
+            Self::Client(..) => Cause::Client,
+            Self::Attempts(_) => Cause::Attempts,
+            Self::NotBuilt(_) => Cause::NotBuilt,
+        }
+    }
+
+    /// What varies in the message.
+    fn details(&self) -> Vec<String> {
+        match self {
+            Self::Unmet(Unmet::NotOnMachine | Unmet::NotInImage | Unmet::Away(_))
+            | Self::Peers
+            | Self::Backend
+            | Self::NoBackend
+            | Self::Leader => Vec::new(),
+            Self::Options(invalid) => vec![invalid.to_string()],
+            Self::Unmet(Unmet::NoVersion(text))
+            | Self::Unreachable(text)
+            | Self::Refused(text)
+            | Self::NotLoaded(text)
+            | Self::Ails(text)
+            | Self::Admission(text) => vec![text.clone()],
+            Self::Published(key, reason) => vec![(*key).to_owned(), reason.clone()],
+            Self::Units(units) => vec![units.join(", ")],
+            Self::Client(relation, reason) => vec![relation.to_string(), reason.clone()],
+            Self::Attempts(relation) => vec![relation.to_string()],
+            Self::NotBuilt(endpoint) => vec![endpoint.to_string()],
+        }
+    }
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut details = self.details().into_iter();
+        let mut parts = self.cause().says().split("{}");
+        f.write_str(parts.next().unwrap_or_default())?;
+        parts.try_for_each(|part| write!(f, "{}{part}", details.next().unwrap_or_default()))
     }
 }
 
@@ -71,7 +207,35 @@ impl fmt::Display for Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::RelationId;
+    use crate::event::{Endpoint, RelationId};
+    use crate::options::InvalidOption;
+
+    #[test]
+    fn causes_stand_in_the_order_of_their_words() {
+        assert!(Cause::ALL.is_sorted_by_key(|cause| cause.kind()), "{:?}", Cause::ALL);
+    }
+
+    #[test]
+    fn a_message_has_as_many_details_as_places_for_them() {
+        let one = String::from("one");
+        for wait in [
+            Wait::Unmet(Unmet::NotOnMachine),
+            Wait::Unmet(Unmet::NoVersion(one.clone())),
+            Wait::Unmet(Unmet::Away(one.clone())),
+            Wait::Options(InvalidOption::Parameters(one.clone())),
+            Wait::Unreachable(one.clone()),
+            Wait::Published("cfg_file", one.clone()),
+            Wait::Units(vec![one.clone()]),
+            Wait::Admission(one.clone()),
+            Wait::Client(RelationId(7), one.clone()),
+            Wait::Attempts(RelationId(7)),
+            Wait::NotBuilt(Endpoint::Logging),
+        ] {
+            assert_eq!(wait.details().len(), wait.cause().says().matches("{}").count(), "{wait}");
+        }
+        let client = Wait::Client(RelationId(7), "no".into());
+        assert_eq!(client.to_string(), "cannot serve database:7: no");
+    }
 
     #[test]
     fn without_a_cause_the_unit_is_active_and_says_what_it_serves() {

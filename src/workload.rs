@@ -13,11 +13,12 @@ mod paths;
 pub mod pebble;
 #[expect(clippy::disallowed_methods, reason = "processes are read from /proc")]
 mod process;
+mod rehearsal;
 
 use std::{io, path::PathBuf};
 
 use self::pebble::PebbleError;
-pub use self::{container::Container, disk::Disk, paths::Paths};
+pub use self::{container::Container, disk::Disk, paths::Paths, rehearsal::Rehearsal};
 use crate::pgbouncer::{InstanceConfig, Place, Unrepresentable, UserList, Version};
 use crate::secret::Secret;
 
@@ -35,6 +36,9 @@ pub trait Workload {
 
     /// Makes every instance run these files, one after another. May be killed anywhere and repeated.
     fn load(&mut self, files: &Files) -> Result<Done, NotLoaded>;
+
+    /// What a load would do now. Changes nothing.
+    fn foresee(&mut self, files: &Files) -> Result<Done, NotLoaded>;
 
     /// Why clients are not sent here though everything is loaded, where somebody watches over that.
     fn ails(&mut self) -> Option<String> {
@@ -55,19 +59,15 @@ pub struct Met {
 }
 
 /// Why nothing can be known of PgBouncer.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unmet {
     /// The charm runs on a machine that has none.
-    #[error("cannot find pgbouncer: install it on this machine")]
     NotOnMachine,
     /// The image of the workload container has none.
-    #[error("cannot find pgbouncer in the workload's image: attach one that has it (juju attach-resource)")]
     NotInImage,
     /// The workload container cannot be reached, with the reason.
-    #[error("PgBouncer container currently unavailable")]
     Away(String),
     /// It is there and does not say what it is.
-    #[error("cannot run pgbouncer --version: {0}")]
     NoVersion(String),
 }
 

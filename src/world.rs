@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::attempts::Attempts;
 use crate::event::{RelationId, Unit};
 use crate::juju::{Juju, ToolError};
+use crate::outcome::{Deed, Where};
 use crate::plan::Wait;
 use crate::postgres::Server;
-use crate::workload::{Container, Disk, Paths, Workload};
+use crate::workload::{Container, Disk, Files, Paths, Rehearsal, Workload};
 
 /// How far the note of what PostgreSQL has from us is trusted in a dispatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,10 @@ pub struct World {
     pub trust: Trust,
     /// How much longer this dispatch may wait for PostgreSQL to let new roles in.
     pub admission: Duration,
+    /// What was done outside of Juju, or would have been.
+    pub deeds: Vec<Deed>,
+    /// What the processes were given to load.
+    pub given: Option<Files>,
     /// The backend, once somebody needed it, or why it cannot be used; see [`crate::observe::server`].
     pub server: Option<Result<Server, Wait>>,
 }
@@ -72,10 +77,27 @@ impl World {
             backend_departs: None,
             trust: Trust::Full,
             admission: Duration::from_secs(3),
+            deeds: Vec::new(),
+            given: None,
             paths,
             server: None,
             unit,
         }
+    }
+
+    /// A world in which nothing changes: it is read, and what would be done to it is noted. Without `knows_loaded`
+    /// everything is loaded anew.
+    pub fn rehearsal(unit: Unit, knows_loaded: bool) -> Self {
+        let mut world = Self::new(unit);
+        world.juju.rehearse();
+        world.workload = Box::new(Rehearsal::new(world.workload, knows_loaded));
+        world
+    }
+
+    /// Notes a deed; whether it is to be done.
+    pub fn note(&mut self, at: Where, what: &impl ToString) -> bool {
+        self.deeds.push(Deed { at, what: what.to_string() });
+        !self.juju.is_rehearsal()
     }
 
     /// Whether this unit decides for all. A leader that goes keeps its lease to the end, but what it

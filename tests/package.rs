@@ -87,7 +87,9 @@ fn every_action_keeps_its_name_and_parameters() {
         table(&actions, &[]),
         "set-tls-private-key\n\
          pre-upgrade-check\n\
-         resume-upgrade\n"
+         resume-upgrade\n\
+         reconcile\n\
+         show-config\n"
     );
     assert_eq!(table(&actions["set-tls-private-key"]["params"], &["type"]), "private-key string\n");
     assert!(actions["pre-upgrade-check"].get("params").is_none());

@@ -44,17 +44,19 @@ pub(crate) fn make(kind: &str, channel: Option<&str>, model: &mut Model) -> Resu
         |kind: &str, default| ConfigOption { kind: kind.to_owned(), default, description: String::new() };
     match kind {
         "postgresql" => {
+            let default = model.postgresql.clone();
+            let track = channel.or(default.as_deref()).map(Track::of).transpose()?;
+            let mut options = BTreeMap::from([("withhold".to_owned(), option("string", None))]);
+            // Without a channel nobody writes `pg_hba.conf`: it lets everybody in.
+            if track.is_some() {
+                options.insert("hba-delay".to_owned(), option("float", Some(Value::from(0.2))));
+            }
             let charm = Charm {
                 name: "postgresql-k8s".to_owned(),
                 endpoints: BTreeMap::from([("database".to_owned(), endpoint(Role::Provider))]),
-                options: BTreeMap::from([
-                    ("hba-delay".to_owned(), option("float", Some(Value::from(0.2)))),
-                    ("withhold".to_owned(), option("string", None)),
-                ]),
+                options,
                 ..Charm::default()
             };
-            let default = model.postgresql.clone();
-            let track = channel.or(default.as_deref()).map(Track::of).transpose()?;
             Ok(Kind::Actor(Arc::new(Postgresql::deploy(model, track)?), charm))
         }
         "client" => {

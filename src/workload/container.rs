@@ -210,6 +210,10 @@ impl Workload for Container {
         done
     }
 
+    fn foresee(&mut self, files: &Files) -> Result<Done, NotLoaded> {
+        load::foresee(self, files)
+    }
+
     fn ails(&mut self) -> Option<String> {
         match self.pebble.healthy(Some("ready")) {
             Ok(true) => None,

@@ -73,6 +73,10 @@ impl Workload for Disk {
     fn load(&mut self, files: &Files) -> Result<Done, NotLoaded> {
         load::load(self, files)
     }
+
+    fn foresee(&mut self, files: &Files) -> Result<Done, NotLoaded> {
+        load::foresee(self, files)
+    }
 }
 
 /// The first line of `pgbouncer --version`.
@@ -129,18 +133,16 @@ impl Host for Disk {
         paths.iter().try_for_each(remove)
     }
 
-    /// Its supervisor starts it.
-    fn start(&mut self, _: u16) -> Result<(), NotLoaded> {
+    /// Its supervisor starts it, if no process that is gone seems to be there.
+    fn start(&mut self, instance: u16) -> Result<(), NotLoaded> {
+        if self.process(instance)?.is_none() {
+            Process::forget(&self.paths.pid_file(instance), &self.paths.ini(instance));
+        }
         Ok(())
     }
 
     fn process(&mut self, instance: u16) -> Result<Option<Process>, NotLoaded> {
-        let (pid_file, ini) = (self.paths.pid_file(instance), self.paths.ini(instance));
-        let process = Process::of(&pid_file, &ini);
-        if process.is_none() {
-            Process::forget(&pid_file, &ini);
-        }
-        Ok(process)
+        Ok(Process::of(&self.paths.pid_file(instance), &self.paths.ini(instance)))
     }
 
     fn signal(&mut self, instance: u16, process: &Process, signal: Signal) -> Result<(), NotLoaded> {

@@ -112,27 +112,9 @@ impl Marker {
 
 /// Makes every instance run its file, one after another. May be killed anywhere and repeated.
 pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoaded> {
-    // What a process would take only in part it must not even find.
-    let users = files.users.file_text().map(Secret::new)?;
-    for file in &files.instances {
-        if let Err(found) = validate(&file.text, files.version) {
-            let first = found.into_iter().next();
-            let (line, reason) = first.map_or_else(Default::default, |first| (first.line, first.reason));
-            return Err(NotLoaded::Unfit { instance: file.instance, line, reason });
-        }
-        let sockets = host.sockets(file.instance);
-        if !console::fits(&sockets) {
-            return Err(NotLoaded::PathTooLong { path: sockets });
-        }
-    }
+    let users = check(host, files)?;
     host.prepare(files)?;
-
-    let mut owed = Vec::new();
-    for file in &files.instances {
-        if loaded(host, file.instance)?.is_none_or(|loaded| loaded.digest != file.digest) {
-            owed.push(file);
-        }
-    }
+    let owed = owed(host, files)?;
     // From here on a process may meet new files: what a marker said of the old ones is over.
     let markers: Vec<_> = owed.iter().map(|file| host.paths().marker(file.instance)).collect();
     host.remove(&markers)?;
@@ -156,6 +138,48 @@ pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoad
     failed.map_or(Ok(done), Err)
 }
 
+/// What [`load`] would do, as far as the files tell: that a process runs something else than its file, only a load
+/// finds out. Changes nothing.
+pub(super) fn foresee<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoaded> {
+    check(host, files)?;
+    let mut done = Done::default();
+    for file in owed(host, files)? {
+        let (need, _) = need(host, file, &parsed(file, files)?, files)?;
+        done.restarted.extend((need == Need::Restart).then_some(file.instance));
+        done.loaded.push(file.instance);
+    }
+    Ok(done)
+}
+
+/// The user list's text, if the processes would take all files in full: what they would take in part they must not
+/// even find.
+fn check<H: Host>(host: &H, files: &Files) -> Result<Secret, NotLoaded> {
+    let users = files.users.file_text().map(Secret::new)?;
+    for file in &files.instances {
+        if let Err(found) = validate(&file.text, files.version) {
+            let first = found.into_iter().next();
+            let (line, reason) = first.map_or_else(Default::default, |first| (first.line, first.reason));
+            return Err(NotLoaded::Unfit { instance: file.instance, line, reason });
+        }
+        let sockets = host.sockets(file.instance);
+        if !console::fits(&sockets) {
+            return Err(NotLoaded::PathTooLong { path: sockets });
+        }
+    }
+    Ok(users)
+}
+
+/// The instances whose processes were not seen to run their files.
+fn owed<'a, H: Host>(host: &mut H, files: &'a Files) -> Result<Vec<&'a InstanceConfig>, NotLoaded> {
+    let mut owed = Vec::new();
+    for file in &files.instances {
+        if loaded(host, file.instance)?.is_none_or(|loaded| loaded.digest != file.digest) {
+            owed.push(file);
+        }
+    }
+    Ok(owed)
+}
+
 /// What the running process of an instance was seen to have loaded.
 pub(super) fn loaded<H: Host>(host: &mut H, instance: u16) -> Result<Option<Loaded>, NotLoaded> {
     let marker = host.paths().marker(instance);
@@ -167,19 +191,11 @@ pub(super) fn loaded<H: Host>(host: &mut H, instance: u16) -> Result<Option<Load
 fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) -> Result<bool, NotLoaded> {
     let instance = file.instance;
     let (ini, owed) = (host.paths().ini(instance), host.paths().owed(instance));
-    let version = files.version;
-    let unfit = |ParseError { line, reason }| NotLoaded::Unfit { instance, line, reason };
-    let new = Ini::parse(&file.text, version).map_err(unfit)?;
-    let mut need = host.read(&owed)?.map_or((Need::Nothing, String::new()), noted);
-    if let Some(old) = host.read(&ini)? {
-        need = need.max(match Ini::parse(&old, version) {
-            Ok(old) => described(&Difference::between(&old, &new, version)),
-            Err(_) => (Need::Restart, "restart for a file that cannot be compared".to_owned()),
-        });
-        // Noted first: who comes after a kill finds the new file and sees no difference.
-        if need.0 > Need::Reload {
-            host.write(&[(&owed, &need.1)])?;
-        }
+    let new = parsed(file, files)?;
+    let mut need = need(host, file, &new, files)?;
+    // Noted first: who comes after a kill finds the new file and sees no difference.
+    if need.0 > Need::Reload {
+        host.write(&[(&owed, &need.1)])?;
     }
     host.write(&[(&ini, &file.text)])?;
     // One that is to go need not read what the next one reads; nor can it, where a hook that died has told it to go.
@@ -208,10 +224,32 @@ fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) ->
     }
     host.measure(instance)?;
     host.remove(&[owed])?;
-    let loaded = Loaded { digest: file.digest.clone(), version: version.to_string() };
+    let loaded = Loaded { digest: file.digest.clone(), version: files.version.to_string() };
     let marker = Marker { loaded, process: process.to_string() };
     host.write(&[(&host.paths().marker(instance), &marker.render())])?;
     Ok(need.0 == Need::Restart)
+}
+
+fn parsed(file: &InstanceConfig, files: &Files) -> Result<Ini, NotLoaded> {
+    let unfit = |ParseError { line, reason }| NotLoaded::Unfit { instance: file.instance, line, reason };
+    Ini::parse(&file.text, files.version).map_err(unfit)
+}
+
+/// What it takes to have a process run its file instead of the one that lies there, and what a load that was killed
+/// still owed it.
+fn need<H: Host>(
+    host: &mut H,
+    file: &InstanceConfig,
+    new: &Ini,
+    files: &Files,
+) -> Result<(Need, String), NotLoaded> {
+    let (ini, owed) = (host.paths().ini(file.instance), host.paths().owed(file.instance));
+    let owed = host.read(&owed)?.map_or((Need::Nothing, String::new()), noted);
+    let Some(old) = host.read(&ini)? else { return Ok(owed) };
+    Ok(owed.max(match Ini::parse(&old, files.version) {
+        Ok(old) => described(&Difference::between(&old, new, files.version)),
+        Err(_) => (Need::Restart, "restart for a file that cannot be compared".to_owned()),
+    }))
 }
 
 /// Ends a process and waits for the one that comes instead. That one has read the whole file; should it

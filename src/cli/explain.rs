@@ -1,0 +1,85 @@
+//! `explain`: what a hook would do.
+
+use std::fmt;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::builder::styling::Style;
+
+use super::{Format, to_json};
+use crate::dispatch;
+use crate::event::{Event, Unit};
+use crate::outcome::Outcome;
+use crate::world::World;
+
+/// Rehearses the hook and prints what came of it.
+pub(super) fn run(unit: Unit, event: &Event, format: Format) -> anyhow::Result<ExitCode> {
+    crate::log::to_stderr();
+    let mut world = World::rehearsal(unit, true);
+    let outcome = dispatch::run(&mut world, event)?;
+    let shown = match format {
+        Format::Text => Table(&outcome).to_string(),
+        Format::Json => to_json(&outcome)?,
+    };
+    anstream::stdout().lock().write_all(shown.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An outcome for people.
+struct Table<'a>(&'a Outcome);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outcome { deeds, unread, waits, status } = self.0;
+        let bold = Style::new().bold();
+        let width = deeds.iter().map(|deed| deed.at.to_string().len()).max().unwrap_or(0).max("Where".len());
+        writeln!(f, "{bold}{:width$}  What{bold:#}", "Where")?;
+        for deed in deeds {
+            writeln!(f, "{:width$}  {}", deed.at.to_string(), deed.what)?;
+        }
+        if deeds.is_empty() {
+            writeln!(f, "{:width$}  nothing", "")?;
+        }
+        let mut list = |title: &str, lines: &mut dyn Iterator<Item = String>| {
+            let mut lines = lines.peekable();
+            if lines.peek().is_some() {
+                writeln!(f, "\n{bold}{title}{bold:#}")?;
+            }
+            lines.try_for_each(|line| writeln!(f, "{line}"))
+        };
+        list("Not foreseen: what follows from a first reading of the secret", &mut unread.iter().cloned())?;
+        list("Waits for", &mut waits.iter().cloned())?;
+        list("Status", &mut status.iter().map(|status| format!("{}: {}", status.kind, status.message)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::{Deed, Where};
+    use crate::status::{Kind, Status};
+
+    #[test]
+    fn a_table_is_aligned_and_says_what_is_not_foreseen() {
+        let deed = |at, what: &str| Deed { at, what: what.to_owned() };
+        let outcome = Outcome {
+            deeds: vec![deed(Where::Pgbouncer, "reload instance 0"), deed(Where::Juju, "open-port 6432/tcp")],
+            unread: vec!["database.3.user.secret".to_owned()],
+            waits: Vec::new(),
+            status: Some(Status { kind: Kind::Active, message: "1 database".to_owned() }),
+        };
+        let shown = anstream::adapter::strip_str(&Table(&outcome).to_string()).to_string();
+        assert_eq!(
+            shown,
+            "Where      What\n\
+             pgbouncer  reload instance 0\n\
+             juju       open-port 6432/tcp\n\
+             \n\
+             Not foreseen: what follows from a first reading of the secret\n\
+             database.3.user.secret\n\
+             \n\
+             Status\n\
+             active: 1 database\n"
+        );
+    }
+}

@@ -1,0 +1,47 @@
+//! `render`: what the processes of this unit are to run.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+
+use super::{Format, to_json};
+use crate::dispatch;
+use crate::event::{Event, Unit};
+use crate::world::World;
+
+/// Rehearses a hook that loads everything, and prints what it would load.
+pub(super) fn run(unit: Unit, instance: u16, format: Format) -> anyhow::Result<ExitCode> {
+    crate::log::to_stderr();
+    let mut world = World::rehearsal(unit, false);
+    let outcome = dispatch::run(&mut world, &Event::ConfigChanged)?;
+    let Some(files) = world.given else {
+        bail!("there is no configuration yet: {}", outcome.waits.join("; "));
+    };
+    let shown = match format {
+        Format::Text => {
+            let mut instances = files.instances.iter();
+            let found = instances.find(|config| config.instance == instance);
+            found.with_context(|| format!("this unit runs {} processes", files.instances.len()))?.text.clone()
+        }
+        Format::Json => {
+            let instance = |config: &crate::pgbouncer::InstanceConfig| {
+                json!({
+                    "instance": config.instance,
+                    "digest": config.digest,
+                    "left-out": config.left_out,
+                    "pgbouncer-ini": config.text,
+                })
+            };
+            to_json(&json!({
+                "pgbouncer-version": files.version.to_string(),
+                "users": files.users.0.iter().map(|user| user.name.as_str()).collect::<Vec<_>>(),
+                "instances": files.instances.iter().map(instance).collect::<Vec<_>>(),
+                "waits": outcome.waits,
+            }))?
+        }
+    };
+    io::stdout().lock().write_all(shown.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}

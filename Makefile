@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test pack mutants seeds bench fmt clippy doc deny clean
+.PHONY: help demo test pack integration mutants seeds bench fmt clippy doc deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\): ## /make \1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,15 +25,20 @@ test: ## Run every test
 	scripts/pebble || { [ "$$CI" != true ] && echo 'The tests run without Pebble, and so without workload containers.'; }
 	@if scripts/pack; then \
 		echo 'The tests deploy the charm that was packed.'; \
-		PGBOUNCER_K8S_CHARM='$(CURDIR)/target/pack/unpacked' cargo test --workspace --locked --no-fail-fast; \
+		export PGBOUNCER_K8S_CHARM='$(CURDIR)/target/pack/unpacked'; \
+		cargo test --workspace --locked --no-fail-fast && scripts/integration --simulated; \
 	else \
 		[ "$$CI" != true ] && echo 'The tests deploy a charm that was not packed, with a debug build.' && \
-		cargo test --workspace --locked --no-fail-fast; \
+		cargo test --workspace --locked --no-fail-fast && scripts/integration --simulated; \
 	fi
 
 pack: ## Pack the charm with charmcraft for this architecture, and check it
 	scripts/parts
 	scripts/pack
+
+integration: ## Drive the charm by juju: in your current Kubernetes model, or in a simulated one
+	scripts/parts
+	scripts/integration
 
 mutants: ## Bring known bugs back, each must make its test fail; NAME=... for some
 	scripts/parts

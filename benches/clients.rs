@@ -1,5 +1,5 @@
-//! What hooks cost with 1, 10, 100 and 500 clients: calls of hook tools, SQL statements, time, memory.
-//! `cargo bench --bench clients -- 1 10` measures other numbers of them.
+//! What hooks cost: calls of hook tools, requests to Pebble, SQL statements, time and memory, with 1, 3 and 30 units and 0, 1, 50
+//! and 500 clients, as a table for `docs/performance.md`. `cargo bench --bench clients -- 3x50 1x1` measures other models.
 
 #![expect(clippy::print_stdout, reason = "its report")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark looks for what is on the machine")]
@@ -9,84 +9,116 @@ mod common;
 #[path = "../tests/pgbouncer/mod.rs"]
 mod pgbouncer;
 
-use jujusim::{HookRun, Options, Sim};
+use jujusim::{HookRun, Options, PEBBLE, Sim, pebble_of};
 
-const CLIENTS: [usize; 4] = [1, 10, 100, 500];
+/// Units and clients. 30 units with 500 clients run 100 000 hooks before anything is measured.
+const MODELS: [(usize, usize); 11] =
+    [(1, 0), (1, 1), (1, 50), (1, 500), (3, 0), (3, 1), (3, 50), (3, 500), (30, 0), (30, 1), (30, 50)];
 
 fn main() {
     common::stage();
-    let named: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let model = |argument: String| {
+        let (units, clients) = argument.split_once('x')?;
+        Some((units.parse().ok()?, clients.parse().ok()?))
+    };
+    let named: Vec<(usize, usize)> = std::env::args().filter_map(model).collect();
+    let pebble = pebble_of(PEBBLE).map(|_| PEBBLE.to_owned());
+    match &pebble {
+        Ok(version) => println!("PgBouncer in containers, under Pebble {version}."),
+        Err(error) => println!("PgBouncer beside the charm, without Pebble: {error}."),
+    }
     println!(
-        "{:>7}  {:34} {:>9} {:>5} {:>8} {:>8} {:>8}",
-        "clients", "hook", "tools", "SQL", "wall ms", "CPU ms", "MiB"
+        "\n| units × clients | event | unit | hooks | tool calls | Pebble | SQL | wall ms | CPU ms | MiB |"
     );
-    for clients in if named.is_empty() { CLIENTS.to_vec() } else { named } {
-        measure(clients);
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    for (units, clients) in if named.is_empty() { MODELS.to_vec() } else { named } {
+        measure(units, clients, pebble.as_ref().ok());
     }
 }
 
 /// Has so many clients served, one of them last and alone, and then what happens to an application.
-fn measure(clients: usize) {
+fn measure(units: usize, clients: usize, pebble: Option<&String>) {
     let newest = pgbouncer::installed().pop().map(|program| program.directory);
-    let mut sim = Sim::new(&Options { pgbouncer: newest, ..Options::default() }).expect("a model");
-    let mut words = vec![
-        "deploy ./pgbouncer-k8s -n 3".to_owned(),
-        "deploy actor:postgresql postgresql-k8s".to_owned(),
-        "settle".to_owned(),
-        "integrate pgbouncer-k8s:backend-database postgresql-k8s".to_owned(),
-        "settle".to_owned(),
-    ];
-    for number in 1..=clients {
-        words.push(format!("deploy actor:client c{number} --config database=db{number}"));
-    }
-    words.push("settle".to_owned());
-    for number in 1..clients {
-        words.push(format!("integrate pgbouncer-k8s:database c{number}"));
-        words.push("settle".to_owned());
-    }
-    words.push("wait 6m".to_owned());
-    for word in &words {
+    let options = Options { pgbouncer: newest, containers: pebble.cloned(), ..Options::default() };
+    let mut sim = Sim::new(&options).expect("a model");
+    let mut run = |word: &str| {
         sim.run(word).unwrap_or_else(|error| panic!("{word}: {error}"));
+        sim.model().hook_runs().len()
+    };
+    run(&format!("deploy ./pgbouncer-k8s -n {units}"));
+    run("deploy actor:postgresql postgresql-k8s");
+    run("settle");
+    run("integrate pgbouncer-k8s:backend-database postgresql-k8s");
+    run("settle");
+    for number in 1..=clients {
+        run(&format!("deploy actor:client c{number} --config database=db{number}"));
     }
-    let last = format!("pgbouncer-k8s:database c{clients}");
-    for (what, words) in [
-        ("a client comes", vec![format!("integrate {last}")]),
+    run("settle");
+    for number in 1..clients {
+        run(&format!("integrate pgbouncer-k8s:database c{number}"));
+    }
+    run("settle");
+    run("wait 6m");
+    let other = units.saturating_sub(1).min(1);
+    let mut events = vec![
         (
             "nothing new",
             vec![
-                "trigger pgbouncer-k8s/0 update-status".into(),
-                "trigger pgbouncer-k8s/1 update-status".into(),
+                format!("trigger pgbouncer-k8s/{other} update-status"),
+                "trigger pgbouncer-k8s/0 update-status".to_owned(),
             ],
         ),
-        ("a client goes", vec![format!("remove-relation {last}")]),
-        ("another leader", vec!["leader pgbouncer-k8s/1".into()]),
-        ("another port", vec!["config pgbouncer-k8s listen_port=7000".into()]),
-    ] {
-        let before = sim.model().hook_runs().len();
-        for word in words.iter().map(String::as_str).chain(["settle"]) {
-            sim.run(word).unwrap_or_else(|error| panic!("{word}: {error}"));
+        ("an option", vec!["config pgbouncer-k8s max_db_connections=60".to_owned()]),
+        ("another port", vec!["config pgbouncer-k8s listen_port=7000".to_owned()]),
+    ];
+    if clients > 0 {
+        let last = format!("pgbouncer-k8s:database c{clients}");
+        events.insert(0, ("a client comes", vec![format!("integrate {last}")]));
+        events.push(("a client goes", vec![format!("remove-relation {last}")]));
+    }
+    if units > 1 {
+        events.push(("another leader", vec!["leader pgbouncer-k8s/1".to_owned()]));
+    }
+    let mut measured = Vec::new();
+    for (event, words) in events {
+        let before = run("settle");
+        for word in &words {
+            run(word);
         }
-        println!("{clients:>7}  {what}");
-        let ours = |run: &&HookRun| run.unit.starts_with("pgbouncer-k8s/");
-        for run in sim.model().hook_runs()[before..].iter().filter(ours) {
-            report(run);
-        }
+        measured.push((event, before, run("settle")));
+    }
+    for (event, before, after) in measured {
+        let leader = if event == "another leader" { "pgbouncer-k8s/1" } else { "pgbouncer-k8s/0" };
+        let runs = || {
+            sim.model().hook_runs()[before..after].iter().filter(|run| run.unit.starts_with("pgbouncer-k8s/"))
+        };
+        report((units, clients), event, "leader", runs().filter(|run| run.unit == leader));
+        report((units, clients), event, "others", runs().filter(|run| run.unit != leader));
     }
 }
 
-fn report(run: &HookRun) {
-    let unit = run.unit.trim_start_matches("pgbouncer-k8s");
-    let milliseconds = |time: std::time::Duration| time.as_secs_f64() * 1e3;
-    #[expect(clippy::cast_precision_loss, reason = "a few MiB")]
-    let memory = run.max_rss as f64 / f64::from(1 << 20);
+/// One line: the most that any one hook needed.
+fn report<'a>(
+    (units, clients): (usize, usize),
+    event: &str,
+    who: &str,
+    runs: impl Iterator<Item = &'a HookRun>,
+) {
+    let runs: Vec<&HookRun> = runs.collect();
+    if runs.is_empty() {
+        return;
+    }
+    let most = |what: &dyn Fn(&HookRun) -> f64| runs.iter().map(|run| what(run)).fold(0.0, f64::max);
+    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+    let [calls, pebble, sql, memory] = [
+        most(&|run| run.calls.len() as f64),
+        most(&|run| run.pebble as f64),
+        most(&|run| run.sql.statements as f64),
+        most(&|run| run.max_rss as f64 / f64::from(1 << 20)),
+    ];
+    let [wall, cpu] = [most(&|run| run.wall.as_secs_f64() * 1e3), most(&|run| run.cpu.as_secs_f64() * 1e3)];
     println!(
-        "{:>7}  {:34} {:>9} {:>5} {:>8.0} {:>8.0} {:>8.1}",
-        "",
-        format!("{unit} {}", run.hook),
-        run.calls.len(),
-        run.sql.statements,
-        milliseconds(run.wall),
-        milliseconds(run.cpu),
-        memory
+        "| {units} × {clients} | {event} | {who} | {} | {calls} | {pebble} | {sql} | {wall:.0} | {cpu:.0} | {memory:.1} |",
+        runs.len()
     );
 }

@@ -604,6 +604,11 @@ fn followed(world: &mut World, peer: RelationId) -> anyhow::Result<Followed> {
             None
         }
     };
+    let noted = world.juju.bag(peer, &Owner::App)?.get(backend_database::INSTALLED);
+    if noted.is_some_and(|noted| noted.starts_with(backend_database::ENDED)) {
+        // Who led last took out of PostgreSQL by what clients are let in; only a leader makes it anew.
+        broken.push(Wait::Leader);
+    }
     let users = found.users.or_else(|| found.deleted.then(Users::nobody));
     let kept = if published.is_none() || users.is_none() { kept(world) } else { Kept::default() };
     let config = match published {

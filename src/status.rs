@@ -104,7 +104,7 @@ causes! {
         when "Juju has not made `pgb-peers` yet."
         remedy "Nothing: it is a moment after the unit is made."
     Leader Waiting "waiting for the leader to publish its configuration"
-        when "A unit has nothing to serve yet."
+        when "A unit has nothing to serve yet; or who led last went with all others and took leave of PostgreSQL."
         remedy "Look at the leader's status."
     Published Waiting "cannot use {} of pgb-peers: {}; waiting for the leader to publish it anew"
         when "What the leader published is broken. What ran before runs on."

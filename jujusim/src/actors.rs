@@ -60,11 +60,13 @@ pub(crate) fn make(kind: &str, channel: Option<&str>, model: &mut Model) -> Resu
             Ok(Kind::Actor(Arc::new(Postgresql::deploy(model, track)?), charm))
         }
         "client" => {
-            let options = ["database", "extra-user-roles", "requested-secrets"];
+            // The charm it stands for says `database-name`.
+            let options = ["database", "database-name", "extra-user-roles", "requested-secrets"];
             let charm = Charm {
                 name: "client".to_owned(),
                 endpoints: BTreeMap::from([("database".to_owned(), endpoint(Role::Requirer))]),
                 options: options.into_iter().map(|name| (name.to_owned(), option("string", None))).collect(),
+                actions: BTreeMap::from([(client::GET_CREDENTIALS.to_owned(), Value::Null)]),
                 ..Charm::default()
             };
             Ok(Kind::Actor(Arc::new(Client), charm))

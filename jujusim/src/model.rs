@@ -66,6 +66,8 @@ pub struct Model {
 /// An application and its wanted configuration.
 pub(crate) struct App {
     pub(crate) kind: Kind,
+    /// Counts what it was refreshed to.
+    pub(crate) revision: u32,
     pub(crate) config: BTreeMap<String, Value>,
     pub(crate) leader: Option<UnitName>,
     /// Nobody has the lease before this time.

@@ -58,7 +58,7 @@ pub(crate) fn yaml(value: &impl Serialize) -> String {
 fn charm_url(app: &App) -> String {
     let Charm { name, .. } = app.charm();
     match app.kind {
-        Kind::Charm(_) => format!("local:{name}-0"),
+        Kind::Charm(_) => format!("local:{name}-{}", app.revision),
         Kind::Actor(..) => format!("ch:amd64/{name}-0"),
     }
 }

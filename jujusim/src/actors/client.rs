@@ -11,6 +11,9 @@ use crate::hook::Port;
 /// A client that asks for a database and reads what it gets.
 pub(super) struct Client;
 
+/// The action that tells what it got, as `data-integrator` tells it.
+pub(super) const GET_CREDENTIALS: &str = "get-credentials";
+
 const REQUESTED: &str = r#"["username", "password", "tls", "tls-ca", "uris", "read-only-uris"]"#;
 
 impl Actor for Client {
@@ -23,7 +26,8 @@ impl Actor for Client {
                 let config = port.json("config-get", &[])?;
                 let option = |name: &str| config[name].as_str().map(str::to_owned);
                 let mut wanted = BTreeMap::new();
-                wanted.insert("database", option("database").unwrap_or_else(|| "client".to_owned()));
+                let database = option("database").or_else(|| option("database-name"));
+                wanted.insert("database", database.unwrap_or_else(|| "client".to_owned()));
                 wanted.insert(
                     "requested-secrets",
                     option("requested-secrets").unwrap_or_else(|| REQUESTED.to_owned()),
@@ -53,6 +57,7 @@ impl Actor for Client {
             Event::SecretChanged { id } => {
                 port.tool("secret-get", &[&id, "--refresh"], None)?;
             }
+            Event::Action { name, .. } if name == GET_CREDENTIALS => credentials(port)?,
             Event::Broken { .. } => {
                 port.tool("status-set", &["waiting", "no database any more"], None)?;
             }
@@ -60,4 +65,25 @@ impl Actor for Client {
         }
         Ok(())
     }
+}
+
+/// Sets the action's results: all it was answered, and what is in the secrets.
+fn credentials(port: &mut Port<'_>) -> Done {
+    let ids = port.json("relation-ids", &["database"])?;
+    let relation = ids[0].as_str().and_then(|id| id.rsplit(':').next()?.parse().ok());
+    let mut answer = relation.map(|relation| remote_bag(port, relation)).transpose()?.unwrap_or_default();
+    if !answer.contains_key("endpoints") {
+        port.tool("action-fail", &["no database yet"], None)?;
+        return Ok(());
+    }
+    if let Some(uri) = answer.get("secret-user").cloned() {
+        let content = port.json("secret-get", &[&uri, "--refresh"])?;
+        for (key, value) in content.as_object().into_iter().flatten() {
+            answer.insert(key.clone(), value.as_str().unwrap_or_default().to_owned());
+        }
+    }
+    let mut results = vec!["ok=True".to_owned()];
+    results.extend(answer.iter().map(|(key, value)| format!("postgresql.{key}={value}")));
+    port.tool("action-set", &results.iter().map(String::as_str).collect::<Vec<_>>(), None)?;
+    Ok(())
 }

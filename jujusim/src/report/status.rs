@@ -248,7 +248,7 @@ impl ApplicationStatus {
                 Kind::Actor(..) => "charmhub",
             },
             charm_name: app.charm().name.clone(),
-            charm_rev: 0,
+            charm_rev: app.revision,
             scale: alive,
             exposed: false,
             life: life(app.dying),

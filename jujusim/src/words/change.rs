@@ -54,6 +54,7 @@ impl Sim {
             settings: Bag::new(),
             status: None,
             version: String::new(),
+            revision: 0,
             dying: false,
         };
         self.model.apps.insert(name.clone(), app);
@@ -168,7 +169,9 @@ impl Sim {
             .filter(|(_, e)| e.role == Role::Peer)
             .map(|(name, _)| name.clone())
             .collect();
-        self.model.app_mut(&name)?.kind = Kind::Charm(new);
+        let app = self.model.app_mut(&name)?;
+        app.kind = Kind::Charm(new);
+        app.revision += 1;
         for endpoint in peers {
             if self.model.relations_at(&format!("{name}:{endpoint}")).is_empty() {
                 self.model.relate(vec![End { app: name.clone(), endpoint, role: Role::Peer }]);

@@ -198,7 +198,6 @@ impl Sim {
     pub(crate) fn action(&mut self, mut words: Words) -> Result<String> {
         let unit: UnitName = words.next("a unit")?.parse()?;
         let name = words.next("an action")?;
-        self.has_process(&unit)?;
         let charm = self.model.charm(&unit.app).cloned().unwrap_or_default();
         let action = charm.actions.get(&name);
         let action =

@@ -1,7 +1,7 @@
 //! What hooks cost: calls of hook tools, requests to Pebble, SQL statements, time and memory, with 1, 3 and 30 units and 0, 1, 50
 //! and 500 clients, as a table for `docs/performance.md`. `cargo bench --bench clients -- 3x50 1x1` measures other models.
 
-#![expect(clippy::print_stdout, reason = "its report")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "its report")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark looks for what is on the machine")]
 
 #[path = "../tests/common/mod.rs"]
@@ -41,6 +41,7 @@ fn measure(units: usize, clients: usize, pebble: Option<&String>) {
     let newest = pgbouncer::installed().pop().map(|program| program.directory);
     let options = Options { pgbouncer: newest, containers: pebble.cloned(), ..Options::default() };
     let mut sim = Sim::new(&options).expect("a model");
+    let start = std::time::Instant::now();
     let mut run = |word: &str| {
         sim.run(word).unwrap_or_else(|error| panic!("{word}: {error}"));
         sim.model().hook_runs().len()
@@ -55,10 +56,19 @@ fn measure(units: usize, clients: usize, pebble: Option<&String>) {
     }
     run("settle");
     for number in 1..clients {
+        // After many at once each of them is looked at once more: not when the measured one comes.
+        if number + 1 == clients {
+            run("settle");
+        }
         run(&format!("integrate pgbouncer-k8s:database c{number}"));
     }
     run("settle");
     run("wait 6m");
+    eprintln!(
+        "{units} × {clients}: {:.0} s and {} hooks to set up",
+        start.elapsed().as_secs_f64(),
+        run("settle")
+    );
     let other = units.saturating_sub(1).min(1);
     let mut events = vec![
         (

@@ -51,8 +51,8 @@ impl Handler {
         Endpoint::named(name).and_then(Self::of)
     }
 
-    /// The handler of an endpoint.
-    fn of(endpoint: Endpoint) -> Option<Self> {
+    /// The handler of an endpoint; nothing for one that needs none.
+    pub fn of(endpoint: Endpoint) -> Option<Self> {
         match endpoint {
             Endpoint::Peers => Some(Self::PeersChanged),
             Endpoint::BackendDatabase => Some(Self::BackendDatabase),

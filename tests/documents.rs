@@ -1,0 +1,215 @@
+//! The documents that are tables of the charm: `UPDATE_DOCS=1 cargo test --test documents` writes them.
+
+#![expect(clippy::disallowed_methods, reason = "tests read and write documents")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pgbouncer_k8s::event::Endpoint;
+use pgbouncer_k8s::handlers::Handler;
+use pgbouncer_k8s::status::{Cause, Kind};
+use serde_yaml::{Mapping, Value};
+
+const STATUSES: &str = "\
+# What `juju status` says
+
+Written from the table in `src/status.rs` by `UPDATE_DOCS=1 cargo test --test documents`.
+
+A unit that has several things to tell shows the first of them in the order of these tables. None outlasts its cause: each
+hook finds out anew. The leader shows its own status as the application's, too.
+
+## active
+
+`2 databases, session pooling, port 6432, 2 processes`: what is served, and by how many processes of PgBouncer on this unit. On
+the leader, `behind: …` names units that do not serve all of it yet.
+";
+
+const OPTIONS: &str = "\
+# Options
+
+Written from `config.yaml` by `UPDATE_DOCS=1 cargo test --test documents`. `juju config pgbouncer-k8s NAME=VALUE` sets one, `--reset
+NAME` takes it back. A value that cannot be used blocks the unit with option, value and remedy, and leaves in force what was.
+
+| option | type | default | what it does |
+| --- | --- | --- | --- |
+";
+
+const ACTIONS: &str = "\
+# Actions and commands
+
+Written from `actions.yaml` and the command's own help by `UPDATE_DOCS=1 cargo test --test documents`.
+
+## Actions
+
+`juju run pgbouncer-k8s/0 NAME` runs one on a unit, `pgbouncer-k8s/leader` on the leader.
+
+| action | parameters | what it does |
+| --- | --- | --- |
+";
+
+const COMMANDS: &str = "
+## Commands
+
+`juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s COMMAND`; `check` and `--version` in any shell, too.
+";
+
+const RELATIONS: &str = "\
+# Relations
+
+Written from `metadata.yaml` by `UPDATE_DOCS=1 cargo test --test documents`.
+
+| endpoint | interface | this charm | at most | with | state |
+| --- | --- | --- | --- | --- | --- |
+";
+
+/// A scenario in which a cause comes and goes, and the words of the status that show it there. `None`: every machine
+/// of a simulated model has a PgBouncer.
+fn shown(cause: Cause) -> Option<(&'static str, &'static str)> {
+    Some(match cause {
+        Cause::NotOnMachine => return None,
+        Cause::NotInImage => ("container-image", "cannot find pgbouncer in the workload's image"),
+        Cause::NoVersion => ("container-image", "cannot run pgbouncer --version"),
+        Cause::Option => ("options", "option listen_port is 70000"),
+        Cause::Unreachable => ("backend-lifecycle", "cannot connect to database"),
+        Cause::Refused => ("statuses", "drop or rename role"),
+        Cause::BackendNotReady => ("statuses", "backend database relation not ready"),
+        Cause::NoBackend => ("statuses", "waiting for backend database relation to initialise"),
+        Cause::Client => ("client-requests", "cannot serve"),
+        Cause::NotBuilt => ("not-built", "is not supported yet: remove it"),
+        Cause::Away => ("container-restarts", "PgBouncer container currently unavailable"),
+        Cause::Peers => ("statuses", "waiting for the peer relation"),
+        Cause::Leader => ("statuses", "waiting for the leader to publish its configuration"),
+        Cause::Published => ("statuses", "of pgb-peers: cannot take the shared configuration"),
+        Cause::NotLoaded => ("client-not-loaded", "cannot write"),
+        Cause::NotHealthy => ("container-check", "health check"),
+        Cause::Units => ("client-units-in-step", "to load a new database"),
+        Cause::Admission => ("client-admission", "(pg_hba.conf)"),
+        Cause::Attempts => ("statuses", "twice; trying again soon"),
+    })
+}
+
+fn statuses() -> String {
+    let mut text = STATUSES.to_owned();
+    for kind in [Kind::Blocked, Kind::Waiting] {
+        let causes = Cause::ALL.iter().filter(|cause| cause.kind() == kind);
+        writeln!(text, "\n## {kind}\n").expect("a String grows");
+        text.push_str("| it says | when | what to do |\n| --- | --- | --- |\n");
+        for cause in causes {
+            let says = if cause.says() == "{}" {
+                "*the reason*".to_owned()
+            } else {
+                format!("`{}`", cause.says().replace("{}", "…"))
+            };
+            writeln!(text, "| {says} | {} | {} |", cause.when(), cause.remedy()).expect("a String grows");
+        }
+    }
+    text
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+fn yaml(text: &str) -> Mapping {
+    serde_yaml::from_str(text).expect("a mapping")
+}
+
+/// A description as a cell of a table.
+fn cell(entry: &Value) -> String {
+    let text = entry["description"].as_str().expect("a description");
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+}
+
+fn name(key: &Value) -> &str {
+    key.as_str().expect("a name")
+}
+
+fn options() -> String {
+    let mut text = OPTIONS.to_owned();
+    let config = yaml(include_str!("../config.yaml"));
+    for (option, entry) in config["options"].as_mapping().expect("options") {
+        let default = serde_yaml::to_string(&entry["default"]).expect("a value");
+        let kind = entry["type"].as_str().expect("a type");
+        writeln!(text, "| `{}` | {kind} | `{}` | {} |", name(option), default.trim(), cell(entry))
+            .expect("a String grows");
+    }
+    text
+}
+
+fn actions() -> String {
+    let mut text = ACTIONS.to_owned();
+    for (action, entry) in yaml(include_str!("../actions.yaml")) {
+        let parameters = entry.get("params").and_then(Value::as_mapping).into_iter().flatten();
+        let parameters: Vec<_> = parameters.map(|(key, _)| format!("`{}`", name(key))).collect();
+        writeln!(text, "| `{}` | {} | {} |", name(&action), parameters.join(", "), cell(&entry))
+            .expect("a String grows");
+    }
+    text + COMMANDS + &pgbouncer_k8s::cli::manual()
+}
+
+fn relations() -> String {
+    let mut text = RELATIONS.to_owned();
+    let metadata = yaml(include_str!("../metadata.yaml"));
+    for (section, role) in
+        [("requires", "requires it"), ("provides", "provides it"), ("peers", "is its peer")]
+    {
+        for (key, entry) in metadata[section].as_mapping().expect("endpoints") {
+            let endpoint = Endpoint::named(name(key)).expect("the charm knows its endpoints");
+            let with = match endpoint {
+                Endpoint::BackendDatabase => "`postgresql-k8s`, channels 14 and 16",
+                Endpoint::Database => "applications that need a database; `data-integrator`",
+                Endpoint::Db | Endpoint::DbAdmin => "applications of the older interface",
+                Endpoint::Certificates => "`self-signed-certificates` and others that issue",
+                Endpoint::MetricsEndpoint => "Prometheus",
+                Endpoint::GrafanaDashboard => "Grafana",
+                Endpoint::Logging => "Loki",
+                Endpoint::Tracing => "Tempo",
+                Endpoint::Peers | Endpoint::Upgrade => "the application's own units",
+            };
+            let state = match Handler::of(endpoint) {
+                Some(Handler::NotBuilt(_)) => "not served yet; the status says so",
+                Some(_) => "served",
+                None => "kept as the Python charm left it",
+            };
+            let (interface, limit) = (entry["interface"].as_str().expect("a name"), entry.get("limit"));
+            let limit = limit.and_then(Value::as_u64).map(|limit| limit.to_string()).unwrap_or_default();
+            writeln!(text, "| `{endpoint}` | `{interface}` | {role} | {limit} | {with} | {state} |")
+                .expect("a String grows");
+        }
+    }
+    text
+}
+
+#[test]
+fn the_documents_are_the_tables() {
+    for (file, text) in
+        [("statuses", statuses()), ("options", options()), ("actions", actions()), ("relations", relations())]
+    {
+        let path = root().join(format!("docs/{file}.md"));
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(&path, &text).expect("the document can be written");
+        }
+        let found = fs::read_to_string(&path).unwrap_or_default();
+        assert!(found == text, "docs/{file}.md is out of date: UPDATE_DOCS=1 cargo test --test documents");
+    }
+}
+
+#[test]
+fn a_scenario_shows_each_cause_come_and_go() {
+    let mut missing = Vec::new();
+    for cause in Cause::ALL {
+        let Some((scenario, words)) = shown(*cause) else { continue };
+        let path = root().join(format!("tests/scenarios/{scenario}.txt"));
+        let script = fs::read_to_string(&path).unwrap_or_default();
+        let mut lines = script.lines();
+        let mut finds =
+            |word: &str| lines.any(|line| line.strip_prefix(word).is_some_and(|rest| rest.contains(words)));
+        if !(finds("expect ") && finds("expect-not ")) {
+            missing.push(format!(
+                "{cause:?}: {scenario} must have \"expect …{words}…\", and later \"expect-not …{words}…\""
+            ));
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}

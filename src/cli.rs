@@ -126,12 +126,13 @@ fn answer(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<ExitCode> {
 
 /// What `--help` says of each command, for the documentation.
 pub fn manual() -> String {
-    let mut text = String::new();
-    for command in Cli::command().get_subcommands_mut().filter(|command| command.get_name() != "help") {
+    let mut cli = Cli::command();
+    let commands = cli.get_subcommands_mut();
+    let help = |command: &mut clap::Command| {
         let name = command.get_name().to_owned();
-        text += &format!("\n### {name}\n\n```\n{}```\n", command.render_long_help());
-    }
-    text
+        format!("\n### {name}\n\n```\n{}```\n", command.render_long_help())
+    };
+    commands.map(help).collect::<Vec<_>>().concat()
 }
 
 /// The hook that a command is about, on the unit on which it runs.

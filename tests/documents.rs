@@ -2,10 +2,14 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests read and write documents")]
 
+mod common;
+
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use jujusim::{Options, run_script};
 use pgbouncer_k8s::event::Endpoint;
 use pgbouncer_k8s::handlers::Handler;
 use pgbouncer_k8s::status::{Cause, Kind};
@@ -64,7 +68,7 @@ Written from `metadata.yaml` by `UPDATE_DOCS=1 cargo test --test documents`.
 ";
 
 /// A scenario in which a cause comes and goes, and the words of the status that show it there. `None`: every machine
-/// of a simulated model has a PgBouncer.
+/// of a scenario has a PgBouncer; see [`a_machine_without_pgbouncer_says_so_until_it_has_one`].
 fn shown(cause: Cause) -> Option<(&'static str, &'static str)> {
     Some(match cause {
         Cause::NotOnMachine => return None,
@@ -179,6 +183,39 @@ fn relations() -> String {
         }
     }
     text
+}
+
+/// The charm sees no further than the hook tools until somebody makes a file.
+const DISPATCH: &str = "#!/bin/sh
+[ -e installed ] || PATH=${PATH%%:*}
+exec ./bin/pgbouncer-k8s
+";
+
+#[test]
+fn a_machine_without_pgbouncer_says_so_until_it_has_one() {
+    common::stage();
+    let charm = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bare/pgbouncer-k8s");
+    fs::create_dir_all(charm.join("bin")).expect("a directory");
+    for file in ["metadata.yaml", "config.yaml", "actions.yaml", "bin/pgbouncer-k8s"] {
+        fs::copy(Path::new("pgbouncer-k8s").join(file), charm.join(file)).expect("the charm is staged");
+    }
+    fs::write(charm.join("dispatch"), DISPATCH).expect("a file");
+    fs::set_permissions(charm.join("dispatch"), fs::Permissions::from_mode(0o755)).expect("our file");
+    let script = format!(
+        "deploy {}
+        settle
+        status
+        expect {words}
+        exec pgbouncer-k8s/0 -- touch installed
+        wait 6m
+        status
+        expect-not {words}
+        expect waiting for backend database relation to initialise",
+        charm.display(),
+        words = Cause::NotOnMachine.says()
+    );
+    let found = run_script(&script, &Options::default()).expect("the script can run");
+    assert!(found.failure.is_none(), "{:?}\n{}", found.failure, found.text);
 }
 
 #[test]

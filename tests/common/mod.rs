@@ -14,7 +14,9 @@ pub(crate) fn stage() {
 }
 
 fn lay_out() -> io::Result<()> {
-    let parent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stage");
+    // Benchmarks and tests may run at the same time.
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let parent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stage").join(profile);
     let charm = parent.join("pgbouncer-k8s");
     let bin = charm.join("bin");
     fs::create_dir_all(&bin)?;

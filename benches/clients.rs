@@ -56,13 +56,9 @@ fn measure(units: usize, clients: usize, pebble: Option<&String>) {
     }
     run("settle");
     for number in 1..clients {
-        // After many at once each of them is looked at once more: not when the measured one comes.
-        if number + 1 == clients {
-            run("settle");
-        }
         run(&format!("integrate pgbouncer-k8s:database c{number}"));
+        run("settle");
     }
-    run("settle");
     run("wait 6m");
     eprintln!(
         "{units} × {clients}: {:.0} s and {} hooks to set up",

@@ -85,7 +85,7 @@ fn what_explain_lists_is_what_the_hook_then_does() {
     let demo = include_str!("../demo.txt").replace("./target/stage/pgbouncer-k8s", "CHARM");
     let (deeds, unread) = compare("demo", &demo, &Options::default());
     assert!(deeds > 200, "only {deeds} deeds");
-    assert!(unread.len() <= 4, "four units read one secret each: {unread:?}");
+    assert_eq!(unread.len(), 4, "each unit reads the backend's secret once: {unread:?}");
 }
 
 #[test]
@@ -213,9 +213,11 @@ impl Trace {
     fn changes(&self) -> Vec<String> {
         let started = self.started().filter(|(_, args)| !READ.contains(&args[0].as_str()));
         let started = started.map(|(_, args)| args.join(" "));
-        let registered = self
-            .started()
-            .filter(|(_, args)| args[0] == "secret-get" && !args.iter().any(|arg| arg == "--peek"));
+        // A label for a URI makes Juju keep a record of the reader, and so does a look at the newest without `--peek`.
+        let has = |args: &[String], begin: &str| args.iter().any(|arg| arg.starts_with(begin));
+        let registered = self.started().filter(|(_, args)| {
+            args[0] == "secret-get" && (!has(args, "--peek") || has(args, "secret:") && has(args, "--label"))
+        });
         let registered = registered.map(|(_, args)| args.join(" "));
         let calls = self.calls.iter().filter(|call| match call.name.as_str() {
             "openat" => {

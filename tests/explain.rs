@@ -171,7 +171,7 @@ struct Call {
 }
 
 impl Trace {
-    /// Reads the files `PREFIX.PID`. The one with the lowest id that runs the charm is the charm.
+    /// Reads the files `PREFIX.PID`, of the charm's process and of those it started.
     fn read(prefix: &Path) -> Trace {
         let mut trace = Trace::default();
         let name = prefix.file_name().and_then(|name| name.to_str()).expect("a name");

@@ -178,10 +178,15 @@ struct Files {
 impl Files {
     fn new() -> Result<Self, Box<dyn Error>> {
         leave_root();
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let directory = PathBuf::from(format!("/tmp/p{}-{port}", std::process::id()));
-        fs::create_dir(&directory)?;
-        Ok(Self { directory, port })
+        // Two threads may be given one port: it is whose directory comes first.
+        loop {
+            let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            let directory = PathBuf::from(format!("/tmp/p{}-{port}", std::process::id()));
+            match fs::create_dir(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => return made.map(|()| Self { directory, port }).map_err(Into::into),
+            }
+        }
     }
 
     fn data(&self) -> PathBuf {

@@ -131,8 +131,9 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 fn spawn(program: &Path, directory: &Path) -> Child {
     let log = File::options().create(true).append(true).open(directory.join("log")).expect("its log");
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    // A shell cannot trap a signal that was ignored when it began, as under `nohup`.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
     if !geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
@@ -145,5 +146,5 @@ fn spawn(program: &Path, directory: &Path) -> Child {
     // As in an image whose user has no home.
     command.env("HOME", "/nonexistent");
     command.stdin(Stdio::null()).stdout(log.try_clone().expect("its log")).stderr(log);
-    command.spawn().expect("unshare is installed")
+    command.spawn().expect("env and unshare are installed")
 }

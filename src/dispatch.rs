@@ -72,12 +72,14 @@ fn converge(world: &mut World, event: &Event) -> Result<(BTreeSet<Wait>, Option<
         Event::Action(_) | Event::Metrics | Event::Stop | Event::Remove => return Ok((waits, None)),
         // A unit that goes for good meets this after its agent was restarted: nothing is left to share.
         Event::Relation(event) if event.endpoint == Endpoint::Peers && event.hook == RelationHook::Broken => {
+            observe::forget_peer(world)?;
+            world.juju.flush()?;
             return Ok((waits, None));
         }
         Event::Unknown(name) => tracing::debug!("no handler for {name}"),
         _ => {}
     }
-    let Some(peer) = observe::peer(world)? else {
+    let Some(peer) = observe::peer(world, event)? else {
         // `install`: no relation is known to the agent yet.
         waits.insert(Wait::Peers);
         let status = status::of(&waits, "");
@@ -100,8 +102,14 @@ fn converge(world: &mut World, event: &Event) -> Result<(BTreeSet<Wait>, Option<
         Event::LeaderElected | Event::UpdateStatus => Trust::NotOfClients,
         _ => Trust::Full,
     };
+    match event {
+        Event::UpgradeCharm | Event::LeaderElected => world.siblings.doubt(&mut world.juju, |_, _| true)?,
+        Event::UpdateStatus => observe::doubt_who_is_behind(world, peer)?,
+        _ => {}
+    }
 
-    let mut deferred = remembered(world)?;
+    world.left = remembered(world)?;
+    let mut deferred = world.left.clone();
     deferred.extend(observe::owed(world, peer)?);
     let mut left = Vec::new();
     for handler in schedule(event, &deferred) {
@@ -127,6 +135,7 @@ fn converge(world: &mut World, event: &Event) -> Result<(BTreeSet<Wait>, Option<
     let serving = if waits.is_empty() { observe::serving(world, peer)? } else { String::new() };
     let status = status::of(&waits, &serving);
     tell_of_the_application(&status, world)?;
+    world.siblings.keep(&mut world.juju)?;
     world.juju.flush()?;
     world.juju.set_status(&status)?;
     Ok((waits, Some(status)))
@@ -156,6 +165,9 @@ fn learn(event: &RelationEvent, world: &mut World) -> Result<()> {
     if event.endpoint == Endpoint::Database {
         let of = if event.hook == RelationHook::Broken { &mut world.ended } else { &mut world.client };
         *of = Some(event.relation);
+    }
+    if let (Endpoint::Peers, Some(unit)) = (event.endpoint, &event.remote_unit) {
+        world.siblings.doubt(&mut world.juju, |name, _| name == unit)?;
     }
     world.departs = event.hook == RelationHook::Departed;
     if event.endpoint == Endpoint::BackendDatabase && world.departs {
@@ -194,7 +206,7 @@ fn decide(handler: Handler, world: &mut World, peer: RelationId) -> Result<Plan>
         },
         Handler::Database => match observe::database_changed(world, peer)? {
             Some(seen) => database::changed(&seen),
-            None => Plan::default(),
+            None => database::handed_over(),
         },
         Handler::NotBuilt(endpoint) if observe::is_related(world, endpoint)? => {
             Plan::waiting(Wait::NotBuilt(endpoint))

@@ -82,10 +82,10 @@ pub struct SecretInfo {
 }
 
 /// Units by name, as `goal-state` tells of them. Units that are gone are not listed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Goal(BTreeMap<String, Planned>);
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 struct Planned {
     status: String,
 }
@@ -119,6 +119,7 @@ pub struct Juju {
     secrets: HashMap<String, Option<BTreeMap<String, Secret>>>,
     infos: HashMap<String, Option<SecretInfo>>,
     addresses: HashMap<Endpoint, Option<String>>,
+    goals: HashMap<String, Option<Goal>>,
     state: Option<Kept>,
     told: Told,
     unread: Vec<String>,
@@ -162,6 +163,7 @@ impl Juju {
             secrets: HashMap::new(),
             infos: HashMap::new(),
             addresses: HashMap::new(),
+            goals: HashMap::new(),
             state: None,
             told: Told::default(),
             unread: Vec::new(),
@@ -208,18 +210,25 @@ impl Juju {
             #[serde(default)]
             relations: BTreeMap<String, BTreeMap<String, Planned>>,
         }
-        let answer: Answer = match ask("goal-state", &[]) {
+        if let Some(goal) = self.goals.get(app) {
+            return Ok(goal.clone());
+        }
+        let goal = match ask("goal-state", &[]) {
             Err(error @ ToolError::Failed { .. }) => {
                 tracing::warn!("{error}");
-                return Ok(None);
+                None
             }
-            answer => answer?,
+            answer => {
+                let Answer { units, relations } = answer?;
+                // Juju mixes endpoints up that are named alike on the two sides of relations
+                // (`goalStateRelations` in juju/juju's uniter facade): what counts is the application.
+                let all = relations.into_values().flatten().chain(units);
+                let theirs = |name: &str| name.strip_prefix(app).is_some_and(|rest| rest.starts_with('/'));
+                Some(Goal(all.filter(|(name, _)| theirs(name)).collect()))
+            }
         };
-        // Juju mixes endpoints up that are named alike on the two sides of relations (`goalStateRelations` in
-        // juju/juju's uniter facade): what counts is the application.
-        let all = answer.relations.into_values().flatten().chain(answer.units);
-        let theirs = |name: &str| name.strip_prefix(app).is_some_and(|rest| rest.starts_with('/'));
-        Ok(Some(Goal(all.filter(|(name, _)| theirs(name)).collect())))
+        self.goals.insert(app.to_owned(), goal.clone());
+        Ok(goal)
     }
 
     /// The charm's options that have a value.

@@ -20,6 +20,7 @@ pub mod secret;
 pub mod attempts;
 pub mod juju;
 pub mod postgres;
+pub mod siblings;
 pub mod workload;
 pub mod world;
 

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use rand::distr::{Alphanumeric, SampleString as _};
 
-use crate::event::{Endpoint, RelationId};
+use crate::event::{Endpoint, Event, RelationId};
 use crate::handlers::backend_database::{self, Fresh, Goodbye, Lookup};
-use crate::handlers::database::Reach;
+use crate::handlers::database::{Newest, Reach};
 use crate::handlers::peers::{
     self, Config, Endpoints, Followed, Here, Kept, Own, Port, Servers, Store, Users,
 };
@@ -26,9 +26,39 @@ use crate::world::{Trust, World};
 /// A databag value longer than this is not looked at.
 const LIMIT: usize = 1024 * 1024;
 
-/// The peer relation, which a unit has from its first hook after `install` on.
-pub fn peer(world: &mut World) -> anyhow::Result<Option<RelationId>> {
-    Ok(world.juju.relations(Endpoint::Peers)?.first().copied())
+/// State: the number of the peer relation.
+const PEERS: &str = "peers";
+
+/// The peer relation, which a unit has from its first hook after `install` to the relation's end, before the last hooks
+/// of a unit that goes for good. The application has no other.
+pub fn peer(world: &mut World, event: &Event) -> anyhow::Result<Option<RelationId>> {
+    let known = world.juju.state(PEERS)?.and_then(|text| text.parse().ok());
+    if let Some(peer) = known.filter(|_| *event != Event::UpgradeCharm) {
+        return Ok(Some(peer));
+    }
+    let peer = world.juju.relations(Endpoint::Peers)?.first().copied();
+    if let Some(peer) = peer {
+        world.juju.set_state(PEERS, &peer.to_string())?;
+    }
+    Ok(peer)
+}
+
+/// The peer relation has ended for this unit.
+pub fn forget_peer(world: &mut World) -> anyhow::Result<()> {
+    Ok(world.juju.set_state(PEERS, "")?)
+}
+
+/// Has every unit asked again that does not seem to serve what this one does: an operator can have a hook left out.
+pub fn doubt_who_is_behind(world: &mut World, peer: RelationId) -> anyhow::Result<()> {
+    let own = world.juju.bag(peer, &Owner::Unit)?.get(peers::DATABASES_LOADED).cloned();
+    Ok(world
+        .siblings
+        .doubt(&mut world.juju, |_, texts| texts.get(peers::DATABASES_LOADED) != own.as_ref())?)
+}
+
+/// What another unit says of itself in the peer relation.
+fn sibling(world: &mut World, peer: RelationId, unit: &str) -> anyhow::Result<Texts> {
+    Ok(world.siblings.bag(&mut world.juju, peer, unit)?)
 }
 
 /// The handlers a leader owes although no hook asked for them: any hook may be the first one of new
@@ -50,10 +80,18 @@ pub fn owed(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<Handler>>
     let databases = databases(world, peer)?;
     let is_lost =
         databases.is_none() && (is_entered || !world.juju.relations(Endpoint::Database)?.is_empty());
-    // Databases that nobody asked for by name come and go untold.
-    let has_wildcard = databases.is_some_and(|(_, databases)| databases.wildcard().is_some());
+    // Databases that nobody asked for by name come and go untold, and an operator can have a hook left out.
+    let has_untold = world.is_update_status
+        && match databases {
+            Some((_, databases)) => {
+                let is_entered = |id: &RelationId| databases.0.contains_key(&Origin::Relation(id.0));
+                databases.wildcard().is_some()
+                    || !world.juju.relations(Endpoint::Database)?.iter().all(is_entered)
+            }
+            None => false,
+        };
     let has_missing = world.juju.state(database::MISSING)?.is_some_and(|ids| !ids.is_empty());
-    if is_lost || has_missing || (has_wildcard && world.is_update_status) {
+    if is_lost || has_missing || has_untold {
         owed.push(Handler::Database);
     }
     Ok(owed)
@@ -297,7 +335,7 @@ fn lookup(world: &mut World, peer: RelationId, auth_user: String, remote: &Texts
     let is_old = |version: Version| version < Version::PEERS;
     let mut everywhere = own_version(world, peer)?.is_some_and(is_old);
     for unit in world.juju.members(peer)? {
-        let bag = world.juju.bag(peer, &Owner::Other(unit))?;
+        let bag = sibling(world, peer, &unit)?;
         let version = bag.get(peers::PGBOUNCER_VERSION).and_then(|text| Version::parse(text));
         // A unit of the Python charm does not tell; one of ours that does not tell yet serves nobody.
         everywhere |= version.map_or(!bag.contains_key(peers::HOSTNAME), is_old);
@@ -367,46 +405,46 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
     let relations = world.juju.relations(Endpoint::Database)?;
     let is_gone = |origin: &Origin| origin.relation().is_some_and(|id| !relations.contains(&RelationId(id)));
     let has_gone = databases.1.0.iter().any(|(origin, entry)| !entry.legacy && is_gone(origin));
-    let newest = world.juju.bag(peer, &Owner::App)?.get(database::NEWEST).cloned().unwrap_or_default();
-    let newest = relation_ids(&newest);
-    let missing = relation_ids(&world.juju.state(database::MISSING)?.unwrap_or_default());
-    let mut look_at = to_look_at(world, peer, (&relations, &newest), &databases.1, has_gone)?;
-    let is_unserved = |relation: &RelationId| {
-        newest.contains(relation) || !databases.1.0.contains_key(&Origin::Relation(relation.0))
+    let newest = Newest {
+        told: world.juju.bag(peer, &Owner::App)?.get(database::NEWEST).cloned().unwrap_or_default(),
+        noted: world.juju.state(database::WAITING)?.unwrap_or_default(),
     };
-    let has_unserved = look_at.iter().any(is_unserved);
-    // Nobody can be served, so that nobody need be asked again and again what he waits for.
-    let is_idle = has_unserved
-        && databases.0.is_some()
-        && world.trust != Trust::None
-        && is_published_by_us(world, peer)?
-        && matches!(backend_for_clients(world, peer)?, database::Backend::Waiting(_));
-    if is_idle {
-        look_at.retain(|relation| world.client == Some(*relation));
-    }
+    let waiting = newest.waiting(is_routine(world), world.left.contains(&Handler::Database));
+    let missing = database::relation_ids(&world.juju.state(database::MISSING)?.unwrap_or_default());
+    let patience = world.juju.state(database::PATIENCE)?.and_then(|text| text.parse().ok()).unwrap_or(0)
+        + u32::from(world.is_update_status);
+    let Look { at, is_idle, mut units, behind } = if world.trust == Trust::None
+        // Who needs the wildcard still is in the bags of all.
+        || (has_gone && databases.1.wildcard().is_some())
+        || !is_published_by_us(world, peer)?
+    {
+        Look { at: relations.clone(), ..Look::default() }
+    } else {
+        look(world, peer, &databases, (&relations, &waiting), patience)?
+    };
     let mut clients = Vec::new();
-    for relation in look_at {
+    for relation in at {
         clients.push(client(world, peer, relation, &databases.1)?);
     }
     let version = match backend(world)? {
         Some((_, remote)) => remote.get("version").and_then(|text| ServerVersion::parse(text)),
         None => None,
     };
-    let waiting = is_idle
+    let has_work = is_idle
+        || !behind.is_empty()
         || clients.iter().any(|client| !client.remote.is_empty() && is_to_serve(client, &databases.1));
     let roams = databases.1.wildcard().is_some() || clients.iter().any(|c| c.roles().reach_every_database());
-    let (mut backend, mut units) = (database::Backend::NotNeeded, Vec::new());
-    if waiting || has_gone || roams {
+    let mut backend = database::Backend::NotNeeded;
+    if has_work || has_gone || roams {
         backend = backend_for_clients(world, peer)?;
     }
-    if waiting && !is_idle {
+    if has_work && !is_idle && units.is_empty() {
         units = followers(world, peer)?;
     }
     let others = match &backend {
         database::Backend::Ready { .. } if roams => other_databases(world)?,
         _ => None,
     };
-    let patience = world.juju.state(database::PATIENCE)?.and_then(|text| text.parse().ok()).unwrap_or(0);
     let ended = match world.ended {
         Some(relation) => Some((relation, world.juju.bag(relation, &Owner::App)?.clone())),
         None => None,
@@ -420,44 +458,71 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
         relations,
         clients,
         newest,
+        waiting,
         missing,
         version,
         backend,
         reach: reach(world, peer)?,
         told: world.juju.bag(peer, &Owner::App)?.get(database::TOLD).cloned(),
         units,
-        patience: patience + u32::from(world.is_update_status),
+        behind,
+        patience,
         others: (world.juju.bag(peer, &Owner::App)?.get(database::OTHERS).cloned(), others),
         comment: mark(world),
     }))
 }
 
-/// Ids with blanks between.
-fn relation_ids(text: &str) -> Vec<RelationId> {
-    text.split(' ').filter_map(|id| id.parse().ok().map(RelationId)).collect()
+/// Whether what this leader noted of clients holds. A new one, and new code, look again.
+fn is_routine(world: &World) -> bool {
+    world.trust == Trust::Full || world.is_update_status
 }
 
-/// The relations whose bags tell something new: those that are not known to have their answer, and the one this
-/// hook is about. All of them, where it is not known what is known, or whether anybody needs the wildcard still.
-fn to_look_at(
+/// At whose bags a hook looks.
+#[derive(Default)]
+struct Look {
+    at: Vec<RelationId>,
+    /// Nobody can be served.
+    is_idle: bool,
+    /// Every unit, if somebody waits for units.
+    units: Vec<database::Follower>,
+    /// The units for which those wait who are not looked at.
+    behind: Vec<String>,
+}
+
+/// A hook looks at the client it is about, and at others only where that may tell something new.
+fn look(
     world: &mut World,
     peer: RelationId,
-    (relations, newest): (&[RelationId], &[RelationId]),
-    databases: &PgbDbs,
-    has_gone: bool,
-) -> anyhow::Result<Vec<RelationId>> {
-    if world.trust == Trust::None
-        || (has_gone && databases.wildcard().is_some())
-        || !is_published_by_us(world, peer)?
+    (text, databases): &(Option<String>, PgbDbs),
+    (relations, waiting): (&[RelationId], &[RelationId]),
+    patience: u32,
+) -> anyhow::Result<Look> {
+    let (own, trust, is_routine) = (world.client, world.trust, is_routine(world));
+    let is_entered = |id: &RelationId| databases.0.contains_key(&Origin::Relation(id.0));
+    // Who has not asked yet asks in a hook of its own.
+    let is_new = |id: &RelationId| waiting.contains(id) || (trust != Trust::Full && !is_entered(id));
+    let mut at: Vec<RelationId> =
+        relations.iter().copied().filter(|id| own == Some(*id) || is_new(id)).collect();
+    let is_unserved = |id: &RelationId| waiting.contains(id) || !is_entered(id);
+    if is_routine
+        && text.is_some()
+        && at.iter().any(is_unserved)
+        && matches!(backend_for_clients(world, peer)?, database::Backend::Waiting(_))
     {
-        return Ok(relations.to_vec());
+        at.retain(|id| own == Some(*id));
+        return Ok(Look { at, is_idle: true, ..Look::default() });
     }
-    let is_new = |relation: &RelationId| {
-        !databases.0.contains_key(&Origin::Relation(relation.0))
-            || newest.contains(relation)
-            || world.client == Some(*relation)
-    };
-    Ok(relations.iter().copied().filter(is_new).collect())
+    let follows = |id: &RelationId| own != Some(*id) && is_entered(id);
+    if !is_routine || !at.iter().any(follows) {
+        return Ok(Look { at, ..Look::default() });
+    }
+    let units = followers(world, peer)?;
+    // Whoever asks in this hook has all units load another database first.
+    let is_asked = own.is_some_and(|id| !is_entered(&id));
+    let wanted = text.as_ref().filter(|_| !is_asked).map(|text| pgbouncer::hash(text));
+    let behind = database::behind(&units, &wanted.unwrap_or_default(), patience);
+    at.retain(|id| behind.is_empty() || !follows(id));
+    Ok(Look { at, is_idle: false, units, behind })
 }
 
 /// Whether there is work in PostgreSQL for a client.
@@ -478,8 +543,7 @@ fn followers(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<database
     others.dedup();
     for unit in others.into_iter().filter(|unit| *unit != own) {
         let counts = goal.as_ref().is_none_or(|goal| goal.is_active(&unit));
-        let bag = world.juju.bag(peer, &Owner::Other(unit.clone()))?;
-        let loaded = bag.get(peers::DATABASES_LOADED).cloned();
+        let loaded = sibling(world, peer, &unit)?.remove(peers::DATABASES_LOADED);
         followers.push(database::Follower { unit, loaded, counts });
     }
     Ok(followers)
@@ -525,7 +589,7 @@ fn behind(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<String>> {
     let own = world.juju.bag(peer, &Owner::Unit)?.get(peers::DATABASES_LOADED).cloned();
     let mut behind = Vec::new();
     for unit in world.juju.members(peer)? {
-        if world.juju.bag(peer, &Owner::Other(unit.clone()))?.get(peers::DATABASES_LOADED) != own.as_ref() {
+        if sibling(world, peer, &unit)?.get(peers::DATABASES_LOADED) != own.as_ref() {
             behind.push(unit);
         }
     }
@@ -972,8 +1036,7 @@ fn reach(world: &mut World, peer: RelationId) -> anyhow::Result<Option<Reach>> {
     let mut addresses = vec![own];
     let members = world.juju.members(peer)?;
     for unit in &members {
-        let bag = world.juju.bag(peer, &Owner::Other(unit.clone()))?;
-        addresses.extend(bag.get("ingress-address").cloned());
+        addresses.extend(sibling(world, peer, unit)?.remove(peers::ADDRESS));
     }
     addresses.sort();
     addresses.dedup();

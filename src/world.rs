@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use crate::attempts::Attempts;
 use crate::event::{RelationId, Unit};
+use crate::handlers::Handler;
 use crate::juju::{Juju, ToolError};
 use crate::outcome::{Deed, Where};
 use crate::plan::Wait;
 use crate::postgres::Server;
+use crate::siblings::Siblings;
 use crate::workload::{Container, Disk, Files, Paths, Rehearsal, Workload};
 
 /// How far the note of what PostgreSQL has from us is trusted in a dispatch.
@@ -29,6 +31,8 @@ pub struct World {
     pub leaving: bool,
     /// The hook tools.
     pub juju: Juju,
+    /// What the other units of the application say of themselves.
+    pub siblings: Siblings,
     /// Who was about to be answered in hooks that may have failed.
     pub attempts: Attempts,
     /// The PgBouncer processes.
@@ -38,6 +42,8 @@ pub struct World {
     pub client: Option<RelationId>,
     /// The client's relation whose end this hook tells of.
     pub ended: Option<RelationId>,
+    /// The handlers that earlier hooks left with work.
+    pub left: Vec<Handler>,
     /// This hook is an `update-status`.
     pub is_update_status: bool,
     /// This hook tells that somebody departs from some relation.
@@ -69,9 +75,11 @@ impl World {
             juju: Juju::new(&unit.app, &unit.name),
             workload,
             attempts: Attempts::new(&unit.charm_dir),
+            siblings: Siblings::default(),
             leaving: false,
             client: None,
             ended: None,
+            left: Vec::new(),
             is_update_status: false,
             departs: false,
             backend_departs: None,

@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -116,12 +117,39 @@ fn end(sim: &mut Sim) -> Result<String, String> {
             words.push(format!("sql {client} '{statement}' --through {unit}"));
         }
     }
-    let mut text = String::new();
+    let (mut text, mut known) = (String::new(), 0);
     for word in &words {
         let printed = sim.run(word).map_err(|error| format!("{word}: {error}"))?;
+        known += remembered(sim, word, &printed)?;
         let _ = writeln!(text, "> {word}\n{printed}");
     }
+    if known < 2 {
+        return Err("the leader remembers nothing of the others".to_owned());
+    }
     Ok(normalized(&text))
+}
+
+/// What a unit remembers of others is what they say; of how many.
+fn remembered(sim: &Sim, word: &str, shown: &str) -> Result<usize, String> {
+    let shown: serde_yaml::Value = serde_yaml::from_str(shown).unwrap_or_default();
+    let Some(siblings) = shown["simulator"]["state"]["siblings"].as_str().filter(|text| !text.is_empty())
+    else {
+        return Ok(0);
+    };
+    let siblings: BTreeMap<String, BTreeMap<String, String>> =
+        serde_json::from_str(siblings).map_err(|error| error.to_string())?;
+    let peers = sim.model().relations_at("pgbouncer-k8s:pgb-peers")[0];
+    for (unit, kept) in &siblings {
+        let bag = sim.model().bag(peers, unit);
+        let differing = kept.iter().find(|(key, value)| bag.get(*key) != Some(*value));
+        if let Some((key, value)) = differing {
+            return Err(format!(
+                "{word}: {unit} is remembered with {key} {value:?}, and says {:?}",
+                bag.get(key)
+            ));
+        }
+    }
+    Ok(siblings.len())
 }
 
 /// Without what is random or counts how often something changed.
@@ -140,8 +168,9 @@ fn normalized(text: &str) -> String {
             (r"\b\d\d:\d\d:\d\dZ", "‹time›"),
             // Who came last depends on how many came at once.
             (r"(?m)^ +newest_clients: .*\n", ""),
+            (r"(?m)^ +waiting-clients: .*\n", ""),
             // Kept by the units that had a reason to ask for it.
-            (r"(?m)^    app-of-\d+: .*\n", ""),
+            (r"(?m)^    (app-of-\d+|siblings): .*\n", ""),
             // It holds a pid.
             (r"(?m)(/loaded .*) \d+$", "$1 ‹size›"),
             // Bags of units that left: whether they had come this far is chance.

@@ -176,6 +176,96 @@ fn ten_hooks_with_nothing_new_send_no_signal_and_write_no_byte() {
     }
 }
 
+/// Whose bags a hook read, each name once.
+fn read(run: &HookRun) -> BTreeSet<&str> {
+    let reads = run.calls.iter().filter(|call| call.name == "relation-get");
+    reads
+        .filter_map(|call| call.args.iter().rev().find(|arg| !arg.starts_with('-')).map(String::as_str))
+        .collect()
+}
+
+#[test]
+fn the_leader_asks_a_unit_only_when_it_changed() {
+    let mut bench = Bench::serving("3.6.14");
+    let mut asked = |word: &str| {
+        let mark = bench.runs().len();
+        bench.go(word);
+        bench.go("settle");
+        let mut hooks = bench.since(mark).iter().filter(|run| run.unit == LEADER);
+        let hook = hooks.next().expect("a hook of the leader");
+        UNITS[1..].iter().filter(|unit| read(hook).contains(**unit)).copied().collect::<Vec<_>>()
+    };
+    assert_eq!(asked("trigger pgbouncer-k8s/0 config-changed"), [""; 0]);
+    assert_eq!(asked("databag pgbouncer-k8s:pgb-peers pgbouncer-k8s/2 noise=1"), UNITS[2..]);
+    assert_eq!(asked("trigger pgbouncer-k8s/0 config-changed"), [""; 0]);
+    assert_eq!(asked("trigger pgbouncer-k8s/0 update-status"), [""; 0]);
+    // Whatever was missed is made up for.
+    assert_eq!(asked("trigger pgbouncer-k8s/0 upgrade-charm"), UNITS[1..]);
+}
+
+#[test]
+fn of_many_clients_at_once_each_hook_looks_at_its_own() {
+    for (juju, others) in [("3.6.14", 2), ("2.9.52", 0)] {
+        let mut bench = Bench::serving(juju);
+        for _ in others..2 {
+            bench.go("remove-unit pgbouncer-k8s");
+            bench.go("settle");
+        }
+        let names: Vec<String> = (0..8).map(|number| format!("client{number}")).collect();
+        for name in &names {
+            bench.go(&format!("deploy actor:client {name} --config database={name}"));
+        }
+        bench.go("deploy actor:client refused --config database=x --config extra-user-roles=superuser");
+        bench.go("settle");
+        let mark = bench.runs().len();
+        for name in names.iter().map(String::as_str).chain(["refused"]) {
+            bench.go(&format!("integrate pgbouncer-k8s:database {name}"));
+        }
+        bench.go("settle");
+        let clients =
+            |run: &HookRun| read(run).iter().filter(|name| names.iter().any(|n| n == *name)).count();
+        let mut looked = 0;
+        for run in bench.since(mark).iter().filter(|run| run.unit == LEADER) {
+            looked += clients(run);
+            // With one unit, whose hook it is, all are in step once all have asked.
+            let is_of_one = run.hook == "database-relation-created"
+                || (others > 0 && run.hook.starts_with("database-relation-"));
+            assert!(!is_of_one || clients(run) <= 1, "{}: {:?}", run.hook, read(run));
+        }
+        // Created, joined, changed by the application and by its unit; answered; found to be answered.
+        let each = looked / names.len();
+        assert!((4..=6).contains(&each), "each client was looked at {each} times");
+        for name in &names {
+            let rows = bench.go(&format!("sql {name} \"SELECT current_database()\" --through {LEADER}"));
+            assert_eq!(rows.trim(), name);
+        }
+        let status = bench.status(LEADER);
+        assert!(status.contains("invalid role(s) for extra user roles"), "{status}");
+        // It stays named whatever comes, and goes with its cause.
+        bench.go("trigger pgbouncer-k8s/0 config-changed");
+        bench.go("settle");
+        assert_eq!(bench.status(LEADER), status);
+        bench.go("databag pgbouncer-k8s:database:12 refused extra-user-roles=createdb");
+        bench.go("settle");
+        let status = bench.status(LEADER);
+        assert!(status.starts_with("active: 10 databases"), "{status}");
+    }
+}
+
+#[test]
+fn who_waits_is_not_forgotten_by_a_leader_that_for_one_hook_was_none() {
+    let mut bench = Bench::deployed("3.6.14", "");
+    bench.go("lose-agent pgbouncer-k8s/2");
+    bench.client("shop");
+    bench.go("answer pgbouncer-k8s/0 is-leader 1 --stdout false");
+    bench.go("trigger pgbouncer-k8s/0 config-changed");
+    bench.go("settle");
+    bench.client("crm");
+    bench.go("release pgbouncer-k8s/2");
+    bench.go("settle");
+    bench.assert_served();
+}
+
 #[test]
 fn one_changed_byte_reloads_each_process_once() {
     let mut bench = Bench::serving("3.6.14");

@@ -33,8 +33,8 @@ const NOT_SERVED: [(&str, &str); 4] = [
 /// The groups of fields that have a secret each.
 pub const GROUPS: [&str; 2] = ["user", "tls"];
 
-/// Peer app bag: the relations in [`peers::DATABASES`] that may have no answer yet. Nobody reads the bags of the
-/// others to find out.
+/// Peer app bag: the relations that have asked, and may have no answer yet. Nobody reads the bags of the others to find
+/// out.
 pub const NEWEST: &str = "newest_clients";
 /// Peer app bag: what all clients were last told of us.
 pub const TOLD: &str = "clients_told";
@@ -43,6 +43,8 @@ pub const ROUNDS: &str = "rounds";
 /// Peer app bag: databases that nobody asked for by name, for those who may use all.
 pub const OTHERS: &str = "readonly_dbs";
 
+/// State: those of [`NEWEST`] that still had none when the leader last looked. To take them out there would wake every unit.
+pub const WAITING: &str = "waiting-clients";
 /// State: how many `update-status` have come while clients waited for units.
 pub const PATIENCE: &str = "update-statuses";
 /// State: relations with an entry that a hook did not find any more. A leader whose hook is repeated does not know
@@ -64,10 +66,12 @@ pub struct Changed {
     pub relations: Vec<RelationId>,
     /// The relation whose end the hook tells of, with our app bag.
     pub ended: Option<(RelationId, Texts)>,
-    /// Those that were looked at: all that are not known to have their answer, and the one the hook is about.
+    /// Those that were looked at: the one the hook is about, and those that may wait for an answer.
     pub clients: Vec<Client>,
-    /// Those of [`NEWEST`].
-    pub newest: Vec<RelationId>,
+    /// What is noted of who waits for an answer.
+    pub newest: Newest,
+    /// Those who may, by that note.
+    pub waiting: Vec<RelationId>,
     /// Those of [`MISSING`].
     pub missing: Vec<RelationId>,
     /// Clients of another endpoint may use every database.
@@ -82,12 +86,56 @@ pub struct Changed {
     pub told: Option<String>,
     /// Every unit, with what it has loaded.
     pub units: Vec<Follower>,
+    /// The units for which clients wait that were not looked at.
+    pub behind: Vec<String>,
     /// How many `update-status`, this hook included, have come while clients waited for units.
     pub patience: u32,
     /// What [`OTHERS`] says, and what it should say where somebody looked.
     pub others: (Option<String>, Option<Vec<String>>),
     /// The first words of the mark on the roles we make.
     pub comment: String,
+}
+
+/// What is noted of who waits for an answer.
+pub struct Newest {
+    /// What [`NEWEST`] says.
+    pub told: String,
+    /// What [`WAITING`] says: what [`NEWEST`] said then, a bar, and those who waited.
+    pub noted: String,
+}
+
+impl Newest {
+    /// Those who may wait. In a `routine` hook the note holds, unless another leader wrote since; and unless earlier hooks
+    /// `left` work nobody waits at all.
+    pub fn waiting(&self, routine: bool, left: bool) -> Vec<RelationId> {
+        match self.noted.split_once('|') {
+            Some((told, waiting)) if routine && told == self.told => {
+                if left {
+                    relation_ids(waiting)
+                } else {
+                    Vec::new()
+                }
+            }
+            _ => relation_ids(&self.told),
+        }
+    }
+
+    /// Notes who waits now; with the `databases`, which wake every unit anyway, for the next leader, too.
+    fn note(&self, waiting: &[RelationId], are_databases_new: bool) -> Plan {
+        let mut plan = Plan::default();
+        let mut told = self.told.clone();
+        let known = relation_ids(&told);
+        if are_databases_new || !waiting.iter().all(|id| known.contains(id)) {
+            told = ids(waiting);
+            let value = if told.is_empty() { Value::Absent } else { told.as_str().into() };
+            plan.set(Bag::PeerApp, NEWEST, value);
+        }
+        let noted = if told.is_empty() { String::new() } else { format!("{told}|{}", ids(waiting)) };
+        if noted != self.noted {
+            plan.push(Effect::Remember(WAITING, noted));
+        }
+        plan
+    }
 }
 
 /// What serving a client needs of PostgreSQL.
@@ -250,7 +298,7 @@ pub fn changed(seen: &Changed) -> Plan {
         }
     }
     let mut databases = seen.databases.1.clone();
-    let mut requests = Vec::new();
+    let (mut requests, mut waiting) = (Vec::new(), Vec::new());
     for client in &seen.clients {
         let origin = Origin::Relation(client.relation.0);
         if !client.remote.is_empty() {
@@ -260,11 +308,13 @@ pub fn changed(seen: &Changed) -> Plan {
             Ok(Some(request)) => {
                 let entry = Entry { name: request.database.clone(), legacy: false, auth_dbname: None };
                 databases.0.insert(origin, entry);
+                waiting.extend((!client.is_answered).then_some(client.relation));
                 requests.push(request);
             }
             Ok(None) => {}
             Err(reason) => {
                 databases.0.remove(&origin);
+                waiting.push(client.relation);
                 plan.append(Plan::waiting(Wait::Client(client.relation, reason)));
             }
         }
@@ -282,15 +332,10 @@ pub fn changed(seen: &Changed) -> Plan {
         plan.set(Bag::PeerApp, peers::DATABASES, text.as_str());
     }
     plan.append(enter_others(seen, &databases));
-    let unanswered = requests.iter().filter(|request| !request.client.is_answered);
-    let mut newest: Vec<RelationId> = unanswered.map(|request| request.client.relation).collect();
     let is_unseen = |id: &&RelationId| seen.clients.iter().all(|client| client.relation != **id);
-    newest.extend(seen.newest.iter().filter(is_unseen).filter(|id| seen.relations.contains(id)));
-    newest.sort();
-    // To take one out wakes every unit, and leaves it for the day they are woken anyway.
-    if Some(&text) != seen.databases.0.as_ref() || !newest.iter().all(|id| seen.newest.contains(id)) {
-        plan.set(Bag::PeerApp, NEWEST, ids(&newest).map_or(Value::Absent, Value::Text));
-    }
+    waiting.extend(seen.waiting.iter().filter(is_unseen).filter(|id| seen.relations.contains(id)));
+    waiting.sort();
+    plan.append(seen.newest.note(&waiting, Some(&text) != seen.databases.0.as_ref()));
     // Set again where something is not ready.
     plan.set(Bag::PeerApp, ROUNDS, Value::Absent);
 
@@ -299,7 +344,7 @@ pub fn changed(seen: &Changed) -> Plan {
     let mut not_found: Vec<RelationId> = gone.iter().chain(&lost).copied().collect();
     not_found.sort();
     if not_found != seen.missing {
-        plan.push(Effect::Remember(MISSING, ids(&not_found).unwrap_or_default()));
+        plan.push(Effect::Remember(MISSING, ids(&not_found)));
     }
     match &seen.backend {
         Backend::NotNeeded => plan.append(no_patience(seen)),
@@ -329,6 +374,13 @@ pub fn changed(seen: &Changed) -> Plan {
     plan
 }
 
+/// Another unit leads: what this one left undone it does not find by its own note, should it lead again.
+pub fn handed_over() -> Plan {
+    let mut plan = Plan::default();
+    plan.push(Effect::Remember(WAITING, String::new()));
+    plan
+}
+
 /// What all clients of one hook are served with.
 struct Serving<'a> {
     seen: &'a Changed,
@@ -343,22 +395,22 @@ impl Serving<'_> {
     /// databases of this hash; and at once its role to one that has its answer and was forgotten.
     fn serve(&self, requests: &[Request<'_>], wanted: &str) -> Plan {
         let mut plan = Plan::default();
-        let is_in_step = |follower: &&Follower| follower.loaded.as_deref() == Some(wanted);
-        let (in_step, behind): (Vec<_>, Vec<_>) = self.seen.units.iter().partition(is_in_step);
-        let behind: Vec<String> =
-            behind.iter().filter(|follower| follower.counts).map(|follower| follower.unit.clone()).collect();
-        // What nobody has loaded nobody serves.
-        let is_patient = self.seen.patience < PATIENCE_ENDS || in_step.is_empty();
+        let behind = behind(&self.seen.units, wanted, self.seen.patience);
         let (again, new): (Vec<_>, Vec<_>) = requests.iter().partition(|request| request.client.is_answered);
         let mut now = again;
         if self.seen.patience > 0 {
-            let patience = if new.is_empty() { String::new() } else { self.seen.patience.to_string() };
+            let is_waiting = !new.is_empty() || !self.seen.behind.is_empty();
+            let patience = if is_waiting { self.seen.patience.to_string() } else { String::new() };
             plan.push(Effect::Remember(PATIENCE, patience));
         }
-        if behind.is_empty() || !is_patient {
+        let mut awaited = self.seen.behind.clone();
+        if behind.is_empty() {
             now.extend(new);
         } else if !new.is_empty() {
-            plan.waits.push(Wait::Units(behind));
+            awaited = behind;
+        }
+        if !awaited.is_empty() {
+            plan.waits.push(Wait::Units(awaited));
         }
         if now.is_empty() {
             return plan;
@@ -417,10 +469,25 @@ impl Serving<'_> {
     }
 }
 
-/// Ids with blanks between; nothing for none.
-fn ids(relations: &[RelationId]) -> Option<String> {
-    let ids: Vec<String> = relations.iter().map(ToString::to_string).collect();
-    Some(ids.join(" ")).filter(|ids| !ids.is_empty())
+/// The units that clients wait for until they have loaded the databases of this hash.
+pub fn behind(units: &[Follower], wanted: &str, patience: u32) -> Vec<String> {
+    let is_in_step = |follower: &&Follower| follower.loaded.as_deref() == Some(wanted);
+    let (in_step, behind): (Vec<_>, Vec<_>) = units.iter().partition(is_in_step);
+    // What nobody has loaded nobody serves.
+    if patience >= PATIENCE_ENDS && !in_step.is_empty() {
+        return Vec::new();
+    }
+    behind.into_iter().filter(|follower| follower.counts).map(|follower| follower.unit.clone()).collect()
+}
+
+/// Ids with blanks between.
+fn ids(relations: &[RelationId]) -> String {
+    relations.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// The relations of such a text.
+pub fn relation_ids(text: &str) -> Vec<RelationId> {
+    text.split(' ').filter_map(|id| id.parse().ok().map(RelationId)).collect()
 }
 
 /// Nobody waits for units, so nobody counts.
@@ -735,7 +802,8 @@ mod tests {
             relations: clients.iter().map(|client| client.relation).collect(),
             ended: None,
             clients,
-            newest: Vec::new(),
+            newest: Newest { told: String::new(), noted: String::new() },
+            waiting: Vec::new(),
             missing: Vec::new(),
             others_reach_all: false,
             version: ServerVersion::parse("15.18"),
@@ -743,6 +811,7 @@ mod tests {
             reach: Some(Reach::Units { known: vec!["10.0.0.7:6432".into()], complete: true }),
             told: Some("10.0.0.7:6432 14.5".into()),
             units: Vec::new(),
+            behind: Vec::new(),
             patience: 0,
             others: (None, None),
             comment: "model m".into(),
@@ -773,6 +842,7 @@ mod tests {
 set app 6 data = ‹86 characters›
 set peer app pgb_dbs_config = {"6": {"name": "shop", "legacy": false}}
 set peer app newest_clients = 6
+remember waiting-clients = 6|6
 remove peer app rounds
 make the database "shop" and the role relation_id_6
 wait until PostgreSQL lets relation_id_6 into shop, auth into pgbouncer
@@ -862,9 +932,28 @@ set app 6 version = 15.18"#;
         let text = r#"{"6": {"name": "shop", "legacy": false}}"#;
         let mut seen = with(text, seen(vec![client(7, &CRM)]));
         seen.relations.push(RelationId(6));
-        seen.newest = vec![RelationId(5), RelationId(6)];
-        let plan = changed(&seen);
-        assert!(plan.to_string().contains("set peer app newest_clients = 6 7\n"), "{plan}");
+        seen.waiting = vec![RelationId(5), RelationId(6)];
+        let plan = changed(&seen).to_string();
+        assert!(plan.contains("set peer app newest_clients = 6 7\n"), "{plan}");
+        assert!(plan.contains("remember waiting-clients = 6 7|6 7\n"), "{plan}");
+    }
+
+    #[test]
+    fn who_waits_is_noted_where_it_wakes_nobody() {
+        let newest = |noted: &str| Newest { told: "5 6".into(), noted: noted.into() };
+        let five = [RelationId(5)];
+        assert_eq!(newest("").note(&five, false).to_string(), "remember waiting-clients = 5 6|5\n");
+        assert_eq!(newest("5 6|5").note(&five, false).to_string(), "");
+        let with_databases = newest("5 6|5").note(&five, true).to_string();
+        assert_eq!(with_databases, "set peer app newest_clients = 5\nremember waiting-clients = 5|5\n");
+
+        let both = [RelationId(5), RelationId(6)];
+        assert_eq!(newest("5 6|5").waiting(true, true), five);
+        assert_eq!(newest("5 6|5").waiting(true, false), []);
+        // A new leader, or one that was away while another one led, does not know.
+        assert_eq!(newest("5 6|5").waiting(false, false), both);
+        assert_eq!(newest("5|5").waiting(true, false), both);
+        assert_eq!(newest("").waiting(true, false), both);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::plan::{Bag, Effect, Plan, Value, Wait};
 use crate::secret::Secret;
 use crate::workload::Files;
 
+/// Unit bag: where the unit is reached, as Juju itself writes it.
+pub const ADDRESS: &str = "ingress-address";
 /// Unit bag: this unit's name in DNS.
 pub const HOSTNAME: &str = "hostname";
 /// Unit bag: the version of this unit's PgBouncer. The leader prepares PostgreSQL for the oldest.

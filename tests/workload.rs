@@ -5,6 +5,7 @@
 use std::{
     error::Error,
     fs::{self, File, Permissions},
+    net::{TcpListener, TcpStream},
     os::unix::{
         fs::{MetadataExt, PermissionsExt, chown},
         process::CommandExt,
@@ -24,7 +25,7 @@ use nix::{
     unistd::{Pid, User, geteuid},
 };
 use pgbouncer_k8s::{
-    pgbouncer::{InstanceConfig, UserList},
+    pgbouncer::{InstanceConfig, UserList, Version},
     secret::Secret,
     workload::{Disk, Files, Loaded, NotLoaded, Paths, Workload, console::Console},
 };
@@ -282,6 +283,30 @@ fn another_port_is_a_restart() -> Outcome {
         assert_ne!(unit.pid(0)?, old);
         assert!(unit.paths.instance_dir(0).join(".s.PGSQL.6433").exists());
         assert_eq!(unit.disk.load(&files)?.loaded, Vec::<u16>::new());
+    }
+    Ok(())
+}
+
+/// From 1.19 a process that cannot have its port ends.
+#[test]
+fn a_restart_that_fails_is_not_tried_on_the_next_process() -> Outcome {
+    for program in installed().iter().filter(|program| program.version >= Version::new(1, 19)) {
+        let mut unit = Unit::supervised(program, 2)?;
+        unit.disk.load(&unit.files(2, "first"))?;
+        let before = unit.pid(1)?;
+        let mut files = unit.files(2, "second");
+        for file in &mut files.instances {
+            file.text = file.text.replace("listen_port = 6432", "listen_port = 6433");
+        }
+        let stranger = TcpListener::bind((unit.address.as_str(), 6433))?;
+        unit.disk.load(&files).expect_err("somebody else has that port");
+        assert_eq!(unit.pid(1)?, before);
+        TcpStream::connect((unit.address.as_str(), 6432))?;
+
+        drop(stranger);
+        unit.disk.load(&files)?;
+        assert_ne!(unit.pid(1)?, before);
+        TcpStream::connect((unit.address.as_str(), 6433))?;
     }
     Ok(())
 }

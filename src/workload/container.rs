@@ -53,10 +53,11 @@ const ASK: Duration = Duration::from_secs(5);
 
 /// Asks for TLS, as clients begin, and takes either answer (PostgreSQL's protocol, "SSLRequest"): nobody but
 /// PgBouncer itself answers, and it does without a user. The images have no client of PostgreSQL, but bash. One
-/// process that answers is enough: while another port is taken by one after another, all but one serve.
+/// process that answers is enough: while another port is taken by one after another, all but one serve. The last
+/// line of that name is the setting: `[pgbouncer]` ends the file, and a database can have any name.
 const PROBE: &str = concat!(
     "for ini in /var/lib/pgbouncer/instance_*/pgbouncer.ini; do ",
-    "while read -r key _ port; do [[ $key != listen_port ]] || break; done <$ini; ",
+    "while read -r key _ value; do [[ $key != listen_port ]] || port=$value; done <$ini; ",
     r#"( exec 3<>/dev/tcp/127.0.0.1/$port && printf "\0\0\0\10\4\322\26\57" >&3 && "#,
     "read -r -t .9 -N 1 answer <&3 && [[ $answer == [NS] ]] ) && exit; done; exit 1",
 );
@@ -77,6 +78,8 @@ pub struct Container {
 #[derive(Debug)]
 struct Seen {
     facts: Facts,
+    /// They were kept in the container by an earlier hook.
+    are_kept: bool,
     services: Vec<Service>,
     texts: BTreeMap<PathBuf, Secret>,
 }
@@ -118,8 +121,9 @@ impl Container {
         paths.extend((0..MOST).map(|instance| self.paths.marker(instance)));
         let texts = self.texts(&paths).map_err(away)?;
         let known = texts.get(&self.facts()).and_then(|text| serde_json::from_str(text.reveal()).ok());
+        let are_kept = known.is_some();
         let facts = known.map_or_else(|| self.find_out(), Ok)?;
-        Ok(Seen { facts, services, texts })
+        Ok(Seen { facts, are_kept, services, texts })
     }
 
     /// What is known of this container since it started.
@@ -247,7 +251,9 @@ impl Host for Container {
         directories.extend(instances().map(|instance| sockets.join(instance.to_string())));
         let directories: Vec<_> = directories.iter().map(Self::directory).collect();
         self.pebble.make_dirs(&directories)?;
-        let facts = self.look().map(|seen| seen.facts.clone()).ok();
+        // What was kept in a container that is another one by now is not of this one.
+        let found_out = self.look().ok().filter(|seen| !seen.are_kept);
+        let facts = found_out.map(|seen| seen.facts.clone());
         if let Some(text) = facts.and_then(|facts| serde_json::to_string(&facts).ok()) {
             self.write(&[(&self.facts(), &text)])?;
         }

@@ -124,6 +124,10 @@ pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoad
     let mut done = Done::default();
     let mut failed = None;
     for file in owed {
+        // What one process did not survive would end the next one, too, which still serves.
+        if failed.is_some() && need(host, file, &parsed(file, files)?, files)?.0 == Need::Restart {
+            continue;
+        }
         match load_instance(host, file, files) {
             Ok(restarted) => {
                 done.restarted.extend(restarted.then_some(file.instance));
@@ -281,10 +285,11 @@ fn confirm<H: Host>(
     let mut console = None;
     loop {
         if let Some(process) = host.process(instance)?.filter(|process| Some(process) != replaced) {
-            let reason = match ask(host, &mut console, &process, instance) {
+            failure = match ask(host, &mut console, &process, instance) {
                 Ok(config) => {
                     let shows = config.get("syslog_ident").is_some_and(|shown| shown.value == file.digest);
                     let is_told = told.as_ref() == Some(&process);
+                    let mut signalled = Ok(());
                     if shows && (is_told || replaced.is_some()) {
                         return Ok((process, config));
                     }
@@ -299,18 +304,19 @@ fn confirm<H: Host>(
                                 })?;
                             }
                             // Not before it answers: a process that only just starts dies of the signal.
-                            _ => host.signal(instance, &process, Signal::SIGHUP)?,
+                            _ => signalled = host.signal(instance, &process, Signal::SIGHUP),
                         }
-                        told = Some(process);
+                        told = signalled.is_ok().then_some(process);
                     }
-                    "it still shows another digest".to_owned()
+                    // One that ends at this moment cannot be signalled; the next one can.
+                    let reason = "it still shows another digest".to_owned();
+                    signalled.err().unwrap_or(NotLoaded::NotConfirmed { instance, reason })
                 }
                 Err(ConsoleError::PathTooLong(_)) => {
                     return Err(NotLoaded::PathTooLong { path: host.sockets(instance) });
                 }
-                Err(error) => error.to_string(),
+                Err(error) => NotLoaded::NotConfirmed { instance, reason: error.to_string() },
             };
-            failure = NotLoaded::NotConfirmed { instance, reason };
         }
         if Instant::now() > until {
             return Err(failure);

@@ -1,7 +1,7 @@
 //! One dispatch: the handlers that are due, each observed, decided and applied; then the status;
 //! then everything Juju is to commit, at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
@@ -94,6 +94,7 @@ fn converge(world: &mut World, event: &Event) -> Result<(BTreeSet<Wait>, Option<
         world.juju.set_state(LEAVING, "true")?;
         world.leaving = true;
     }
+    world.is_routine = !matches!(event, Event::UpgradeCharm | Event::LeaderElected | Event::Start);
     world.is_update_status = *event == Event::UpdateStatus;
     world.trust = match event {
         Event::UpgradeCharm => Trust::None,
@@ -102,28 +103,31 @@ fn converge(world: &mut World, event: &Event) -> Result<(BTreeSet<Wait>, Option<
         Event::LeaderElected | Event::UpdateStatus => Trust::NotOfClients,
         _ => Trust::Full,
     };
-    match event {
-        Event::UpgradeCharm | Event::LeaderElected => world.siblings.doubt(&mut world.juju, |_, _| true)?,
-        Event::UpdateStatus => observe::doubt_who_is_behind(world, peer)?,
-        _ => {}
+    if !world.is_routine {
+        world.siblings.doubt(&mut world.juju, |_, _| true)?;
+    } else if world.is_update_status {
+        observe::doubt_who_is_behind(world, peer)?;
     }
 
     world.left = remembered(world)?;
     let mut deferred = world.left.clone();
     deferred.extend(observe::owed(world, peer)?);
-    let mut left = Vec::new();
+    let mut left = BTreeMap::new();
     for handler in schedule(event, &deferred) {
-        let plan = decide(handler, world, peer)?;
-        let unfinished = apply(&plan, world, peer)?;
-        if !unfinished.is_empty() {
-            left.push(handler);
-        }
-        waits.extend(unfinished);
+        left.insert(handler, handle(handler, world, peer)?);
+    }
+    if let Some(waits) = left.get(&Handler::Database)
+        && observe::has_caught_up(waits, world, peer)?
+    {
+        // This one was counted.
+        world.is_update_status = false;
+        left.insert(Handler::Database, handle(Handler::Database, world, peer)?);
     }
     if let Event::Secret(secret) = event {
         apply(&obsolete(secret, world)?, world, peer)?;
     }
     remember(&left, world)?;
+    waits.extend(left.into_values().flatten());
 
     waits.extend(Options::check_exposure(world.juju.config()?).err().map(Wait::Options));
     if waits.is_empty() {
@@ -194,6 +198,12 @@ fn is_first_to_hear(event: &Event, world: &mut World) -> Result<bool> {
     Ok(goal.is_some_and(|goal| !goal.is_empty() && !goal.staying().any(|unit| unit == name)))
 }
 
+/// Looks, asks the handler, and does what it says; gives what is waited for.
+fn handle(handler: Handler, world: &mut World, peer: RelationId) -> Result<Vec<Wait>> {
+    let plan = decide(handler, world, peer)?;
+    apply(&plan, world, peer)
+}
+
 /// Looks, then asks the handler.
 fn decide(handler: Handler, world: &mut World, peer: RelationId) -> Result<Plan> {
     Ok(match handler {
@@ -206,7 +216,7 @@ fn decide(handler: Handler, world: &mut World, peer: RelationId) -> Result<Plan>
         },
         Handler::Database => match observe::database_changed(world, peer)? {
             Some(seen) => database::changed(&seen),
-            None => database::handed_over(),
+            None => Plan::default(),
         },
         Handler::NotBuilt(endpoint) if observe::is_related(world, endpoint)? => {
             Plan::waiting(Wait::NotBuilt(endpoint))
@@ -246,8 +256,9 @@ fn remembered(world: &mut World) -> Result<Vec<Handler>> {
     Ok(names.iter().filter_map(|name| Handler::named(name)).collect())
 }
 
-fn remember(left: &[Handler], world: &mut World) -> Result<()> {
-    let names: Vec<&str> = left.iter().map(|handler| handler.name()).collect();
+fn remember(left: &BTreeMap<Handler, Vec<Wait>>, world: &mut World) -> Result<()> {
+    let unfinished = left.iter().filter(|(_, waits)| !waits.is_empty());
+    let names: Vec<&str> = unfinished.map(|(handler, _)| handler.name()).collect();
     let text = if names.is_empty() { String::new() } else { serde_json::to_string(&names)? };
     Ok(world.juju.set_state(DEFERRED, &text)?)
 }

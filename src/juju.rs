@@ -349,6 +349,11 @@ impl Juju {
         Ok(true)
     }
 
+    /// Whether Juju is to be told of something new in a databag.
+    pub fn changes(&self, relation: RelationId, owner: &Owner) -> bool {
+        self.bags.get(&(relation, owner.clone())).is_some_and(|bag| !bag.changes().is_empty())
+    }
+
     /// A value of the unit's own state, which survives the pod.
     pub fn state(&mut self, key: &str) -> Result<Option<String>, ToolError> {
         Ok(self.kept()?.texts.get(key).cloned())

@@ -3,7 +3,7 @@
 //! What the other side of a relation wrote is input, not truth: malformed is "not there" and a
 //! warning that names relation and key, never the value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::distr::{Alphanumeric, SampleString as _};
 
@@ -11,11 +11,11 @@ use crate::event::{Endpoint, Event, RelationId};
 use crate::handlers::backend_database::{self, Fresh, Goodbye, Lookup};
 use crate::handlers::database::{Newest, Reach};
 use crate::handlers::peers::{
-    self, Config, Endpoints, Followed, Here, Kept, Own, Port, Servers, Store, Users,
+    self, Config, Door, Endpoints, Followed, Here, Kept, Own, Servers, Store, Users,
 };
 use crate::handlers::{Handler, Seat, database};
 use crate::juju::{Goal, Owner};
-use crate::options::Options;
+use crate::options::{InvalidOption, Options};
 use crate::pgbouncer::{self, Origin, PgbDbs, SharedConfig, UserList, Version};
 use crate::plan::{Bag, NewClient, Texts, Wait};
 use crate::postgres::{Credentials, Server, ServerVersion};
@@ -91,7 +91,9 @@ pub fn owed(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<Handler>>
             None => false,
         };
     let has_missing = world.juju.state(database::MISSING)?.is_some_and(|ids| !ids.is_empty());
-    if is_lost || has_missing || has_untold {
+    // Led for a while by another unit, or made the leader by a hook that was left out.
+    let may_wait = !newest(world, peer)?.is_noted();
+    if is_lost || has_missing || has_untold || may_wait {
         owed.push(Handler::Database);
     }
     Ok(owed)
@@ -107,28 +109,27 @@ pub fn peers_created(world: &mut World, peer: RelationId) -> anyhow::Result<peer
 
 /// The input of [`peers::changed`].
 pub fn peers_changed(world: &mut World, peer: RelationId) -> anyhow::Result<peers::Changed> {
+    let here = here(world)?;
+    let seat =
+        if world.leads()? { Seat::Leader(own(world, peer)?) } else { Seat::Follower(followed(world, peer)?) };
+    world.in_force = seat.in_force().map(|config| (config.shared.pool_mode, config.shared.listen_port));
     Ok(peers::Changed {
-        here: here(world)?,
+        here,
         hostname: world.hostname(),
-        seat: if world.leads()? {
-            Seat::Leader(own(world, peer)?)
-        } else {
-            Seat::Follower(followed(world, peer)?)
-        },
+        seat,
         noted_version: world.juju.bag(peer, &Owner::Unit)?.get(peers::PGBOUNCER_VERSION).cloned(),
-        port: port(world)?,
+        door: door(world)?,
     })
 }
 
-/// The port that Juju is to open: in a pod, where its service of our application then has it.
-pub fn port(world: &mut World) -> anyhow::Result<Option<Port>> {
+/// What Juju has opened: in a pod, where its service of our application then has that port.
+fn door(world: &mut World) -> anyhow::Result<Option<Door>> {
     // On Kubernetes Juju opens ports since it has secrets that followers can read.
     if !world.is_sidecar() || !world.unit.juju.has_secrets() {
         return Ok(None);
     }
-    let Ok(options) = Options::parse(world.juju.config()?) else { return Ok(None) };
     let open = world.juju.state(peers::PORT)?.and_then(|text| text.parse().ok());
-    Ok(Some(Port { wanted: options.listen_port, open }))
+    Ok(Some(Door { open }))
 }
 
 /// What a hook of `backend-database` is about.
@@ -405,14 +406,15 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
     let relations = world.juju.relations(Endpoint::Database)?;
     let is_gone = |origin: &Origin| origin.relation().is_some_and(|id| !relations.contains(&RelationId(id)));
     let has_gone = databases.1.0.iter().any(|(origin, entry)| !entry.legacy && is_gone(origin));
-    let newest = Newest {
-        told: world.juju.bag(peer, &Owner::App)?.get(database::NEWEST).cloned().unwrap_or_default(),
-        noted: world.juju.state(database::WAITING)?.unwrap_or_default(),
-    };
-    let waiting = newest.waiting(is_routine(world), world.left.contains(&Handler::Database));
+    let newest = newest(world, peer)?;
+    let waiting = newest.waiting(world.is_routine, world.left.contains(&Handler::Database));
     let missing = database::relation_ids(&world.juju.state(database::MISSING)?.unwrap_or_default());
     let patience = world.juju.state(database::PATIENCE)?.and_then(|text| text.parse().ok()).unwrap_or(0)
         + u32::from(world.is_update_status);
+    let version = match backend(world)? {
+        Some((_, remote)) => remote.get("version").and_then(|text| ServerVersion::parse(text)),
+        None => None,
+    };
     let Look { at, is_idle, mut units, behind } = if world.trust == Trust::None
         // Who needs the wildcard still is in the bags of all.
         || (has_gone && databases.1.wildcard().is_some())
@@ -420,16 +422,12 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
     {
         Look { at: relations.clone(), ..Look::default() }
     } else {
-        look(world, peer, &databases, (&relations, &waiting), patience)?
+        look(world, peer, (&databases, version), (&relations, &waiting), patience)?
     };
     let mut clients = Vec::new();
     for relation in at {
         clients.push(client(world, peer, relation, &databases.1)?);
     }
-    let version = match backend(world)? {
-        Some((_, remote)) => remote.get("version").and_then(|text| ServerVersion::parse(text)),
-        None => None,
-    };
     let has_work = is_idle
         || !behind.is_empty()
         || clients.iter().any(|client| !client.remote.is_empty() && is_to_serve(client, &databases.1));
@@ -472,9 +470,12 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
     }))
 }
 
-/// Whether what this leader noted of clients holds. A new one, and new code, look again.
-fn is_routine(world: &World) -> bool {
-    world.trust == Trust::Full || world.is_update_status
+/// What is noted of the clients that may have no answer yet.
+fn newest(world: &mut World, peer: RelationId) -> anyhow::Result<Newest> {
+    Ok(Newest {
+        told: world.juju.bag(peer, &Owner::App)?.get(database::NEWEST).cloned().unwrap_or_default(),
+        noted: world.juju.state(database::WAITING)?.unwrap_or_default(),
+    })
 }
 
 /// At whose bags a hook looks.
@@ -493,14 +494,15 @@ struct Look {
 fn look(
     world: &mut World,
     peer: RelationId,
-    (text, databases): &(Option<String>, PgbDbs),
+    ((text, databases), version): (&(Option<String>, PgbDbs), Option<ServerVersion>),
     (relations, waiting): (&[RelationId], &[RelationId]),
     patience: u32,
 ) -> anyhow::Result<Look> {
-    let (own, trust, is_routine) = (world.client, world.trust, is_routine(world));
+    let (own, is_routine) = (world.client, world.is_routine);
     let is_entered = |id: &RelationId| databases.0.contains_key(&Origin::Relation(id.0));
-    // Who has not asked yet asks in a hook of its own.
-    let is_new = |id: &RelationId| waiting.contains(id) || (trust != Trust::Full && !is_entered(id));
+    // Who has not asked yet asks in a hook of its own; one can be left out.
+    let is_doubted = !is_routine || world.is_update_status;
+    let is_new = |id: &RelationId| waiting.contains(id) || (is_doubted && !is_entered(id));
     let mut at: Vec<RelationId> =
         relations.iter().copied().filter(|id| own == Some(*id) || is_new(id)).collect();
     let is_unserved = |id: &RelationId| waiting.contains(id) || !is_entered(id);
@@ -518,8 +520,14 @@ fn look(
     }
     let units = followers(world, peer)?;
     // Whoever asks in this hook has all units load another database first.
-    let is_asked = own.is_some_and(|id| !is_entered(&id));
-    let wanted = text.as_ref().filter(|_| !is_asked).map(|text| pgbouncer::hash(text));
+    let asks = match own.filter(|id| !is_entered(id)) {
+        Some(own) => {
+            let place = (world.unit.juju.has_secrets(), version);
+            database::asks(&client(world, peer, own, databases)?, place, databases)
+        }
+        None => false,
+    };
+    let wanted = text.as_ref().filter(|_| !asks).map(|text| pgbouncer::hash(text));
     let behind = database::behind(&units, &wanted.unwrap_or_default(), patience);
     at.retain(|id| behind.is_empty() || !follows(id));
     Ok(Look { at, is_idle: false, units, behind })
@@ -549,6 +557,18 @@ fn followers(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<database
     Ok(followers)
 }
 
+/// Whether a client waits for this unit, which has loaded in this very hook what it was to, and no other hook will come
+/// of it: what is new in the app bag wakes the leader, too.
+pub fn has_caught_up(waits: &[Wait], world: &mut World, peer: RelationId) -> anyhow::Result<bool> {
+    let own = &world.unit.name;
+    let is_awaited = |wait: &Wait| matches!(wait, Wait::Units(units) if units.contains(own));
+    if !waits.iter().any(is_awaited) || world.juju.changes(peer, &Owner::App) {
+        return Ok(false);
+    }
+    let wanted = databases(world, peer)?.map(|(text, _)| pgbouncer::hash(&text));
+    Ok(wanted.as_ref() == world.juju.bag(peer, &Owner::Unit)?.get(peers::DATABASES_LOADED))
+}
+
 /// All databases of PostgreSQL but its own and ours; nothing where it cannot be asked.
 fn other_databases(world: &mut World) -> anyhow::Result<Option<Vec<String>>> {
     let own = backend(world)?.map(|(_, remote)| own_database(&remote).to_owned());
@@ -566,17 +586,13 @@ pub fn is_related(world: &mut World, endpoint: Endpoint) -> anyhow::Result<bool>
 /// The line an active unit shows.
 pub fn serving(world: &mut World, peer: RelationId) -> anyhow::Result<String> {
     let (_, databases) = databases(world, peer)?.unwrap_or_default();
-    let count = databases.0.keys().filter_map(|origin| origin.relation()).count();
-    let Ok(options) = Options::parse(world.juju.config()?) else {
-        return Ok("serving by the last good configuration".to_owned());
-    };
+    let count = databases.names().filter(|name| *name != "*").collect::<BTreeSet<_>>().len();
+    let Some((pool_mode, port)) = world.in_force else { return Ok(String::new()) };
     let processes = world.workload.meet().map_or(0, |met| met.places.len());
     let behind = behind(world, peer)?;
     Ok(format!(
-        "{count} database{}, {} pooling, port {}, {processes} processes{}",
+        "{count} database{}, {pool_mode} pooling, port {port}, {processes} processes{}",
         if count == 1 { "" } else { "s" },
-        options.pool_mode,
-        options.listen_port,
         if behind.is_empty() { String::new() } else { format!("; behind: {}", behind.join(", ")) }
     ))
 }
@@ -599,12 +615,14 @@ fn behind(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<String>> {
 fn own(world: &mut World, peer: RelationId) -> anyhow::Result<Own> {
     let found = users(world, peer)?;
     let config = rendered(world, peer, found.users.as_ref().map(|users| &users.list))?;
-    let last_good = match &config {
-        Ok(_) => None,
-        Err(_) => published_config(world, peer)?.ok().flatten().or_else(|| kept(world).config),
-    };
+    let last_good = if config.is_ok() { None } else { last_good(world, peer)? };
     let (clients, told) = to_tell(world, peer)?;
     Ok(Own { config, last_good, users: found.users, store: found.store, clients, told })
+}
+
+/// The configuration that could be had last.
+fn last_good(world: &mut World, peer: RelationId) -> anyhow::Result<Option<Config>> {
+    Ok(published_config(world, peer)?.ok().flatten().or_else(|| kept(world).config))
 }
 
 /// The clients that were told something else than what is so today, and what to note once they were told.
@@ -714,21 +732,24 @@ fn published_config(world: &mut World, peer: RelationId) -> anyhow::Result<Resul
     })
 }
 
+/// The options, if all of them can be used.
+fn options(world: &mut World, peer: RelationId) -> anyhow::Result<Result<Options, InvalidOption>> {
+    // One that knows more than another unit's leaves it to that one to leave something out.
+    let version = own_version(world, peer)?.unwrap_or(Version::NEWEST);
+    let options = Options::parse(world.juju.config()?);
+    Ok(options.and_then(|options| options.check(version).map(|()| options)))
+}
+
 /// The configuration by this unit's own facts, or which option stands in its way.
 fn rendered(
     world: &mut World,
     peer: RelationId,
     users: Option<&UserList>,
 ) -> anyhow::Result<Result<Config, Wait>> {
-    let options = match Options::parse(world.juju.config()?) {
+    let options = match options(world, peer)? {
         Ok(options) => options,
         Err(invalid) => return Ok(Err(Wait::Options(invalid))),
     };
-    // One that knows more than another unit's leaves it to that one to leave something out.
-    let version = own_version(world, peer)?.unwrap_or(Version::NEWEST);
-    if let Err(invalid) = options.check(version) {
-        return Ok(Err(Wait::Options(invalid)));
-    }
     let (text, databases) = databases(world, peer)?.unwrap_or_else(|| ("{}".to_owned(), PgbDbs::default()));
     let endpoints = backend_endpoints(world)?;
     let others = world.juju.bag(peer, &Owner::App)?.get(database::OTHERS).cloned();
@@ -1023,8 +1044,14 @@ pub fn client_label(relation: RelationId, group: &str) -> String {
 
 /// Where clients reach this application; nothing while this unit has no address.
 fn reach(world: &mut World, peer: RelationId) -> anyhow::Result<Option<Reach>> {
-    let Ok(options) = Options::parse(world.juju.config()?) else { return Ok(None) };
-    let port = options.listen_port;
+    let port = match options(world, peer)? {
+        Ok(options) => options.listen_port,
+        // A port that stands beside something unusable is not served yet.
+        Err(_) => match last_good(world, peer)? {
+            Some(config) => config.shared.listen_port,
+            None => return Ok(None),
+        },
+    };
     if world.is_sidecar() && world.unit.juju.has_secrets() {
         // Only then does it have our port.
         let service = |name: &str| format!("{}:{port}", world.service(name));

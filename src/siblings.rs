@@ -12,6 +12,9 @@ use crate::plan::Texts;
 const SIBLINGS: &str = "siblings";
 /// The keys that somebody looks at.
 const KEPT: [&str; 4] = [ADDRESS, DATABASES_LOADED, HOSTNAME, PGBOUNCER_VERSION];
+/// The longest text that is kept, in bytes: `state-set` refuses more than 64 KiB, and with it the hook. Of more units
+/// than that, some hundreds, each hook asks all.
+const LONGEST: usize = 60_000;
 
 /// The bags by unit; nothing while nobody has asked in this dispatch.
 #[derive(Default)]
@@ -45,11 +48,9 @@ impl Siblings {
 
     /// Notes in the state what was learnt and forgotten.
     pub fn keep(&self, juju: &mut Juju) -> Result<(), ToolError> {
-        match &self.0 {
-            None => Ok(()),
-            Some(known) if known.is_empty() => juju.set_state(SIBLINGS, ""),
-            Some(known) => juju.set_state(SIBLINGS, &serde_json::json!(known).to_string()),
-        }
+        let Some(known) = &self.0 else { return Ok(()) };
+        let text = serde_json::json!(known).to_string();
+        juju.set_state(SIBLINGS, if known.is_empty() || text.len() > LONGEST { "" } else { &text })
     }
 
     fn known(&mut self, juju: &mut Juju) -> Result<&mut BTreeMap<String, Texts>, ToolError> {

@@ -7,6 +7,7 @@ use crate::event::{RelationId, Unit};
 use crate::handlers::Handler;
 use crate::juju::{Juju, ToolError};
 use crate::outcome::{Deed, Where};
+use crate::pgbouncer::PoolMode;
 use crate::plan::Wait;
 use crate::postgres::Server;
 use crate::siblings::Siblings;
@@ -44,6 +45,8 @@ pub struct World {
     pub ended: Option<RelationId>,
     /// The handlers that earlier hooks left with work.
     pub left: Vec<Handler>,
+    /// What was noted in earlier hooks holds. A new leader, new code and a new pod look again.
+    pub is_routine: bool,
     /// This hook is an `update-status`.
     pub is_update_status: bool,
     /// This hook tells that somebody departs from some relation.
@@ -56,6 +59,8 @@ pub struct World {
     pub admission: Duration,
     /// What was done outside of Juju, or would have been.
     pub deeds: Vec<Deed>,
+    /// Pool mode and port of the configuration that the processes are to run.
+    pub in_force: Option<(PoolMode, u16)>,
     /// What the processes were given to load.
     pub given: Option<Files>,
     /// The backend, once somebody needed it, or why it cannot be used; see [`crate::observe::server`].
@@ -80,12 +85,14 @@ impl World {
             client: None,
             ended: None,
             left: Vec::new(),
+            is_routine: true,
             is_update_status: false,
             departs: false,
             backend_departs: None,
             trust: Trust::Full,
             admission: Duration::from_secs(3),
             deeds: Vec::new(),
+            in_force: None,
             given: None,
             paths,
             server: None,

@@ -260,8 +260,29 @@ fn who_waits_is_not_forgotten_by_a_leader_that_for_one_hook_was_none() {
     bench.go("answer pgbouncer-k8s/0 is-leader 1 --stdout false");
     bench.go("trigger pgbouncer-k8s/0 config-changed");
     bench.go("settle");
-    bench.client("crm");
     bench.go("release pgbouncer-k8s/2");
+    bench.go("settle");
+    bench.assert_served();
+}
+
+#[test]
+fn who_asks_for_nothing_keeps_no_other_client_waiting() {
+    let mut bench = Bench::deployed("3.6.14", "");
+    bench.go("deploy actor:client shop --config database=shop");
+    bench.go("deploy actor:client refused --config database=x --config extra-user-roles=superuser");
+    bench.go("settle");
+    bench.go("integrate pgbouncer-k8s:database shop");
+    let shop = bench.0.model().relations_at("shop:database")[0];
+    bench.go(&format!("sql postgresql-k8s 'CREATE ROLE relation_id_{shop}'"));
+    bench.go("settle");
+    let in_its_way = format!("drop or rename role relation_id_{shop}");
+    assert!(bench.status(LEADER).contains(&in_its_way), "{}", bench.status(LEADER));
+    bench.go("integrate pgbouncer-k8s:database refused");
+    bench.go("settle");
+    assert!(bench.status(LEADER).contains(&in_its_way), "{}", bench.status(LEADER));
+    bench.go(&format!("sql postgresql-k8s 'DROP ROLE relation_id_{shop}'"));
+    // This hook is about the other one.
+    bench.go("databag pgbouncer-k8s:database:4 refused noise=1");
     bench.go("settle");
     bench.assert_served();
 }

@@ -105,6 +105,11 @@ pub struct Newest {
 }
 
 impl Newest {
+    /// Whether it is noted who of them still waits. It is not by a leader that has not looked at them since it leads.
+    pub fn is_noted(&self) -> bool {
+        self.told.is_empty() || self.noted.split_once('|').is_some_and(|(told, _)| told == self.told)
+    }
+
     /// Those who may wait. In a `routine` hook the note holds, unless another leader wrote since; and unless earlier hooks
     /// `left` work nobody waits at all.
     pub fn waiting(&self, routine: bool, left: bool) -> Vec<RelationId> {
@@ -304,7 +309,7 @@ pub fn changed(seen: &Changed) -> Plan {
         if !client.remote.is_empty() {
             plan.append(backend_database::seen_data(Bag::App(client.relation), &client.app, &client.remote));
         }
-        match request(client, seen, &databases) {
+        match request(client, (seen.has_secrets, seen.version), &databases) {
             Ok(Some(request)) => {
                 let entry = Entry { name: request.database.clone(), legacy: false, auth_dbname: None };
                 databases.0.insert(origin, entry);
@@ -371,13 +376,6 @@ pub fn changed(seen: &Changed) -> Plan {
             plan.append(serving.serve(&requests, &hash(&text)));
         }
     }
-    plan
-}
-
-/// Another unit leads: what this one left undone it does not find by its own note, should it lead again.
-pub fn handed_over() -> Plan {
-    let mut plan = Plan::default();
-    plan.push(Effect::Remember(WAITING, String::new()));
     plan
 }
 
@@ -649,10 +647,15 @@ pub fn secrets(client: &Client, has_secrets: bool) -> Vec<String> {
     requested.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
+/// Whether a client asks for a database that it can have, on such a model and PostgreSQL.
+pub fn asks(client: &Client, place: (bool, Option<ServerVersion>), databases: &PgbDbs) -> bool {
+    matches!(request(client, place, databases), Ok(Some(_)))
+}
+
 /// What a client asks for, nothing if it has not asked yet, or why it cannot have it.
 fn request<'a>(
     client: &'a Client,
-    seen: &Changed,
+    (has_secrets, version): (bool, Option<ServerVersion>),
     databases: &PgbDbs,
 ) -> Result<Option<Request<'a>>, String> {
     let roles = client.roles();
@@ -668,11 +671,11 @@ fn request<'a>(
         }
     }
     let Some(name) = asked else { return Ok(None) };
-    let requested = client.remote.get(REQUESTED_SECRETS).filter(|_| seen.has_secrets);
+    let requested = client.remote.get(REQUESTED_SECRETS).filter(|_| has_secrets);
     if requested.is_some_and(|text| serde_json::from_str::<Vec<String>>(text).is_err()) {
         return Err(format!("its {REQUESTED_SECRETS} is not a JSON list of names"));
     }
-    let from_16 = seen.version.is_some_and(ServerVersion::has_catalog_roles);
+    let from_16 = version.is_some_and(ServerVersion::has_catalog_roles);
     let name = DatabaseName::parse(name).and_then(|name| if from_16 { name.from_16() } else { Ok(name) });
     let database = name.map_err(|error| error.to_string())?.to_string();
     if let Some(entry) = databases.has_alias(&database) {
@@ -681,7 +684,7 @@ fn request<'a>(
             entry.name
         ));
     }
-    roles.check(seen.version)?;
+    roles.check(version)?;
     Ok(Some(Request { client, database, roles }))
 }
 

@@ -63,16 +63,14 @@ pub struct Changed {
     pub here: Result<Here, Wait>,
     /// What [`PGBOUNCER_VERSION`] says.
     pub noted_version: Option<String>,
-    /// The port clients come in by, where Juju keeps the door.
-    pub port: Option<Port>,
+    /// Where Juju keeps the door that clients come in by.
+    pub door: Option<Door>,
 }
 
-/// A port that Juju opens.
+/// What Juju has opened for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Port {
-    /// The one to be open.
-    pub wanted: u16,
-    /// The one that is.
+pub struct Door {
+    /// The port, if any.
     pub open: Option<u16>,
 }
 
@@ -133,6 +131,16 @@ pub struct Users {
     pub monitoring: Option<Secret>,
     /// The administrator's password.
     pub admin: Option<Secret>,
+}
+
+impl Seat<Own, Followed> {
+    /// The configuration that this unit is to run: while none can be had, the last one that could be.
+    pub fn in_force(&self) -> Option<&Config> {
+        match self {
+            Self::Leader(own) => own.config.as_ref().ok().or(own.last_good.as_ref()),
+            Self::Follower(followed) => followed.config.as_ref().or(followed.kept.config.as_ref()),
+        }
+    }
 }
 
 impl Users {
@@ -200,7 +208,6 @@ pub fn changed(seen: &Changed) -> Plan {
         plan.set(Bag::PeerUnit, PGBOUNCER_VERSION, version);
         plan.set(Bag::PeerUnit, PROCESSES, unit.processes().to_string());
     }
-    plan.append(open_port(seen.port.as_ref()));
 
     match &seen.seat {
         Seat::Leader(own) => {
@@ -211,7 +218,7 @@ pub fn changed(seen: &Changed) -> Plan {
                 Err(wait) => {
                     // Nothing to hand down; but a new pod of the leader has to serve all the same.
                     if let Some(config) = &own.last_good {
-                        plan.append(serve(config, list, own.users.as_ref(), seen.here.as_ref()));
+                        plan.append(serve(config, list, own.users.as_ref(), seen));
                     }
                     return plan.wait(wait.clone());
                 }
@@ -225,52 +232,47 @@ pub fn changed(seen: &Changed) -> Plan {
                 plan.append(publish_users(users, &own.store));
             }
             // The flowchart takes the leader's local files for granted; they are made here.
-            plan.append(serve(config, list, own.users.as_ref(), seen.here.as_ref()));
+            plan.append(serve(config, list, own.users.as_ref(), seen));
         }
         Seat::Follower(followed) => {
-            // What it counted and missed as leader is of that day.
-            for key in [database::PATIENCE, database::MISSING] {
+            // What it counted, missed and noted as leader is of that day.
+            for key in [database::PATIENCE, database::MISSING, database::WAITING] {
                 plan.push(Effect::Remember(key, String::new()));
             }
             plan.waits.clone_from(&followed.broken);
-            let config = match &followed.config {
-                Some(published) => Some(published),
-                None => followed.kept.config.as_ref(),
-            };
             let users = match &followed.users {
                 Some(published) => Some(&published.list),
                 None => followed.kept.users.as_ref(),
             };
-            let Some(config) = config else { return plan.wait(Wait::Leader) };
-            plan.append(serve(config, users, followed.users.as_ref(), seen.here.as_ref()));
+            let Some(config) = seen.seat.in_force() else { return plan.wait(Wait::Leader) };
+            plan.append(serve(config, users, followed.users.as_ref(), seen));
         }
     }
     plan
 }
 
 /// Opens the port that clients come in by. Each unit does it: what one has opened goes with it.
-pub fn open_port(port: Option<&Port>) -> Plan {
+fn open_port(door: Option<&Door>, port: u16) -> Plan {
     let mut plan = Plan::default();
-    if let Some(Port { wanted, open }) = port
-        && *open != Some(*wanted)
+    if let Some(Door { open }) = door
+        && *open != Some(port)
     {
-        plan.push(Effect::OpenPort { port: *wanted, close: *open });
-        plan.push(Effect::Remember(PORT, wanted.to_string()));
+        plan.push(Effect::OpenPort { port, close: *open });
+        plan.push(Effect::Remember(PORT, port.to_string()));
     }
     plan
 }
 
 /// Lets the processes run `config` and `list`, if they do not already: the flowchart's last box.
-fn serve(
-    config: &Config,
-    list: Option<&UserList>,
-    users: Option<&Users>,
-    here: Result<&Here, &Wait>,
-) -> Plan {
+fn serve(config: &Config, list: Option<&UserList>, users: Option<&Users>, seen: &Changed) -> Plan {
     let mut plan = Plan::default();
-    let here = match here {
+    let port = config.shared.listen_port;
+    let here = match &seen.here {
         Ok(here) => here,
-        Err(wait) => return plan.wait(wait.clone()),
+        Err(wait) => {
+            plan.append(open_port(seen.door.as_ref(), port));
+            return plan.wait(wait.clone());
+        }
     };
     let nobody = UserList::default();
     // A configuration without an auth role is one without a backend: nobody can log in.
@@ -294,10 +296,12 @@ fn serve(
             users: list.clone(),
             proof,
             version: here.unit.version,
-            port: config.shared.listen_port,
+            port,
             instances,
         }));
     }
+    // After the load, which may fail: then the old port is what still serves.
+    plan.append(open_port(seen.door.as_ref(), port));
     // After the load, for it vouches for it: the leader hands out credentials once all units did.
     // Without users nobody can be let in, so there is nothing to vouch for.
     if config.shared.auth.is_none() || list.0.is_empty() {
@@ -593,7 +597,7 @@ mod tests {
             seat,
             here: Ok(here),
             noted_version: Some("1.24.0".into()),
-            port: None,
+            door: None,
         })
     }
 
@@ -723,6 +727,7 @@ set peer unit pgbouncer_version = 1.24.0
 set peer unit processes = 2
 remember update-statuses = 
 remember missing-clients = 
+remember waiting-clients = 
 load 3 users into 2 processes
 set peer unit pgb_dbs = {}",
                 config().shared.databases_hash
@@ -786,6 +791,7 @@ set peer unit pgbouncer_version = 1.24.0
 set peer unit processes = 2
 remember update-statuses = 
 remember missing-clients = 
+remember waiting-clients = 
 wait: waiting for the leader to publish its configuration",
         );
     }

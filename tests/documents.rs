@@ -33,7 +33,8 @@ const OPTIONS: &str = "\
 # Options
 
 Written from `config.yaml` by `UPDATE_DOCS=1 cargo test --test documents`. `juju config pgbouncer-k8s NAME=VALUE` sets one, `--reset
-NAME` takes it back. A value that cannot be used blocks the unit with option, value and remedy, and leaves in force what was.
+NAME` takes it back. A value that cannot be used blocks the leader, whose status is the application's, with option, value and
+remedy. What was in force stays so, and the other units serve on by it.
 
 | option | type | default | what it does |
 | --- | --- | --- | --- |

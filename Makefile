@@ -23,14 +23,17 @@ test: ## Run every test
 	scripts/psycopg || { [ "$$CI" != true ] && echo 'The tests run without psycopg, and so without one of the clients.'; }
 	scripts/postgresql || { [ "$$CI" != true ] && echo 'The tests run without PostgreSQL 14 and 16.'; }
 	scripts/pebble || { [ "$$CI" != true ] && echo 'The tests run without Pebble, and so without workload containers.'; }
-	@if scripts/pack; then \
-		echo 'The tests deploy the charm that was packed.'; \
+	@scripts/pack; code=$$?; \
+	if [ $$code = 0 ]; then \
+		charm='The tests deploy the charm that was packed.'; \
 		export PGBOUNCER_K8S_CHARM='$(CURDIR)/target/pack/unpacked'; \
-		cargo test --workspace --locked --no-fail-fast && scripts/integration --simulated; \
+	elif [ $$code = 3 ] && [ "$$CI" != true ]; then \
+		charm='NOT PACKED, see above: the tests deploy a charm that is laid out by hand, with a debug build.'; \
 	else \
-		[ "$$CI" != true ] && echo 'The tests deploy a charm that was not packed, with a debug build.' && \
-		cargo test --workspace --locked --no-fail-fast && scripts/integration --simulated; \
-	fi
+		exit 1; \
+	fi; \
+	echo "$$charm"; \
+	cargo test --workspace --locked --no-fail-fast && scripts/integration --simulated && echo "$$charm"
 
 pack: ## Pack the charm with charmcraft for this architecture, and check it
 	scripts/parts

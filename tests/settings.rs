@@ -3,12 +3,15 @@
 use std::fmt::Write as _;
 
 use pgbouncer_k8s::pgbouncer::Version;
+use pgbouncer_k8s::pgbouncer::parameters::reserved;
 use pgbouncer_k8s::pgbouncer::settings::{Change, Initial, Kind, Section, Setting, TABLE};
+use pgbouncer_k8s::pgbouncer::shared::OURS;
 
 const HEAD: &str = "\
 # The settings of PgBouncer
 
-Written from the table in `src/pgbouncer/settings.rs` by `UPDATE_DOCS=1 cargo test --test settings`.
+Written from the table in `src/pgbouncer/settings.rs`, and from what the charm sets and keeps to itself, by
+`UPDATE_DOCS=1 cargo test --test settings`.
 
 `pgbouncer-k8s check FILE --for 1.24` judges a file by these tables. *From* is the first version that knows
 the name: an older one refuses to start with it, and on a reload applies half of the file. Nothing that
@@ -23,6 +26,9 @@ the name: an older one refuses to start with it, and on a reload applies half of
 Where the default is *none*, taking the line away and reloading keeps the value that it had; only a
 restart forgets it. The same holds for the whole line of a user, for `*` in `[databases]` and for `user` of
 a database.
+
+*The charm's* is what the charm sets instead of the default. **kept** is what it decides alone, for the reasons below the
+table; anything else the option `pgbouncer-parameters` may set, and to `ignore_startup_parameters` it adds.
 ";
 
 const STRICTER: &str = "
@@ -82,6 +88,28 @@ fn takes(setting: &Setting) -> String {
     }
 }
 
+/// What the charm makes of it where nobody has chosen.
+fn ours(setting: &Setting) -> String {
+    if reserved(setting.name).is_some() {
+        return "**kept**".into();
+    }
+    OURS.iter().find(|(name, _)| *name == setting.name).map(|(_, value)| code(value)).unwrap_or_default()
+}
+
+/// Why the charm keeps settings to itself, with their names.
+fn kept() -> String {
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+    for setting in TABLE.iter().filter(|setting| setting.section == Section::Pgbouncer) {
+        let Some(reason) = reserved(setting.name) else { continue };
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, names)) => names.push(code(setting.name)),
+            None => reasons.push((reason, vec![code(setting.name)])),
+        }
+    }
+    let lines = reasons.iter().map(|(reason, names)| format!("- {}: {reason}\n", names.join(", ")));
+    format!("\nWhat the charm keeps to itself, and why:\n\n{}", lines.collect::<String>())
+}
+
 /// A table whose columns are aligned, as its header is.
 fn table(rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..rows[0].len())
@@ -110,15 +138,25 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
 fn document() -> String {
     let mut text = String::from(HEAD);
     for section in [Section::Pgbouncer, Section::Databases, Section::Users, Section::Peers] {
-        let mut rows = vec![row(["name", "takes", "default", "from", "a change", "remark"])];
+        let mut rows = vec![row(["name", "takes", "default", "the charm's", "from", "a change", "remark"])];
         let settings = || TABLE.iter().filter(|setting| setting.section == section);
         rows.extend(settings().map(|setting| {
             let Version { major, minor, .. } = setting.since;
             let since = format!("{major}.{minor}");
-            let [takes, default] = [takes(setting), default(setting)];
-            row([&code(setting.name), &takes, &default, &since, change(setting), setting.note])
+            let [takes, default, ours] = [takes(setting), default(setting), ours(setting)];
+            row([&code(setting.name), &takes, &default, &ours, &since, change(setting), setting.note])
         }));
+        let is_of_the_process = section == Section::Pgbouncer;
+        if !is_of_the_process {
+            // The charm writes these sections alone.
+            for row in &mut rows {
+                row.remove(3);
+            }
+        }
         write!(text, "\n## [{section}]\n\n{}", table(&rows)).expect("a String grows");
+        if is_of_the_process {
+            text += &kept();
+        }
         for setting in settings() {
             if let Initial::Is(value) = setting.initial
                 && value.len() > 40

@@ -141,7 +141,7 @@ const CHOSEN: &str = "pgbouncer-parameters: ";
 const FORMAT_1: &str = "pgbouncer-k8s shared configuration, format 1, pgb_dbs_config ";
 
 /// Ours: better defaults for a pooler in front of one PostgreSQL.
-const OURS: [(&str, &str); 12] = [
+pub const OURS: [(&str, &str); 12] = [
     // In one database the lookup function is safe from whoever owns a client's. Named also while there is
     // no backend, because a process keeps the old value when the line goes.
     ("auth_dbname", AUTH_DATABASE),

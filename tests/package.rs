@@ -11,6 +11,7 @@ const CONFIG: &str = include_str!("../config.yaml");
 const ACTIONS: &str = include_str!("../actions.yaml");
 const CHARMCRAFT: &str = include_str!("../charmcraft.yaml");
 const DISPATCH: &str = include_str!("../dispatch");
+const ICON: &str = include_str!("../icon.svg");
 const LICENSE: &str = include_str!("../LICENSE");
 
 fn parse(yaml: &str) -> Mapping {
@@ -64,6 +65,14 @@ fn the_charm_keeps_its_name_container_and_resource_and_has_no_storage() {
     assert_eq!(table(&metadata["containers"], &["resource", "mounts"]), "pgbouncer pgbouncer-image -\n");
     assert_eq!(table(&metadata["resources"], &["type"]), "pgbouncer-image oci-image\n");
     assert!(!metadata.contains_key("storage"));
+}
+
+#[test]
+fn the_charm_keeps_its_base_and_platforms() {
+    let charmcraft = parse(CHARMCRAFT);
+    assert_eq!(charmcraft["type"], "charm");
+    assert_eq!(charmcraft["base"], "ubuntu@22.04");
+    assert_eq!(table(&charmcraft["platforms"], &[]), "amd64\narm64\n");
 }
 
 #[test]
@@ -124,4 +133,6 @@ fn dispatch_the_licence_and_the_icon_are_packed() {
     assert_eq!(text(&charmcraft["parts"]["files"]["stage"]), "- dispatch - LICENSE - icon.svg");
     assert!(LICENSE.contains("Apache License"));
     assert!(LICENSE.contains("Version 2.0, January 2004"));
+    assert_eq!(env!("CARGO_PKG_LICENSE"), "Apache-2.0");
+    assert!(ICON.starts_with("<svg "));
 }

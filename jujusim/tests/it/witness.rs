@@ -425,7 +425,9 @@ fn what_is_wrong_is_noticed() {
 #[test]
 fn our_own_charm_is_a_charm_to_ops() {
     let Some(venv) = python() else { return };
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // As it was packed, where it was.
+    let packed = std::env::var_os("PGBOUNCER_K8S_CHARM").map(PathBuf::from);
+    let root = packed.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
     let mut reader = Command::new(venv.join("bin/python"));
     let output = reader.arg(charm().join("read_charm.py")).arg(root).output().expect("Python");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,55 +1,44 @@
 //! What `explain` lists is what then happens: for every hook of the demo it is asked first, and the hook itself then runs
-//! under `strace`. Of the run the tools it starts, the files it replaces, its signals and its SQL are read from the trace.
+//! under `strace`. Of the run the tools it starts, the files it replaces, its signals, its orders to Pebble and its SQL are
+//! read from the trace.
 
 #![expect(clippy::disallowed_methods, reason = "the test reads traces")]
 
 mod common;
+mod trace;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use jujusim::{Options, run_script};
-use pgbouncer_k8s::event::RelationId;
+use jujusim::{Options, PEBBLE, pebble_of, run_script};
 use serde_json::Value;
 
-/// The hook tools that change nothing, and the log.
-const READ: [&str; 12] = [
-    "config-get",
-    "goal-state",
-    "is-leader",
-    "juju-log",
-    "network-get",
-    "pgbouncer",
-    "relation-get",
-    "relation-ids",
-    "relation-list",
-    "secret-get",
-    "secret-info-get",
-    "state-get",
-];
-/// How the charm's own log lines of what it does in PostgreSQL begin.
-const SQL_EFFECTS: [&str; 6] = [
-    "make the auth role ",
-    "install get_auth ",
-    "remove the auth role ",
-    "drop the roles ",
-    "make the database ",
-    "drop the role ",
-];
-/// What changes something in PostgreSQL.
-const SQL_VERBS: [&str; 7] =
-    ["CREATE ", "ALTER ROLE", "GRANT ", "REVOKE ", "DROP ", "COMMENT ON", "REASSIGN "];
+use trace::{CALLS, Sql, Trace, files};
 
-/// Explains the hook, traced, and then runs it, traced.
-const DISPATCH: &str = "#!/bin/sh
+/// Explains the hook, traced, and then runs it, traced. What explain leaves unread because nobody may read it for the first
+/// time but the hook, is read then, and explain asked again.
+const DISPATCH: &str = r#"#!/bin/sh
 out=TRACES/$(date +%s%N)
-echo \"$JUJU_UNIT_NAME ${JUJU_DISPATCH_PATH##*/}\" >$out.hook
-trace='execve,clone,clone3,vfork,write,writev,sendto,sendmsg,openat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,kill'
-strace -qq -ff -s 1000000 -e signal=none -e trace=$trace -o $out.explain ./bin/pgbouncer-k8s explain --format json >$out.json || exit 9
-exec strace -qq -ff -s 1000000 -e signal=none -e trace=$trace -o $out.run ./bin/pgbouncer-k8s
-";
+echo "$JUJU_UNIT_NAME ${JUJU_DISPATCH_PATH##*/}" >$out.hook
+traced() {
+    kind=$1
+    shift
+    strace --seccomp-bpf -qq -ff -s 1000000 -e signal=none -e trace=CALLS -o $out.$kind ./bin/pgbouncer-k8s "$@"
+}
+traced explain explain --format json >$out.json || exit 9
+unread=$(sed -n 's/^ *"\(.*\.user\.secret\)",\{0,1\}$/\1/p' $out.json)
+if [ "$unread" ]; then
+    mv $out.json $out.unread
+    relation=${unread#backend-database.}
+    uri=$(relation-get -r ${relation%%.*} --app secret-user postgresql-k8s)
+    secret-get "$uri" --label "$unread" >/dev/null || exit 9
+    traced again explain --format json >$out.json || exit 9
+fi
+traced run
+"#;
 
 /// What else changes what a unit does: a port, which takes another process, new passwords, a request that is refused, a
 /// relation that is not served, a refresh, and the end of the backend. On Juju without secrets.
@@ -80,24 +69,71 @@ remove-relation pgbouncer-k8s:backend-database postgresql-k8s
 settle
 ";
 
+/// What changes what a unit in a container does: a client, options, a port, which takes another process, and a container
+/// that starts anew.
+const CONTAINERS: &str = "
+deploy CHARM -n 2
+deploy actor:postgresql postgresql-k8s
+deploy actor:client shop --config database=shop
+integrate pgbouncer-k8s:backend-database postgresql-k8s
+integrate pgbouncer-k8s:database shop
+settle
+config pgbouncer-k8s pool_mode=transaction
+settle
+config pgbouncer-k8s listen_port=6543
+settle
+restart-container pgbouncer-k8s/1
+settle
+pooler pgbouncer-k8s
+expect-not 0/2
+";
+
 #[test]
 fn what_explain_lists_is_what_the_hook_then_does() {
     let demo = include_str!("../demo.txt").replace("./target/stage/pgbouncer-k8s", "CHARM");
-    let (deeds, unread) = compare("demo", &demo, &Options::default());
-    assert!(deeds > 200, "only {deeds} deeds");
-    assert_eq!(unread.len(), 4, "each unit reads the backend's secret once: {unread:?}");
+    let found = compare("demo", &demo, &Options::default());
+    assert!(found.deeds.len() > 200, "only {} deeds", found.deeds.len());
+    assert_eq!(found.unread.len(), 4, "each unit reads the backend's secret once: {:?}", found.unread);
+    let changed = ["drop the role", "install get_auth for", "make the auth", "make the database"];
+    assert_eq!(Vec::from_iter(found.changed), changed);
 }
 
 #[test]
 fn the_rest_of_what_a_hook_does_is_foreseen_too() {
-    let (deeds, unread) = compare("rest", REST, &Options { juju: "2.9.52".into(), ..Options::default() });
-    assert!(deeds > 100, "only {deeds} deeds");
-    assert!(unread.is_empty(), "there are no secrets: {unread:?}");
+    let found = compare("rest", REST, &Options { juju: "2.9.52".into(), ..Options::default() });
+    assert!(found.deeds.len() > 100, "only {} deeds", found.deeds.len());
+    assert!(found.unread.is_empty(), "there are no secrets: {:?}", found.unread);
+    let changed = ["install get_auth for", "make the auth", "make the database", "remove the auth"];
+    assert_eq!(Vec::from_iter(found.changed), changed);
 }
 
-/// Runs a script in which every hook is explained before it runs, and compares the two. How many deeds were foreseen, and by
-/// unit and label which secrets were read for the first time.
-fn compare(name: &str, script: &str, options: &Options) -> (usize, BTreeMap<String, usize>) {
+#[test]
+fn in_containers_explain_orders_nothing_and_foresees_what_is_ordered() {
+    if let Err(why) = pebble_of(PEBBLE) {
+        assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{why}");
+        writeln!(std::io::stderr(), "NOT RUN in containers: {why}").expect("standard error");
+        return;
+    }
+    let options = Options { containers: Some(PEBBLE.to_owned()), ..Options::default() };
+    let found = compare("containers", CONTAINERS, &options);
+    for deed in ["pgbouncer: reload instance 0", "pgbouncer: restart instance 1"] {
+        assert!(found.deeds.iter().any(|found| found == deed), "never {deed}");
+    }
+}
+
+/// What came of a script.
+#[derive(Default)]
+struct Found {
+    /// What was foreseen, of all hooks.
+    deeds: Vec<String>,
+    /// By unit and label, how often a secret was read for the first time.
+    unread: BTreeMap<String, usize>,
+    /// The effects that changed something in PostgreSQL, by their first words.
+    changed: BTreeSet<String>,
+}
+
+/// Runs a script in which every hook is explained before it runs, and compares the two.
+fn compare(name: &str, script: &str, options: &Options) -> Found {
     common::stage();
     let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("explained").join(name);
     let _ = fs::remove_dir_all(&root);
@@ -108,260 +144,137 @@ fn compare(name: &str, script: &str, options: &Options) -> (usize, BTreeMap<Stri
         fs::copy(Path::new("pgbouncer-k8s").join(file), charm.join(file)).expect("the charm is staged");
     }
     let dispatch = charm.join("dispatch");
-    fs::write(&dispatch, DISPATCH.replace("TRACES", &traces.display().to_string())).expect("a file");
+    let text = DISPATCH.replace("TRACES", &traces.display().to_string()).replace("CALLS", CALLS);
+    fs::write(&dispatch, text).expect("a file");
     fs::set_permissions(&dispatch, fs::Permissions::from_mode(0o755)).expect("our file");
 
     let script = script.replace("CHARM", &charm.display().to_string());
-    let found = run_script(&script, options).expect("the script can run");
-    assert!(found.failure.is_none(), "{:?}\n{}", found.failure, found.text);
+    let ran = run_script(&script, options).expect("the script can run");
+    assert!(ran.failure.is_none(), "{:?}\n{}", ran.failure, ran.text);
 
     let mut hooks: Vec<PathBuf> =
         files(&traces).filter(|path| path.extension() == Some("hook".as_ref())).collect();
     hooks.sort();
-    let (mut deeds, mut unread) = (0, BTreeMap::<String, usize>::new());
+    let mut found = Found::default();
     for hook in hooks {
         let name = fs::read_to_string(&hook).expect("a file");
         let name = name.trim();
-        let text = fs::read_to_string(hook.with_extension("json")).expect("what explain printed");
-        let told: Value =
-            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}: {text}"));
-        let rehearsal = Trace::read(&hook.with_extension("explain"));
-        assert_eq!(rehearsal.changes(), Vec::<String>::new(), "explain changed something before {name}");
         let run = Trace::read(&hook.with_extension("run"));
-
-        let unknown = told["unread"].as_array().expect("a list");
-        if unknown.is_empty() {
-            let listed = told["deeds"].as_array().expect("a list");
-            deeds += listed.len();
-            let listed =
-                listed.iter().map(|deed| format!("{}: {}", text_of(&deed["where"]), text_of(&deed["what"])));
-            assert_eq!(listed.collect::<Vec<_>>(), run.deeds(), "{name}");
+        let mut rehearsals = vec!["explain"];
+        if hook.with_extension("unread").exists() {
+            rehearsals.push("again");
+            for label in &told(&hook.with_extension("unread"), "unread") {
+                assert!(run.reads(label), "{name} did not read {label}");
+                let unit = name.split(' ').next().unwrap_or_default();
+                *found.unread.entry(format!("{unit} {label}")).or_default() += 1;
+            }
         }
-        for label in unknown {
-            assert!(run.reads(text_of(label)), "{name} did not read {label}");
-            let unit = name.split(' ').next().unwrap_or_default();
-            *unread.entry(format!("{unit} {label}")).or_default() += 1;
+        for rehearsal in rehearsals {
+            let changes = Trace::read(&hook.with_extension(rehearsal)).changes();
+            assert_eq!(changes, Vec::<String>::new(), "explain changed something before {name}");
         }
+        let answer = hook.with_extension("json");
+        assert_eq!(told(&answer, "unread"), Vec::<String>::new(), "{name}: nothing is left to be read");
+        let listed = told(&answer, "deeds");
+        found.deeds.extend(listed.iter().cloned());
+        let (sql, others): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|deed| deed.starts_with("postgresql: "));
+        assert_eq!(others, run.deeds(), "{name}");
+        assert_eq!(sql, done(&sql, &run.sql(), &mut found.changed), "{name}");
     }
-    assert!(unread.values().all(|times| *times == 1), "a secret is read for the first time once: {unread:?}");
-    (deeds, unread)
+    assert!(
+        found.unread.values().all(|times| *times == 1),
+        "a secret is read for the first time once: {:?}",
+        found.unread
+    );
+    found
+}
+
+/// A list of what explain printed; of deeds `where: what`.
+fn told(answer: &Path, list: &str) -> Vec<String> {
+    let text = fs::read_to_string(answer).expect("what explain printed");
+    let answer: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let text = |value: &Value| match value.as_str() {
+        Some(text) => text.to_owned(),
+        None => format!("{}: {}", text_of(&value["where"]), text_of(&value["what"])),
+    };
+    answer[list].as_array().expect("a list").iter().map(text).collect()
 }
 
 fn text_of(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
 
-fn files(directory: &Path) -> impl Iterator<Item = PathBuf> {
-    fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path())
-}
-
-/// The system calls of one process, in order, and what the processes it started were.
-#[derive(Default)]
-struct Trace {
-    calls: Vec<Call>,
-    /// By process id: the arguments.
-    programs: BTreeMap<String, Vec<String>>,
-}
-
-/// One call: its name, the texts among its arguments, and its line.
-struct Call {
-    name: String,
-    texts: Vec<String>,
-    line: String,
-}
-
-impl Trace {
-    /// Reads the files `PREFIX.PID`, of the charm's process and of those it started.
-    fn read(prefix: &Path) -> Trace {
-        let mut trace = Trace::default();
-        let name = prefix.file_name().and_then(|name| name.to_str()).expect("a name");
-        for path in files(prefix.parent().expect("a directory")) {
-            let Some(pid) =
-                path.file_name().and_then(|file| file.to_str()?.strip_prefix(name)?.strip_prefix('.'))
-            else {
-                continue;
-            };
-            let bytes = fs::read(&path).expect("a trace");
-            let calls: Vec<Call> = String::from_utf8_lossy(&bytes).lines().filter_map(call).collect();
-            let ran = calls.iter().find(|call| call.name == "execve" && call.line.ends_with("= 0"));
-            let Some(program) = ran.map(|call| call.texts[1..].to_vec()) else { continue };
-            if program[0].ends_with("/pgbouncer-k8s") {
-                trace.calls = calls;
-            } else {
-                trace.programs.insert(pid.to_owned(), program);
+/// Those of the listed effects that were done, and then what else was said to PostgreSQL: each begins with its
+/// questions, and what is changed after them is what it may change.
+fn done(listed: &[String], said: &[Sql], changed: &mut BTreeSet<String>) -> Vec<String> {
+    let mut done = Vec::new();
+    let mut said = said.iter().filter_map(sign).peekable();
+    'listed: for effect in listed {
+        let (asks, may_follow) = signs(effect);
+        for ask in asks {
+            if said.next_if_eq(&ask).is_none() {
+                break 'listed;
+            }
+            while said.next_if(|sign| may_follow.iter().any(|begin| sign.starts_with(begin))).is_some() {
+                changed.insert(effect.split(' ').skip(1).take(3).collect::<Vec<_>>().join(" "));
             }
         }
-        assert!(!trace.calls.is_empty(), "no trace of the charm at {}", prefix.display());
-        trace
+        done.push(effect.clone());
     }
+    done.extend(said);
+    done
+}
 
-    /// The tools and programs the charm started, in order.
-    fn started(&self) -> impl Iterator<Item = (usize, &[String])> {
-        self.calls.iter().enumerate().filter_map(|(at, call)| {
-            let is_new = ["clone", "clone3", "vfork"].contains(&call.name.as_str());
-            let pid = call.line.rsplit("= ").next().filter(|_| is_new)?;
-            Some((at, self.programs.get(pid)?.as_slice()))
-        })
-    }
-
-    /// Whether the secret of this label was read.
-    fn reads(&self, label: &str) -> bool {
-        self.started().any(|(_, args)| args[0] == "secret-get" && args.iter().any(|arg| arg == label))
-    }
-
-    /// Everything that would not be left as it was.
-    fn changes(&self) -> Vec<String> {
-        let started = self.started().filter(|(_, args)| !READ.contains(&args[0].as_str()));
-        let started = started.map(|(_, args)| args.join(" "));
-        // A label for a URI makes Juju keep a record of the reader, and so does a look at the newest without `--peek`.
-        let has = |args: &[String], begin: &str| args.iter().any(|arg| arg.starts_with(begin));
-        let registered = self.started().filter(|(_, args)| {
-            args[0] == "secret-get" && (!has(args, "--peek") || has(args, "secret:") && has(args, "--label"))
-        });
-        let registered = registered.map(|(_, args)| args.join(" "));
-        let calls = self.calls.iter().filter(|call| match call.name.as_str() {
-            "openat" => {
-                !call.line.contains("\"/dev/null\"")
-                    && ["O_WRONLY", "O_RDWR", "O_CREAT"].iter().any(|flag| call.line.contains(flag))
-            }
-            "rename" | "renameat" | "renameat2" | "unlink" | "unlinkat" | "mkdir" | "mkdirat" | "kill" => {
-                true
-            }
-            _ => is_sql(call),
-        });
-        started.chain(registered).chain(calls.map(|call| call.line.clone())).collect()
-    }
-
-    /// What the run did, in the words and the order of `explain`.
-    fn deeds(&self) -> Vec<String> {
-        let (mut unit, mut postgresql, mut pgbouncer, mut juju) =
-            (Vec::new(), Vec::new(), Vec::<(String, &str)>::new(), Vec::new());
-        let (mut content, mut has_sql) = (String::new(), false);
-        let started: BTreeMap<usize, &[String]> = self.started().collect();
-        for (at, call) in self.calls.iter().enumerate() {
-            let text = call.texts.first().map_or("", String::as_str);
-            match call.name.as_str() {
-                "write" if call.line.starts_with("write(1,") => {
-                    let lines =
-                        text.lines().filter(|line| SQL_EFFECTS.iter().any(|effect| line.starts_with(effect)));
-                    postgresql.extend(lines.map(|line| format!("postgresql: {line}")));
-                }
-                // Before a tool it is the content of a secret, after it what the tool reads.
-                "write" if text.starts_with('{') => text.clone_into(&mut content),
-                "openat" if text.ends_with("/.attempts") && call.line.contains("O_APPEND") => {
-                    unit.push("unit: note that database:".to_owned());
-                }
-                "write" if text.trim().parse::<RelationId>().is_ok() => {
-                    if let Some(note) = unit.last_mut().filter(|note| note.ends_with(':')) {
-                        *note += text.trim();
-                        *note += " is about to be answered";
-                    }
-                }
-                "unlink" if text.ends_with("/.attempts") => {
-                    unit.push("unit: clear the notes of who was about to be answered".to_owned());
-                }
-                "rename" | "renameat" | "renameat2" => {
-                    let to = call.texts.last().expect("a path");
-                    if let Some(instance) =
-                        to.strip_suffix("/pgbouncer.ini").and_then(|path| path.rsplit('_').next())
-                    {
-                        pgbouncer.push((instance.to_owned(), "reload"));
-                    }
-                }
-                "kill" if call.line.contains("SIGTERM") => {
-                    pgbouncer.last_mut().expect("a file first").1 = "restart";
-                }
-                _ => has_sql |= is_sql(call),
-            }
-            if let Some(args) = started.get(&at).filter(|args| !READ.contains(&args[0].as_str())) {
-                if ["relation-set", "state-set"].contains(&args[0].as_str()) {
-                    let later = self.calls[at..].iter().find(|call| {
-                        call.name == "write" && call.texts.first().is_some_and(|text| text.starts_with('{'))
-                    });
-                    content.clone_from(&later.expect("what the tool reads").texts[0]);
-                }
-                let is_of_new =
-                    juju.last().is_some_and(|last: &String| last.starts_with("juju: secret-add "));
-                let mut deed = tool(args, &content);
-                // Its URI is not known before.
-                if is_of_new
-                    && let [grant, uri, ..] = args
-                    && grant == "secret-grant"
-                {
-                    deed = deed.replace(uri, "secret:new");
-                }
-                juju.push(deed);
-            }
+/// What an effect begins with, or what it changes.
+fn sign(sql: &Sql) -> Option<String> {
+    match sql {
+        Sql::Changes(text) => Some(text.clone()),
+        Sql::Asks(text, values) if text.starts_with("SELECT rolpassword") => {
+            Some(format!("asks for role {}", values[0]))
         }
-        assert!(!has_sql || !postgresql.is_empty(), "SQL that changes something, and no effect that says so");
-        let pgbouncer =
-            pgbouncer.into_iter().map(|(instance, how)| format!("pgbouncer: {how} instance {instance}"));
-        unit.into_iter().chain(postgresql).chain(pgbouncer).chain(juju).collect()
+        Sql::Asks(text, values) if text.ends_with("WHERE datname = $1 AND datallowconn") => {
+            Some(format!("asks for database {}", values[0]))
+        }
+        Sql::Asks(text, _) if text.contains("starts_with(") => {
+            Some("asks for roles by their mark".to_owned())
+        }
+        Sql::Asks(..) => None,
     }
 }
 
-/// A call of a tool as `explain` lists it: what is read from a file as keys.
-fn tool(args: &[String], content: &str) -> String {
-    let mut words: Vec<String> = Vec::new();
-    let mut args = args.iter();
-    let mut reads_file = false;
-    while let Some(arg) = args.next() {
-        if arg == "--file" {
-            args.next();
-            reads_file = true;
-        } else {
-            words.push(arg.clone());
+/// The questions an effect begins with, and how that begins which it may then change.
+fn signs(effect: &str) -> (Vec<String>, Vec<String>) {
+    let role = |role: &str| vec![format!("asks for role {role}")];
+    let gone = |role: &str| format!("REASSIGN OWNED BY \"{role}\"");
+    match effect.split(' ').skip(1).collect::<Vec<_>>()[..] {
+        ["make", "the", "auth", "role", name] => (
+            role(name),
+            ["CREATE", "ALTER"].map(|how| format!("{how} ROLE \"{name}\" LOGIN NOSUPERUSER")).into(),
+        ),
+        ["remove", "the", "auth", "role", name, ..] => {
+            (role(name), vec![format!("DROP FUNCTION IF EXISTS \"{name}\".get_auth"), gone(name)])
         }
-    }
-    if reads_file {
-        let texts: BTreeMap<String, String> = serde_json::from_str(content).expect("a map of texts");
-        words.extend(
-            texts.iter().map(|(key, value)| format!("{key}={}", if value.is_empty() { "" } else { "…" })),
-        );
-    }
-    format!("juju: {}", words.join(" "))
-}
-
-/// Whether a call sends SQL that changes something.
-fn is_sql(call: &Call) -> bool {
-    let sends = ["write", "writev", "sendto", "sendmsg"].contains(&call.name.as_str());
-    let is_log = call.line.starts_with("write(1,") || call.line.starts_with("write(2,");
-    sends && !is_log && call.texts.iter().any(|text| SQL_VERBS.iter().any(|verb| text.contains(verb)))
-}
-
-/// `name(…, "text", …) = result`, with the escapes of C in its texts.
-fn call(line: &str) -> Option<Call> {
-    let (name, rest) = line.split_once('(')?;
-    let mut texts = Vec::new();
-    let mut bytes = rest.bytes().peekable();
-    while let Some(byte) = bytes.next() {
-        if byte != b'"' {
-            continue;
+        ["install", "get_auth", "for", user, "in", ref databases @ ..] => (
+            databases
+                .iter()
+                .map(|name| format!("asks for database {}", name.trim_end_matches(',')))
+                .collect(),
+            vec![format!("DROP SCHEMA IF EXISTS \"{user}\" CASCADE; CREATE SCHEMA \"{user}\"")],
+        ),
+        ["make", "the", "database", database, "and", "the", "role", name] => (
+            role(name),
+            vec![
+                format!("CREATE DATABASE {database}"),
+                format!("REVOKE ALL ON DATABASE {database}"),
+                format!("CREATE ROLE \"{name}\" LOGIN PASSWORD"),
+                format!("ALTER ROLE \"{name}\" LOGIN PASSWORD"),
+            ],
+        ),
+        ["drop", "the", "role", name] => (role(name), vec![gone(name)]),
+        ["drop", "the", "roles", ..] => {
+            (vec!["asks for roles by their mark".to_owned()], vec![gone("relation_id_")])
         }
-        let mut text = Vec::new();
-        while let Some(byte) = bytes.next().filter(|byte| *byte != b'"') {
-            if byte != b'\\' {
-                text.push(byte);
-                continue;
-            }
-            match bytes.next()? {
-                b'n' => text.push(b'\n'),
-                b't' => text.push(b'\t'),
-                b'r' => text.push(b'\r'),
-                b'v' => text.push(0x0b),
-                b'f' => text.push(0x0c),
-                first @ b'0'..=b'7' => {
-                    let mut value = u32::from(first - b'0');
-                    for _ in 0..2 {
-                        let Some(digit) = bytes.next_if(|byte| (b'0'..=b'7').contains(byte)) else { break };
-                        value = value * 8 + u32::from(digit - b'0');
-                    }
-                    text.push(u8::try_from(value).ok()?);
-                }
-                other => text.push(other),
-            }
-        }
-        texts.push(String::from_utf8_lossy(&text).into_owned());
+        _ => (Vec::new(), Vec::new()),
     }
-    Some(Call { name: name.to_owned(), texts, line: line.to_owned() })
 }

@@ -32,7 +32,8 @@ pub enum Kind {
 }
 
 macro_rules! causes {
-    ($($name:ident $kind:ident $says:literal when $when:literal remedy $remedy:literal)+) => {
+    ($($name:ident $kind:ident $says:literal $(such as $($example:literal),+;)?
+        when $when:literal remedy $remedy:literal)+) => {
         /// Why a unit is not active. One before another in this list is shown before it.
         #[expect(missing_docs, reason = "`when` tells")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +53,11 @@ macro_rules! causes {
                 match self { $(Self::$name => $says,)+ }
             }
 
+            /// Where all of the message varies: the forms it mostly has, written as [`Self::says`] is.
+            pub fn examples(self) -> &'static [&'static str] {
+                match self { $(Self::$name => &[$($($example,)+)?],)+ }
+            }
+
             /// When it is shown.
             pub fn when(self) -> &'static str {
                 match self { $(Self::$name => $when,)+ }
@@ -65,7 +71,7 @@ macro_rules! causes {
     };
 }
 
-// Where the Python charm has a message, it is that one.
+// Where the Python charm has a message that says the same, it is that one.
 causes! {
     NotOnMachine Blocked "cannot find pgbouncer: install it on this machine"
         when "The charm runs on a machine, and there is no PgBouncer on its `PATH`."
@@ -80,9 +86,12 @@ causes! {
         when "An option has a value that cannot be used. Units serve on by the last configuration that could be."
         remedy "`juju config` with a value as the message has it, or `--reset`."
     Unreachable Blocked "{}"
-        when "PostgreSQL cannot be reached. The message names database, hosts, user and the reason."
+        such as "cannot connect to database {} of PostgreSQL at {} as {}: {}";
+        when "PostgreSQL cannot be reached."
         remedy "See whether PostgreSQL runs; the charm tries again in each hook. Clients that are served stay so."
     Refused Blocked "{}"
+        such as "drop or rename role {} in PostgreSQL: it is not ours, or an earlier revision left it; ours carries the comment {}",
+            "PostgreSQL {} is too old: relate to version 14 or later";
         when "PostgreSQL does not do what the charm needs. The message names it and PostgreSQL's reason."
         remedy "As the message says: a role to drop or rename, a version to upgrade."
     BackendNotReady Blocked "backend database relation not ready"
@@ -110,9 +119,14 @@ causes! {
         when "What the leader published is broken. What ran before runs on."
         remedy "Look at the leader's status; `juju refresh` if its revision is another one."
     NotLoaded Waiting "{}"
+        such as "cannot load instance {} of PgBouncer: it is not running; see its log and its service",
+            "cannot confirm that instance {} of PgBouncer took its configuration: {}; see its log",
+            "cannot log in to instance {} of PgBouncer with its new user list: {}; see its log",
+            "cannot write {}: {}";
         when "A process of PgBouncer has not been seen to run what it should. The message names process and reason."
         remedy "Wait for the next hook, which tries again; then look at PgBouncer's log."
     NotHealthy Waiting "{}"
+        such as "PgBouncer does not answer its health check: see its log";
         when "Everything is loaded, and PgBouncer does not answer its health check: Kubernetes sends no clients."
         remedy "Look at PgBouncer's log, and at the load of the node."
     Units Waiting "waiting for {} to load a new database"

@@ -8,11 +8,14 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jujusim::{Options, run_script};
 use pgbouncer_k8s::event::Endpoint;
 use pgbouncer_k8s::handlers::Handler;
+use pgbouncer_k8s::postgres::{Refused, Unreachable, connection};
 use pgbouncer_k8s::status::{Cause, Kind};
+use pgbouncer_k8s::workload::NotLoaded;
 use serde_yaml::{Mapping, Value};
 
 const STATUSES: &str = "\
@@ -101,11 +104,10 @@ fn statuses() -> String {
         writeln!(text, "\n## {kind}\n").expect("a String grows");
         text.push_str("| it says | when | what to do |\n| --- | --- | --- |\n");
         for cause in causes {
-            let says = if cause.says() == "{}" {
-                "*the reason*".to_owned()
-            } else {
-                format!("`{}`", cause.says().replace("{}", "…"))
-            };
+            let texts = if cause.examples().is_empty() { &[cause.says()][..] } else { cause.examples() };
+            let texts: Vec<_> = texts.iter().map(|text| format!("`{}`", text.replace("{}", "…"))).collect();
+            let says =
+                if texts.len() > 1 { format!("a reason, such as {}", texts.join("; ")) } else { texts.concat() };
             writeln!(text, "| {says} | {} | {} |", cause.when(), cause.remedy()).expect("a String grows");
         }
     }
@@ -184,6 +186,45 @@ fn relations() -> String {
         }
     }
     text
+}
+
+/// Whether a text has the parts of a form, in order.
+fn has_form(text: &str, form: &str) -> bool {
+    let mut rest = Some(text);
+    form.split("{}").all(|part| {
+        rest = rest.and_then(|text| text.split_once(part)).map(|(_, after)| after);
+        rest.is_some()
+    })
+}
+
+#[test]
+fn a_reason_has_a_form_that_stands_in_the_reference() {
+    let (instance, reason) = (1, String::from("why"));
+    let mut made = vec![
+        Unreachable {
+            hosts: "10.1.0.12:5432".into(),
+            database: "pgbouncer".into(),
+            user: "relation_id_4".into(),
+            source: connection::Error::Silent(Duration::from_secs(5)),
+        }
+        .to_string(),
+        Refused::RoleNotOurs { role: "r".into(), comment: "c".into() }.to_string(),
+        NotLoaded::NotRunning { instance }.to_string(),
+        NotLoaded::NotConfirmed { instance, reason: reason.clone() }.to_string(),
+        NotLoaded::UserListRefused { instance, reason }.to_string(),
+    ];
+    for file in
+        ["scenarios/client-not-loaded.transcript", "scenarios/container-check.transcript", "backend.rs"]
+    {
+        let text = fs::read_to_string(root().join("tests").join(file)).expect("a text");
+        made.extend(text.lines().map(str::to_owned));
+    }
+    for cause in Cause::ALL {
+        assert_eq!(cause.says() == "{}", !cause.examples().is_empty(), "{cause:?}");
+        for form in cause.examples() {
+            assert!(made.iter().any(|text| has_form(text, form)), "{cause:?}: nobody says {form}");
+        }
+    }
 }
 
 /// The charm sees no further than the hook tools until somebody makes a file.

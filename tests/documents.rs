@@ -106,8 +106,11 @@ fn statuses() -> String {
         for cause in causes {
             let texts = if cause.examples().is_empty() { &[cause.says()][..] } else { cause.examples() };
             let texts: Vec<_> = texts.iter().map(|text| format!("`{}`", text.replace("{}", "…"))).collect();
-            let says =
-                if texts.len() > 1 { format!("a reason, such as {}", texts.join("; ")) } else { texts.concat() };
+            let says = if texts.len() > 1 {
+                format!("a reason, such as {}", texts.join("; "))
+            } else {
+                texts.concat()
+            };
             writeln!(text, "| {says} | {} | {} |", cause.when(), cause.remedy()).expect("a String grows");
         }
     }

@@ -1,0 +1,111 @@
+//! What the command prints for people and for programs, beside `tests/scenarios/commands.txt`.
+
+#![expect(clippy::disallowed_methods, reason = "the tests run the command")]
+
+mod common;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use jujusim::{Options, Sim};
+use pgbouncer_k8s::pgbouncer::Version;
+use serde_json::{Value, json};
+
+fn run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pgbouncer-k8s")).args(args).output().expect("the command runs")
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// A unit of the charm that every machine can be.
+fn unit() -> Sim {
+    common::stage();
+    let mut sim = Sim::new(&Options::default()).expect("a model");
+    sim.run("deploy ./pgbouncer-k8s").expect("the charm is staged");
+    sim.run("settle").expect("its hooks run");
+    sim
+}
+
+/// What a shell prints on that unit.
+fn on(sim: &mut Sim, command: &str) -> String {
+    sim.run(&format!("exec pgbouncer-k8s/0 -- sh -c \"{command}\"")).expect("the command runs")
+}
+
+#[test]
+fn the_version_is_that_of_the_package() {
+    let output = run(&["--version"]);
+    let expected = format!("pgbouncer-k8s {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout)), (Some(0), expected.into()));
+}
+
+#[test]
+fn a_program_is_told_of_a_file_what_a_person_is_told() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("to-check.ini");
+    let name = file.display().to_string();
+    for (text, code, fit) in [
+        ("[pgbouncer]\nmax_prepared_statements = 1\n", 1, false),
+        ("[pgbouncer]\npool_mode = session\n", 0, true),
+    ] {
+        fs::write(&file, text).expect("a file");
+        let told = run(&["check", &name, "--for", "1.18"]);
+        let output = run(&["check", &name, "--for", "1.18", "--format", "json"]);
+        assert_eq!((told.status.code(), output.status.code()), (Some(code), Some(code)));
+        let findings: Vec<Value> = String::from_utf8_lossy(&told.stdout)
+            .lines()
+            .filter_map(|line| line.strip_prefix(&format!("{name}:"))?.split_once(": "))
+            .filter_map(|(line, reason)| Some(json!({"line": line.parse::<usize>().ok()?, "reason": reason})))
+            .collect();
+        assert_eq!(findings.is_empty(), fit, "{told:?}");
+        let expected = json!({"file": name, "version": "1.18", "fit": fit, "findings": findings});
+        assert_eq!(json(&String::from_utf8_lossy(&output.stdout)), expected);
+    }
+}
+
+#[test]
+fn a_program_is_told_what_each_process_is_to_run() {
+    let mut sim = unit();
+    let told = json(&on(&mut sim, "./bin/pgbouncer-k8s render --format json 2>/dev/null"));
+    let instances = told["instances"].as_array().expect("a list");
+    assert_eq!(instances.len(), 2);
+    for (instance, told) in instances.iter().enumerate() {
+        let text = on(&mut sim, &format!("./bin/pgbouncer-k8s render --instance {instance} 2>/dev/null"));
+        assert_eq!(told["instance"], instance);
+        assert_eq!(told["pgbouncer-ini"], text);
+        let digest = told["digest"].as_str().expect("a text");
+        assert!(text.ends_with(&format!("\nsyslog_ident = {digest}\n")), "{text}");
+        for left_out in told["left-out"].as_array().expect("a list") {
+            let name = left_out.as_str().expect("a text");
+            assert!(!text.contains(&format!("\n{name} = ")), "{text}");
+        }
+    }
+    assert_eq!(told["users"], json!([]));
+    assert_eq!(told["waits"], json!(["waiting for backend database relation to initialise"]));
+    assert!(told["pgbouncer-version"].as_str().and_then(Version::parse).is_some(), "{told}");
+}
+
+#[test]
+fn there_is_colour_on_a_terminal_and_nowhere_else() {
+    if Command::new("script").arg("--version").output().is_err() {
+        assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "install bsdutils, for its script");
+        writeln!(std::io::stderr(), "NOT RUN on a terminal: there is no script").expect("standard error");
+        return;
+    }
+    let mut sim = unit();
+    let explain = "./bin/pgbouncer-k8s explain";
+    let on_terminal = format!("script -qec '{explain}' /dev/null");
+    for (command, has_colour) in [
+        (format!("TERM=xterm {on_terminal}"), true),
+        (format!("TERM=xterm NO_COLOR=1 {on_terminal}"), false),
+        (format!("TERM=dumb {on_terminal}"), false),
+        (format!("TERM=xterm {explain}"), false),
+    ] {
+        let printed = on(&mut sim, &command);
+        assert_eq!(printed.contains("\u{1b}[1mWhere"), has_colour, "{command}: {printed:?}");
+        assert_eq!(printed.contains('\u{1b}'), has_colour, "{command}: {printed:?}");
+        assert!(printed.contains("What"), "{command}: {printed:?}");
+    }
+}

@@ -1129,3 +1129,36 @@ fn clients_find_their_databases_with_their_passwords_on_another_backend() {
         bench.assert_served();
     }
 }
+
+#[test]
+fn a_client_whose_password_cannot_be_read_keeps_no_news_from_the_others() {
+    let mut bench = Bench::serving("3.6.14");
+    bench.client("crm");
+    let ids = bench.0.model().relations_at("pgbouncer-k8s:database");
+    let port = |bench: &Bench, id: &u32| {
+        let endpoints = bench.0.model().bag(*id, "pgbouncer-k8s")["endpoints"].clone();
+        endpoints.rsplit_once(':').expect("host:port").1.to_owned()
+    };
+    let ports = |bench: &Bench| ids.iter().map(|id| port(bench, id)).collect::<Vec<_>>();
+    let step = |bench: &mut Bench, word: &str| {
+        bench.go(word);
+        bench.go(&format!("step --unit {LEADER} 1"));
+        bench.runs().last().expect("it was run").clone()
+    };
+
+    // Which of its readings is the first client's shows where nothing is wrong.
+    let run = step(&mut bench, "config pgbouncer-k8s listen_port=7001");
+    assert_eq!(ports(&bench), ["7001", "7001"]);
+    let first = format!("database.{}.user.secret", ids[0]);
+    let mut readings = run.calls.iter().filter(|call| call.name == "secret-get");
+    let reading = readings.position(|call| call.args.contains(&first)).expect("it reads the password") + 1;
+    bench.go("settle");
+
+    bench.go(&format!("fail {LEADER} secret-get {reading} --message 'secret not found'"));
+    step(&mut bench, "config pgbouncer-k8s listen_port=7002");
+    assert_eq!(ports(&bench), ["7001", "7002"]);
+    // And it is made up for.
+    bench.go("settle");
+    assert_eq!(ports(&bench), ["7002", "7002"]);
+    bench.assert_served();
+}

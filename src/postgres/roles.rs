@@ -91,6 +91,22 @@ mod tests {
         );
     }
 
+    /// Those for which the Python charm publishes the wildcard when they are asked for. It forgot two of them at the
+    /// next client.
+    #[test]
+    fn every_role_that_reaches_all_databases_is_known() {
+        let all = "admin superuser createdb charmed_admin charmed_backup charmed_databases_owner charmed_dba charmed_dml \
+                   charmed_read charmed_stats";
+        let roams = |roles: &str| Roles::parse(roles).reach_every_database();
+        for role in all.split(' ') {
+            assert!(roams(role) && roams(&format!("accounting,{}", role.to_uppercase())), "{role}");
+        }
+        assert_eq!(all.split(' ').count(), EVERY_DATABASE.len());
+        for role in ["createrole", "charmed_pgbouncer_admin", "charmed", "pg_monitor"] {
+            assert!(!roams(role), "{role}");
+        }
+    }
+
     #[test]
     fn the_server_decides_by_its_version() {
         let check = |roles: &str, version: &str| Roles::parse(roles).check(ServerVersion::parse(version));

@@ -16,7 +16,7 @@ use crate::options::Options;
 use crate::outcome::{Deed, Outcome, Where};
 use crate::plan::{Effect, Plan, Wait};
 use crate::status::{self, Status};
-use crate::world::{Trust, World};
+use crate::world::{Notes, Trust, World};
 
 /// State: the names of the handlers that have work left, as a JSON list.
 const DEFERRED: &str = "deferred";
@@ -94,8 +94,11 @@ fn converge(world: &mut World, event: &Event) -> Result<(BTreeSet<Wait>, Option<
         world.juju.set_state(LEAVING, "true")?;
         world.leaving = true;
     }
-    world.is_routine = !matches!(event, Event::UpgradeCharm | Event::LeaderElected | Event::Start);
-    world.is_update_status = *event == Event::UpdateStatus;
+    world.notes = match event {
+        Event::UpgradeCharm | Event::LeaderElected | Event::Start => Notes::Void,
+        Event::UpdateStatus => Notes::MayLack,
+        _ => Notes::Hold,
+    };
     world.trust = match event {
         Event::UpgradeCharm => Trust::None,
         // The leader of before may have been a unit of the Python charm.
@@ -103,10 +106,10 @@ fn converge(world: &mut World, event: &Event) -> Result<(BTreeSet<Wait>, Option<
         Event::LeaderElected | Event::UpdateStatus => Trust::NotOfClients,
         _ => Trust::Full,
     };
-    if !world.is_routine {
-        world.siblings.doubt(&mut world.juju, |_, _| true)?;
-    } else if world.is_update_status {
-        observe::doubt_who_is_behind(world, peer)?;
+    match world.notes {
+        Notes::Void => world.siblings.doubt(&mut world.juju, |_, _| true)?,
+        Notes::MayLack => observe::doubt_who_is_behind(world, peer)?,
+        Notes::Hold => {}
     }
 
     world.left = remembered(world)?;
@@ -119,8 +122,8 @@ fn converge(world: &mut World, event: &Event) -> Result<(BTreeSet<Wait>, Option<
     if let Some(waits) = left.get(&Handler::Database)
         && observe::has_caught_up(waits, world, peer)?
     {
-        // This one was counted.
-        world.is_update_status = false;
+        // An `update-status` counts once.
+        world.notes = Notes::Hold;
         left.insert(Handler::Database, handle(Handler::Database, world, peer)?);
     }
     if let Event::Secret(secret) = event {

@@ -21,7 +21,7 @@ use crate::plan::{Bag, NewClient, Texts, Wait};
 use crate::postgres::{Credentials, Server, ServerVersion};
 use crate::secret::Secret;
 use crate::workload::{Met, Unmet};
-use crate::world::{Trust, World};
+use crate::world::{Notes, Trust, World};
 
 /// A databag value longer than this is not looked at.
 const LIMIT: usize = 1024 * 1024;
@@ -81,7 +81,7 @@ pub fn owed(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<Handler>>
     let is_lost =
         databases.is_none() && (is_entered || !world.juju.relations(Endpoint::Database)?.is_empty());
     // Databases that nobody asked for by name come and go untold, and an operator can have a hook left out.
-    let has_untold = world.is_update_status
+    let has_untold = world.notes == Notes::MayLack
         && match databases {
             Some((_, databases)) => {
                 let is_entered = |id: &RelationId| databases.0.contains_key(&Origin::Relation(id.0));
@@ -407,10 +407,10 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
     let is_gone = |origin: &Origin| origin.relation().is_some_and(|id| !relations.contains(&RelationId(id)));
     let has_gone = databases.1.0.iter().any(|(origin, entry)| !entry.legacy && is_gone(origin));
     let newest = newest(world, peer)?;
-    let waiting = newest.waiting(world.is_routine, world.left.contains(&Handler::Database));
+    let waiting = newest.waiting(world.notes != Notes::Void, world.left.contains(&Handler::Database));
     let missing = database::relation_ids(&world.juju.state(database::MISSING)?.unwrap_or_default());
     let patience = world.juju.state(database::PATIENCE)?.and_then(|text| text.parse().ok()).unwrap_or(0)
-        + u32::from(world.is_update_status);
+        + u32::from(world.notes == Notes::MayLack);
     let version = match backend(world)? {
         Some((_, remote)) => remote.get("version").and_then(|text| ServerVersion::parse(text)),
         None => None,
@@ -498,15 +498,14 @@ fn look(
     (relations, waiting): (&[RelationId], &[RelationId]),
     patience: u32,
 ) -> anyhow::Result<Look> {
-    let (own, is_routine) = (world.client, world.is_routine);
+    let (own, notes) = (world.client, world.notes);
     let is_entered = |id: &RelationId| databases.0.contains_key(&Origin::Relation(id.0));
     // Who has not asked yet asks in a hook of its own; one can be left out.
-    let is_doubted = !is_routine || world.is_update_status;
-    let is_new = |id: &RelationId| waiting.contains(id) || (is_doubted && !is_entered(id));
+    let is_new = |id: &RelationId| waiting.contains(id) || (notes != Notes::Hold && !is_entered(id));
     let mut at: Vec<RelationId> =
         relations.iter().copied().filter(|id| own == Some(*id) || is_new(id)).collect();
     let is_unserved = |id: &RelationId| waiting.contains(id) || !is_entered(id);
-    if is_routine
+    if notes != Notes::Void
         && text.is_some()
         && at.iter().any(is_unserved)
         && matches!(backend_for_clients(world, peer)?, database::Backend::Waiting(_))
@@ -515,7 +514,7 @@ fn look(
         return Ok(Look { at, is_idle: true, ..Look::default() });
     }
     let follows = |id: &RelationId| own != Some(*id) && is_entered(id);
-    if !is_routine || !at.iter().any(follows) {
+    if notes == Notes::Void || !at.iter().any(follows) {
         return Ok(Look { at, ..Look::default() });
     }
     let units = followers(world, peer)?;

@@ -24,6 +24,17 @@ pub enum Trust {
     None,
 }
 
+/// How much of what a leader noted in earlier hooks of clients and units holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notes {
+    /// All: Juju brings a hook for what changes.
+    Hold,
+    /// What would be missing had an operator left such a hook out is looked for: in `update-status`.
+    MayLack,
+    /// Nothing: a new leader, new code and a new pod look again.
+    Void,
+}
+
 /// What one dispatch works with.
 pub struct World {
     /// Who we are.
@@ -45,10 +56,8 @@ pub struct World {
     pub ended: Option<RelationId>,
     /// The handlers that earlier hooks left with work.
     pub left: Vec<Handler>,
-    /// What was noted in earlier hooks holds. A new leader, new code and a new pod look again.
-    pub is_routine: bool,
-    /// This hook is an `update-status`.
-    pub is_update_status: bool,
+    /// How much of what was noted in earlier hooks holds.
+    pub notes: Notes,
     /// This hook tells that somebody departs from some relation.
     pub departs: bool,
     /// The unit of the backend that departs, if this hook tells of one.
@@ -85,8 +94,7 @@ impl World {
             client: None,
             ended: None,
             left: Vec::new(),
-            is_routine: true,
-            is_update_status: false,
+            notes: Notes::Hold,
             departs: false,
             backend_departs: None,
             trust: Trust::Full,

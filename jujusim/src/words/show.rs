@@ -124,7 +124,14 @@ impl Sim {
         let mut text = String::new();
         for run in runs.iter().skip(runs.len().saturating_sub(last)) {
             let _ = writeln!(text, "{}: {}", run.hook, run.exit);
-            for line in &run.log {
+            let mut lines: Vec<&String> = run.log.iter().collect();
+            if self.stable.is_some() {
+                // Each stream of a hook arrives in its own time, and `juju-log` in a third way.
+                let streams = ["WARNING", "DEBUG"];
+                let stream = |line: &&String| streams.iter().position(|level| line.starts_with(level));
+                lines.sort_by_key(|line| stream(line).unwrap_or(streams.len()));
+            }
+            for line in lines {
                 let _ = writeln!(text, "  {line}");
             }
         }

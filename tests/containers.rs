@@ -4,17 +4,22 @@
 
 mod common;
 mod pgbouncer;
+#[path = "servers/session.rs"]
+#[expect(dead_code, reason = "more is needed where a client is the subject")]
+mod session;
 
 use std::error::Error;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use jujusim::{Options, PEBBLE, Sim, pebble_of};
 use pgbouncer_k8s::pgbouncer::Version;
 
 use pgbouncer::Program;
+use session::Session;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -55,6 +60,18 @@ fn model(options: &Options) -> Result<Sim, Box<dyn Error>> {
         sim.run(word)?;
     }
     Ok(sim)
+}
+
+/// The client's login, at a unit of its own choice.
+fn session(sim: &Sim, unit: &str) -> Result<Session, Box<dyn Error>> {
+    let model = sim.model();
+    let relation = *model.relations_at("shop:database").first().ok_or("no relation")?;
+    let answer = model.bag(relation, "pgbouncer-k8s");
+    let uri = answer.get("secret-user").ok_or("no answer")?;
+    let login = model.secret(uri).ok_or("no login")?.content();
+    let mut config = tokio_postgres::Config::new();
+    config.host(model.unit_address(unit)?.to_string()).port(6432).dbname("shop");
+    Ok(Session::connect(config.user(&login["username"]).password(&login["password"]))?)
 }
 
 /// `load stop`: the number of errors, and what the last of them were.
@@ -105,6 +122,24 @@ fn what_befalls_a_unit_is_nothing_to_the_clients_of_another() -> Outcome {
             let served = sim.run("sql shop \"SELECT 'served'\" --through pgbouncer-k8s/0")?;
             assert_eq!(served, "served\n", "{befalls:?} on {}", program.version);
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_pod_that_ends_lets_its_clients_finish_and_waits_for_none_that_stays() -> Outcome {
+    for (program, options) in places()?.into_iter().filter(|(program, _)| program.version >= DRAINS) {
+        let mut sim = model(&options)?;
+        let (works, stays) = (session(&sim, "pgbouncer-k8s/0")?, session(&sim, "pgbouncer-k8s/0")?);
+        let work = thread::spawn(move || works.ask("SELECT 'done' FROM pg_sleep(3)"));
+        let start = Instant::now();
+        // Pebble is to end by itself, and within Kubernetes' time.
+        assert_eq!(sim.run("replace-pod pgbouncer-k8s/0")?, "", "on {}", program.version);
+        assert!(start.elapsed() > Duration::from_secs(20), "the one that stays had {:?}", start.elapsed());
+        assert_eq!(work.join().map_err(|_| "a panic")?, Ok("done".to_owned()), "on {}", program.version);
+        assert!(stays.ask("SELECT 1").is_err());
+        sim.run("settle")?;
+        assert_eq!(sim.run("sql shop \"SELECT 'served'\" --through pgbouncer-k8s/0")?, "served\n");
     }
     Ok(())
 }

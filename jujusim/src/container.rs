@@ -12,6 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::console;
@@ -33,6 +35,9 @@ const VOLUME: &str = "/charm/container";
 /// How long namespaces and Pebble may take to be there.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(5);
+
+/// How long Kubernetes lets a pod end by itself, as Juju has it.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// How long Pebble may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -56,6 +61,8 @@ pub(crate) struct Pod {
     runtime: Runtime,
     root: PathBuf,
     pub(crate) containers: Vec<Container>,
+    /// When Kubernetes kills what is left of it, once it was told to end.
+    ends: Option<Instant>,
 }
 
 /// One container of a pod.
@@ -106,7 +113,8 @@ impl Runtime {
             &address.to_string(),
             &self.gateway.to_string(),
         ]))?;
-        let mut pod = Pod { pause, runtime: self.clone(), root: root.to_owned(), containers: Vec::new() };
+        let mut pod =
+            Pod { pause, runtime: self.clone(), root: root.to_owned(), containers: Vec::new(), ends: None };
         for (index, name) in names.enumerate() {
             let volume = pod.volume(name);
             fs::create_dir_all(&volume).doing(|| format!("make {}", volume.display()))?;
@@ -145,7 +153,7 @@ impl Pod {
 
     /// Starts the container of this name, or all, unless they run.
     pub(crate) fn start(&mut self, name: Option<&str>) -> Result<()> {
-        let Pod { pause, runtime, root, containers } = self;
+        let Pod { pause, runtime, root, containers, .. } = self;
         for container in containers.iter_mut().filter(|one| name.is_none_or(|name| one.name == name)) {
             if container.is_running() {
                 continue;
@@ -175,6 +183,29 @@ impl Pod {
     pub(crate) fn stop(&mut self, name: Option<&str>) {
         for container in self.containers.iter_mut().filter(|one| name.is_none_or(|name| one.name == name)) {
             container.running = None;
+        }
+    }
+
+    /// Tells all containers to end; Kubernetes tells the agent at the same moment.
+    pub(crate) fn terminate(&mut self) {
+        // Who is told twice does not wait for what it runs.
+        if self.ends.is_none() {
+            self.containers.iter().filter_map(Container::pid).for_each(|pid| signal(pid, Signal::SIGTERM));
+            self.ends = Some(Instant::now() + GRACE);
+        }
+    }
+
+    /// Waits until all containers that were told to end have, or are killed; the names of those.
+    pub(crate) fn end(&mut self) -> Vec<String> {
+        self.terminate();
+        let Pod { containers, ends, .. } = self;
+        loop {
+            let left = containers.iter_mut().filter_map(|one| one.is_running().then(|| one.name.clone()));
+            let left: Vec<String> = left.collect();
+            if left.is_empty() || ends.is_none_or(|ends| Instant::now() > ends) {
+                return left;
+            }
+            thread::sleep(LOOK);
         }
     }
 
@@ -314,9 +345,13 @@ impl Drop for Group {
 
 /// Kills a process.
 pub(crate) fn kill(pid: u32) {
+    signal(pid, Signal::SIGKILL);
+}
+
+fn signal(pid: u32, signal: Signal) {
     if let Ok(pid) = i32::try_from(pid) {
         // One that is gone needs none.
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        let _ = nix::sys::signal::kill(Pid::from_raw(pid), signal);
     }
 }
 

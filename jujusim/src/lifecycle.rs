@@ -229,7 +229,9 @@ impl Model {
             secret.grants.remove(&name.to_string());
         }
         if let Some(mut unit) = self.units.remove(name) {
-            unit.pod = None;
+            if let Some(mut pod) = unit.pod.take() {
+                pod.end();
+            }
             self.supervisor.remove(&unit.root);
             self.network.release(unit.address);
             let _ = std::fs::remove_dir_all(&unit.root);

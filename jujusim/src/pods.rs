@@ -184,18 +184,16 @@ impl Model {
         Ok(())
     }
 
-    /// Replaces a unit's pod: its processes end, its files go, a new agent starts and finds its way back.
+    /// Replaces a unit's pod: its processes end, its files go, a new agent starts and finds its way back. Which containers had to
+    /// be killed, in words.
     ///
     /// `clean` when no hook was cut off, be it that only its end was not noted: else `upgrade-charm` is not run. A hook that is
     /// still to be done comes first.
-    pub(crate) fn new_pod(&mut self, name: &UnitName, clean: bool) -> Result<()> {
-        let unit = self.unit_mut(name)?;
-        if unit.is_busy() {
-            return Err(Error::refused(format!("a hook of {name} is running")));
-        }
+    pub(crate) fn new_pod(&mut self, name: &UnitName, clean: bool) -> Result<String> {
+        let unit = self.idle(name)?;
         let root = unit.root.clone();
         unit.agent = None;
-        unit.pod = None;
+        let killed = unit.pod.take().map(|mut pod| pod.end()).unwrap_or_default();
         self.supervisor.remove(&root);
         fs::remove_dir_all(&root).doing(|| format!("remove {}", root.display()))?;
         let address = self.network.take()?;
@@ -206,15 +204,24 @@ impl Model {
         self.network.release(old);
         self.make_pod(name)?;
         let upgrade = clean && self.unit(name)?.pending.is_none();
-        self.agent_starts(name, upgrade)
+        self.agent_starts(name, upgrade)?;
+        let words = killed.iter().map(|container| format!("{container} of {name} did not end: killed\n"));
+        Ok(words.collect())
     }
 
     /// The charm container restarts alone: the agent starts again, all files are kept.
     pub(crate) fn restart_agent(&mut self, name: &UnitName) -> Result<()> {
-        if self.unit(name)?.is_busy() {
+        self.idle(name)?;
+        self.agent_starts(name, false)
+    }
+
+    /// A unit none of whose hooks is running.
+    pub(crate) fn idle(&mut self, name: &UnitName) -> Result<&mut Unit> {
+        let unit = self.unit_mut(name)?;
+        if unit.is_busy() {
             return Err(Error::refused(format!("a hook of {name} is running")));
         }
-        self.agent_starts(name, false)
+        Ok(unit)
     }
 
     /// An agent that starts knows less: which relations are peers, and which secret changes nobody announced. It finds every

@@ -177,11 +177,8 @@ impl Sim {
                 self.model.relate(vec![End { app: name.clone(), endpoint, role: Role::Peer }]);
             }
         }
-        for unit in self.model.units_of(&name).into_iter().rev() {
-            self.stop_agent(&unit)?;
-            self.model.new_pod(&unit, true)?;
-        }
-        Ok(String::new())
+        let units = self.model.units_of(&name).into_iter().rev();
+        units.map(|unit| self.end_pod(&unit)).collect()
     }
 
     /// `integrate A[:endpoint] B[:endpoint]`

@@ -121,7 +121,7 @@ pub(crate) const WORDS: &[Word] = &[
     word(
         "replace-pod",
         "UNIT [--mid-hook [--hard] | --after-hook]",
-        "everything under the unit's root is lost; it dies within the unit's next hook, which is resumed, or after its effects are committed and before that is noted",
+        "all in the pod is told to end, and killed after 30 s; everything under the unit's root is lost; it dies within the unit's next hook, which is resumed, or after its effects are committed and before that is noted",
         Sim::replace_pod,
     ),
     word(

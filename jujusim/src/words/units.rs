@@ -46,8 +46,7 @@ impl Sim {
             return Err(Error::refused("replace-pod UNIT [--mid-hook [--hard] | --after-hook]"));
         }
         if !mid_hook && !after_hook {
-            self.stop_agent(&name)?;
-            return self.model.new_pod(&name, true).map(|()| String::new());
+            return self.end_pod(&name);
         }
         if unit.pending.is_some() {
             return Err(Error::refused(format!("{name} has a hook that did not finish: replace-pod {name}")));
@@ -70,12 +69,24 @@ impl Sim {
         {
             pending.error = true;
         }
-        self.model.new_pod(&name, false)?;
-        Ok(String::new())
+        if hard {
+            // Nobody is asked.
+            self.model.unit_mut(&name)?.pod = None;
+        }
+        self.model.new_pod(&name, false)
+    }
+
+    /// Everything in the pod is told to end, and another pod comes.
+    pub(super) fn end_pod(&mut self, name: &UnitName) -> Result<String> {
+        if let Some(pod) = &mut self.model.idle(name)?.pod {
+            pod.terminate();
+        }
+        self.stop_agent(name)?;
+        self.model.new_pod(name, true)
     }
 
     /// The agent got a SIGTERM: nothing more is begun but `stop`, which has no second chance.
-    pub(super) fn stop_agent(&mut self, name: &UnitName) -> Result<()> {
+    fn stop_agent(&mut self, name: &UnitName) -> Result<()> {
         let unit = self.model.unit(name)?;
         // Of a unit that goes the agent just ends.
         if unit.stage != Stage::Started || unit.dying {

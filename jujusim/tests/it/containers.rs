@@ -130,6 +130,24 @@ fn a_container_is_ready_whenever_it_has_started_and_whenever_the_agent_has() {
 }
 
 #[test]
+fn a_pod_that_is_replaced_may_take_its_time_to_end() {
+    const SERVICE: &str = "trap 'sleep 1; exit' TERM; touch /ready; sleep 1000 & wait";
+    const LAYER: &str = "services: {s: {override: replace, startup: enabled, kill-delay: 10s, \
+                         command: bash /charm/container/service}}";
+    for mut sim in models() {
+        let volume = sim.model().unit_root("puppet/0").expect("a unit").join("charm/containers/work");
+        std::fs::write(volume.join("service"), SERVICE).expect("a file");
+        std::fs::write(volume.join("layer"), LAYER).expect("a file");
+        ssh(&mut sim, "puppet/0", "/charm/bin/pebble add l /charm/container/layer");
+        ssh(&mut sim, "puppet/0", "/charm/bin/pebble replan");
+        ssh(&mut sim, "puppet/0", "sh -c 'until test -e /ready; do sleep 0.1; done'");
+        let start = std::time::Instant::now();
+        assert_eq!(run(&mut sim, "replace-pod puppet/0"), "", "nothing had to be killed");
+        assert!(start.elapsed() >= std::time::Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
 fn a_check_that_crosses_its_threshold_has_its_hooks_and_keeps_clients_away() {
     const LAYER: &str = "checks: {c: {override: replace, level: ready, period: 100ms, threshold: 2, \
                          exec: {command: test -e /ok}}}";

@@ -15,7 +15,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jujusim::{Options, PEBBLE, Sim, pebble_of};
+use jujusim::{Exit, Options, PEBBLE, Sim, pebble_of};
 use pgbouncer_k8s::pgbouncer::Version;
 
 use pgbouncer::Program;
@@ -100,6 +100,92 @@ fn a_port_moves_under_load_one_process_at_a_time() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// The hook that brings a unit another configuration dies between any two requests, to Pebble or to a console: each has a connection
+/// of its own. What its processes run at first and what they are to run `change` makes of what the leader publishes.
+///
+/// It dies at one request of `stride`, with each PgBouncer at others; with `EVERY_REQUEST` set at all, which takes minutes.
+fn killed_between_two_requests(stride: usize, restarts: bool, change: fn(&str) -> [String; 2]) -> Outcome {
+    let stride = if std::env::var_os("EVERY_REQUEST").is_some() { 1 } else { stride };
+    let lines = |of: &str, not_of: &str| -> Vec<String> {
+        let lines = of.lines().filter(|line| !not_of.lines().any(|other| other == *line));
+        lines.map(str::to_owned).collect()
+    };
+    for (index, (program, options)) in places()?.into_iter().enumerate() {
+        let mut sim = model(&options)?;
+        let relation = *sim.model().relations_at("pgbouncer-k8s:pgb-peers").first().ok_or("no peers")?;
+        let bag = sim.model().bag(relation, "pgbouncer-k8s");
+        let [old, new] = change(bag.get("cfg_file").ok_or("nothing is published")?);
+        let (gained, lost) = (lines(&new, &old), lines(&old, &new));
+        assert!(gained.len() + lost.len() > 0);
+        let file = tempfile::NamedTempFile::new()?;
+        let publish = |sim: &mut Sim, text: &str| -> Outcome {
+            fs::write(file.path(), text)?;
+            let path = file.path().display();
+            sim.run(&format!("databag pgbouncer-k8s:pgb-peers pgbouncer-k8s cfg_file=@{path}"))?;
+            Ok(())
+        };
+        // It would publish its own again.
+        sim.run("lose-agent pgbouncer-k8s/0")?;
+        for nth in (1 + index * stride / 2..).step_by(stride) {
+            let place = format!("on {}, killed at request {nth}", program.version);
+            // Before Pebble restarts a process again it waits, each time longer, unless it was told to start it.
+            sim.run("ssh pgbouncer-k8s/1 -- /charm/bin/pebble stop pgbouncer_0 pgbouncer_1")?;
+            publish(&mut sim, &old)?;
+            sim.run("trigger pgbouncer-k8s/1 update-status")?;
+            sim.run("settle")?;
+            let before = sim.model().instances("pgbouncer-k8s/1")?;
+            let count = sim.model().hook_runs().len();
+
+            publish(&mut sim, &new)?;
+            sim.run(&format!("kill pgbouncer-k8s/1 at syscall connect {nth} --no-follow"))?;
+            sim.run("settle")?;
+            for (before, after) in before.iter().zip(sim.model().instances("pgbouncer-k8s/1")?) {
+                let ini = fs::read_to_string(&after.ini)?;
+                assert!(gained.iter().all(|line| ini.contains(line)), "{place}: {ini}");
+                assert!(!lost.iter().any(|line| ini.contains(line)), "{place}: {ini}");
+                assert_eq!(before.pid != after.pid, restarts, "{place}: {before:?}, {after:?}");
+            }
+            let pooler = sim.run("pooler pgbouncer-k8s")?;
+            assert_eq!(pooler.matches("2/2").count(), 2, "{place}: {pooler}");
+            // All is known to be loaded, and nothing left to be done.
+            let files = sim.run("files pgbouncer-k8s/1")?;
+            assert_eq!(files.matches("/loaded").count(), 2, "{place}: {files}");
+            assert!(!files.contains("/owed"), "{place}: {files}");
+            let runs = &sim.model().hook_runs()[count..];
+            if !runs.iter().any(|run| matches!(run.exit, Exit::Killed(_))) {
+                assert!(nth > 30, "{place}: it lived");
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reload_that_is_killed_between_two_requests_is_made_good() -> Outcome {
+    killed_between_two_requests(4, false, |published| {
+        let other = published.replace("max_db_connections = 100", "max_db_connections = 99");
+        [published.to_owned(), other]
+    })
+}
+
+#[test]
+fn a_port_whose_change_is_killed_between_two_requests_is_taken() -> Outcome {
+    killed_between_two_requests(24, true, |published| {
+        [published.to_owned(), published.replace("listen_port = 6432", "listen_port = 7000")]
+    })
+}
+
+/// PgBouncer tells nobody that it keeps a database for all names, which only a restart takes from it.
+#[test]
+fn a_restart_that_nothing_but_a_note_tells_of_is_not_lost() -> Outcome {
+    killed_between_two_requests(12, true, |published| {
+        let auth = published.lines().find_map(|line| line.strip_prefix("pgbouncer_auth = "));
+        let all = format!("[databases]\n* = {}\n", auth.unwrap_or_default());
+        [published.replace("[databases]\n", &all), published.to_owned()]
+    })
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Mishaps prepared for a unit's next hook.
 
+use std::path::Path;
+
 use crate::commit::Refused;
 
 /// What goes wrong in the next hook of a unit, or happens meanwhile.
@@ -35,6 +37,8 @@ pub(crate) enum Mishap {
 pub(crate) enum Moment {
     /// The tool was called and has not been answered.
     Tool { tool: String, nth: usize },
+    /// The system call was made; the process goes on when the word is done.
+    Syscall(Syscall),
     /// The hook exited with 0, nothing is committed.
     Commit,
 }
@@ -61,18 +65,31 @@ pub(crate) enum Outcome {
     Kill,
     /// It fails with this error (`ENOSPC`) and has no effect.
     Error(String),
+    /// The process stops after it.
+    Stop,
+}
+
+impl Fault {
+    /// The system call it is about.
+    pub(crate) fn syscall(&self) -> Option<&Syscall> {
+        match self {
+            Fault::Syscall(syscall) | Fault::Word { at: Moment::Syscall(syscall), .. } => Some(syscall),
+            _ => None,
+        }
+    }
 }
 
 impl Syscall {
-    /// The arguments of `strace` before the program.
-    pub(crate) fn strace(&self) -> Vec<String> {
+    /// The arguments of `strace` before the program; what it sees goes to a file.
+    pub(crate) fn strace(&self, output: &Path) -> Vec<String> {
         let Syscall { name, nth, .. } = self;
         let onwards = if self.onwards { "+" } else { "" };
         let outcome = match &self.outcome {
             Outcome::Kill => "error=EIO:signal=SIGKILL".to_owned(),
             Outcome::Error(errno) => format!("error={errno}"),
+            Outcome::Stop => "signal=SIGSTOP".to_owned(),
         };
-        let mut options: Vec<String> = ["-qq", "-o", "/dev/null"].map(str::to_owned).to_vec();
+        let mut options = vec!["-qq".to_owned(), "-o".to_owned(), output.display().to_string()];
         options.extend(self.follow.then(|| "-f".to_owned()));
         if let Some(path) = &self.path {
             options.extend(["-P".to_owned(), path.clone()]);

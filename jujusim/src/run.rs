@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 
 use crate::Sim;
 use crate::clock::back_off;
@@ -23,7 +24,7 @@ use crate::commit::Refused;
 use crate::container::Pod;
 use crate::error::{Doing as _, Error, Result};
 use crate::events::Event;
-use crate::fault::{Fault, Mishap, Moment, Syscall};
+use crate::fault::{Fault, Mishap, Moment};
 use crate::hook::{Exit, HookRun, Port, ToolCall, charm_dir};
 use crate::launch::{self, Usage};
 use crate::model::{Kind, Model, Pending, UnitName};
@@ -49,6 +50,10 @@ pub(crate) enum Message {
         text: String,
     },
     Closed {
+        run: usize,
+    },
+    /// The process has made the system call after which it stops.
+    Stopped {
         run: usize,
     },
     Exited {
@@ -163,10 +168,13 @@ impl Model {
         let number = self.next_run;
         self.next_run += 1;
         let report = self.dir.join(format!("usage-{number}"));
-        let mut command = match running.faults.iter().find_map(syscall) {
+        let mut command = match running.faults.iter().find_map(Fault::syscall) {
             Some(syscall) => {
+                let trace = self.dir.join(format!("trace-{number}"));
+                mkfifo(&trace, Mode::S_IRWXU).map_err(io::Error::from).doing(|| "make a pipe".to_owned())?;
+                watch_for_stop(trace.clone(), number, self.unit(&context.unit)?.sender.clone());
                 let mut command = launch::command(&self.tools, &report, Path::new("strace"));
-                command.args(syscall.strace()).arg(program);
+                command.args(syscall.strace(&trace)).arg(program);
                 command
             }
             None => launch::command(&self.tools, &report, &program),
@@ -207,6 +215,10 @@ impl Model {
         if let Some((request, stream)) = running.halted.take() {
             self.answer(running, &request, &stream);
         }
+        if let Some(process) = &running.process {
+            // Where a system call stopped it.
+            process.signal(Signal::SIGCONT);
+        }
         while running.process.is_some() {
             let word = self.attend(running)?;
             if word.is_some() {
@@ -238,6 +250,10 @@ impl Model {
                 running.keep_line(error, &text);
             }
             Ok(Message::Closed { run }) if run == process.number => process.open -= 1,
+            Ok(Message::Stopped { run }) if run == process.number => {
+                let syscall = running.faults.iter().find_map(Fault::syscall).cloned();
+                return Ok(syscall.and_then(|syscall| running.word_at(&Moment::Syscall(syscall))));
+            }
             Ok(Message::Exited { run, status }) if run == process.number => {
                 process.ended = Some(status.doing(|| format!("wait for {}", running.run.hook))?);
                 process.deadline = Instant::now() + LINGER;
@@ -460,8 +476,12 @@ impl Process {
     fn kill(&mut self) {
         self.killed = true;
         self.deadline = Instant::now() + LIMIT;
+        self.signal(Signal::SIGKILL);
+    }
+
+    fn signal(&self, signal: Signal) {
         if let Ok(pid) = i32::try_from(self.pid) {
-            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+            let _ = killpg(Pid::from_raw(pid), signal);
         }
     }
 }
@@ -481,13 +501,6 @@ fn executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-fn syscall(fault: &Fault) -> Option<&Syscall> {
-    match fault {
-        Fault::Syscall(syscall) => Some(syscall),
-        _ => None,
-    }
-}
-
 fn forward(stream: impl Read + Send + 'static, run: usize, error: bool, sender: Sender<Message>) {
     thread::spawn(move || {
         let mut reader = BufReader::new(stream);
@@ -500,6 +513,19 @@ fn forward(stream: impl Read + Send + 'static, run: usize, error: bool, sender: 
             }
         }
         let _ = sender.send(Message::Closed { run });
+    });
+}
+
+/// Reads what `strace` sees to its end, as `strace` would die without a reader.
+fn watch_for_stop(trace: PathBuf, run: usize, sender: Sender<Message>) {
+    thread::spawn(move || {
+        let Ok(file) = fs::File::open(&trace) else { return };
+        let _ = fs::remove_file(&trace);
+        for line in BufReader::new(file).lines().map_while(io::Result::ok) {
+            if line.contains("--- stopped by SIGSTOP ---") {
+                let _ = sender.send(Message::Stopped { run });
+            }
+        }
     });
 }
 

@@ -1,6 +1,7 @@
 //! Words that prepare mishaps. Those of a unit are for its next hook, whether they strike or not.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::Words;
 use crate::Sim;
@@ -22,7 +23,8 @@ impl Sim {
             let name = words.next("a system call")?;
             let (nth, outcome) = (words.nth()?, Outcome::Kill);
             words.end()?;
-            return self.arm_syscall(&unit, Syscall { name, nth, onwards: false, path, follow, outcome });
+            let syscall = Syscall { name, nth, onwards: false, path, follow, outcome };
+            return self.arm_syscall(&unit, Fault::Syscall(syscall));
         }
         self.arm_tool(&unit, tool, words, Mishap::Kill)
     }
@@ -40,7 +42,8 @@ impl Sim {
             let name = words.next("a system call")?;
             let (nth, outcome) = (words.nth()?, Outcome::Error(errno));
             words.end()?;
-            return self.arm_syscall(&unit, Syscall { name, nth, onwards, path, follow, outcome });
+            let syscall = Syscall { name, nth, onwards, path, follow, outcome };
+            return self.arm_syscall(&unit, Fault::Syscall(syscall));
         }
         self.arm_tool(&unit, tool, words, Mishap::Fail(message))
     }
@@ -65,21 +68,27 @@ impl Sim {
         self.arm_tool(&unit, tool, words, Mishap::Answer { stdout, code })
     }
 
-    /// `at UNIT TOOL [N] do WORD…`, `at UNIT commit do WORD…`: another word within the unit's next hook.
+    /// `at UNIT TOOL [N] do WORD…`, `at UNIT syscall NAME [N] [--no-follow] [--path FILE] do WORD…`, `at UNIT commit do WORD…`:
+    /// another word within the unit's next hook.
     pub(crate) fn at(&mut self, words: Words) -> Result<String> {
         let (mut before, word) = words.split_at("do");
+        let (follow, path) = (!before.flag("--no-follow"), before.option("--path")?);
         let unit: UnitName = before.next("a unit")?.parse()?;
-        let tool = before.next("a hook tool, or commit")?;
-        let at = if tool == "commit" {
-            Moment::Commit
-        } else {
-            Moment::Tool { tool: self.known_tool(tool)?, nth: before.nth()? }
+        let tool = before.next("a hook tool, syscall, or commit")?;
+        let at = match tool.as_str() {
+            "commit" => Moment::Commit,
+            "syscall" => {
+                let (name, nth) = (before.next("a system call")?, before.nth()?);
+                Moment::Syscall(Syscall { name, nth, onwards: false, path, follow, outcome: Outcome::Stop })
+            }
+            _ => Moment::Tool { tool: self.known_tool(tool)?, nth: before.nth()? },
         };
         before.end()?;
         if word.is_empty() {
             return Err(Error::refused("at UNIT TOOL [N] do WORD…: a word expected"));
         }
-        self.arm(&unit, Fault::Word { at, word: Words::join(&word) })
+        let fault = Fault::Word { at, word: Words::join(&word) };
+        if fault.syscall().is_some() { self.arm_syscall(&unit, fault) } else { self.arm(&unit, fault) }
     }
 
     /// `fail-commit UNIT [--torn]`
@@ -171,17 +180,18 @@ impl Sim {
     }
 
     /// `strace` takes one set of options for a run.
-    fn arm_syscall(&mut self, unit: &UnitName, syscall: Syscall) -> Result<String> {
-        let strace = std::process::Command::new("strace").args(syscall.strace()).arg("true").output();
+    fn arm_syscall(&mut self, unit: &UnitName, fault: Fault) -> Result<String> {
+        let arguments = fault.syscall().map(|syscall| syscall.strace(Path::new("/dev/null")));
+        let arguments = arguments.unwrap_or_default();
+        let strace = std::process::Command::new("strace").args(arguments).arg("true").output();
         let strace = strace.map_err(|source| Error::Io { doing: "run strace".to_owned(), source })?;
         // What it says of a name that it does not know.
         let said = String::from_utf8_lossy(&strace.stderr).into_owned();
         if let Some(line) = said.lines().find(|line| line.contains("invalid")) {
             return Err(Error::refused(line.trim_start_matches("strace: ")));
         }
-        let fault = Fault::Syscall(syscall);
         let armed = &self.model.unit(unit)?.faults;
-        if armed.iter().any(|other| matches!(other, Fault::Syscall(_)) && *other != fault) {
+        if armed.iter().any(|other| other.syscall().is_some() && *other != fault) {
             return Err(Error::NotModelled("two system call faults in one hook".to_owned()));
         }
         self.arm(unit, fault)

@@ -185,7 +185,12 @@ pub(crate) const WORDS: &[Word] = &[
         "in the next hook the tool's N-th call gives a wrong answer; `\\n` is a newline",
         Sim::wrong_answer,
     ),
-    word("at", "UNIT TOOL [N]|commit do WORD…", "another word within the unit's next hook", Sim::at),
+    word(
+        "at",
+        "UNIT TOOL [N]|syscall NAME [N] [--no-follow] [--path FILE]|commit do WORD…",
+        "another word within the unit's next hook: before the call of a tool is answered, after a system call (needs `strace`), before the commit",
+        Sim::at,
+    ),
     word(
         "fail-commit",
         "UNIT [--torn]",

@@ -210,6 +210,21 @@ fn another_unit_s_hook_runs_within_a_hook_and_is_not_seen_by_it() {
 }
 
 #[test]
+fn a_word_is_done_between_two_system_calls_of_a_hook() {
+    let mut sim = model(&["deploy PUPPET", "settle"]);
+    let etc = sim.model().unit_root("puppet/0").expect("a unit").join("etc");
+    for name in ["first", "second"] {
+        std::fs::write(etc.join(name), "").expect("a file under the unit's root");
+    }
+    once(&mut sim, "puppet/0", "exec rm $root/etc/first $root/etc/second");
+    run(&mut sim, "at puppet/0 syscall unlinkat 1 do files puppet/0");
+    run(&mut sim, "settle");
+    let seen = log(&sim).join("\n");
+    assert!(seen.contains("/etc/second") && !seen.contains("/etc/first"), "{seen}");
+    assert!(!etc.join("second").exists(), "it went on");
+}
+
+#[test]
 fn a_unit_does_one_thing_at_a_time() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     once(&mut sim, "puppet/0", "is-leader");
@@ -588,6 +603,7 @@ fn what_juju_could_not_produce_is_refused() {
         ("integrate puppet:db puppet:back", "a relation of an application with itself"),
         ("fail puppet/0 syscall write --errno ENOSUCH", "invalid"),
         ("kill puppet/0 at syscall nosuchcall", "invalid"),
+        ("at puppet/0 syscall nosuchcall do settle", "invalid"),
         ("deploy /nowhere", "neither metadata.yaml nor charmcraft.yaml"),
         ("remove-unit puppet -n 3", "cannot remove 3 units"),
         ("config puppet colour=red", "unknown option"),

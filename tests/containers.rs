@@ -15,7 +15,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jujusim::{Exit, Options, PEBBLE, Sim, pebble_of};
+use jujusim::{Exit, HookRun, Options, PEBBLE, Sim, pebble_of};
 use pgbouncer_k8s::pgbouncer::Version;
 
 use pgbouncer::Program;
@@ -186,6 +186,43 @@ fn a_restart_that_nothing_but_a_note_tells_of_is_not_lost() -> Outcome {
         let all = format!("[databases]\n* = {}\n", auth.unwrap_or_default());
         [published.replace("[databases]\n", &all), published.to_owned()]
     })
+}
+
+/// Also while its files are half written, before a request or with one on its way.
+#[test]
+fn a_container_that_restarts_between_two_requests_of_a_load_serves_again() -> Outcome {
+    for (index, (program, options)) in places()?.into_iter().enumerate() {
+        let syscall = if index == 0 { "socket" } else { "connect" };
+        let mut sim = model(&options)?;
+        let mut value = 100;
+        // The load finds a container that serves, or one that is new.
+        for is_new in [false, true] {
+            for nth in (2 + 6 * index..).step_by(12) {
+                let place = format!("at {syscall} {nth} on {}, new: {is_new}", program.version);
+                let count = sim.model().hook_runs().len();
+                if is_new {
+                    sim.run("restart-container pgbouncer-k8s/0")?;
+                } else {
+                    value += 1;
+                    sim.run(&format!("config pgbouncer-k8s max_db_connections={value}"))?;
+                }
+                let restart = "restart-container pgbouncer-k8s/0";
+                sim.run(&format!("at pgbouncer-k8s/0 syscall {syscall} {nth} --no-follow do {restart}"))?;
+                sim.run("settle")?;
+                let shown = sim.run("show-config pgbouncer-k8s/0 max_db_connections")?;
+                assert_eq!(shown, format!("instance_0: {value}\ninstance_1: {value}\n"), "{place}");
+                let served = sim.run("sql shop \"SELECT 'served'\" --through pgbouncer-k8s/0")?;
+                assert_eq!(served, "served\n", "{place}");
+                assert_eq!(sim.model().unit_status("pgbouncer-k8s/0")?.word, "active", "{place}");
+                let is_struck = |run: &HookRun| run.log.iter().any(|line| line.ends_with(restart));
+                if !sim.model().hook_runs()[count..].iter().any(is_struck) {
+                    assert!(nth > 30, "{place}: it was over");
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 #[test]

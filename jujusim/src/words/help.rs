@@ -224,7 +224,12 @@ pub(crate) const WORDS: &[Word] = &[
         Sim::hooks,
     ),
     word("log", "UNIT [--last N]", "log lines of its last hooks", Sim::log),
-    word("files", "UNIT", "what lies below the unit's root", Sim::files),
+    word(
+        "files",
+        "UNIT",
+        "what lies below the unit's root; in a container what was put there, with its directories",
+        Sim::files,
+    ),
     word("cat", "UNIT PATH", "a file below the unit's root", Sim::cat),
     word(
         "sql",

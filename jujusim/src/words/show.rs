@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Group, Uid, User};
 
 use super::Words;
 use crate::Sim;
@@ -138,7 +140,8 @@ impl Sim {
         Ok(text)
     }
 
-    /// `files UNIT`: what lies under its root, without the charm's own files.
+    /// `files UNIT`: what lies under its root, without the charm's own files; in a container what was put there, with directories
+    /// and groups.
     pub(crate) fn files(&mut self, mut words: Words) -> Result<String> {
         let unit: UnitName = words.next("a unit")?.parse()?;
         words.end()?;
@@ -150,15 +153,19 @@ impl Sim {
             walk(&top, &mut found)?;
         }
         let mut rows = Vec::new();
-        for (path, metadata) in found {
+        for (path, metadata) in found.into_iter().filter(|(_, metadata)| is_contained || !metadata.is_dir()) {
             let inside = path.strip_prefix(&root).unwrap_or(&path).display().to_string();
-            if !inside.starts_with("var/lib/juju") {
-                let owner =
-                    nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(metadata.uid())).ok().flatten();
-                let owner = owner.map_or_else(|| metadata.uid().to_string(), |user| user.name);
+            // The volume itself is the pod's.
+            if !inside.starts_with("var/lib/juju") && inside != "dev/shm" {
+                let owner = if is_contained {
+                    format!("{}:{}", user(metadata.uid()), group(metadata.gid()))
+                } else {
+                    user(metadata.uid())
+                };
                 let mode = format!("{:04o}", metadata.mode() & 0o7777);
                 let size = self.size(&path, &metadata, &inside);
-                rows.push(vec![format!("/{inside}"), mode, owner, size]);
+                let slash = if metadata.is_dir() { "/" } else { "" };
+                rows.push(vec![format!("/{inside}{slash}"), mode, owner, size]);
             }
         }
         Ok(self.table(rows))
@@ -195,14 +202,26 @@ impl Sim {
 /// A container is a whole system: what was put there lies in these.
 const IN_A_CONTAINER: [&str; 3] = ["var/lib/pgbouncer", "dev/shm", "charm/container/pgbouncer"];
 
-fn walk(dir: &Path, found: &mut BTreeMap<std::path::PathBuf, fs::Metadata>) -> Result<()> {
-    for entry in fs::read_dir(dir).doing(|| format!("read {}", dir.display()))?.flatten() {
-        let Ok(metadata) = entry.metadata() else { continue };
-        if metadata.is_dir() {
+/// A directory and all below it.
+fn walk(path: &Path, found: &mut BTreeMap<PathBuf, fs::Metadata>) -> Result<()> {
+    // What goes meanwhile was not there.
+    let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).doing(|| format!("read {}", path.display()))?.flatten() {
             walk(&entry.path(), found)?;
-        } else {
-            found.insert(entry.path(), metadata);
         }
     }
+    found.insert(path.to_owned(), metadata);
     Ok(())
+}
+
+/// By name, or by number where the machine has none.
+fn user(id: u32) -> String {
+    let known = User::from_uid(Uid::from_raw(id)).ok().flatten();
+    known.map_or_else(|| id.to_string(), |user| user.name)
+}
+
+fn group(id: u32) -> String {
+    let known = Group::from_gid(Gid::from_raw(id)).ok().flatten();
+    known.map_or_else(|| id.to_string(), |group| group.name)
 }

@@ -74,6 +74,7 @@ on_both_versions! {
     a_command_that_cannot_be_run_is_an_error,
     a_new_check_is_up_before_its_first_run,
     a_check_that_fails_is_down_and_only_its_levels_are_unhealthy,
+    an_equal_layer_leaves_a_check_as_it_is_and_another_begins_it_anew,
 }
 
 fn run(version: &str, test: fn(&mut Daemon, &Pebble)) {
@@ -506,7 +507,9 @@ fn a_command_that_takes_too_long_is_killed(_: &mut Daemon, pebble: &Pebble) {
 
 fn a_command_that_cannot_be_run_is_an_error(daemon: &mut Daemon, pebble: &Pebble) {
     let missing = pebble.exec(&["no-such-program"], LIMIT);
-    assert!(matches!(missing, Err(PebbleError::Api { status: 400, .. })), "{missing:?}");
+    let Err(PebbleError::Api { status: 400, message, .. }) = &missing else { panic!("{missing:?}") };
+    // By these words the charm knows an image without PgBouncer.
+    assert!(message.contains("cannot find executable"), "{message}");
     let path = daemon.path("not-a-program");
     pebble.write(&[File { mode: 0o755, ..file(&path, b"\x7fELF") }]).expect("it is written");
     let broken = pebble.exec(&[path.to_str().expect("UTF-8")], LIMIT);
@@ -539,4 +542,28 @@ fn a_check_that_fails_is_down_and_only_its_levels_are_unhealthy(_: &mut Daemon, 
     assert!(pebble.healthy(Some("alive")).expect("health is told"));
     let wrong = pebble.healthy(Some("bogus"));
     assert!(matches!(wrong, Err(PebbleError::Api { status: 400, .. })), "{wrong:?}");
+}
+
+fn an_equal_layer_leaves_a_check_as_it_is_and_another_begins_it_anew(daemon: &mut Daemon, pebble: &Pebble) {
+    // It fails at once, and from when it is told to takes longer than the test.
+    let (told, held) = (daemon.path("told"), daemon.path("held"));
+    let command =
+        format!("sh -c '[ -e {} ] && echo >>{} && sleep 20; exit 1'", told.display(), held.display());
+    let mut layer = json!({"checks": {"fails": {"override": "replace", "level": "ready", "period": "50ms",
+        "timeout": "30s", "threshold": 2, "exec": {"command": command}}}});
+    let check = || {
+        let [check] = &pebble.checks().expect("checks are told")[..] else { panic!("one check") };
+        (check.status, check.failures)
+    };
+    pebble.add_layer("test", &layer).expect("the layer is right");
+    until("it is down", || (check().0 == CheckStatus::Down).then_some(()));
+    fs::write(&told, "").expect("the directory is ours");
+    until("it is held", || fs::read(&held).ok());
+    let before = check();
+    pebble.add_layer("test", &layer).expect("the layer is right");
+    assert_eq!(check(), before);
+    assert_eq!(fs::read(&held).expect("it is there").len(), 1, "the same run goes on");
+    layer["checks"]["fails"]["period"] = "10m".into();
+    pebble.add_layer("test", &layer).expect("the layer is right");
+    assert_eq!(check(), (CheckStatus::Up, 0));
 }

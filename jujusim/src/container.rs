@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -142,7 +143,25 @@ pub fn pebble_of(version: &str) -> Result<PathBuf> {
     if !pebble.exists() {
         return Err(Error::refused(format!("cannot find Pebble {version}: run scripts/pebble")));
     }
-    Ok(pebble)
+    static REFUSAL: OnceLock<Option<String>> = OnceLock::new();
+    match REFUSAL.get_or_init(refusal) {
+        None => Ok(pebble),
+        Some(why) => {
+            Err(Error::refused(format!("containers need namespaces, which cannot be made here: {why}")))
+        }
+    }
+}
+
+/// Why root may not do here what a pod needs, as in many a container.
+fn refusal() -> Option<String> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "bash", "-euc"]);
+    unshare.arg("mount -t tmpfs container /mnt; ip link add jj0 type veth peer name eth0");
+    match unshare.stdin(Stdio::null()).output() {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Some(format!("unshare: {error}")),
+    }
 }
 
 impl Pod {

@@ -6,7 +6,10 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU16, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -34,13 +37,13 @@ impl Daemon {
     pub(crate) fn start(version: &str) -> Option<Self> {
         static DAEMONS: AtomicU16 = AtomicU16::new(0);
         let program = cache().join(format!("pebble-{version}/bin/pebble"));
-        if !program.exists() {
+        let missing = format!("Pebble {version} is missing: run scripts/pebble");
+        if let Some(why) = (!program.exists()).then_some(missing).or_else(refusal) {
             let test = thread::current().name().unwrap_or_default().to_owned();
             let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-            assert!(!ci, "Pebble {version} is missing: run scripts/pebble");
+            assert!(!ci, "{why}");
             // Not by a macro, whose words the test harness would keep to itself.
-            writeln!(io::stderr(), "NOT RUN: {test}: Pebble {version} is missing: run scripts/pebble")
-                .expect("standard error is open");
+            writeln!(io::stderr(), "NOT RUN: {test}: {why}").expect("standard error is open");
             return None;
         }
         let number = DAEMONS.fetch_add(1, Ordering::Relaxed);
@@ -129,14 +132,29 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn spawn(program: &Path, directory: &Path) -> Child {
-    let log = File::options().create(true).append(true).open(directory.join("log")).expect("its log");
+/// Why namespaces cannot be made here, as in many a container.
+fn refusal() -> Option<String> {
+    static REFUSAL: OnceLock<Option<String>> = OnceLock::new();
+    let find = || {
+        let output = in_namespaces().arg("true").output().expect("env and unshare are installed");
+        (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    };
+    REFUSAL.get_or_init(find).clone()
+}
+
+fn in_namespaces() -> Command {
     // A shell cannot trap a signal that was ignored when it began, as under `nohup`.
     let mut command = Command::new("env");
     command.args(["--default-signal=HUP", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
     if !geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
+    command
+}
+
+fn spawn(program: &Path, directory: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(directory.join("log")).expect("its log");
+    let mut command = in_namespaces();
     command.arg(program).args(["run", "--create-dirs", "--hold", "--verbose"]);
     let identities = directory.join("identities.yaml");
     if identities.exists() {

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
 
 use jujusim::{Options, Sim, pebble_of};
 
@@ -32,6 +33,24 @@ fn ssh(sim: &mut Sim, unit: &str, command: &str) -> String {
 
 fn pebble_ready(sim: &Sim, start: usize) -> Vec<String> {
     since(sim, start).into_iter().filter(|hook| hook.ends_with("work-pebble-ready")).collect()
+}
+
+#[test]
+fn where_root_may_make_no_namespaces_that_is_said() {
+    if let Err(error) = pebble_of(VERSIONS[0]) {
+        let said = error.to_string();
+        assert!(said.contains("containers need namespaces") || said.contains("cannot find Pebble"), "{said}");
+        return;
+    }
+    for capability in ["sys_admin", "net_admin"] {
+        let mut without = Command::new("setpriv");
+        without.arg(format!("--bounding-set=-{capability}")).arg(env!("CARGO_BIN_EXE_jujusim"));
+        let output = without.args(["--containers", "-c", "status"]).output().expect("setpriv");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success());
+        assert!(said.contains("containers need namespaces, which cannot be made here: "), "{said}");
+        assert!(said.contains("not permitted") || said.contains("denied"), "{said}");
+    }
 }
 
 #[test]
@@ -173,7 +192,7 @@ fn nothing_is_left_of_a_model() {
     for mut sim in models() {
         let address = sim.model().unit_address("puppet/0").expect("a unit").to_string();
         let routes = || {
-            let output = std::process::Command::new("ip").args(["route", "show", "table", "local"]).output();
+            let output = Command::new("ip").args(["route", "show", "table", "local"]).output();
             String::from_utf8_lossy(&output.expect("ip").stdout).into_owned()
         };
         assert!(routes().contains(&format!("{address} ")), "its network is there");

@@ -208,9 +208,15 @@ impl Pod {
     /// Tells all containers to end; Kubernetes tells the agent at the same moment.
     pub(crate) fn terminate(&mut self) {
         // Who is told twice does not wait for what it runs.
-        if self.ends.is_none() {
-            self.containers.iter().filter_map(Container::pid).for_each(|pid| signal(pid, Signal::SIGTERM));
-            self.ends = Some(Instant::now() + GRACE);
+        if self.ends.is_some() {
+            return;
+        }
+        self.ends = Some(Instant::now() + GRACE);
+        for container in &mut self.containers {
+            // The number of one that has ended may be another's.
+            if let Some(pid) = container.is_running().then(|| container.pid()).flatten() {
+                signal(pid, Signal::SIGTERM);
+            }
         }
     }
 

@@ -165,7 +165,7 @@ fn killed_between_two_requests(stride: usize, restarts: bool, change: fn(&str) -
 
 #[test]
 fn a_reload_that_is_killed_between_two_requests_is_made_good() -> Outcome {
-    killed_between_two_requests(4, false, |published| {
+    killed_between_two_requests(6, false, |published| {
         let other = published.replace("max_db_connections = 100", "max_db_connections = 99");
         [published.to_owned(), other]
     })

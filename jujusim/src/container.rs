@@ -136,6 +136,7 @@ impl Runtime {
 
 /// The program of a Pebble for containers, or what is missing for them to run here.
 pub fn pebble_of(version: &str) -> Result<PathBuf> {
+    static REFUSAL: OnceLock<Option<String>> = OnceLock::new();
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::refused("containers need namespaces: run as root, or without --containers"));
     }
@@ -143,7 +144,6 @@ pub fn pebble_of(version: &str) -> Result<PathBuf> {
     if !pebble.exists() {
         return Err(Error::refused(format!("cannot find Pebble {version}: run scripts/pebble")));
     }
-    static REFUSAL: OnceLock<Option<String>> = OnceLock::new();
     match REFUSAL.get_or_init(refusal) {
         None => Ok(pebble),
         Some(why) => {

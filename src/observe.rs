@@ -112,8 +112,11 @@ pub fn peers_changed(world: &mut World, peer: RelationId) -> anyhow::Result<peer
     let here = here(world)?;
     let seat =
         if world.leads()? { Seat::Leader(own(world, peer)?) } else { Seat::Follower(followed(world, peer)?) };
-    world.in_force = seat.in_force().map(|config| (config.shared.pool_mode, config.shared.listen_port));
+    let in_force = seat.in_force();
+    let lacks_backend = in_force.is_some_and(|config| config.shared.auth.is_none());
+    world.in_force = in_force.map(|config| (config.shared.pool_mode, config.shared.listen_port));
     Ok(peers::Changed {
+        has_backend: lacks_backend && backend(world)?.is_some(),
         here,
         hostname: world.hostname(),
         seat,

@@ -147,9 +147,9 @@ impl Model {
             fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
         }
         if let Kind::Charm(Charm { dir, .. }) = &self.app(&name.app)?.kind {
-            // Another process copies: a file that we hold open for writing could not be run.
+            // Another process copies: a file that we hold open for writing could not be run. Of a link it takes what it leads to.
             let status =
-                Command::new("cp").arg("-a").arg(dir).arg(&charm).status().doing(|| "run cp".to_owned())?;
+                Command::new("cp").arg("-aH").arg(dir).arg(&charm).status().doing(|| "run cp".to_owned())?;
             if !status.success() {
                 return Err(Error::refused(format!("cannot copy {} to {}", dir.display(), charm.display())));
             }

@@ -313,7 +313,10 @@ pub fn changed(seen: &Changed) -> Plan {
             Ok(Some(request)) => {
                 let entry = Entry { name: request.database.clone(), legacy: false, auth_dbname: None };
                 databases.0.insert(origin, entry);
-                waiting.extend((!client.is_answered).then_some(client.relation));
+                // What a served client asks for later takes nothing from it, and is not passed over in silence.
+                let refusal = not_served(client).filter(|_| client.is_answered);
+                waiting.extend((!client.is_answered || refusal.is_some()).then_some(client.relation));
+                plan.waits.extend(refusal.map(|reason| Wait::Client(client.relation, reason)));
                 requests.push(request);
             }
             Ok(None) => {}
@@ -647,6 +650,13 @@ pub fn secrets(client: &Client, has_secrets: bool) -> Vec<String> {
     requested.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
+/// Why a client's request is none that is served here, whatever it names.
+fn not_served(client: &Client) -> Option<String> {
+    let is_asked = |key| client.remote.get(key).is_some_and(|value| value != "false");
+    let (key, what) = NOT_SERVED.into_iter().find(|(key, _)| is_asked(*key))?;
+    Some(format!("{what} ({key}), which is not served here: relate it to PostgreSQL itself"))
+}
+
 /// Whether a client asks for a database that it can have, on such a model and PostgreSQL.
 pub fn asks(client: &Client, place: (bool, Option<ServerVersion>), databases: &PgbDbs) -> bool {
     matches!(request(client, place, databases), Ok(Some(_)))
@@ -665,10 +675,8 @@ fn request<'a>(
         let granted = client.app.get(DATABASE).or(asked);
         return Ok(granted.map(|database| Request { client, database: database.clone(), roles }));
     }
-    for (key, what) in NOT_SERVED {
-        if client.remote.get(key).is_some_and(|value| value != "false") {
-            return Err(format!("{what} ({key}), which is not served here: relate it to PostgreSQL itself"));
-        }
+    if let Some(reason) = not_served(client) {
+        return Err(reason);
     }
     let Some(name) = asked else { return Ok(None) };
     let requested = client.remote.get(REQUESTED_SECRETS).filter(|_| has_secrets);
@@ -970,6 +978,18 @@ set app 6 version = 15.18"#;
         );
         let seen = Changed { backend: Backend::NotNeeded, ..with(text, seen(vec![client])) };
         check(&seen, &format!("set peer app pgb_dbs_config = {text}\nremove peer app rounds"));
+    }
+
+    #[test]
+    fn what_a_served_client_asks_for_later_is_refused_and_takes_nothing_from_it() {
+        let text = r#"{"6": {"legacy": false, "name": "shop"}}"#;
+        let mut client = answered(6, &REQUEST);
+        client.remote.insert("requests".into(), "[]".into());
+        let plan = changed(&Changed { backend: Backend::NotNeeded, ..with(text, seen(vec![client])) });
+        let [Wait::Client(RelationId(6), reason)] = plan.waits.as_slice() else { panic!("{plan}") };
+        assert!(reason.contains("version 1 of the interface"), "{reason}");
+        assert_eq!(entered(&plan), text);
+        assert!(plan.to_string().contains("remember waiting-clients = 6|6\n"), "{plan}");
     }
 
     #[test]

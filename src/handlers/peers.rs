@@ -65,6 +65,8 @@ pub struct Changed {
     pub noted_version: Option<String>,
     /// Where Juju keeps the door that clients come in by.
     pub door: Option<Door>,
+    /// Whether PostgreSQL is related, as far as there is a configuration that lacks it.
+    pub has_backend: bool,
 }
 
 /// What Juju has opened for clients.
@@ -306,7 +308,12 @@ fn serve(config: &Config, list: Option<&UserList>, users: Option<&Users>, seen: 
     // Without users nobody can be let in, so there is nothing to vouch for.
     if config.shared.auth.is_none() || list.0.is_empty() {
         plan.set(Bag::PeerUnit, DATABASES_LOADED, Value::Absent);
-        return plan.wait(if config.shared.auth.is_none() { Wait::NoBackend } else { Wait::Leader });
+        return plan.wait(match (&config.shared.auth, seen.has_backend, &seen.seat) {
+            (None, false, _) => Wait::NoBackend,
+            (None, true, Seat::Leader(_)) => Wait::Backend,
+            // PostgreSQL may be ready, and the leader not.
+            _ => Wait::Leader,
+        });
     }
     plan.set(Bag::PeerUnit, DATABASES_LOADED, config.shared.databases_hash.as_str());
     plan
@@ -598,6 +605,7 @@ mod tests {
             here: Ok(here),
             noted_version: Some("1.24.0".into()),
             door: None,
+            has_backend: false,
         })
     }
 

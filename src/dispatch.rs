@@ -122,8 +122,9 @@ fn converge(world: &mut World, event: &Event) -> Result<(BTreeSet<Wait>, Option<
     if let Some(waits) = left.get(&Handler::Database)
         && observe::has_caught_up(waits, world, peer)?
     {
-        // An `update-status` counts once.
+        // An `update-status` counts once, and who was waited for in this hook waits.
         world.notes = Notes::Hold;
+        world.left.push(Handler::Database);
         left.insert(Handler::Database, handle(Handler::Database, world, peer)?);
     }
     if let Event::Secret(secret) = event {

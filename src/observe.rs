@@ -9,7 +9,7 @@ use rand::distr::{Alphanumeric, SampleString as _};
 
 use crate::event::{Endpoint, Event, RelationId};
 use crate::handlers::backend_database::{self, Fresh, Goodbye, Lookup};
-use crate::handlers::database::{Newest, Reach};
+use crate::handlers::database::{Newest, Patience, Reach};
 use crate::handlers::peers::{
     self, Config, Door, Endpoints, Followed, Here, Kept, Own, Servers, Store, Users,
 };
@@ -412,8 +412,11 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
     let newest = newest(world, peer)?;
     let waiting = newest.waiting(world.notes != Notes::Void, world.left.contains(&Handler::Database));
     let missing = database::relation_ids(&world.juju.state(database::MISSING)?.unwrap_or_default());
-    let patience = world.juju.state(database::PATIENCE)?.and_then(|text| text.parse().ok()).unwrap_or(0)
-        + u32::from(world.notes == Notes::MayLack);
+    let mut patience = Patience::parse(&world.juju.state(database::PATIENCE)?.unwrap_or_default());
+    if world.notes == Notes::MayLack {
+        let is_entered = |id: &RelationId| databases.1.0.contains_key(&Origin::Relation(id.0));
+        patience.count(waiting.iter().copied().filter(is_entered));
+    }
     let version = match backend(world)? {
         Some((_, remote)) => remote.get("version").and_then(|text| ServerVersion::parse(text)),
         None => None,
@@ -425,7 +428,7 @@ pub fn database_changed(world: &mut World, peer: RelationId) -> anyhow::Result<O
     {
         Look { at: relations.clone(), ..Look::default() }
     } else {
-        look(world, peer, (&databases, version), (&relations, &waiting), patience)?
+        look(world, peer, (&databases, version), (&relations, &waiting, &newest.answered()), &patience)?
     };
     let mut clients = Vec::new();
     for relation in at {
@@ -498,8 +501,8 @@ fn look(
     world: &mut World,
     peer: RelationId,
     ((text, databases), version): (&(Option<String>, PgbDbs), Option<ServerVersion>),
-    (relations, waiting): (&[RelationId], &[RelationId]),
-    patience: u32,
+    (relations, waiting, answered): (&[RelationId], &[RelationId], &[RelationId]),
+    patience: &Patience,
 ) -> anyhow::Result<Look> {
     let (own, notes) = (world.client, world.notes);
     let is_entered = |id: &RelationId| databases.0.contains_key(&Origin::Relation(id.0));
@@ -516,7 +519,7 @@ fn look(
         at.retain(|id| own == Some(*id));
         return Ok(Look { at, is_idle: true, ..Look::default() });
     }
-    let follows = |id: &RelationId| own != Some(*id) && is_entered(id);
+    let follows = |id: &RelationId| own != Some(*id) && is_entered(id) && !answered.contains(id);
     if notes == Notes::Void || !at.iter().any(follows) {
         return Ok(Look { at, ..Look::default() });
     }
@@ -530,8 +533,12 @@ fn look(
         None => false,
     };
     let wanted = text.as_ref().filter(|_| !asks).map(|text| pgbouncer::hash(text));
-    let behind = database::behind(&units, &wanted.unwrap_or_default(), patience);
-    at.retain(|id| behind.is_empty() || !follows(id));
+    let wanted = wanted.unwrap_or_default();
+    let behind = |is_patient| database::behind(&units, &wanted, is_patient);
+    let (all, any) = (behind(true), behind(false));
+    let is_late = |id: &RelationId| follows(id) && !(if patience.ends(*id) { &any } else { &all }).is_empty();
+    let behind = if at.iter().any(is_late) { all.clone() } else { Vec::new() };
+    at.retain(|id| !is_late(id));
     Ok(Look { at, is_idle: false, units, behind })
 }
 
@@ -564,7 +571,9 @@ fn followers(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<database
 pub fn has_caught_up(waits: &[Wait], world: &mut World, peer: RelationId) -> anyhow::Result<bool> {
     let own = &world.unit.name;
     let is_awaited = |wait: &Wait| matches!(wait, Wait::Units(units) if units.contains(own));
-    if !waits.iter().any(is_awaited) || world.juju.changes(peer, &Owner::App) {
+    // What this hook did not find is gone when the next one does not find it either, and not before.
+    let has_missing = world.juju.state(database::MISSING)?.is_some_and(|ids| !ids.is_empty());
+    if !waits.iter().any(is_awaited) || has_missing || world.juju.changes(peer, &Owner::App) {
         return Ok(false);
     }
     let wanted = databases(world, peer)?.map(|(text, _)| pgbouncer::hash(&text));
@@ -616,15 +625,9 @@ fn behind(world: &mut World, peer: RelationId) -> anyhow::Result<Vec<String>> {
 
 fn own(world: &mut World, peer: RelationId) -> anyhow::Result<Own> {
     let found = users(world, peer)?;
-    let config = rendered(world, peer, found.users.as_ref().map(|users| &users.list))?;
-    let last_good = if config.is_ok() { None } else { last_good(world, peer)? };
+    let (config, unmet) = rendered(world, peer, found.users.as_ref().map(|users| &users.list))?;
     let (clients, told) = to_tell(world, peer)?;
-    Ok(Own { config, last_good, users: found.users, store: found.store, clients, told })
-}
-
-/// The configuration that could be had last.
-fn last_good(world: &mut World, peer: RelationId) -> anyhow::Result<Option<Config>> {
-    Ok(published_config(world, peer)?.ok().flatten().or_else(|| kept(world).config))
+    Ok(Own { config, unmet, users: found.users, store: found.store, clients, told })
 }
 
 /// The clients that were told something else than what is so today, and what to note once they were told.
@@ -700,7 +703,7 @@ fn followed(world: &mut World, peer: RelationId) -> anyhow::Result<Followed> {
         // A leader of the Python charm publishes databases, and nothing else, in the bag.
         None if databases(world, peer)?.is_some() => {
             let list = users.as_ref().map(|users| &users.list).or(kept.users.as_ref());
-            rendered(world, peer, list)?.ok()
+            rendered(world, peer, list)?.0
         }
         None => None,
     };
@@ -734,24 +737,35 @@ fn published_config(world: &mut World, peer: RelationId) -> anyhow::Result<Resul
     })
 }
 
-/// The options, if all of them can be used.
-fn options(world: &mut World, peer: RelationId) -> anyhow::Result<Result<Options, InvalidOption>> {
+/// The options to go by, and which one cannot be used. One stands for all: then those of the configuration that could
+/// be had last hold on.
+fn options(world: &mut World, peer: RelationId) -> anyhow::Result<(Option<Options>, Option<InvalidOption>)> {
     // One that knows more than another unit's leaves it to that one to leave something out.
     let version = own_version(world, peer)?.unwrap_or(Version::NEWEST);
     let options = Options::parse(world.juju.config()?);
-    Ok(options.and_then(|options| options.check(version).map(|()| options)))
+    Ok(match options.and_then(|options| options.check(version).map(|()| options)) {
+        Ok(options) => (Some(options), None),
+        Err(invalid) => (last_options(world, peer)?, Some(invalid)),
+    })
 }
 
-/// The configuration by this unit's own facts, or which option stands in its way.
+/// The options of the configuration that stands in the app bag, of whatever databases it is; or of the one that this
+/// unit runs.
+fn last_options(world: &mut World, peer: RelationId) -> anyhow::Result<Option<Options>> {
+    let published = world.juju.bag(peer, &Owner::App)?.get(peers::CONFIG);
+    let published = published.and_then(|text| SharedConfig::parse(text).ok());
+    Ok(published.or_else(|| kept(world).config.map(|config| config.shared)).map(Options::of))
+}
+
+/// The configuration by this unit's own facts, and why it is none or not the one that was asked for.
 fn rendered(
     world: &mut World,
     peer: RelationId,
     users: Option<&UserList>,
-) -> anyhow::Result<Result<Config, Wait>> {
-    let options = match options(world, peer)? {
-        Ok(options) => options,
-        Err(invalid) => return Ok(Err(Wait::Options(invalid))),
-    };
+) -> anyhow::Result<(Option<Config>, Option<Wait>)> {
+    let (options, invalid) = options(world, peer)?;
+    let unmet = invalid.map(Wait::Options);
+    let Some(options) = options else { return Ok((None, unmet)) };
     let (text, databases) = databases(world, peer)?.unwrap_or_else(|| ("{}".to_owned(), PgbDbs::default()));
     let endpoints = backend_endpoints(world)?;
     let others = world.juju.bag(peer, &Owner::App)?.get(database::OTHERS).cloned();
@@ -759,8 +773,8 @@ fn rendered(
     let app = &world.unit.app;
     let shared = peers::configuration(app, &options, (&text, &databases), &others, endpoints.as_ref(), users);
     Ok(match shared.render() {
-        Ok(text) => Ok(Config { shared, text }),
-        Err(error) => Err(Wait::NotLoaded(format!("cannot write the configuration: {error}"))),
+        Ok(text) => (Some(Config { shared, text }), unmet),
+        Err(error) => (None, Some(Wait::NotLoaded(format!("cannot write the configuration: {error}")))),
     })
 }
 
@@ -1046,14 +1060,7 @@ pub fn client_label(relation: RelationId, group: &str) -> String {
 
 /// Where clients reach this application; nothing while this unit has no address.
 fn reach(world: &mut World, peer: RelationId) -> anyhow::Result<Option<Reach>> {
-    let port = match options(world, peer)? {
-        Ok(options) => options.listen_port,
-        // A port that stands beside something unusable is not served yet.
-        Err(_) => match last_good(world, peer)? {
-            Some(config) => config.shared.listen_port,
-            None => return Ok(None),
-        },
-    };
+    let (Some(Options { listen_port: port, .. }), _) = options(world, peer)? else { return Ok(None) };
     if world.is_sidecar() && world.unit.juju.has_secrets() {
         // Only then does it have our port.
         let service = |name: &str| format!("{}:{port}", world.service(name));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::pgbouncer::{Parameters, PoolMode, Version};
+use crate::pgbouncer::{Parameters, PoolMode, SharedConfig, Version};
 
 /// The options of `config.yaml` with a valid value each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +80,19 @@ impl Options {
             parameters: Parameters::parse(&text(config, "pgbouncer-parameters", ""))
                 .map_err(InvalidOption::Parameters)?,
         })
+    }
+
+    /// Those that a configuration was made with.
+    pub fn of(config: SharedConfig) -> Self {
+        let SharedConfig {
+            listen_port,
+            pool_mode,
+            max_db_connections,
+            max_prepared_statements,
+            parameters,
+            ..
+        } = config;
+        Self { listen_port, pool_mode, max_db_connections, max_prepared_statements, parameters }
     }
 
     /// Whether clients outside the cluster are served as the options say. That they are not is no reason to keep

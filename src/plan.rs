@@ -182,7 +182,7 @@ pub enum Wait {
     Refused(String),
     /// `backend-database` is there, its credentials are not.
     Backend,
-    /// There are no users yet: no `backend-database`, or the leader has not made them.
+    /// There is no `backend-database`, or in the peer relation's first hook not what comes of it.
     NoBackend,
     /// A follower has nothing to serve yet.
     Leader,

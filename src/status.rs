@@ -83,7 +83,7 @@ causes! {
         when "PgBouncer is there and does not tell its version."
         remedy "Run it in the workload container to see why; attach another image."
     Option Blocked "option {}"
-        when "An option has a value that cannot be used. Units serve on by the last configuration that could be."
+        when "An option has a value that cannot be used. All options stay as they were when they last could be; everything else goes on."
         remedy "`juju config` with a value as the message has it, or `--reset`."
     Unreachable Blocked "{}"
         such as "cannot connect to database {} of PostgreSQL at {} as {}: {}";
@@ -121,6 +121,7 @@ causes! {
     NotLoaded Waiting "{}"
         such as "cannot load instance {} of PgBouncer: it is not running; see its log and its service",
             "cannot confirm that instance {} of PgBouncer took its configuration: {}; see its log",
+            "cannot reach instance {} of PgBouncer: it does not listen on port {}; see its log, or set another listen_port",
             "cannot log in to instance {} of PgBouncer with its new user list: {}; see its log",
             "cannot write {}: {}";
         when "A process of PgBouncer has not been seen to run what it should. The message names process and reason."

@@ -135,6 +135,17 @@ pub enum NotLoaded {
         /// What its console said last.
         reason: String,
     },
+    /// The process runs, and without the port that its configuration gives it.
+    #[error(
+        "cannot reach instance {instance} of PgBouncer: it does not listen on port {port}; see its log, or set another \
+         listen_port"
+    )]
+    NotListening {
+        /// Its number.
+        instance: u16,
+        /// Of TCP.
+        port: u16,
+    },
     /// The process runs its configuration, and refuses a user of its user list.
     #[error(
         "cannot log in to instance {instance} of PgBouncer with its new user list: {reason}; see its log"

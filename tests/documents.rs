@@ -214,6 +214,7 @@ fn a_reason_has_a_form_that_stands_in_the_reference() {
         Refused::RoleNotOurs { role: "r".into(), comment: "c".into() }.to_string(),
         NotLoaded::NotRunning { instance }.to_string(),
         NotLoaded::NotConfirmed { instance, reason: reason.clone() }.to_string(),
+        NotLoaded::NotListening { instance, port: 81 }.to_string(),
         NotLoaded::UserListRefused { instance, reason }.to_string(),
     ];
     for file in

@@ -165,6 +165,11 @@ fn refusal() -> Option<String> {
 }
 
 impl Pod {
+    /// The file of its network namespace.
+    pub(crate) fn network(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.pause.pid).into()
+    }
+
     /// The directory that a container and the charm's both see, where the charm sees it.
     pub(crate) fn volume(&self, container: &str) -> PathBuf {
         self.root.join("charm/containers").join(container)

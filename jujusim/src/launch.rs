@@ -1,6 +1,7 @@
 //! Starts a hook from a small process: a child's peak memory is never less than that of the process that started it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, raise};
 use serde::{Deserialize, Serialize};
 use wait4::Wait4 as _;
@@ -24,11 +26,12 @@ pub(crate) struct Usage {
     pub(crate) max_rss: u64,
 }
 
-/// A command that runs `program` through the launcher, which is the binary `tools`.
-pub(crate) fn command(tools: &Path, report: &Path, program: &Path) -> Command {
+/// A command that runs `program` through the launcher, which is the binary `tools`; in the `network` of this namespace,
+/// if it is another one.
+pub(crate) fn command(tools: &Path, report: &Path, network: Option<&Path>, program: &Path) -> Command {
     use std::os::unix::process::CommandExt as _;
     let mut command = Command::new(tools);
-    command.arg0(NAME).arg(report).arg(program);
+    command.arg0(NAME).arg(report).arg(network.unwrap_or(Path::new(""))).arg(program);
     command
 }
 
@@ -37,11 +40,17 @@ pub(crate) fn usage(report: &Path) -> Usage {
     std::fs::read(report).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
-/// Runs a program, leaves its cost in a file, and ends as it ended. The arguments: that file, the program, its arguments.
+/// Runs a program, leaves its cost in a file, and ends as it ended. The arguments: that file, a network namespace or
+/// nothing, the program, its arguments.
 pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
-    let (Some(report), Some(program)) = (args.next().map(PathBuf::from), args.next()) else { return 2 };
+    let (Some(report), Some(network), Some(program)) =
+        (args.next().map(PathBuf::from), args.next(), args.next())
+    else {
+        return 2;
+    };
     let started = Instant::now();
-    let end = spawn(Command::new(&program).args(args)).and_then(|mut child| child.wait4());
+    let child = join(&network).and_then(|()| spawn(Command::new(&program).args(args)));
+    let end = child.and_then(|mut child| child.wait4());
     let end = match end {
         Ok(end) => end,
         Err(error) => {
@@ -57,6 +66,13 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
         let _ = raise(signal);
     }
     end.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+fn join(network: &OsStr) -> io::Result<()> {
+    if network.is_empty() {
+        return Ok(());
+    }
+    Ok(setns(File::open(network)?, CloneFlags::CLONE_NEWNET)?)
 }
 
 /// Starts a process. A file that another process still holds open for writing is busy for a moment.

@@ -168,16 +168,19 @@ impl Model {
         let number = self.next_run;
         self.next_run += 1;
         let report = self.dir.join(format!("usage-{number}"));
+        // In a pod the charm has its network with the other containers.
+        let network = self.unit(&context.unit)?.pod.as_ref().map(Pod::network);
+        let launch = |program: &Path| launch::command(&self.tools, &report, network.as_deref(), program);
         let mut command = match running.faults.iter().find_map(Fault::syscall) {
             Some(syscall) => {
                 let trace = self.dir.join(format!("trace-{number}"));
                 mkfifo(&trace, Mode::S_IRWXU).map_err(io::Error::from).doing(|| "make a pipe".to_owned())?;
                 watch_for_stop(trace.clone(), number, self.unit(&context.unit)?.sender.clone());
-                let mut command = launch::command(&self.tools, &report, Path::new("strace"));
+                let mut command = launch(Path::new("strace"));
                 command.args(syscall.strace(&trace)).arg(program);
                 command
             }
-            None => launch::command(&self.tools, &report, &program),
+            None => launch(&program),
         };
         command.args(args).current_dir(&charm).env_clear().envs(self.environment(context, &root));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);

@@ -43,14 +43,15 @@ pub const ROUNDS: &str = "rounds";
 /// Peer app bag: databases that nobody asked for by name, for those who may use all.
 pub const OTHERS: &str = "readonly_dbs";
 
-/// State: those of [`NEWEST`] that still had none when the leader last looked. To take them out there would wake every unit.
+/// State: those of [`NEWEST`] that still had none when the leader last looked, and those that have one and ask for more than
+/// they can have. To take them out there would wake every unit.
 pub const WAITING: &str = "waiting-clients";
-/// State: how many `update-status` have come while clients waited for units.
+/// State: how many `update-status` have come while each client waited for units, `<relation>=<n>` with blanks between.
 pub const PATIENCE: &str = "update-statuses";
 /// State: relations with an entry that a hook did not find any more. A leader whose hook is repeated does not know
 /// those that came meanwhile; what two hooks in a row do not find is gone.
 pub const MISSING: &str = "missing-clients";
-/// The one in which nobody waits any longer.
+/// The one in which a client waits no longer.
 const PATIENCE_ENDS: u32 = 2;
 
 /// How often a hook may fail over the answer to a client before others are let pass.
@@ -88,8 +89,8 @@ pub struct Changed {
     pub units: Vec<Follower>,
     /// The units for which clients wait that were not looked at.
     pub behind: Vec<String>,
-    /// How many `update-status`, this hook included, have come while clients waited for units.
-    pub patience: u32,
+    /// How long clients have waited for units, this hook included.
+    pub patience: Patience,
     /// What [`OTHERS`] says, and what it should say where somebody looked.
     pub others: (Option<String>, Option<Vec<String>>),
     /// The first words of the mark on the roles we make.
@@ -100,33 +101,39 @@ pub struct Changed {
 pub struct Newest {
     /// What [`NEWEST`] says.
     pub told: String,
-    /// What [`WAITING`] says: what [`NEWEST`] said then, a bar, and those who waited.
+    /// What [`WAITING`] says: what [`NEWEST`] said then, those who waited, and those of them that have their answer, with
+    /// bars between.
     pub noted: String,
 }
 
 impl Newest {
     /// Whether it is noted who of them still waits. It is not by a leader that has not looked at them since it leads.
     pub fn is_noted(&self) -> bool {
-        self.told.is_empty() || self.noted.split_once('|').is_some_and(|(told, _)| told == self.told)
+        self.told.is_empty() || self.note_of_told().is_some()
     }
 
     /// Those who may wait. In a `routine` hook the note holds, unless another leader wrote since; and unless earlier hooks
     /// `left` work nobody waits at all.
     pub fn waiting(&self, routine: bool, left: bool) -> Vec<RelationId> {
-        match self.noted.split_once('|') {
-            Some((told, waiting)) if routine && told == self.told => {
-                if left {
-                    relation_ids(waiting)
-                } else {
-                    Vec::new()
-                }
-            }
+        match self.note_of_told() {
+            Some((waiting, _)) if routine && left => relation_ids(waiting),
+            Some(_) if routine => Vec::new(),
             _ => relation_ids(&self.told),
         }
     }
 
+    /// Those that have their answer and wait for no unit.
+    pub fn answered(&self) -> Vec<RelationId> {
+        self.note_of_told().map_or_else(Vec::new, |(_, answered)| relation_ids(answered))
+    }
+
+    fn note_of_told(&self) -> Option<(&str, &str)> {
+        let (told, noted) = self.noted.split_once('|')?;
+        (told == self.told).then(|| noted.split_once('|').unwrap_or((noted, "")))
+    }
+
     /// Notes who waits now; with the `databases`, which wake every unit anyway, for the next leader, too.
-    fn note(&self, waiting: &[RelationId], are_databases_new: bool) -> Plan {
+    fn note(&self, waiting: &[RelationId], answered: &[RelationId], are_databases_new: bool) -> Plan {
         let mut plan = Plan::default();
         let mut told = self.told.clone();
         let known = relation_ids(&told);
@@ -135,9 +142,50 @@ impl Newest {
             let value = if told.is_empty() { Value::Absent } else { told.as_str().into() };
             plan.set(Bag::PeerApp, NEWEST, value);
         }
-        let noted = if told.is_empty() { String::new() } else { format!("{told}|{}", ids(waiting)) };
+        let mut noted = if told.is_empty() { String::new() } else { format!("{told}|{}", ids(waiting)) };
+        if !answered.is_empty() {
+            noted = format!("{noted}|{}", ids(answered));
+        }
         if noted != self.noted {
             plan.push(Effect::Remember(WAITING, noted));
+        }
+        plan
+    }
+}
+
+/// How many `update-status` have come while each client waited for units.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patience(BTreeMap<RelationId, u32>);
+
+impl Patience {
+    /// Reads what [`PATIENCE`] says.
+    pub fn parse(text: &str) -> Self {
+        let one = |entry: &str| {
+            let (relation, count) = entry.split_once('=')?;
+            Some((RelationId(relation.parse().ok()?), count.parse().ok()?))
+        };
+        Self(text.split(' ').filter_map(one).collect())
+    }
+
+    /// Another `update-status` has come.
+    pub fn count(&mut self, waiting: impl Iterator<Item = RelationId>) {
+        for relation in waiting {
+            *self.0.entry(relation).or_default() += 1;
+        }
+    }
+
+    /// Whether this client waits no longer.
+    pub fn ends(&self, relation: RelationId) -> bool {
+        self.0.get(&relation).is_some_and(|count| *count >= PATIENCE_ENDS)
+    }
+
+    /// Notes those who still wait.
+    fn note(&self, waiting: impl Fn(RelationId) -> bool) -> Plan {
+        let mut plan = Plan::default();
+        if !self.0.is_empty() {
+            let left = self.0.iter().filter(|(relation, _)| waiting(**relation));
+            let text: Vec<_> = left.map(|(relation, count)| format!("{relation}={count}")).collect();
+            plan.push(Effect::Remember(PATIENCE, text.join(" ")));
         }
         plan
     }
@@ -259,6 +307,8 @@ pub struct Answer {
     pub version: Option<String>,
     /// Whether [`TOLD`] says the same of all clients.
     pub is_noted: bool,
+    /// It was told of another port.
+    pub moves: bool,
 }
 
 impl Answer {
@@ -271,8 +321,11 @@ impl Answer {
         version: Option<String>,
         has_secrets: bool,
     ) -> Self {
-        let endpoints = reach.endpoints(client.app.get(ENDPOINTS).map(String::as_str));
+        let before = client.app.get(ENDPOINTS).map(String::as_str);
+        let endpoints = reach.endpoints(before);
+        let port = |endpoints: &str| endpoints.rsplit(':').next().map(str::to_owned);
         Self {
+            moves: before.is_some_and(|before| port(before) != port(&endpoints)),
             is_noted: told.and_then(|told| told.split(' ').next()) == Some(endpoints.as_str()),
             relation: client.relation,
             secrets: secrets(client, has_secrets),
@@ -303,7 +356,7 @@ pub fn changed(seen: &Changed) -> Plan {
         }
     }
     let mut databases = seen.databases.1.clone();
-    let (mut requests, mut waiting) = (Vec::new(), Vec::new());
+    let (mut requests, mut waiting, mut answered) = (Vec::new(), Vec::new(), Vec::new());
     for client in &seen.clients {
         let origin = Origin::Relation(client.relation.0);
         if !client.remote.is_empty() {
@@ -316,6 +369,7 @@ pub fn changed(seen: &Changed) -> Plan {
                 // What a served client asks for later takes nothing from it, and is not passed over in silence.
                 let refusal = not_served(client).filter(|_| client.is_answered);
                 waiting.extend((!client.is_answered || refusal.is_some()).then_some(client.relation));
+                answered.extend(refusal.is_some().then_some(client.relation));
                 plan.waits.extend(refusal.map(|reason| Wait::Client(client.relation, reason)));
                 requests.push(request);
             }
@@ -343,7 +397,9 @@ pub fn changed(seen: &Changed) -> Plan {
     let is_unseen = |id: &&RelationId| seen.clients.iter().all(|client| client.relation != **id);
     waiting.extend(seen.waiting.iter().filter(is_unseen).filter(|id| seen.relations.contains(id)));
     waiting.sort();
-    plan.append(seen.newest.note(&waiting, Some(&text) != seen.databases.0.as_ref()));
+    answered.extend(seen.newest.answered().iter().filter(is_unseen).filter(|id| waiting.contains(id)));
+    answered.sort();
+    plan.append(seen.newest.note(&waiting, &answered, Some(&text) != seen.databases.0.as_ref()));
     // Set again where something is not ready.
     plan.set(Bag::PeerApp, ROUNDS, Value::Absent);
 
@@ -355,7 +411,7 @@ pub fn changed(seen: &Changed) -> Plan {
         plan.push(Effect::Remember(MISSING, ids(&not_found)));
     }
     match &seen.backend {
-        Backend::NotNeeded => plan.append(no_patience(seen)),
+        Backend::NotNeeded => plan.append(seen.patience.note(|_| false)),
         Backend::Waiting(wait) => {
             if *wait == Wait::NoBackend {
                 // With no backend at all there is no role to drop.
@@ -396,20 +452,16 @@ impl Serving<'_> {
     /// databases of this hash; and at once its role to one that has its answer and was forgotten.
     fn serve(&self, requests: &[Request<'_>], wanted: &str) -> Plan {
         let mut plan = Plan::default();
-        let behind = behind(&self.seen.units, wanted, self.seen.patience);
-        let (again, new): (Vec<_>, Vec<_>) = requests.iter().partition(|request| request.client.is_answered);
-        let mut now = again;
-        if self.seen.patience > 0 {
-            let is_waiting = !new.is_empty() || !self.seen.behind.is_empty();
-            let patience = if is_waiting { self.seen.patience.to_string() } else { String::new() };
-            plan.push(Effect::Remember(PATIENCE, patience));
-        }
-        let mut awaited = self.seen.behind.clone();
-        if behind.is_empty() {
-            now.extend(new);
-        } else if !new.is_empty() {
-            awaited = behind;
-        }
+        let Changed { clients, relations, patience, units, .. } = self.seen;
+        let is_answered = |id| clients.iter().any(|client| client.relation == id && client.is_answered);
+        plan.append(patience.note(|id| relations.contains(&id) && !is_answered(id)));
+        let behind = |is_patient| behind(units, wanted, is_patient);
+        let (mut now, new): (Vec<_>, Vec<_>) =
+            requests.iter().partition(|request| request.client.is_answered);
+        let is_late = |request: &&Request<'_>| !behind(!patience.ends(request.client.relation)).is_empty();
+        let (late, ready): (Vec<_>, Vec<_>) = new.into_iter().partition(is_late);
+        now.extend(ready);
+        let awaited = if late.is_empty() { self.seen.behind.clone() } else { behind(true) };
         if !awaited.is_empty() {
             plan.waits.push(Wait::Units(awaited));
         }
@@ -463,19 +515,17 @@ impl Serving<'_> {
         if !self.seen.has_secrets {
             plan.set(Bag::PeerApp, role(client.relation), password);
         }
-        if !client.is_answered && self.seen.patience > 0 {
-            plan.push(Effect::Remember(PATIENCE, String::new()));
-        }
         plan
     }
 }
 
-/// The units that clients wait for until they have loaded the databases of this hash.
-pub fn behind(units: &[Follower], wanted: &str, patience: u32) -> Vec<String> {
+/// The units that a client waits for until they have loaded the databases of this hash; one that is not patient any
+/// more, only while nobody has.
+pub fn behind(units: &[Follower], wanted: &str, is_patient: bool) -> Vec<String> {
     let is_in_step = |follower: &&Follower| follower.loaded.as_deref() == Some(wanted);
     let (in_step, behind): (Vec<_>, Vec<_>) = units.iter().partition(is_in_step);
     // What nobody has loaded nobody serves.
-    if patience >= PATIENCE_ENDS && !in_step.is_empty() {
+    if !is_patient && !in_step.is_empty() {
         return Vec::new();
     }
     behind.into_iter().filter(|follower| follower.counts).map(|follower| follower.unit.clone()).collect()
@@ -489,15 +539,6 @@ fn ids(relations: &[RelationId]) -> String {
 /// The relations of such a text.
 pub fn relation_ids(text: &str) -> Vec<RelationId> {
     text.split(' ').filter_map(|id| id.parse().ok().map(RelationId)).collect()
-}
-
-/// Nobody waits for units, so nobody counts.
-fn no_patience(seen: &Changed) -> Plan {
-    let mut plan = Plan::default();
-    if seen.patience > 0 {
-        plan.push(Effect::Remember(PATIENCE, String::new()));
-    }
-    plan
 }
 
 /// Drops the role of a relation that is gone, and only then forgets it.
@@ -564,7 +605,7 @@ fn enter_others(seen: &Changed, databases: &PgbDbs) -> Plan {
 }
 
 /// The flowchart's "Update peer data in relation databags": tells clients the units' addresses.
-pub fn update_peer_data(clients: &[Answer], told: Option<&str>) -> Plan {
+pub fn update_peer_data(clients: &[&Answer], told: Option<&str>) -> Plan {
     let mut plan = Plan::default();
     for client in clients {
         plan.append(answer(client));
@@ -823,7 +864,7 @@ mod tests {
             told: Some("10.0.0.7:6432 14.5".into()),
             units: Vec::new(),
             behind: Vec::new(),
-            patience: 0,
+            patience: Patience::default(),
             others: (None, None),
             comment: "model m".into(),
         }
@@ -878,6 +919,7 @@ set app 6 version = 15.18"#;
     fn a_client_waits_until_every_unit_that_counts_has_loaded_its_database() {
         let hash = hash(r#"{"6": {"name": "shop", "legacy": false}}"#);
         let served = |units: Vec<Follower>, patience| {
+            let patience = Patience(BTreeMap::from([(RelationId(6), patience)]));
             let plan = changed(&Changed { units, patience, ..seen(vec![client(6, &REQUEST)]) });
             let is_served = plan.to_string().contains("the role relation_id_6");
             assert_eq!(is_served, plan.waits.is_empty(), "{plan}");
@@ -894,7 +936,10 @@ set app 6 version = 15.18"#;
             let (is_served, plan) = served(units(), patience);
             assert!(!is_served);
             assert_eq!(plan.waits, [Wait::Units(vec!["p/1".into()])]);
-            assert_eq!(plan.to_string().contains("remember update-statuses = 1"), patience == 1, "{plan}");
+            assert!(
+                plan.to_string().contains(&format!("remember update-statuses = 6={patience}\n")),
+                "{plan}"
+            );
         }
         // In the second update-status nobody is a hostage any more, but what nobody serves is not given away.
         assert!(served(units(), 2).0);
@@ -953,9 +998,9 @@ set app 6 version = 15.18"#;
     fn who_waits_is_noted_where_it_wakes_nobody() {
         let newest = |noted: &str| Newest { told: "5 6".into(), noted: noted.into() };
         let five = [RelationId(5)];
-        assert_eq!(newest("").note(&five, false).to_string(), "remember waiting-clients = 5 6|5\n");
-        assert_eq!(newest("5 6|5").note(&five, false).to_string(), "");
-        let with_databases = newest("5 6|5").note(&five, true).to_string();
+        assert_eq!(newest("").note(&five, &[], false).to_string(), "remember waiting-clients = 5 6|5\n");
+        assert_eq!(newest("5 6|5").note(&five, &[], false).to_string(), "");
+        let with_databases = newest("5 6|5").note(&five, &[], true).to_string();
         assert_eq!(with_databases, "set peer app newest_clients = 5\nremember waiting-clients = 5|5\n");
 
         let both = [RelationId(5), RelationId(6)];
@@ -989,7 +1034,7 @@ set app 6 version = 15.18"#;
         let [Wait::Client(RelationId(6), reason)] = plan.waits.as_slice() else { panic!("{plan}") };
         assert!(reason.contains("version 1 of the interface"), "{reason}");
         assert_eq!(entered(&plan), text);
-        assert!(plan.to_string().contains("remember waiting-clients = 6|6\n"), "{plan}");
+        assert!(plan.to_string().contains("remember waiting-clients = 6|6|6\n"), "{plan}");
     }
 
     #[test]
@@ -1145,7 +1190,7 @@ set app 6 version = 15.18"#;
                 None,
                 true,
             );
-            update_peer_data(&[answer], reach.told().as_deref()).to_string()
+            update_peer_data(&[&answer], reach.told().as_deref()).to_string()
         };
         assert!(tell(Some("10.0.0.9:6432 14.5"), false).contains("remove peer app clients_told"));
         assert!(!tell(Some("10.0.0.7:6432 14.5"), false).contains("clients_told"));

@@ -78,11 +78,11 @@ pub struct Door {
 
 /// What the leader knows by itself.
 pub struct Own {
-    /// The configuration it renders from the options, the databases and the backend; an error where
-    /// an option cannot be used.
-    pub config: Result<Config, Wait>,
-    /// The configuration to go on with while the leader's own is not available.
-    pub last_good: Option<Config>,
+    /// The configuration it renders from the options, the databases and the backend; while an option cannot be used,
+    /// from the last options that could be.
+    pub config: Option<Config>,
+    /// Why it is none, or not as the options have it.
+    pub unmet: Option<Wait>,
     /// The users, once the backend made them possible.
     pub users: Option<Users>,
     /// Where the users are kept today.
@@ -139,7 +139,7 @@ impl Seat<Own, Followed> {
     /// The configuration that this unit is to run: while none can be had, the last one that could be.
     pub fn in_force(&self) -> Option<&Config> {
         match self {
-            Self::Leader(own) => own.config.as_ref().ok().or(own.last_good.as_ref()),
+            Self::Leader(own) => own.config.as_ref(),
             Self::Follower(followed) => followed.config.as_ref().or(followed.kept.config.as_ref()),
         }
     }
@@ -187,10 +187,8 @@ pub fn created(seen: &Created) -> Plan {
     plan.set(Bag::PeerUnit, HOSTNAME, seen.hostname.as_str());
     let Seat::Leader(own) = &seen.seat else { return plan };
 
-    let config = match &own.config {
-        Ok(config) => config,
-        Err(wait) => return plan.wait(wait.clone()),
-    };
+    plan.waits.extend(own.unmet.clone());
+    let Some(config) = &own.config else { return plan };
     plan.set(Bag::PeerApp, CONFIG, config.text.as_str());
 
     let Some(users) = &own.users else { return plan.wait(Wait::NoBackend) };
@@ -213,18 +211,14 @@ pub fn changed(seen: &Changed) -> Plan {
 
     match &seen.seat {
         Seat::Leader(own) => {
-            plan.append(database::update_peer_data(&own.clients, own.told.as_deref()));
+            // Another port is told of by who listens on it: until then the old one serves.
+            let (moving, staying): (Vec<_>, Vec<_>) = own.clients.iter().partition(|client| client.moves);
+            let (at_once, at_last) =
+                if moving.is_empty() { (own.told.as_deref(), None) } else { (None, own.told.as_deref()) };
+            plan.append(database::update_peer_data(&staying, at_once));
             let list = own.users.as_ref().map(|users| &users.list);
-            let config = match &own.config {
-                Ok(config) => config,
-                Err(wait) => {
-                    // Nothing to hand down; but a new pod of the leader has to serve all the same.
-                    if let Some(config) = &own.last_good {
-                        plan.append(serve(config, list, own.users.as_ref(), seen));
-                    }
-                    return plan.wait(wait.clone());
-                }
-            };
+            plan.waits.extend(own.unmet.clone());
+            let Some(config) = &own.config else { return plan };
             plan.set(Bag::PeerApp, CONFIG, config.text.as_str());
             plan.set(Bag::PeerApp, LEADER_HOSTNAME, seen.hostname.as_str());
 
@@ -234,7 +228,8 @@ pub fn changed(seen: &Changed) -> Plan {
                 plan.append(publish_users(users, &own.store));
             }
             // The flowchart takes the leader's local files for granted; they are made here.
-            plan.append(serve(config, list, own.users.as_ref(), seen));
+            let told = database::update_peer_data(&moving, at_last);
+            plan.append(serve(config, list, own.users.as_ref(), seen, told));
         }
         Seat::Follower(followed) => {
             // What it counted, missed and noted as leader is of that day.
@@ -247,7 +242,7 @@ pub fn changed(seen: &Changed) -> Plan {
                 None => followed.kept.users.as_ref(),
             };
             let Some(config) = seen.seat.in_force() else { return plan.wait(Wait::Leader) };
-            plan.append(serve(config, users, followed.users.as_ref(), seen));
+            plan.append(serve(config, users, followed.users.as_ref(), seen, Plan::default()));
         }
     }
     plan
@@ -265,14 +260,22 @@ fn open_port(door: Option<&Door>, port: u16) -> Plan {
     plan
 }
 
-/// Lets the processes run `config` and `list`, if they do not already: the flowchart's last box.
-fn serve(config: &Config, list: Option<&UserList>, users: Option<&Users>, seen: &Changed) -> Plan {
+/// Lets the processes run `config` and `list`, if they do not already: the flowchart's last box. `told` is what is true
+/// once they do.
+fn serve(
+    config: &Config,
+    list: Option<&UserList>,
+    users: Option<&Users>,
+    seen: &Changed,
+    told: Plan,
+) -> Plan {
     let mut plan = Plan::default();
     let port = config.shared.listen_port;
     let here = match &seen.here {
         Ok(here) => here,
         Err(wait) => {
-            plan.append(open_port(seen.door.as_ref(), port));
+            // Whatever is open may be served still.
+            plan.append(open_port(seen.door.as_ref().filter(|door| door.open.is_none()), port));
             return plan.wait(wait.clone());
         }
     };
@@ -304,6 +307,7 @@ fn serve(config: &Config, list: Option<&UserList>, users: Option<&Users>, seen: 
     }
     // After the load, which may fail: then the old port is what still serves.
     plan.append(open_port(seen.door.as_ref(), port));
+    plan.append(told);
     // After the load, for it vouches for it: the leader hands out credentials once all units did.
     // Without users nobody can be let in, so there is nothing to vouch for.
     if config.shared.auth.is_none() || list.0.is_empty() {
@@ -558,8 +562,8 @@ mod tests {
 
     fn own() -> Own {
         Own {
-            config: Ok(config()),
-            last_good: None,
+            config: Some(config()),
+            unmet: None,
             users: Some(users()),
             store: published(),
             clients: Vec::new(),
@@ -621,7 +625,7 @@ mod tests {
     #[test]
     fn created_on_a_leader_without_a_usable_configuration_defers() {
         check(
-            &create(Seat::Leader(Own { config: Err(invalid_option()), ..own() })),
+            &create(Seat::Leader(Own { config: None, unmet: Some(invalid_option()), ..own() })),
             "
 set peer unit hostname = pgb-1
 wait: option listen_port is 0: set it to a port",
@@ -668,7 +672,10 @@ set the peer secret: admin-password, auth-file, monitoring-password",
     #[test]
     fn changed_on_a_leader_without_a_usable_configuration_defers_and_lets_run_what_runs() {
         check(
-            &change(Seat::Leader(Own { config: Err(invalid_option()), ..own() }), nothing_loaded()),
+            &change(
+                Seat::Leader(Own { config: None, unmet: Some(invalid_option()), ..own() }),
+                nothing_loaded(),
+            ),
             "
 set peer unit hostname = pgb-1
 set peer unit pgbouncer_version = 1.24.0
@@ -705,11 +712,10 @@ set peer unit pgb_dbs = {}",
     }
 
     #[test]
-    fn changed_on_a_leader_without_a_usable_configuration_serves_the_last_good_one() {
-        let own = Own { config: Err(invalid_option()), last_good: Some(config()), ..own() };
-        let plan = change(Seat::Leader(own), nothing_loaded());
+    fn changed_on_a_leader_with_an_unusable_option_publishes_and_serves_what_can_be_had() {
+        let plan = change(Seat::Leader(Own { unmet: Some(invalid_option()), ..own() }), nothing_loaded());
         assert_eq!(load(&plan).shared, config().text);
-        assert!(!plan.to_string().contains("cfg_file"), "{plan}");
+        assert!(plan.to_string().contains("set peer app cfg_file"), "{plan}");
         assert_eq!(plan.waits, [invalid_option()]);
     }
 

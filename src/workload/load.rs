@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, io,
+    net::{SocketAddr, TcpStream, ToSocketAddrs as _},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -33,6 +34,9 @@ const RELOAD: Duration = Duration::from_secs(3);
 /// How long a process may take to end and the next one to come. From 1.23 SIGTERM waits for the clients to
 /// leave, and a second one does not (PgBouncer's documentation, "Signals").
 const RESTART: Duration = Duration::from_secs(10);
+
+/// How long a process may take to be connected to.
+const CONNECT: Duration = Duration::from_secs(1);
 
 /// Where processes and their files are.
 pub(super) trait Host {
@@ -210,12 +214,19 @@ fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) ->
         host.start(instance)?;
         let (process, config) = confirm(host, file, None, RELOAD)?;
         need = need.max(described(&Difference::left(&new, shown(&config))));
+        if need.0 < Need::Restart && !listens(&new) {
+            // It tried once, when it started.
+            need = (Need::Restart, format!("{} for a port that it does not listen on", Need::Restart));
+        }
         process
     };
     match need.0 {
         Need::Restart => {
             tracing::info!("instance {instance} of PgBouncer: {}", need.1);
             process = restart(host, file, &process)?;
+            if !listens(&new) {
+                return Err(NotLoaded::NotListening { instance, port: files.port });
+            }
         }
         Need::Reconnect => {
             let reconnected = host.console(instance, &process).and_then(|mut open| open.reconnect(None));
@@ -232,6 +243,22 @@ fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) ->
     let marker = Marker { loaded, process: process.to_string() };
     host.write(&[(&host.paths().marker(instance), &marker.render())])?;
     Ok(need.0 == Need::Restart)
+}
+
+/// Whether a process, or its sibling at the same port, is reached where clients come in: PgBouncer goes on without a port
+/// that it could not have. Only a refusal says so; one that is busy is there.
+fn listens(ini: &Ini) -> bool {
+    let address = match ini.setting("listen_addr") {
+        // A pod has one network for all its containers.
+        None | Some("*") => "127.0.0.1",
+        Some(address) => address,
+    };
+    let port = ini.setting("listen_port").and_then(|port| port.parse().ok()).unwrap_or(6432);
+    let refuses = |address: SocketAddr| {
+        let answer = TcpStream::connect_timeout(&address, CONNECT);
+        answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    !(address, port).to_socket_addrs().is_ok_and(|mut addresses| addresses.any(refuses))
 }
 
 fn parsed(file: &InstanceConfig, files: &Files) -> Result<Ini, NotLoaded> {

@@ -214,7 +214,7 @@ fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) ->
         host.start(instance)?;
         let (process, config) = confirm(host, file, None, RELOAD)?;
         need = need.max(described(&Difference::left(&new, shown(&config))));
-        if need.0 < Need::Restart && !listens(&new) {
+        if need.0 < Need::Restart && !listens(&new, files.port) {
             // It tried once, when it started.
             need = (Need::Restart, format!("{} for a port that it does not listen on", Need::Restart));
         }
@@ -224,7 +224,7 @@ fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) ->
         Need::Restart => {
             tracing::info!("instance {instance} of PgBouncer: {}", need.1);
             process = restart(host, file, &process)?;
-            if !listens(&new) {
+            if !listens(&new, files.port) {
                 return Err(NotLoaded::NotListening { instance, port: files.port });
             }
         }
@@ -247,13 +247,12 @@ fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) ->
 
 /// Whether a process, or its sibling at the same port, is reached where clients come in: PgBouncer goes on without a port
 /// that it could not have. Only a refusal says so; one that is busy is there.
-fn listens(ini: &Ini) -> bool {
+fn listens(ini: &Ini, port: u16) -> bool {
     let address = match ini.setting("listen_addr") {
         // A pod has one network for all its containers.
         None | Some("*") => "127.0.0.1",
         Some(address) => address,
     };
-    let port = ini.setting("listen_port").and_then(|port| port.parse().ok()).unwrap_or(6432);
     let refuses = |address: SocketAddr| {
         let answer = TcpStream::connect_timeout(&address, CONNECT);
         answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)

@@ -151,6 +151,15 @@ fn postgres() -> Result<(u32, u32), Box<dyn Error>> {
     Ok((user.uid.as_raw(), user.gid.as_raw()))
 }
 
+/// The same with another port.
+fn moved(mut files: Files) -> Files {
+    files.port = 6433;
+    for file in &mut files.instances {
+        file.text = file.text.replace("listen_port = 6432", "listen_port = 6433");
+    }
+    files
+}
+
 fn generation(program: &Program, digest: &str) -> Loaded {
     Loaded { digest: digest.to_owned(), version: program.version.to_string() }
 }
@@ -273,10 +282,7 @@ fn another_port_is_a_restart() -> Outcome {
         let mut unit = Unit::supervised(program, 2)?;
         unit.disk.load(&unit.files(2, "one"))?;
         let old = unit.pid(0)?;
-        let mut files = unit.files(2, "two");
-        for file in &mut files.instances {
-            file.text = file.text.replace("6432", "6433");
-        }
+        let files = moved(unit.files(2, "two"));
         let done = unit.disk.load(&files)?;
         assert_eq!((done.loaded, done.restarted), (vec![0, 1], vec![0, 1]));
         assert_eq!(unit.disk.loaded(1), Some(generation(program, "two")));
@@ -294,10 +300,7 @@ fn a_restart_that_fails_is_not_tried_on_the_next_process() -> Outcome {
         let mut unit = Unit::supervised(program, 2)?;
         unit.disk.load(&unit.files(2, "first"))?;
         let before = unit.pid(1)?;
-        let mut files = unit.files(2, "second");
-        for file in &mut files.instances {
-            file.text = file.text.replace("listen_port = 6432", "listen_port = 6433");
-        }
+        let files = moved(unit.files(2, "second"));
         let stranger = TcpListener::bind((unit.address.as_str(), 6433))?;
         unit.disk.load(&files).expect_err("somebody else has that port");
         assert_eq!(unit.pid(1)?, before);
@@ -331,8 +334,7 @@ fn a_restart_waits_for_clients_and_then_no_longer() -> Outcome {
             pools.iter().any(|pool| pool.database == "x" && pool.clients_waiting == 1)
         });
         drop(console);
-        let mut files = unit.files(1, "two");
-        files.instances[0].text = files.instances[0].text.replace("6432", "6433");
+        let files = moved(unit.files(1, "two"));
         let start = Instant::now();
         assert_eq!(unit.disk.load(&files)?.restarted, [0]);
         let took = start.elapsed();

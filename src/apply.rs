@@ -12,7 +12,7 @@ use crate::outcome::Where;
 use crate::pgbouncer::{Origin, PgbDbs, verifier};
 use crate::plan::{Effect, NewClient, Plan, Value, Wait};
 use crate::postgres::{Client, Refused, Server};
-use crate::workload::Files;
+use crate::workload::{Files, NotLoaded};
 use crate::world::World;
 
 /// How many hooks wait for a line in it: with what each waits, more than PostgreSQL's charms take.
@@ -138,7 +138,7 @@ fn perform(effect: &Effect, world: &mut World, peer: RelationId) -> anyhow::Resu
             world.juju.open_port(*port)?;
         }
         Effect::SetVersion(version) => world.juju.set_version(version)?,
-        Effect::Load(files) => return Ok(load(files, world)),
+        Effect::Load(files) => return load(files, world),
     }
     Ok(None)
 }
@@ -241,7 +241,7 @@ fn ask(
     Ok(Some(Wait::Refused(refused.to_string())))
 }
 
-fn load(files: &Files, world: &mut World) -> Option<Wait> {
+fn load(files: &Files, world: &mut World) -> anyhow::Result<Option<Wait>> {
     let left_out: BTreeSet<_> = files.instances.iter().flat_map(|instance| &instance.left_out).collect();
     for name in left_out {
         tracing::warn!("left {name} out of pgbouncer.ini: PgBouncer {} does not know it", files.version);
@@ -258,11 +258,15 @@ fn load(files: &Files, world: &mut World) -> Option<Wait> {
             let loaded: Vec<_> =
                 done.loaded.iter().map(|instance| format!("{instance}{}", restarted(instance))).collect();
             tracing::info!("PgBouncer runs {digest}, loaded by instance {}", loaded.join(", "));
-            None
+            Ok(None)
         }
         Err(error) => {
             tracing::warn!("{error}");
-            Some(Wait::NotLoaded(error.to_string()))
+            if let NotLoaded::NotListening { port, .. } = error {
+                world.lacks_port = true;
+                world.juju.set_state(peers::REFUSED_PORT, &port.to_string())?;
+            }
+            Ok(Some(Wait::NotLoaded(error.to_string())))
         }
     }
 }

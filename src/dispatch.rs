@@ -112,12 +112,20 @@ fn converge(world: &mut World, event: &Event) -> Result<(BTreeSet<Wait>, Option<
         Notes::Hold => {}
     }
 
+    if world.notes == Notes::Void || matches!(event, Event::ConfigChanged) {
+        // What kept a port from PgBouncer may be over.
+        world.juju.set_state(peers::REFUSED_PORT, "")?;
+    }
     world.left = remembered(world)?;
     let mut deferred = world.left.clone();
     deferred.extend(observe::owed(world, peer)?);
     let mut left = BTreeMap::new();
     for handler in schedule(event, &deferred) {
         left.insert(handler, handle(handler, world, peer)?);
+    }
+    if world.lacks_port && world.leads()? {
+        // Nobody else was sent there: the old port is taken up again.
+        left.insert(Handler::PeersChanged, handle(Handler::PeersChanged, world, peer)?);
     }
     if let Some(waits) = left.get(&Handler::Database)
         && observe::has_caught_up(waits, world, peer)?

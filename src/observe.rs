@@ -627,7 +627,14 @@ fn own(world: &mut World, peer: RelationId) -> anyhow::Result<Own> {
     let found = users(world, peer)?;
     let (config, unmet) = rendered(world, peer, found.users.as_ref().map(|users| &users.list))?;
     let (clients, told) = to_tell(world, peer)?;
-    Ok(Own { config, unmet, users: found.users, store: found.store, clients, told })
+    let moves = match &config {
+        Some(own) if world.juju.bag(peer, &Owner::App)?.get(peers::CONFIG) != Some(&own.text) => {
+            let last = published_options(world, peer)?;
+            last.is_some_and(|last| last.listen_port != own.shared.listen_port)
+        }
+        _ => false,
+    };
+    Ok(Own { config, unmet, moves, users: found.users, store: found.store, clients, told })
 }
 
 /// The clients that were told something else than what is so today, and what to note once they were told.
@@ -742,19 +749,30 @@ fn published_config(world: &mut World, peer: RelationId) -> anyhow::Result<Resul
 fn options(world: &mut World, peer: RelationId) -> anyhow::Result<(Option<Options>, Option<InvalidOption>)> {
     // One that knows more than another unit's leaves it to that one to leave something out.
     let version = own_version(world, peer)?.unwrap_or(Version::NEWEST);
+    let refused = world.juju.state(peers::REFUSED_PORT)?.and_then(|port| port.parse().ok());
     let options = Options::parse(world.juju.config()?);
-    Ok(match options.and_then(|options| options.check(version).map(|()| options)) {
-        Ok(options) => (Some(options), None),
-        Err(invalid) => (last_options(world, peer)?, Some(invalid)),
+    Ok(match options.and_then(|options| options.check(version, refused).map(|()| options)) {
+        Ok(mut options) => {
+            // Nobody moves to another port while its first user cannot be there.
+            if world.workload.meet().is_err()
+                && let Some(last) = published_options(world, peer)?
+            {
+                options.listen_port = last.listen_port;
+            }
+            (Some(options), None)
+        }
+        Err(invalid) => {
+            let published = published_options(world, peer)?;
+            let last = published.or_else(|| kept(world).config.map(|config| Options::of(config.shared)));
+            (last, Some(invalid))
+        }
     })
 }
 
-/// The options of the configuration that stands in the app bag, of whatever databases it is; or of the one that this
-/// unit runs.
-fn last_options(world: &mut World, peer: RelationId) -> anyhow::Result<Option<Options>> {
+/// The options of the configuration that stands in the app bag, of whatever databases it is.
+fn published_options(world: &mut World, peer: RelationId) -> anyhow::Result<Option<Options>> {
     let published = world.juju.bag(peer, &Owner::App)?.get(peers::CONFIG);
-    let published = published.and_then(|text| SharedConfig::parse(text).ok());
-    Ok(published.or_else(|| kept(world).config.map(|config| config.shared)).map(Options::of))
+    Ok(published.and_then(|text| SharedConfig::parse(text).ok()).map(Options::of))
 }
 
 /// The configuration by this unit's own facts, and why it is none or not the one that was asked for.

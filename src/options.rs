@@ -111,8 +111,12 @@ impl Options {
         }
     }
 
-    /// Whether PgBouncer of this version can do what the options ask for.
-    pub fn check(&self, version: Version) -> Result<(), InvalidOption> {
+    /// Whether PgBouncer of this version, to which that port was `refused`, can do what the options ask for.
+    pub fn check(&self, version: Version, refused: Option<u16>) -> Result<(), InvalidOption> {
+        if refused == Some(self.listen_port) {
+            let remedy = "a port that PgBouncer can have; its log says why not this one";
+            return Err(invalid("listen_port", &self.listen_port.into(), remedy));
+        }
         self.parameters.check(version).map_err(InvalidOption::Parameters)
     }
 }

@@ -70,6 +70,8 @@ pub struct World {
     pub deeds: Vec<Deed>,
     /// Pool mode and port of the configuration that the processes are to run.
     pub in_force: Option<(PoolMode, u16)>,
+    /// A process could not have the port it was given.
+    pub lacks_port: bool,
     /// What the processes were given to load.
     pub given: Option<Files>,
     /// The backend, once somebody needed it, or why it cannot be used; see [`crate::observe::server`].
@@ -101,6 +103,7 @@ impl World {
             admission: Duration::from_secs(3),
             deeds: Vec::new(),
             in_force: None,
+            lacks_port: false,
             given: None,
             paths,
             server: None,

@@ -307,8 +307,6 @@ pub struct Answer {
     pub version: Option<String>,
     /// Whether [`TOLD`] says the same of all clients.
     pub is_noted: bool,
-    /// It was told of another port.
-    pub moves: bool,
 }
 
 impl Answer {
@@ -321,11 +319,8 @@ impl Answer {
         version: Option<String>,
         has_secrets: bool,
     ) -> Self {
-        let before = client.app.get(ENDPOINTS).map(String::as_str);
-        let endpoints = reach.endpoints(before);
-        let port = |endpoints: &str| endpoints.rsplit(':').next().map(str::to_owned);
+        let endpoints = reach.endpoints(client.app.get(ENDPOINTS).map(String::as_str));
         Self {
-            moves: before.is_some_and(|before| port(before) != port(&endpoints)),
             is_noted: told.and_then(|told| told.split(' ').next()) == Some(endpoints.as_str()),
             relation: client.relation,
             secrets: secrets(client, has_secrets),
@@ -605,7 +600,7 @@ fn enter_others(seen: &Changed, databases: &PgbDbs) -> Plan {
 }
 
 /// The flowchart's "Update peer data in relation databags": tells clients the units' addresses.
-pub fn update_peer_data(clients: &[&Answer], told: Option<&str>) -> Plan {
+pub fn update_peer_data(clients: &[Answer], told: Option<&str>) -> Plan {
     let mut plan = Plan::default();
     for client in clients {
         plan.append(answer(client));
@@ -1190,7 +1185,7 @@ set app 6 version = 15.18"#;
                 None,
                 true,
             );
-            update_peer_data(&[&answer], reach.told().as_deref()).to_string()
+            update_peer_data(&[answer], reach.told().as_deref()).to_string()
         };
         assert!(tell(Some("10.0.0.9:6432 14.5"), false).contains("remove peer app clients_told"));
         assert!(!tell(Some("10.0.0.7:6432 14.5"), false).contains("clients_told"));

@@ -40,6 +40,8 @@ pub const DATABASES_LOADED: &str = "pgb_dbs";
 pub const MONITORING_PASSWORD: &str = "monitoring_password";
 /// State: the port that this unit has opened.
 pub const PORT: &str = "port";
+/// State: the port that PgBouncer could not have here.
+pub const REFUSED_PORT: &str = "refused-port";
 /// What stands in a field that was deleted, by the custom of the Python charm.
 pub const DELETED: &str = "None";
 /// App bag, models without secrets: the password of the administrator.
@@ -83,6 +85,8 @@ pub struct Own {
     pub config: Option<Config>,
     /// Why it is none, or not as the options have it.
     pub unmet: Option<Wait>,
+    /// The one that is published has another port.
+    pub moves: bool,
     /// The users, once the backend made them possible.
     pub users: Option<Users>,
     /// Where the users are kept today.
@@ -211,15 +215,15 @@ pub fn changed(seen: &Changed) -> Plan {
 
     match &seen.seat {
         Seat::Leader(own) => {
-            // Another port is told of by who listens on it: until then the old one serves.
-            let (moving, staying): (Vec<_>, Vec<_>) = own.clients.iter().partition(|client| client.moves);
-            let (at_once, at_last) =
-                if moving.is_empty() { (own.told.as_deref(), None) } else { (None, own.told.as_deref()) };
-            plan.append(database::update_peer_data(&staying, at_once));
             let list = own.users.as_ref().map(|users| &users.list);
             plan.waits.extend(own.unmet.clone());
+            let mut published = database::update_peer_data(&own.clients, own.told.as_deref());
             let Some(config) = &own.config else { return plan };
-            plan.set(Bag::PeerApp, CONFIG, config.text.as_str());
+            published.set(Bag::PeerApp, CONFIG, config.text.as_str());
+            // Whether another port can be had its own processes show first; until then the old one serves everywhere.
+            let (at_once, at_last) =
+                if own.moves { (Plan::default(), published) } else { (published, Plan::default()) };
+            plan.append(at_once);
             plan.set(Bag::PeerApp, LEADER_HOSTNAME, seen.hostname.as_str());
 
             // "Created" never comes again: after a refresh or a change of leader the users are put
@@ -228,8 +232,7 @@ pub fn changed(seen: &Changed) -> Plan {
                 plan.append(publish_users(users, &own.store));
             }
             // The flowchart takes the leader's local files for granted; they are made here.
-            let told = database::update_peer_data(&moving, at_last);
-            plan.append(serve(config, list, own.users.as_ref(), seen, told));
+            plan.append(serve(config, list, own.users.as_ref(), seen, at_last));
         }
         Seat::Follower(followed) => {
             // What it counted, missed and noted as leader is of that day.
@@ -260,14 +263,14 @@ fn open_port(door: Option<&Door>, port: u16) -> Plan {
     plan
 }
 
-/// Lets the processes run `config` and `list`, if they do not already: the flowchart's last box. `told` is what is true
-/// once they do.
+/// Lets the processes run `config` and `list`, if they do not already: the flowchart's last box. `then` is what others
+/// hear once they do.
 fn serve(
     config: &Config,
     list: Option<&UserList>,
     users: Option<&Users>,
     seen: &Changed,
-    told: Plan,
+    then: Plan,
 ) -> Plan {
     let mut plan = Plan::default();
     let port = config.shared.listen_port;
@@ -307,7 +310,7 @@ fn serve(
     }
     // After the load, which may fail: then the old port is what still serves.
     plan.append(open_port(seen.door.as_ref(), port));
-    plan.append(told);
+    plan.append(then);
     // After the load, for it vouches for it: the leader hands out credentials once all units did.
     // Without users nobody can be let in, so there is nothing to vouch for.
     if config.shared.auth.is_none() || list.0.is_empty() {
@@ -564,6 +567,7 @@ mod tests {
         Own {
             config: Some(config()),
             unmet: None,
+            moves: false,
             users: Some(users()),
             store: published(),
             clients: Vec::new(),
@@ -717,6 +721,15 @@ set peer unit pgb_dbs = {}",
         assert_eq!(load(&plan).shared, config().text);
         assert!(plan.to_string().contains("set peer app cfg_file"), "{plan}");
         assert_eq!(plan.waits, [invalid_option()]);
+    }
+
+    #[test]
+    fn another_port_is_published_by_who_serves_it() {
+        let plan = change(Seat::Leader(Own { moves: true, ..own() }), nothing_loaded()).to_string();
+        let (load, published) = (plan.find("load 3 users"), plan.find("set peer app cfg_file"));
+        assert!(load.is_some() && load < published, "{plan}");
+        let staying = change(Seat::Leader(own()), nothing_loaded()).to_string();
+        assert!(staying.find("set peer app cfg_file") < staying.find("load 3 users"), "{staying}");
     }
 
     /// The load in a plan, by the first process's text.

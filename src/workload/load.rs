@@ -12,7 +12,7 @@ use std::{
 use nix::sys::signal::Signal;
 
 use super::{
-    Done, Files, Loaded, NotLoaded, Paths,
+    Done, Files, Loaded, NotLoaded, Paths, PebbleError,
     console::{self, Console, ConsoleError, Shown},
 };
 use crate::{
@@ -223,10 +223,17 @@ fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) ->
     match need.0 {
         Need::Restart => {
             tracing::info!("instance {instance} of PgBouncer: {}", need.1);
-            process = restart(host, file, &process)?;
-            if !listens(&new, files.port) {
+            let restarted = restart(host, file, &process);
+            // From 1.19 one that cannot have its port ends; before, it lives on without.
+            let tells_of_port = match &restarted {
+                Ok(_) => true,
+                Err(NotLoaded::Pebble(error)) if !matches!(error, PebbleError::Change { .. }) => false,
+                Err(_) => need.1.contains("listen_port"),
+            };
+            if tells_of_port && !listens(&new, files.port) {
                 return Err(NotLoaded::NotListening { instance, port: files.port });
             }
+            process = restarted?;
         }
         Need::Reconnect => {
             let reconnected = host.console(instance, &process).and_then(|mut open| open.reconnect(None));

@@ -143,7 +143,7 @@ fn converge(world: &mut World, event: &Event) -> Result<(BTreeSet<Wait>, Option<
 
     waits.extend(Options::check_exposure(world.juju.config()?).err().map(Wait::Options));
     if waits.is_empty() {
-        waits.extend(world.workload.ails().map(Wait::Ails));
+        waits.extend(world.workload.unhealthy().map(Wait::Unhealthy));
     }
     for wait in &waits {
         tracing::debug!("wait: {wait}");

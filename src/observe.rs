@@ -20,7 +20,7 @@ use crate::pgbouncer::{self, Origin, PgbDbs, SharedConfig, UserList, Version};
 use crate::plan::{Bag, NewClient, Texts, Wait};
 use crate::postgres::{Credentials, Server, ServerVersion};
 use crate::secret::Secret;
-use crate::workload::{Met, Unmet};
+use crate::workload::{Probe, ProbeError};
 use crate::world::{Notes, Trust, World};
 
 /// A databag value longer than this is not looked at.
@@ -599,7 +599,7 @@ pub fn serving(world: &mut World, peer: RelationId) -> anyhow::Result<String> {
     let (_, databases) = databases(world, peer)?.unwrap_or_default();
     let count = databases.names().filter(|name| *name != "*").collect::<BTreeSet<_>>().len();
     let Some((pool_mode, port)) = world.in_force else { return Ok(String::new()) };
-    let processes = world.workload.meet().map_or(0, |met| met.places.len());
+    let processes = world.workload.probe().map_or(0, |met| met.places.len());
     let behind = behind(world, peer)?;
     Ok(format!(
         "{count} database{}, {pool_mode} pooling, port {port}, {processes} processes{}",
@@ -754,7 +754,7 @@ fn options(world: &mut World, peer: RelationId) -> anyhow::Result<(Option<Option
     Ok(match options.and_then(|options| options.check(version, refused).map(|()| options)) {
         Ok(mut options) => {
             // Nobody moves to another port while its first user cannot be there.
-            if world.workload.meet().is_err()
+            if world.workload.probe().is_err()
                 && let Some(last) = published_options(world, peer)?
             {
                 options.listen_port = last.listen_port;
@@ -1125,12 +1125,12 @@ fn here(world: &mut World) -> anyhow::Result<Result<Here, Wait>> {
     let Some(listen_addr) = listen_addr else {
         return Ok(Err(Wait::NotLoaded("waiting for this unit's address".into())));
     };
-    let Met { version, auth_file, places } = match world.workload.meet() {
+    let Probe { version, auth_file, places } = match world.workload.probe() {
         Ok(met) => met,
-        Err(unmet) => return Ok(Err(Wait::Unmet(unmet))),
+        Err(unmet) => return Ok(Err(Wait::Probe(unmet))),
     };
     let Some(version) = Version::parse(&version) else {
-        return Ok(Err(Wait::Unmet(Unmet::NoVersion(format!("{version:?} is none")))));
+        return Ok(Err(Wait::Probe(ProbeError::NoVersion(format!("{version:?} is none")))));
     };
     let loaded = (0..).zip(&places).map(|(instance, _)| world.workload.loaded(instance));
     let loaded = loaded.map(|loaded| loaded.map(|loaded| loaded.digest)).collect();
@@ -1143,7 +1143,7 @@ fn here(world: &mut World) -> anyhow::Result<Result<Here, Wait>> {
 
 /// This unit's PgBouncer; while it cannot be asked, the one it was.
 fn own_version(world: &mut World, peer: RelationId) -> anyhow::Result<Option<Version>> {
-    if let Ok(met) = world.workload.meet() {
+    if let Ok(met) = world.workload.probe() {
         return Ok(Version::parse(&met.version));
     }
     let noted = world.juju.bag(peer, &Owner::Unit)?.get(peers::PGBOUNCER_VERSION);

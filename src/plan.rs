@@ -7,7 +7,7 @@ use crate::event::{Endpoint, RelationId};
 use crate::options::InvalidOption;
 use crate::postgres::Roles;
 use crate::secret::Secret;
-use crate::workload::{Files, Unmet};
+use crate::workload::{Files, ProbeError};
 
 /// The decision of one handler.
 #[must_use]
@@ -171,7 +171,7 @@ pub enum Value {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wait {
     /// Nothing is known of this unit's PgBouncer.
-    Unmet(Unmet),
+    Probe(ProbeError),
     /// `pgb-peers` is not there yet.
     Peers,
     /// The options cannot be used.
@@ -191,7 +191,7 @@ pub enum Wait {
     /// PgBouncer has not confirmed that it runs what it should, with the reason.
     NotLoaded(String),
     /// Everything is loaded, and clients are not sent here, with the reason.
-    Ails(String),
+    Unhealthy(String),
     /// These units have not loaded the database of a new client yet.
     Units(Vec<String>),
     /// PostgreSQL's `pg_hba.conf` has no line yet for this role.

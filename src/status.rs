@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::plan::Wait;
-use crate::workload::Unmet;
+use crate::workload::ProbeError;
 
 /// What `status-set` shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -153,10 +153,10 @@ impl Wait {
     /// What kind of cause it is.
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Unmet(Unmet::NotOnMachine) => Cause::NotOnMachine,
-            Self::Unmet(Unmet::NotInImage) => Cause::NotInImage,
-            Self::Unmet(Unmet::NoVersion(_)) => Cause::NoVersion,
-            Self::Unmet(Unmet::Away(_)) => Cause::Away,
+            Self::Probe(ProbeError::NotOnMachine) => Cause::NotOnMachine,
+            Self::Probe(ProbeError::NotInImage) => Cause::NotInImage,
+            Self::Probe(ProbeError::NoVersion(_)) => Cause::NoVersion,
+            Self::Probe(ProbeError::Away(_)) => Cause::Away,
             Self::Peers => Cause::Peers,
             Self::Options(_) => Cause::Option,
             Self::Unreachable(_) => Cause::Unreachable,
@@ -166,7 +166,7 @@ impl Wait {
             Self::Leader => Cause::Leader,
             Self::Published(..) => Cause::Published,
             Self::NotLoaded(_) => Cause::NotLoaded,
-            Self::Ails(_) => Cause::NotHealthy,
+            Self::Unhealthy(_) => Cause::NotHealthy,
             Self::Units(_) => Cause::Units,
             Self::Admission(_) => Cause::Admission,
             Self::Client(..) => Cause::Client,
@@ -178,17 +178,17 @@ impl Wait {
     /// What varies in the message.
     fn details(&self) -> Vec<String> {
         match self {
-            Self::Unmet(Unmet::NotOnMachine | Unmet::NotInImage | Unmet::Away(_))
+            Self::Probe(ProbeError::NotOnMachine | ProbeError::NotInImage | ProbeError::Away(_))
             | Self::Peers
             | Self::Backend
             | Self::NoBackend
             | Self::Leader => Vec::new(),
             Self::Options(invalid) => vec![invalid.to_string()],
-            Self::Unmet(Unmet::NoVersion(text))
+            Self::Probe(ProbeError::NoVersion(text))
             | Self::Unreachable(text)
             | Self::Refused(text)
             | Self::NotLoaded(text)
-            | Self::Ails(text)
+            | Self::Unhealthy(text)
             | Self::Admission(text) => vec![text.clone()],
             Self::Published(key, reason) => vec![(*key).to_owned(), reason.clone()],
             Self::Units(units) => vec![units.join(", ")],
@@ -234,9 +234,9 @@ mod tests {
     fn a_message_has_as_many_details_as_places_for_them() {
         let one = String::from("one");
         for wait in [
-            Wait::Unmet(Unmet::NotOnMachine),
-            Wait::Unmet(Unmet::NoVersion(one.clone())),
-            Wait::Unmet(Unmet::Away(one.clone())),
+            Wait::Probe(ProbeError::NotOnMachine),
+            Wait::Probe(ProbeError::NoVersion(one.clone())),
+            Wait::Probe(ProbeError::Away(one.clone())),
             Wait::Options(InvalidOption::Parameters(one.clone())),
             Wait::Unreachable(one.clone()),
             Wait::Published("cfg_file", one.clone()),

@@ -25,7 +25,7 @@ use crate::secret::Secret;
 /// Where the processes of a unit live: on this machine's disk, or in a container beside the charm.
 pub trait Workload {
     /// What can be known before anything is loaded. Asks no more than once a dispatch.
-    fn meet(&mut self) -> Result<Met, Unmet>;
+    fn probe(&mut self) -> Result<Probe, ProbeError>;
 
     /// What the running process of an instance has been seen to have loaded. `None` if it was not seen, or
     /// is another process by now: a load is owed. Does not ask the process.
@@ -41,14 +41,14 @@ pub trait Workload {
     fn foresee(&mut self, files: &Files) -> Result<Done, NotLoaded>;
 
     /// Why clients are not sent here though everything is loaded, where somebody watches over that.
-    fn ails(&mut self) -> Option<String> {
+    fn unhealthy(&mut self) -> Option<String> {
         None
     }
 }
 
 /// PgBouncer as it is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Met {
+pub struct Probe {
     /// The first line of `pgbouncer --version`, such as `PgBouncer 1.18.0`: of what the processes were
     /// started from, else of what is installed.
     pub version: String,
@@ -60,7 +60,7 @@ pub struct Met {
 
 /// Why nothing can be known of PgBouncer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Unmet {
+pub enum ProbeError {
     /// The charm runs on a machine that has none.
     NotOnMachine,
     /// The image of the workload container has none.

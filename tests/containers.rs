@@ -152,7 +152,7 @@ fn killed_between_two_requests(stride: usize, restarts: bool, change: fn(&str) -
             // All is known to be loaded, and nothing left to be done.
             let files = sim.run("files pgbouncer-k8s/1")?;
             assert_eq!(files.matches("/loaded").count(), 2, "{place}: {files}");
-            assert!(!files.contains("/owed"), "{place}: {files}");
+            assert!(!files.contains("/pending-restart"), "{place}: {files}");
             let runs = &sim.model().hook_runs()[count..];
             if !runs.iter().any(|run| matches!(run.exit, Exit::Killed(_))) {
                 assert!(nth > 30, "{place}: it lived");

@@ -368,7 +368,7 @@ fn what_a_reload_would_keep_is_a_restart_even_after_a_kill() -> Outcome {
         let done = unit.disk.load(&unit.files(1, "two"))?;
         assert_eq!((done.loaded, done.restarted), (vec![0], vec![0]));
         assert_ne!(unit.pid(0)?, old);
-        assert!(!unit.paths.owed(0).exists());
+        assert!(!unit.paths.pending_restart(0).exists());
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Done, Files, Loaded, Met, NotLoaded, Paths, Saved, Unmet, Workload,
+    Done, Files, Loaded, NotLoaded, Paths, Probe, ProbeError, Saved, Workload,
     console::{Console, ConsoleError},
     load::{self, Host, LONGEST, Marker},
     pebble::{Current, Directory, File, Pebble, PebbleError, Service},
@@ -71,7 +71,7 @@ pub struct Container {
     volume: PathBuf,
     pebble: Pebble,
     /// What was there when this dispatch looked first, unless it has changed something since.
-    seen: Option<Result<Seen, Unmet>>,
+    seen: Option<Result<Seen, ProbeError>>,
 }
 
 /// What a dispatch in which nothing is new looks at.
@@ -103,19 +103,19 @@ impl Container {
         Self { paths: Paths::new(PathBuf::from("/"), unit), volume, pebble, seen: None }
     }
 
-    fn look(&mut self) -> Result<&Seen, Unmet> {
+    fn look(&mut self) -> Result<&Seen, ProbeError> {
         let seen = self.seen.take().unwrap_or_else(|| {
             let seen = self.look_anew();
-            if let Err(Unmet::Away(reason)) = &seen {
+            if let Err(ProbeError::Away(reason)) = &seen {
                 tracing::warn!("{reason}");
             }
             seen
         });
-        self.seen.insert(seen).as_ref().map_err(Unmet::clone)
+        self.seen.insert(seen).as_ref().map_err(ProbeError::clone)
     }
 
-    fn look_anew(&mut self) -> Result<Seen, Unmet> {
-        let away = |error: PebbleError| Unmet::Away(error.to_string());
+    fn look_anew(&mut self) -> Result<Seen, ProbeError> {
+        let away = |error: PebbleError| ProbeError::Away(error.to_string());
         let services = self.pebble.services().map_err(away)?;
         let mut paths = vec![self.facts(), self.paths.shared(), self.paths.user_list_in_memory()];
         paths.extend((0..MOST).map(|instance| self.paths.marker(instance)));
@@ -131,24 +131,26 @@ impl Container {
         self.paths.instances_dir().join("container.json")
     }
 
-    fn find_out(&mut self) -> Result<Facts, Unmet> {
+    fn find_out(&mut self) -> Result<Facts, ProbeError> {
         let output = match self.pebble.exec(&["pgbouncer", "--version"], ASK) {
             Ok(output) => output,
             Err(PebbleError::Api { message, .. }) if message.contains("cannot find executable") => {
-                return Err(Unmet::NotInImage);
+                return Err(ProbeError::NotInImage);
             }
             Err(error @ (PebbleError::Absent { .. } | PebbleError::TimedOut { .. })) => {
-                return Err(Unmet::Away(error.to_string()));
+                return Err(ProbeError::Away(error.to_string()));
             }
-            Err(error) => return Err(Unmet::NoVersion(error.to_string())),
+            Err(error) => return Err(ProbeError::NoVersion(error.to_string())),
         };
         let text = String::from_utf8_lossy(&output.stdout);
         let version = match text.lines().next() {
             Some(line) if output.status == 0 => line.to_owned(),
-            _ => return Err(Unmet::NoVersion(format!("it says nothing, exit status {}", output.status))),
+            _ => {
+                return Err(ProbeError::NoVersion(format!("it says nothing, exit status {}", output.status)));
+            }
         };
         let limits = [CPU_MAX, CPU_QUOTA, CPU_PERIOD, CPUS_ONLINE].map(PathBuf::from);
-        let limits = self.texts(&limits).map_err(|error| Unmet::Away(error.to_string()))?;
+        let limits = self.texts(&limits).map_err(|error| ProbeError::Away(error.to_string()))?;
         let limit = |path: &str| limits.get(Path::new(path)).map(|text| text.reveal().trim());
         let cpus = quota(limit(CPU_MAX), limit(CPU_QUOTA), limit(CPU_PERIOD))
             .or_else(|| online(limit(CPUS_ONLINE)?));
@@ -187,11 +189,11 @@ impl Container {
 }
 
 impl Workload for Container {
-    fn meet(&mut self) -> Result<Met, Unmet> {
+    fn probe(&mut self) -> Result<Probe, ProbeError> {
         let auth_file = self.user_list().display().to_string();
         let Facts { version, processes } = self.look()?.facts.clone();
         let place = |instance| Place { socket_dir: format!("{VOLUME}/{SOCKETS}/{instance}"), pid_file: None };
-        Ok(Met { version, auth_file, places: (0..processes).map(place).collect() })
+        Ok(Probe { version, auth_file, places: (0..processes).map(place).collect() })
     }
 
     fn loaded(&mut self, instance: u16) -> Option<Loaded> {
@@ -218,7 +220,7 @@ impl Workload for Container {
         load::foresee(self, files)
     }
 
-    fn ails(&mut self) -> Option<String> {
+    fn unhealthy(&mut self) -> Option<String> {
         match self.pebble.healthy(Some("ready")) {
             Ok(true) => None,
             Ok(false) => Some("PgBouncer does not answer its health check: see its log".to_owned()),
@@ -302,12 +304,12 @@ impl Host for Container {
         }
     }
 
-    fn unmeasure(&mut self, instance: u16) -> Result<(), NotLoaded> {
+    fn stop_exporter(&mut self, instance: u16) -> Result<(), NotLoaded> {
         Ok(self.pebble.stop(&[&Self::exporter(instance)], REPLACE)?)
     }
 
     /// An image without an exporter is none the worse.
-    fn measure(&mut self, instance: u16) -> Result<(), NotLoaded> {
+    fn start_exporter(&mut self, instance: u16) -> Result<(), NotLoaded> {
         Ok(self.pebble.begin_to_start(&[&Self::exporter(instance)])?)
     }
 

@@ -15,7 +15,7 @@ use nix::{
 };
 
 use super::{
-    Done, Files, Loaded, Met, NotLoaded, Paths, Saved, Unmet, Workload,
+    Done, Files, Loaded, NotLoaded, Paths, Probe, ProbeError, Saved, Workload,
     console::{Console, ConsoleError},
     load::{self, Host, LONGEST},
     process::Process,
@@ -49,13 +49,13 @@ impl Disk {
 }
 
 impl Workload for Disk {
-    fn meet(&mut self) -> Result<Met, Unmet> {
+    fn probe(&mut self) -> Result<Probe, ProbeError> {
         let version = match (0..PROCESSES).find_map(|instance| self.loaded(instance)) {
             Some(loaded) => loaded.version,
             None => installed()?,
         };
         let place = |instance| Place::at(&self.paths.instance_dir(instance).display().to_string());
-        Ok(Met {
+        Ok(Probe {
             version,
             auth_file: self.paths.user_list().display().to_string(),
             places: (0..PROCESSES).map(place).collect(),
@@ -80,11 +80,11 @@ impl Workload for Disk {
 }
 
 /// The first line of `pgbouncer --version`.
-fn installed() -> Result<String, Unmet> {
-    let unknown = |reason: String| Unmet::NoVersion(reason);
+fn installed() -> Result<String, ProbeError> {
+    let unknown = |reason: String| ProbeError::NoVersion(reason);
     let output = match Command::new("pgbouncer").arg("--version").stdin(Stdio::null()).output() {
         Ok(output) => output,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unmet::NotOnMachine),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ProbeError::NotOnMachine),
         Err(error) => return Err(unknown(error.to_string())),
     };
     let text = String::from_utf8_lossy(&output.stdout);

@@ -74,12 +74,12 @@ pub(super) trait Host {
     fn signal(&mut self, instance: u16, process: &Self::Process, signal: Signal) -> Result<(), NotLoaded>;
 
     /// Has whatever measures a process hold no connection to it, which could keep it from ending.
-    fn unmeasure(&mut self, _: u16) -> Result<(), NotLoaded> {
+    fn stop_exporter(&mut self, _: u16) -> Result<(), NotLoaded> {
         Ok(())
     }
 
     /// Has the process measured that an instance has now, where there is something that does.
-    fn measure(&mut self, _: u16) -> Result<(), NotLoaded> {
+    fn start_exporter(&mut self, _: u16) -> Result<(), NotLoaded> {
         Ok(())
     }
 
@@ -198,7 +198,7 @@ pub(super) fn loaded<H: Host>(host: &mut H, instance: u16) -> Result<Option<Load
 /// Makes one process run its file; true if it had to be another process.
 fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) -> Result<bool, NotLoaded> {
     let instance = file.instance;
-    let (ini, owed) = (host.paths().ini(instance), host.paths().owed(instance));
+    let (ini, owed) = (host.paths().ini(instance), host.paths().pending_restart(instance));
     let new = parsed(file, files)?;
     let mut need = need(host, file, &new, files)?;
     // Noted first: who comes after a kill finds the new file and sees no difference.
@@ -244,7 +244,7 @@ fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) ->
     if let Some((user, password)) = &files.proof {
         prove(&host.sockets(instance), instance, user, password)?;
     }
-    host.measure(instance)?;
+    host.start_exporter(instance)?;
     host.remove(&[owed])?;
     let loaded = Loaded { digest: file.digest.clone(), version: files.version.to_string() };
     let marker = Marker { loaded, process: process.to_string() };
@@ -280,7 +280,7 @@ fn need<H: Host>(
     new: &Ini,
     files: &Files,
 ) -> Result<(Need, String), NotLoaded> {
-    let (ini, owed) = (host.paths().ini(file.instance), host.paths().owed(file.instance));
+    let (ini, owed) = (host.paths().ini(file.instance), host.paths().pending_restart(file.instance));
     let owed = host.read(&owed)?.map_or((Need::Nothing, String::new()), noted);
     let Some(old) = host.read(&ini)? else { return Ok(owed) };
     Ok(owed.max(match Ini::parse(&old, files.version) {
@@ -292,7 +292,7 @@ fn need<H: Host>(
 /// Ends a process and waits for the one that comes instead. That one has read the whole file; should it
 /// spell a value differently all the same, restarting again would not help, nor is it tried.
 fn restart<H: Host>(host: &mut H, file: &InstanceConfig, old: &H::Process) -> Result<H::Process, NotLoaded> {
-    host.unmeasure(file.instance)?;
+    host.stop_exporter(file.instance)?;
     host.signal(file.instance, old, Signal::SIGTERM)?;
     let restarted = confirm(host, file, Some(old), RESTART).or_else(|_| {
         host.replace(file.instance, old)?;

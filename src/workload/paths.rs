@@ -60,8 +60,8 @@ impl Paths {
     }
 
     /// What one process needs beyond a reload, from before it was given the file that needs it.
-    pub fn owed(&self, instance: u16) -> PathBuf {
-        self.instance_dir(instance).join("owed")
+    pub fn pending_restart(&self, instance: u16) -> PathBuf {
+        self.instance_dir(instance).join("pending-restart")
     }
 
     /// The configuration all units share, as it was last loaded here.

@@ -1,6 +1,6 @@
 //! Processes that are looked at and left as they are.
 
-use super::{Done, Files, Loaded, Met, NotLoaded, Saved, Unmet, Workload};
+use super::{Done, Files, Loaded, NotLoaded, Probe, ProbeError, Saved, Workload};
 use crate::secret::Secret;
 
 /// A workload that would have loaded what it was given.
@@ -19,8 +19,8 @@ impl Rehearsal {
 }
 
 impl Workload for Rehearsal {
-    fn meet(&mut self) -> Result<Met, Unmet> {
-        self.real.meet()
+    fn probe(&mut self) -> Result<Probe, ProbeError> {
+        self.real.probe()
     }
 
     fn loaded(&mut self, instance: u16) -> Option<Loaded> {
@@ -51,7 +51,7 @@ impl Workload for Rehearsal {
         self.real.foresee(files)
     }
 
-    fn ails(&mut self) -> Option<String> {
-        self.real.ails()
+    fn unhealthy(&mut self) -> Option<String> {
+        self.real.unhealthy()
     }
 }

@@ -7,12 +7,14 @@ mod render;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::event::{self, Endpoint, Event, NotAHook, RelationId, Unit};
+use crate::journal::Journal;
 use crate::juju::Juju;
 use crate::pgbouncer::Version;
 
@@ -110,11 +112,11 @@ fn answer(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Some(Command::Explain { event, relation, format }) => {
             let (unit, event) = hook("explain", event, relation, env)?;
-            explain::run(unit, &event, format)
+            explain::run(&unit, &event, format)
         }
         Some(Command::Render { instance, format }) => {
             let (unit, _) = hook("render", Some("config-changed".to_owned()), None, env)?;
-            render::run(unit, instance, format)
+            render::run(&unit, instance, format)
         }
         Some(Command::Check { file, version, format }) => check::run(&file, version, format),
         None => {
@@ -183,7 +185,7 @@ fn only_relation(path: &str, env: impl Fn(&str) -> Option<String>) -> anyhow::Re
     };
     let endpoint = *Endpoint::ALL.iter().find(is_of).with_context(|| format!("there is no hook {name}"))?;
     let unit = env("JUJU_UNIT_NAME").unwrap_or_default();
-    let relations = Juju::new("", &unit).relations(endpoint)?;
+    let relations = Juju::new("", &unit, Rc::new(Journal::dry_run())).relations(endpoint)?;
     match relations.as_slice() {
         [relation] => Ok(*relation),
         [] => bail!("nothing is related by {endpoint} yet"),

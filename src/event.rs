@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// What Juju calls the charm for. Every hook of Juju 2.9 to 4.0 has a variant; a name that is none
@@ -114,6 +115,34 @@ pub enum SecretHook {
     Expired,
 }
 
+impl Event {
+    /// The relation event, if it is one of this endpoint.
+    pub fn of(&self, endpoint: Endpoint) -> Option<&RelationEvent> {
+        match self {
+            Self::Relation(event) if event.endpoint == endpoint => Some(event),
+            _ => None,
+        }
+    }
+
+    /// The same, if it is of this kind.
+    pub fn hook_of(&self, endpoint: Endpoint, hook: RelationHook) -> Option<&RelationEvent> {
+        self.of(endpoint).filter(|event| event.hook == hook)
+    }
+
+    /// Whether the hook ends with the convergence of `pgb-peers`. `install` does, and finds no
+    /// relation yet. A unit that stops changes nothing for others, and in a metrics hook Juju
+    /// refuses most tools.
+    pub fn converges(&self) -> bool {
+        !matches!(self, Self::Action(_) | Self::Metrics | Self::Stop | Self::Remove)
+    }
+
+    /// Whether any earlier hook may be missing: a new leader takes over the work of the old one, and
+    /// a new pod or revision may have missed anything.
+    pub fn begins_anew(&self) -> bool {
+        matches!(self, Self::LeaderElected | Self::UpgradeCharm | Self::Start)
+    }
+}
+
 macro_rules! endpoints {
     ($($variant:ident = $name:literal),* $(,)?) => {
         /// Our endpoints, as `metadata.yaml` names them.
@@ -126,7 +155,7 @@ macro_rules! endpoints {
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
             /// The name in `metadata.yaml`.
-            pub fn name(self) -> &'static str {
+            pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),* }
             }
         }
@@ -161,7 +190,8 @@ impl fmt::Display for Endpoint {
 }
 
 /// A relation's number. Juju writes `<endpoint>:<number>`; the number alone is the identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct RelationId(pub u32);
 
 impl FromStr for RelationId {
@@ -169,6 +199,20 @@ impl FromStr for RelationId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.rsplit(':').next().unwrap_or(text).parse().map(Self)
+    }
+}
+
+impl From<RelationId> for String {
+    fn from(id: RelationId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for RelationId {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
     }
 }
 

@@ -4,62 +4,28 @@
 //! and handed to Juju by [`Juju::flush`], one call a bag, and only where something differs: a
 //! databag byte that changes wakes every related unit.
 
+mod goal;
+mod info;
+pub mod labels;
+mod secrets;
+mod tool;
+
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
-use std::os::fd::AsRawFd;
-use std::process::{Command, ExitStatus, Stdio};
+use std::rc::Rc;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use thiserror::Error;
 
-use crate::event::{Endpoint, RelationId, secret_id};
-use crate::plan::Texts;
+pub use self::goal::Goal;
+use self::info::SecretInfo;
+pub use self::tool::ToolError;
+use self::tool::{absent_is_none, ask, run, to_yaml};
+use crate::event::{Endpoint, RelationId};
+use crate::facts::Texts;
+use crate::journal::{Journal, Target};
+use crate::plan;
 use crate::secret::Secret;
 use crate::status::Status;
-
-/// A hook tool that did not do what it was asked.
-#[derive(Debug, Error)]
-pub enum ToolError {
-    /// The tool could not be started: we are not in a hook.
-    #[error("cannot start {tool}: {source}")]
-    Start {
-        /// The tool.
-        tool: &'static str,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The tool said no. Exit status 2 means that the call was malformed, 1 that the world says no.
-    #[error("{tool} failed ({status}): {stderr}")]
-    Failed {
-        /// The tool.
-        tool: &'static str,
-        /// How it ended.
-        status: ExitStatus,
-        /// What it printed.
-        stderr: String,
-    },
-    /// The tool's answer is not what its contract says. The answer is not repeated: it may be secret.
-    #[error("cannot read the answer of {tool}: line {line}, column {column}")]
-    Answer {
-        /// The tool.
-        tool: &'static str,
-        /// Where in the answer.
-        line: usize,
-        /// Where in that line.
-        column: usize,
-    },
-}
-
-impl ToolError {
-    /// Juju's way to say that a relation, secret, label or revision is not there, or not for us to
-    /// read. The words differ by version (contract of juju/juju's `jujuc`): these two are in all.
-    fn is_absent(&self) -> bool {
-        matches!(self, Self::Failed { stderr, .. }
-            if stderr.contains("not found") || stderr.contains("permission denied"))
-    }
-}
 
 /// Whose databag.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,38 +38,13 @@ pub enum Owner {
     Other(String),
 }
 
-/// What `secret-info-get` tells the owner.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SecretInfo {
-    /// The bare id.
-    pub id: String,
-    /// The newest revision; none where this hook has just asked for another one.
-    pub revision: Option<u64>,
-}
-
-/// Units by name, as `goal-state` tells of them. Units that are gone are not listed.
-#[derive(Clone, Debug)]
-pub struct Goal(BTreeMap<String, Planned>);
-
-#[derive(Clone, Debug, Deserialize)]
-struct Planned {
-    status: String,
-}
-
-impl Goal {
-    /// The units that are to stay.
-    pub fn staying(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(|(_, planned)| planned.status != "dying").map(|(unit, _)| unit.as_str())
-    }
-
-    /// Whether a unit is to stay and is active.
-    pub fn is_active(&self, unit: &str) -> bool {
-        self.0.get(unit).is_some_and(|planned| planned.status == "active")
-    }
-
-    /// Whether no unit is known at all.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+/// The relation that a bag of ours belongs to, and whose it is.
+pub fn place(bag: plan::Bag, peers: RelationId) -> (RelationId, Owner) {
+    match bag {
+        plan::Bag::PeerApp => (peers, Owner::App),
+        plan::Bag::PeerUnit => (peers, Owner::Unit),
+        plan::Bag::App(relation) => (relation, Owner::App),
+        plan::Bag::Unit(relation) => (relation, Owner::Unit),
     }
 }
 
@@ -120,9 +61,8 @@ pub struct Juju {
     infos: HashMap<String, Option<SecretInfo>>,
     addresses: HashMap<Endpoint, Option<String>>,
     goals: HashMap<String, Option<Goal>>,
-    state: Option<Kept>,
-    told: Told,
-    unread: Vec<String>,
+    state: Option<State>,
+    journal: Rc<Journal>,
 }
 
 /// A databag as read, and what we want to change in it.
@@ -140,18 +80,25 @@ impl Bag {
         let changed = self.before.iter().filter(differs).map(|(key, _)| key);
         changed.map(|key| (key.clone(), self.texts.get(key).cloned().unwrap_or_default())).collect()
     }
+
+    /// The same, once.
+    fn take_changes(&mut self) -> Texts {
+        let changes = self.changes();
+        self.before.clear();
+        changes
+    }
 }
 
 /// The unit's charm state as read, and what we want to change in it.
 #[derive(Default)]
-struct Kept {
+struct State {
     texts: Texts,
     changes: BTreeMap<String, String>,
 }
 
 impl Juju {
     /// The tools for this unit.
-    pub fn new(app: &str, unit: &str) -> Self {
+    pub fn new(app: &str, unit: &str, journal: Rc<Journal>) -> Self {
         Self {
             unit: unit.to_owned(),
             app: app.to_owned(),
@@ -165,30 +112,8 @@ impl Juju {
             addresses: HashMap::new(),
             goals: HashMap::new(),
             state: None,
-            told: Told::default(),
-            unread: Vec::new(),
+            journal,
         }
-    }
-
-    /// From now on nothing is told to Juju but noted as if it had been, and nothing is read that Juju would
-    /// keep a record of.
-    pub fn rehearse(&mut self) {
-        self.told.is_rehearsal = true;
-    }
-
-    /// Whether that was said.
-    pub fn is_rehearsal(&self) -> bool {
-        self.told.is_rehearsal
-    }
-
-    /// What Juju was told, or would have been, as calls of its tools. No value is in them.
-    pub fn told(&self) -> &[String] {
-        &self.told.calls
-    }
-
-    /// The secrets that a rehearsal left unread: Juju notes who reads one for the first time.
-    pub fn unread(&self) -> &[String] {
-        &self.unread
     }
 
     /// Whether this unit is the leader: true is a promise for 30 seconds, and asked once a dispatch.
@@ -204,28 +129,15 @@ impl Juju {
     /// The units of an application, ours or a related one, that are to be there, as the model has it. None is
     /// known of another model. Nothing where Juju cannot tell, as after an application was removed by force.
     pub fn goal(&mut self, app: &str) -> Result<Option<Goal>, ToolError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            units: BTreeMap<String, Planned>,
-            #[serde(default)]
-            relations: BTreeMap<String, BTreeMap<String, Planned>>,
-        }
         if let Some(goal) = self.goals.get(app) {
             return Ok(goal.clone());
         }
-        let goal = match ask("goal-state", &[]) {
+        let goal = match ask::<goal::Answer>("goal-state", &[]) {
             Err(error @ ToolError::Failed { .. }) => {
                 tracing::warn!("{error}");
                 None
             }
-            answer => {
-                let Answer { units, relations } = answer?;
-                // Juju mixes endpoints up that are named alike on the two sides of relations
-                // (`goalStateRelations` in juju/juju's uniter facade): what counts is the application.
-                let all = relations.into_values().flatten().chain(units);
-                let theirs = |name: &str| name.strip_prefix(app).is_some_and(|rest| rest.starts_with('/'));
-                Some(Goal(all.filter(|(name, _)| theirs(name)).collect()))
-            }
+            answer => Some(answer?.of(app)),
         };
         self.goals.insert(app.to_owned(), goal.clone());
         Ok(goal)
@@ -282,30 +194,28 @@ impl Juju {
         Ok(units)
     }
 
-    /// The application on the other side of a relation. It never changes, so the unit's state keeps
-    /// it: one call saved in every later hook.
+    /// The application on the other side of a relation.
     pub fn remote_app(&mut self, relation: RelationId) -> Result<Option<String>, ToolError> {
-        let key = format!("app-of-{relation}");
-        if let Some(app) = self.state(&key)?.filter(|app| !app.is_empty()) {
-            return Ok(Some(app));
-        }
-        let app: Option<String> =
-            absent_is_none(ask("relation-list", &["--app", "-r", &relation.to_string()]))?;
-        if let Some(app) = &app {
-            self.set_state(&key, app)?;
-        }
-        Ok(app)
-    }
-
-    /// Lets go of what is remembered of a relation that ends.
-    pub fn forget_remote_app(&mut self, relation: RelationId) -> Result<(), ToolError> {
-        self.set_state(&format!("app-of-{relation}"), "")
+        absent_is_none(ask("relation-list", &["--app", "-r", &relation.to_string()]))
     }
 
     /// A databag with our own pending writes in it. One that cannot be read is empty: Juju refuses
     /// reads of a relation that is going.
     pub fn bag(&mut self, relation: RelationId, owner: &Owner) -> Result<&Texts, ToolError> {
         Ok(&self.open(relation, owner)?.texts)
+    }
+
+    /// The same as it was before this dispatch.
+    pub fn bag_before(&mut self, relation: RelationId, owner: &Owner) -> Result<Texts, ToolError> {
+        let bag = self.open(relation, owner)?;
+        let mut texts = bag.texts.clone();
+        for (key, before) in &bag.before {
+            match before {
+                Some(value) => texts.insert(key.clone(), value.clone()),
+                None => texts.remove(key),
+            };
+        }
+        Ok(texts)
     }
 
     fn open(&mut self, relation: RelationId, owner: &Owner) -> Result<&mut Bag, ToolError> {
@@ -354,139 +264,27 @@ impl Juju {
         self.bags.get(&(relation, owner.clone())).is_some_and(|bag| !bag.changes().is_empty())
     }
 
-    /// A value of the unit's own state, which survives the pod.
-    pub fn state(&mut self, key: &str) -> Result<Option<String>, ToolError> {
-        Ok(self.kept()?.texts.get(key).cloned())
+    /// The unit's own state, which survives the pod.
+    pub fn state(&mut self) -> Result<&Texts, ToolError> {
+        Ok(&self.open_state()?.texts)
     }
 
     /// Sets a value of the unit's own state; the empty text counts as no value.
     pub fn set_state(&mut self, key: &str, value: &str) -> Result<(), ToolError> {
-        let kept = self.kept()?;
-        if kept.texts.get(key).map_or("", String::as_str) != value {
-            kept.texts.insert(key.to_owned(), value.to_owned());
-            kept.changes.insert(key.to_owned(), value.to_owned());
+        let state = self.open_state()?;
+        if state.texts.get(key).map_or("", String::as_str) != value {
+            state.texts.insert(key.to_owned(), value.to_owned());
+            state.changes.insert(key.to_owned(), value.to_owned());
         }
         Ok(())
     }
 
-    fn kept(&mut self) -> Result<&mut Kept, ToolError> {
+    fn open_state(&mut self) -> Result<&mut State, ToolError> {
         if self.state.is_none() {
             let texts = ask::<Option<Texts>>("state-get", &[])?.unwrap_or_default();
-            self.state = Some(Kept { texts, changes: BTreeMap::new() });
+            self.state = Some(State { texts, changes: BTreeMap::new() });
         }
         Ok(self.state.get_or_insert_default())
-    }
-
-    /// The newest content of the secret under a label of ours; `None` where it is not there or not
-    /// yet for us to read.
-    pub fn secret_by_label(&mut self, label: &str) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
-        self.secret(label, &["--label", label])
-    }
-
-    /// The newest content of a secret of our own application that has no label yet.
-    pub fn secret_by_uri(&mut self, uri: &str) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
-        self.secret(uri, &[uri])
-    }
-
-    /// The newest content of another application's secret; from then on `label` is its name for
-    /// this unit.
-    pub fn foreign_secret(
-        &mut self,
-        uri: &str,
-        label: &str,
-    ) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
-        if !self.told.is_rehearsal {
-            return self.secret(label, &[uri, "--label", label]);
-        }
-        let content = self.secret(label, &["--label", label])?;
-        if content.is_none() && !self.unread.contains(&label.to_owned()) {
-            self.unread.push(label.to_owned());
-        }
-        Ok(content)
-    }
-
-    fn secret(&mut self, name: &str, args: &[&str]) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
-        if let Some(content) = self.secrets.get(name) {
-            return Ok(content.clone());
-        }
-        // Without --refresh an owner, too, gets the revision it once pinned, and a pin that never
-        // moves keeps old revisions alive.
-        let newest = if self.told.is_rehearsal { "--peek" } else { "--refresh" };
-        let content = absent_is_none(ask("secret-get", &[args, &[newest]].concat()))?;
-        self.secrets.insert(name.to_owned(), content.clone());
-        Ok(content)
-    }
-
-    /// What Juju knows of the secret under an owner's label; only the owner is told.
-    pub fn secret_info(&mut self, label: &str) -> Result<Option<SecretInfo>, ToolError> {
-        self.info(label, &["--label", label])
-    }
-
-    /// What Juju knows of one of our secrets.
-    pub fn secret_info_by_id(&mut self, id: &str) -> Result<Option<SecretInfo>, ToolError> {
-        self.info(id, &[id])
-    }
-
-    fn info(&mut self, name: &str, args: &[&str]) -> Result<Option<SecretInfo>, ToolError> {
-        #[derive(Deserialize)]
-        struct Info {
-            revision: u64,
-        }
-        if let Some(info) = self.infos.get(name) {
-            return Ok(info.clone());
-        }
-        let infos: Option<BTreeMap<String, Info>> = absent_is_none(ask("secret-info-get", args))?;
-        let info = infos
-            .unwrap_or_default()
-            .into_iter()
-            .next()
-            .map(|(id, info)| SecretInfo { id, revision: Some(info.revision) });
-        self.infos.insert(name.to_owned(), info.clone());
-        Ok(info)
-    }
-
-    /// Makes the application's secret under `label` hold `content`: the secret that has the label,
-    /// else the one of id `adopt`, else a new one. Returns its URI or id. Does nothing where nothing
-    /// differs. Committed with the hook, but not undone by a commit that fails later, hence the search.
-    pub fn set_secret(
-        &mut self,
-        label: &str,
-        content: &BTreeMap<String, Secret>,
-        adopt: Option<&str>,
-    ) -> Result<String, ToolError> {
-        let labelled = self.secret_info(label)?.map(|info| info.id);
-        let relabel = labelled.is_none();
-        let uri = if let Some(id) = labelled.or_else(|| adopt.map(|uri| secret_id(uri).to_owned())) {
-            let uri = format!("secret:{id}");
-            if relabel || self.secret_by_label(label)?.as_ref() != Some(content) {
-                self.tell_secret("secret-set", &[&uri, "--label", label], content)?;
-            }
-            uri
-        } else {
-            self.tell_secret("secret-add", &["--label", label, "--owner", "application"], content)?
-        };
-        self.secrets.insert(label.to_owned(), Some(content.clone()));
-        self.infos
-            .insert(label.to_owned(), Some(SecretInfo { id: secret_id(&uri).to_owned(), revision: None }));
-        Ok(uri)
-    }
-
-    /// Lets the application on the other side of a relation read a secret of ours.
-    pub fn grant(&mut self, uri: &str, relation: RelationId) -> Result<(), ToolError> {
-        self.tell("secret-grant", &[uri, "-r", &relation.to_string()])
-    }
-
-    /// Removes a revision of a secret of ours.
-    pub fn remove_revision(&mut self, id: &str, revision: u64) -> Result<(), ToolError> {
-        self.tell("secret-remove", &[id, "--revision", &revision.to_string()])
-    }
-
-    /// Removes a secret of ours with all its revisions.
-    pub fn remove_secret(&mut self, label: &str, id: &str) -> Result<(), ToolError> {
-        self.tell("secret-remove", &[id])?;
-        self.secrets.insert(label.to_owned(), None);
-        self.infos.insert(label.to_owned(), None);
-        Ok(())
     }
 
     /// Lets clients in on a TCP port; on Kubernetes Juju's service of the application gets it.
@@ -562,66 +360,30 @@ impl Juju {
     pub fn flush(&mut self) -> Result<(), ToolError> {
         let mut touched: Vec<_> = self.bags.iter_mut().filter(|(_, bag)| !bag.before.is_empty()).collect();
         touched.sort_by_key(|(key, _)| (*key).clone());
-        for ((relation, owner), bag) in touched {
-            let changes = bag.changes();
-            bag.before.clear();
-            if changes.is_empty() {
-                continue;
-            }
+        let changed: Vec<_> =
+            touched.into_iter().map(|(key, bag)| (key.clone(), bag.take_changes())).collect();
+        for ((relation, owner), changes) in changed.into_iter().filter(|(_, changes)| !changes.is_empty()) {
             let id = relation.to_string();
             let mut args = vec!["-r", &id, "--file", "-"];
-            args.extend((*owner == Owner::App).then_some("--app"));
-            self.told.call("relation-set", &args, &keys(&changes), Some(&to_yaml(&changes)))?;
+            args.extend((owner == Owner::App).then_some("--app"));
+            self.call("relation-set", &args, &keys(&changes), Some(&to_yaml(&changes)))?;
         }
-        if let Some(kept) = self.state.as_mut().filter(|kept| !kept.changes.is_empty()) {
-            let changes = std::mem::take(&mut kept.changes);
-            self.told.call("state-set", &["--file", "-"], &keys(&changes), Some(&to_yaml(&changes)))?;
+        if let Some(state) = self.state.as_mut().filter(|state| !state.changes.is_empty()) {
+            let changes = std::mem::take(&mut state.changes);
+            self.call("state-set", &["--file", "-"], &keys(&changes), Some(&to_yaml(&changes)))?;
         }
         Ok(())
     }
 
     /// Tells Juju something that is no secret.
     fn tell(&mut self, tool: &'static str, args: &[&str]) -> Result<(), ToolError> {
-        self.told.call(tool, args, "", None).map(drop)
+        self.call(tool, args, "", None).map(drop)
     }
 
-    /// Runs a tool that takes a secret's content. The agent, not the tool, opens the file it is named,
-    /// so the content lies in an anonymous file of ours, reached through `/proc`: no disk ever has it,
-    /// and it goes when we go. Returns what the tool prints: a new secret's URI.
-    fn tell_secret(
-        &mut self,
-        tool: &'static str,
-        args: &[&str],
-        content: &BTreeMap<String, Secret>,
-    ) -> Result<String, ToolError> {
-        let start = |source: std::io::Error| ToolError::Start { tool, source };
-        let fd = nix::sys::memfd::memfd_create(c"secret", nix::sys::memfd::MFdFlags::empty())
-            .map_err(|errno| start(errno.into()))?;
-        let mut file = std::fs::File::from(fd);
-        let texts: Texts =
-            content.iter().map(|(key, value)| (key.clone(), value.reveal().to_owned())).collect();
-        file.write_all(to_yaml(&texts).as_bytes()).map_err(start)?;
-        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        let args = [args, &["--file", &path]].concat();
-        let stdout = self.told.call(tool, &args, &keys(&texts), None)?;
-        if self.told.is_rehearsal {
-            return Ok("secret:new".to_owned());
-        }
-        Ok(String::from_utf8_lossy(&stdout).trim().to_owned())
-    }
-}
-
-/// What Juju was told.
-#[derive(Default)]
-struct Told {
-    is_rehearsal: bool,
-    calls: Vec<String>,
-}
-
-impl Told {
-    /// Runs a tool, or in a rehearsal only notes that it would be run. What it reads from a file is shown as `shown`.
+    /// Runs a tool that changes something, if the journal permits. There the call is shown without
+    /// any value: what the tool reads from a file is shown as `shown`.
     fn call(
-        &mut self,
+        &self,
         tool: &'static str,
         args: &[&str],
         shown: &str,
@@ -632,8 +394,11 @@ impl Told {
         let args_shown = args.iter().enumerate().filter(is_shown).map(|(_, arg)| *arg);
         let words: Vec<&str> =
             [tool].into_iter().chain(args_shown).chain([shown]).filter(|word| !word.is_empty()).collect();
-        self.calls.push(words.join(" "));
-        if self.is_rehearsal { Ok(Vec::new()) } else { run(tool, args, stdin) }
+        if self.journal.permits(Target::Juju, words.join(" ")) {
+            run(tool, args, stdin)
+        } else {
+            Ok(Vec::new())
+        }
     }
 }
 
@@ -641,74 +406,4 @@ impl Told {
 fn keys(texts: &Texts) -> String {
     let key = |(key, value): (&String, &String)| format!("{key}={}", if value.is_empty() { "" } else { "…" });
     texts.iter().map(key).collect::<Vec<_>>().join(" ")
-}
-
-/// A map as the YAML that `--file` takes. Compact JSON is YAML, but for DEL and the C1 control
-/// characters, which Juju's YAML reader refuses unescaped.
-fn to_yaml(texts: &BTreeMap<String, String>) -> String {
-    let json = serde_json::to_string(texts).unwrap_or_default();
-    if !json.contains(|c| matches!(c, '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}')) {
-        return json;
-    }
-    json.chars()
-        .map(|c| match c {
-            '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => format!("\\u{:04x}", u32::from(c)),
-            c => c.to_string(),
-        })
-        .collect()
-}
-
-/// Runs a tool and reads its JSON.
-fn ask<T: DeserializeOwned>(tool: &'static str, args: &[&str]) -> Result<T, ToolError> {
-    let stdout = run(tool, &[args, &["--format=json"]].concat(), None)?;
-    serde_json::from_slice(&stdout).map_err(|error| ToolError::Answer {
-        tool,
-        line: error.line(),
-        column: error.column(),
-    })
-}
-
-fn absent_is_none<T>(answer: Result<T, ToolError>) -> Result<Option<T>, ToolError> {
-    match answer {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.is_absent() => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the one place that starts a hook tool")]
-fn run(tool: &'static str, args: &[&str], stdin: Option<&str>) -> Result<Vec<u8>, ToolError> {
-    let start = |source| ToolError::Start { tool, source };
-    tracing::trace!(tool, ?args);
-    let mut child = Command::new(tool)
-        .args(args)
-        .stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() })
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(start)?;
-    if let (Some(text), Some(mut pipe)) = (stdin, child.stdin.take()) {
-        // A tool that fails before it reads closes the pipe; its own error is the one to show.
-        let _ = pipe.write_all(text.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(start)?;
-    if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        let stderr = if stderr.is_empty() { "it printed no reason".to_owned() } else { stderr };
-        return Err(ToolError::Failed { tool, status: output.status, stderr });
-    }
-    Ok(output.stdout)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn characters_that_jujus_yaml_reader_refuses_are_escaped() {
-        let texts = BTreeMap::from([("k".to_owned(), "a\u{7f}b\u{85}é😀\n".to_owned())]);
-        let yaml = to_yaml(&texts);
-        assert_eq!(yaml, r#"{"k":"a\u007fb\u0085é😀\n"}"#);
-        assert_eq!(serde_json::from_str::<Texts>(&yaml).expect("json"), texts);
-    }
 }

@@ -1,27 +1,32 @@
 //! A Juju charm that operates PgBouncer: one process a hook, from the environment to an exit code.
 //!
-//! The modules in reading order follow the flow: environment → [`event`] → [`observe`] →
-//! [`handlers`] → [`plan`] → [`apply`] → [`status`].
+//! In reading order: [`event`] reads the environment; [`hook`] takes the rows of [`endpoints`] that
+//! are due; each gathers its input from a [`look`], which only reads, and decides in a pure function;
+//! [`apply`] performs the [`plan`]; [`status`] shows what is waited for.
+
+pub mod event;
+pub mod hook;
+
+pub mod endpoints;
+pub mod facts;
+pub mod look;
+pub mod plan;
 
 pub mod apply;
-pub mod cli;
-pub mod dispatch;
-pub mod event;
-pub mod handlers;
-pub mod observe;
-pub mod outcome;
-pub mod plan;
 pub mod status;
 
-pub mod options;
+pub mod notes;
+pub mod peer_bag;
+
 pub mod pgbouncer;
 pub mod secret;
 
 pub mod attempts;
+pub mod journal;
 pub mod juju;
 pub mod postgres;
-pub mod siblings;
 pub mod workload;
-pub mod world;
 
+pub mod actions;
+pub mod cli;
 pub mod log;

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use pgbouncer_k8s::{cli, dispatch, event, log};
+use pgbouncer_k8s::event::{self, Event};
+use pgbouncer_k8s::hook::{self, Counted};
+use pgbouncer_k8s::journal::Journal;
+use pgbouncer_k8s::{actions, cli, log};
 
 fn main() -> ExitCode {
     match run() {
@@ -22,8 +25,11 @@ fn run() -> anyhow::Result<ExitCode> {
         return Ok(cli::run(env));
     }
     let (unit, event) = event::from_env(env)?;
-    log::start(matches!(event, event::Event::Action(_)));
-    dispatch::dispatch(unit, &event)?;
+    log::start(matches!(event, Event::Action(_)));
+    match &event {
+        Event::Action(action) => actions::run(action, &unit)?,
+        event => hook::run(&unit, event, Journal::real(), Counted::Loaded).map(drop)?,
+    }
     log::flush();
     Ok(ExitCode::SUCCESS)
 }

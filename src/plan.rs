@@ -1,26 +1,43 @@
-//! What a handler decided: effects in order, and what it still waits for.
+//! What an endpoint decided: steps in the order in which they are done, and what it waits for.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::event::{Endpoint, RelationId};
-use crate::options::InvalidOption;
+use crate::event::RelationId;
+use crate::notes::{ClientNote, ClientNotes};
 use crate::postgres::Roles;
 use crate::secret::Secret;
-use crate::workload::{Files, ProbeError};
+use crate::status::Wait;
+use crate::workload::Files;
 
-/// The decision of one handler.
+/// The decision of one endpoint.
 #[must_use]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Applied from first to last. Outside effects stand before what tells others of them.
-    pub effects: Vec<Effect>,
-    /// Applied after the effects, each as a plan of its own: where one cannot be done, the next still is.
-    pub parts: Vec<Plan>,
-    /// Applied at the end, if nothing before them is waited for.
-    pub last: Vec<Effect>,
-    /// Why the handler has work left. It runs again at the start of the next dispatch.
+    /// Done from first to last. Changes outside Juju stand before what reports them to others.
+    pub steps: Vec<Step>,
+    /// Why the endpoint has work left. It is run again in the next dispatch.
     pub waits: Vec<Wait>,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A change. Where it cannot be made yet, that is waited for, and the rest of this plan is left
+    /// out.
+    Do(Effect),
+    /// A part that may fail apart from the rest: the next step is done whatever becomes of it.
+    Apart(Plan),
+    /// A change that is made only while this plan waits for nothing.
+    Finally(Effect),
+    /// Puts the files in place and lets each process load them, one after another.
+    Load {
+        /// The files.
+        files: Box<Files>,
+        /// What is done instead of the rest where a process cannot have its port. Without it that is
+        /// waited for, as for any other load that fails.
+        without_port: Option<Box<Plan>>,
+    },
 }
 
 /// One change to the world. Each is safe to repeat.
@@ -72,12 +89,13 @@ pub enum Effect {
     },
     /// Makes a client's database and role.
     EnsureClient(NewClient),
-    /// Waits a few seconds until PostgreSQL lets these roles into these databases, and then comes back later.
+    /// Waits a few seconds until PostgreSQL lets these roles into these databases.
     AwaitAdmission {
         /// Roles and databases.
         logins: Vec<(String, String)>,
-        /// How often this has been waited for.
-        round: u32,
+        /// What is written under `rounds` of the peer app bag where it does not, to wake the leader
+        /// again; with nothing the wait is over, whether it does or not.
+        next_round: Option<u32>,
     },
     /// Drops the roles of clients whose relations ended while nobody could drop them.
     DropStrays {
@@ -109,10 +127,23 @@ pub enum Effect {
     },
     /// Shows everybody which PgBouncer this application runs.
     SetVersion(String),
-    /// Puts the files in place and lets each process load them, one after another.
-    Load(Files),
-    /// Keeps a value in the unit's state, which survives the pod.
-    Remember(&'static str, String),
+    /// Notes something for this unit's later hooks.
+    Note(Note),
+    /// Tells the operator, by the log, what the charm cannot do.
+    Warn(String),
+}
+
+/// Something to note for this unit's later hooks, see [`Notes`](crate::notes::Notes).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// Juju lets clients in on this port.
+    OpenPort(u16),
+    /// All clients that are not done.
+    Clients(ClientNotes),
+    /// Why a client is not done.
+    Client(RelationId, ClientNote),
+    /// The client is done.
+    ClientDone(RelationId),
 }
 
 /// A client's database and role, as they should be.
@@ -140,9 +171,6 @@ pub struct NewClient {
     pub is_answered: bool,
 }
 
-/// A databag as it is read: texts by key.
-pub type Texts = BTreeMap<String, String>;
-
 /// A databag this unit may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Bag {
@@ -167,50 +195,13 @@ pub enum Value {
     Absent,
 }
 
-/// Why something is not done yet. What a person reads of it, and which one first, is in [`crate::status`].
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Wait {
-    /// Nothing is known of this unit's PgBouncer.
-    Probe(ProbeError),
-    /// `pgb-peers` is not there yet.
-    Peers,
-    /// The options cannot be used.
-    Options(InvalidOption),
-    /// PostgreSQL cannot be reached, with the reason.
-    Unreachable(String),
-    /// PostgreSQL or the state of its roles does not allow what we need, with the reason.
-    Refused(String),
-    /// `backend-database` is there, its credentials are not.
-    Backend,
-    /// There is no `backend-database`, or in the peer relation's first hook not what comes of it.
-    NoBackend,
-    /// A follower has nothing to serve yet.
-    Leader,
-    /// A published value cannot be used, with its key and the reason.
-    Published(&'static str, String),
-    /// PgBouncer has not confirmed that it runs what it should, with the reason.
-    NotLoaded(String),
-    /// Everything is loaded, and clients are not sent here, with the reason.
-    Unhealthy(String),
-    /// These units have not loaded the database of a new client yet.
-    Units(Vec<String>),
-    /// PostgreSQL's `pg_hba.conf` has no line yet for this role.
-    Admission(String),
-    /// A client asks for something it cannot have, with the reason.
-    Client(RelationId, String),
-    /// Twice the hook that was to answer this client failed.
-    Attempts(RelationId),
-    /// A relation this charm does not serve yet.
-    NotBuilt(Endpoint),
-}
-
 impl Plan {
-    /// A plan that does nothing but come back.
+    /// A plan that does nothing but wait.
     pub fn waiting(wait: Wait) -> Self {
         Self::default().wait(wait)
     }
 
-    /// The flowcharts' "defer": what was planned so far is done, and the handler runs again.
+    /// The flowcharts' "defer": what was planned so far is done, and the endpoint is run again.
     pub fn wait(mut self, wait: Wait) -> Self {
         self.waits.push(wait);
         self
@@ -218,20 +209,41 @@ impl Plan {
 
     /// Sets a databag key.
     pub fn set(&mut self, bag: Bag, key: impl Into<String>, value: impl Into<Value>) {
-        self.effects.push(Effect::Set(bag, key.into(), value.into()));
+        self.push(Effect::Set(bag, key.into(), value.into()));
     }
 
     /// Adds an effect.
     pub fn push(&mut self, effect: Effect) {
-        self.effects.push(effect);
+        self.steps.push(Step::Do(effect));
     }
 
-    /// Adds another plan's effects, parts and waits.
+    /// Adds a note.
+    pub fn note(&mut self, note: Note) {
+        self.push(Effect::Note(note));
+    }
+
+    /// Adds a part that may fail apart from the rest.
+    pub fn push_apart(&mut self, part: Self) {
+        if part != Self::default() {
+            self.steps.push(Step::Apart(part));
+        }
+    }
+
+    /// Adds another plan's steps and waits.
     pub fn append(&mut self, other: Self) {
-        self.effects.extend(other.effects);
-        self.parts.extend(other.parts);
-        self.last.extend(other.last);
+        self.steps.extend(other.steps);
         self.waits.extend(other.waits);
+    }
+
+    /// All effects, those of parts included, in order.
+    pub fn effects(&self) -> impl Iterator<Item = &Effect> {
+        self.steps.iter().flat_map(|step| -> Box<dyn Iterator<Item = &Effect>> {
+            match step {
+                Step::Do(effect) | Step::Finally(effect) => Box::new(std::iter::once(effect)),
+                Step::Apart(part) => Box::new(part.effects()),
+                Step::Load { .. } => Box::new(std::iter::empty()),
+            }
+        })
     }
 }
 
@@ -253,22 +265,25 @@ impl From<Secret> for Value {
     }
 }
 
-/// One line for each effect and each wait; no secret in any of them.
+/// One line for each step and each wait; no secret in any of them.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for effect in &self.effects {
-            writeln!(f, "{effect}")?;
+        for step in &self.steps {
+            match step {
+                Step::Do(effect) => writeln!(f, "{effect}")?,
+                Step::Apart(part) => write!(f, "{part}")?,
+                Step::Finally(effect) => writeln!(f, "finally: {effect}")?,
+                Step::Load { files, without_port } => {
+                    let (users, processes) = (files.users.0.len(), files.instances.len());
+                    writeln!(f, "load {users} users into {processes} processes")?;
+                    let otherwise = without_port.as_ref().map(ToString::to_string);
+                    for line in otherwise.iter().flat_map(|plan| plan.lines()) {
+                        writeln!(f, "without port {}: {line}", files.port)?;
+                    }
+                }
+            }
         }
-        for part in &self.parts {
-            part.fmt(f)?;
-        }
-        for effect in &self.last {
-            writeln!(f, "at last: {effect}")?;
-        }
-        for wait in &self.waits {
-            writeln!(f, "wait: {wait}")?;
-        }
-        Ok(())
+        self.waits.iter().try_for_each(|wait| writeln!(f, "wait: {wait}"))
     }
 }
 
@@ -314,10 +329,23 @@ impl fmt::Display for Effect {
                 close.map_or(Ok(()), |close| write!(f, " and close {close}"))
             }
             Self::SetVersion(version) => write!(f, "show the version {version}"),
-            Self::Remember(key, value) => write!(f, "remember {key} = {value}"),
-            Self::Load(load) => {
-                write!(f, "load {} users into {} processes", load.users.0.len(), load.instances.len())
+            Self::Note(note) => write!(f, "note {note}"),
+            Self::Warn(text) => write!(f, "warn: {text}"),
+        }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OpenPort(port) => write!(f, "open port {port}"),
+            Self::Clients(ClientNotes { notes, .. }) if notes.is_empty() => f.write_str("no clients"),
+            Self::Clients(ClientNotes { notes, .. }) => {
+                let clients: Vec<_> = notes.iter().map(|(id, note)| format!("{id} {note:?}")).collect();
+                write!(f, "clients {}", clients.join(", "))
             }
+            Self::Client(relation, note) => write!(f, "client {relation} {note:?}"),
+            Self::ClientDone(relation) => write!(f, "client {relation} is done"),
         }
     }
 }

@@ -13,12 +13,11 @@ mod paths;
 pub mod pebble;
 #[expect(clippy::disallowed_methods, reason = "processes are read from /proc")]
 mod process;
-mod rehearsal;
 
 use std::{io, path::PathBuf};
 
 use self::pebble::PebbleError;
-pub use self::{container::Container, disk::Disk, paths::Paths, rehearsal::Rehearsal};
+pub use self::{container::Container, disk::Disk, paths::Paths};
 use crate::pgbouncer::{InstanceConfig, Place, Unrepresentable, UserList, Version};
 use crate::secret::Secret;
 

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jujusim::{Options, run_script};
+use pgbouncer_k8s::endpoints::{Service, service};
 use pgbouncer_k8s::event::Endpoint;
-use pgbouncer_k8s::handlers::Handler;
 use pgbouncer_k8s::postgres::{Refused, Unreachable, connection};
 use pgbouncer_k8s::status::{Cause, Kind};
 use pgbouncer_k8s::workload::NotLoaded;
@@ -81,7 +81,7 @@ fn shown(cause: Cause) -> Option<(&'static str, &'static str)> {
         Cause::Option => ("options", "option listen_port is 70000"),
         Cause::Unreachable => ("backend-lifecycle", "cannot connect to database"),
         Cause::Refused => ("statuses", "drop or rename role"),
-        Cause::BackendNotReady => ("statuses", "backend database relation not ready"),
+        Cause::Backend => ("statuses", "backend database relation not ready"),
         Cause::NoBackend => ("statuses", "waiting for backend database relation to initialise"),
         Cause::Client => ("client-requests", "cannot serve"),
         Cause::NotBuilt => ("not-built", "is not supported yet: remove it"),
@@ -90,7 +90,7 @@ fn shown(cause: Cause) -> Option<(&'static str, &'static str)> {
         Cause::Leader => ("statuses", "waiting for the leader to publish its configuration"),
         Cause::Published => ("statuses", "of pgb-peers: cannot take the shared configuration"),
         Cause::NotLoaded => ("client-not-loaded", "cannot write"),
-        Cause::NotHealthy => ("container-check", "health check"),
+        Cause::Unhealthy => ("container-check", "health check"),
         Cause::Units => ("client-units-in-step", "to load a new database"),
         Cause::Admission => ("client-admission", "(pg_hba.conf)"),
         Cause::Attempts => ("statuses", "twice; trying again soon"),
@@ -177,10 +177,10 @@ fn relations() -> String {
                 Endpoint::Tracing => "Tempo",
                 Endpoint::Peers | Endpoint::Upgrade => "the application's own units",
             };
-            let state = match Handler::of(endpoint) {
-                Some(Handler::NotBuilt(_)) => "not served yet; the status says so",
-                Some(_) => "served",
-                None => "kept as the Python charm left it",
+            let state = match service(endpoint) {
+                Service::NotBuilt => "not served yet; the status says so",
+                Service::Served => "served",
+                Service::Kept => "kept as the Python charm left it",
             };
             let (interface, limit) = (entry["interface"].as_str().expect("a name"), entry.get("limit"));
             let limit = limit.and_then(Value::as_u64).map(|limit| limit.to_string()).unwrap_or_default();

@@ -175,7 +175,7 @@ fn compare(name: &str, script: &str, options: &Options) -> Found {
         }
         let answer = hook.with_extension("json");
         assert_eq!(told(&answer, "unread"), Vec::<String>::new(), "{name}: nothing is left to be read");
-        let listed = told(&answer, "deeds");
+        let listed = told(&answer, "changes");
         found.deeds.extend(listed.iter().cloned());
         let (sql, others): (Vec<_>, Vec<_>) =
             listed.into_iter().partition(|deed| deed.starts_with("postgresql: "));

@@ -168,9 +168,9 @@ fn normalized(text: &str) -> String {
             (r"\b\d\d:\d\d:\d\dZ", "‹time›"),
             // Who came last depends on how many came at once.
             (r"(?m)^ +newest_clients: .*\n", ""),
-            (r"(?m)^ +waiting-clients: .*\n", ""),
+            (r"(?m)^ +clients: .*\n", ""),
             // Kept by the units that had a reason to ask for it.
-            (r"(?m)^    (app-of-\d+|siblings): .*\n", ""),
+            (r"(?m)^    (remote-apps|siblings): .*\n", ""),
             // It holds a pid.
             (r"(?m)(/loaded .*) \d+$", "$1 ‹size›"),
             // Bags of units that left: whether they had come this far is chance.

@@ -7,16 +7,14 @@ use std::process::ExitCode;
 use clap::builder::styling::Style;
 
 use super::{Format, to_json};
-use crate::dispatch;
 use crate::event::{Event, Unit};
-use crate::outcome::Outcome;
-use crate::world::World;
+use crate::hook::{self, Counted};
+use crate::journal::{Journal, Outcome};
 
-/// Rehearses the hook and prints what came of it.
-pub(super) fn run(unit: Unit, event: &Event, format: Format) -> anyhow::Result<ExitCode> {
+/// Runs the hook dry and prints what came of it.
+pub(super) fn run(unit: &Unit, event: &Event, format: Format) -> anyhow::Result<ExitCode> {
     crate::log::to_stderr();
-    let mut world = World::rehearsal(unit, true);
-    let outcome = dispatch::run(&mut world, event)?;
+    let outcome = hook::run(unit, event, Journal::dry_run(), Counted::Loaded)?;
     let shown = match format {
         Format::Text => Table(&outcome).to_string(),
         Format::Json => to_json(&outcome)?,
@@ -30,14 +28,19 @@ struct Table<'a>(&'a Outcome);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { deeds, unread, waits, status } = self.0;
+        let Outcome { changes, unread, waits, status, .. } = self.0;
         let bold = Style::new().bold();
-        let width = deeds.iter().map(|deed| deed.at.to_string().len()).max().unwrap_or(0).max("Where".len());
+        let width = changes
+            .iter()
+            .map(|change| change.target.to_string().len())
+            .max()
+            .unwrap_or(0)
+            .max("Where".len());
         writeln!(f, "{bold}{:width$}  What{bold:#}", "Where")?;
-        for deed in deeds {
-            writeln!(f, "{:width$}  {}", deed.at.to_string(), deed.what)?;
+        for change in changes {
+            writeln!(f, "{:width$}  {}", change.target.to_string(), change.what)?;
         }
-        if deeds.is_empty() {
+        if changes.is_empty() {
             writeln!(f, "{:width$}  nothing", "")?;
         }
         let mut list = |title: &str, lines: &mut dyn Iterator<Item = String>| {
@@ -56,17 +59,21 @@ impl fmt::Display for Table<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Deed, Where};
+    use crate::journal::{Change, Target};
     use crate::status::{Kind, Status};
 
     #[test]
     fn a_table_is_aligned_and_says_what_is_not_foreseen() {
-        let deed = |at, what: &str| Deed { at, what: what.to_owned() };
+        let change = |target, what: &str| Change { target, what: what.to_owned() };
         let outcome = Outcome {
-            deeds: vec![deed(Where::Pgbouncer, "reload instance 0"), deed(Where::Juju, "open-port 6432/tcp")],
+            changes: vec![
+                change(Target::Pgbouncer, "reload instance 0"),
+                change(Target::Juju, "open-port 6432/tcp"),
+            ],
             unread: vec!["database.3.user.secret".to_owned()],
             waits: Vec::new(),
             status: Some(Status { kind: Kind::Active, message: "1 database".to_owned() }),
+            files: None,
         };
         let shown = anstream::adapter::strip_str(&Table(&outcome).to_string()).to_string();
         assert_eq!(

@@ -7,16 +7,15 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use super::{Format, to_json};
-use crate::dispatch;
 use crate::event::{Event, Unit};
-use crate::world::World;
+use crate::hook::{self, Counted};
+use crate::journal::Journal;
 
-/// Rehearses a hook that loads everything, and prints what it would load.
-pub(super) fn run(unit: Unit, instance: u16, format: Format) -> anyhow::Result<ExitCode> {
+/// Runs a hook dry that loads everything, and prints what it would load.
+pub(super) fn run(unit: &Unit, instance: u16, format: Format) -> anyhow::Result<ExitCode> {
     crate::log::to_stderr();
-    let mut world = World::rehearsal(unit, false);
-    let outcome = dispatch::run(&mut world, &Event::ConfigChanged)?;
-    let Some(files) = world.given else {
+    let outcome = hook::run(unit, &Event::ConfigChanged, Journal::dry_run(), Counted::Nothing)?;
+    let Some(files) = outcome.files else {
         bail!("there is no configuration yet: {}", outcome.waits.join("; "));
     };
     let shown = match format {

@@ -40,6 +40,14 @@ pub enum InvalidOption {
     Parameters(String),
 }
 
+impl InvalidOption {
+    /// A port that PgBouncer could not have.
+    pub fn refused_port(port: u16) -> Self {
+        let remedy = "a port that PgBouncer can have; its log says why not this one";
+        invalid("listen_port", &port.into(), remedy)
+    }
+}
+
 /// What else listens in a pod: the exporters of up to four processes, and Pebble in both containers.
 const TAKEN: [u16; 6] = [9127, 9128, 9129, 9130, 38812, 38813];
 
@@ -114,10 +122,53 @@ impl Options {
     /// Whether PgBouncer of this version, to which that port was `refused`, can do what the options ask for.
     pub fn check(&self, version: Version, refused: Option<u16>) -> Result<(), InvalidOption> {
         if refused == Some(self.listen_port) {
-            let remedy = "a port that PgBouncer can have; its log says why not this one";
-            return Err(invalid("listen_port", &self.listen_port.into(), remedy));
+            return Err(InvalidOption::refused_port(self.listen_port));
         }
         self.parameters.check(version).map_err(InvalidOption::Parameters)
+    }
+}
+
+/// The options to go by, and the one that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChosenOptions {
+    /// The options; nothing where none were ever usable.
+    pub options: Option<Options>,
+    /// The option that cannot be used. While there is one, `options` are the last usable ones.
+    pub invalid: Option<InvalidOption>,
+}
+
+/// What [`ChosenOptions::choose`] chooses from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionFacts {
+    /// What the operator asks for.
+    pub wanted: Result<Options, InvalidOption>,
+    /// The PgBouncer of this unit; the newest known while nothing is known of it.
+    pub version: Version,
+    /// The port that PgBouncer could not have here.
+    pub refused_port: Option<u16>,
+    /// The options of the published configuration.
+    pub published: Option<Options>,
+    /// The options of the configuration in this unit's files.
+    pub kept: Option<Options>,
+    /// The processes of this unit can be reached.
+    pub is_here: bool,
+}
+
+impl ChosenOptions {
+    /// While one option cannot be used, all options stay as they were when they last could be:
+    /// clients come and go, and another primary is followed.
+    pub fn choose(facts: OptionFacts) -> Self {
+        let OptionFacts { wanted, version, refused_port, published, kept, is_here } = facts;
+        match wanted.and_then(|options| options.check(version, refused_port).map(|()| options)) {
+            Ok(mut options) => {
+                // A port moves only when the leader's own processes can try it first.
+                if let Some(last) = published.filter(|_| !is_here) {
+                    options.listen_port = last.listen_port;
+                }
+                Self { options: Some(options), invalid: None }
+            }
+            Err(invalid) => Self { options: published.or(kept), invalid: Some(invalid) },
+        }
     }
 }
 
@@ -234,5 +285,62 @@ mod tests {
         }
         let annotated = json!({"loadbalancer-extra-annotations": "{\"a\": \"b\"}"});
         assert_eq!(Options::check_exposure(annotated.as_object().expect("a map")), Ok(()));
+    }
+
+    fn facts() -> OptionFacts {
+        let options = |port| Options { listen_port: port, ..Options::parse(&Map::new()).expect("defaults") };
+        OptionFacts {
+            wanted: Ok(options(6543)),
+            version: Version::new(1, 18),
+            refused_port: None,
+            published: Some(options(6432)),
+            kept: Some(options(6000)),
+            is_here: true,
+        }
+    }
+
+    #[track_caller]
+    fn choose(facts: OptionFacts) -> (Option<u16>, Option<String>) {
+        let ChosenOptions { options, invalid } = ChosenOptions::choose(facts);
+        (options.map(|options| options.listen_port), invalid.map(|invalid| invalid.to_string()))
+    }
+
+    #[test]
+    fn usable_options_are_taken() {
+        assert_eq!(choose(facts()), (Some(6543), None));
+    }
+
+    #[test]
+    fn an_option_that_cannot_be_used_leaves_all_as_they_last_were() {
+        let unusable = || InvalidOption::Parameters("no".into());
+        let invalid = Some("pgbouncer-parameters: no".to_owned());
+        let wanted = || Err(unusable());
+        assert_eq!(choose(OptionFacts { wanted: wanted(), ..facts() }), (Some(6432), invalid.clone()));
+        let unpublished = OptionFacts { wanted: wanted(), published: None, ..facts() };
+        assert_eq!(choose(unpublished.clone()), (Some(6000), invalid.clone()));
+        assert_eq!(choose(OptionFacts { kept: None, ..unpublished }), (None, invalid));
+    }
+
+    #[test]
+    fn a_setting_that_the_running_version_does_not_know_cannot_be_used() {
+        let config = json!({"pgbouncer-parameters": "{client_idle_timeout: 5, query_wait_notify: 7}"});
+        let wanted = Options::parse(config.as_object().expect("a map"));
+        let asks = |version| OptionFacts { wanted: wanted.clone(), version, ..facts() };
+        assert_eq!(choose(asks(Version::NEWEST)).1, None);
+        assert!(choose(asks(Version::new(1, 18))).1.expect("a reason").contains("query_wait_notify"));
+    }
+
+    #[test]
+    fn a_refused_port_cannot_be_used() {
+        let refused = choose(OptionFacts { refused_port: Some(6543), ..facts() });
+        assert_eq!(refused.0, Some(6432));
+        assert!(refused.1.expect("a reason").starts_with("listen_port is 6543: set it to a port that"));
+    }
+
+    #[test]
+    fn a_port_does_not_move_while_the_leaders_own_processes_cannot_be_reached() {
+        assert_eq!(choose(OptionFacts { is_here: false, ..facts() }), (Some(6432), None));
+        let first = OptionFacts { is_here: false, published: None, ..facts() };
+        assert_eq!(choose(first), (Some(6543), None));
     }
 }

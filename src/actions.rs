@@ -1,28 +1,57 @@
-//! What those who run an action are told. Actions whose part is not built yet say so instead of pretending.
+//! Actions: what each does, and what it answers. An action that is not built says so.
 
-use crate::outcome::Outcome;
-use crate::workload::Files;
+use std::rc::Rc;
+
+use anyhow::Result;
+
+use crate::event::{Event, Unit};
+use crate::hook::{self, Counted};
+use crate::journal::{Journal, Outcome};
+use crate::juju::Juju;
+
+/// Runs an action and hands its results to Juju.
+pub fn run(action: &str, unit: &Unit) -> Result<()> {
+    let results = match action {
+        // As after a refresh, no note counts.
+        "reconcile" => {
+            let outcome = hook::run(unit, &Event::UpgradeCharm, Journal::real(), Counted::Loaded)?;
+            reconciled(&outcome)
+        }
+        "show-config" => {
+            let outcome = hook::run(unit, &Event::ConfigChanged, Journal::dry_run(), Counted::Nothing)?;
+            configuration(&outcome)
+        }
+        _ => Err(refusal(action)),
+    };
+    let mut juju = Juju::new(&unit.app, &unit.name, Rc::new(Journal::real()));
+    match results {
+        Ok(results) => juju.set_results(&results)?,
+        Err(reason) => juju.fail_action(&reason)?,
+    }
+    Ok(())
+}
 
 /// The most that one result may hold, in bytes: it is one argument of a hook tool.
 const LONGEST: usize = 131_000;
 
 /// Results by name, or why the action fails.
-pub type Results = Result<Vec<(&'static str, String)>, String>;
+type Results = Result<Vec<(&'static str, String)>, String>;
 
 /// What `reconcile` did.
-pub fn reconciled(outcome: &Outcome) -> Results {
+fn reconciled(outcome: &Outcome) -> Results {
     let lines = |lines: Vec<String>| if lines.is_empty() { "nothing".to_owned() } else { lines.join("\n") };
-    let deeds = outcome.deeds.iter().map(|deed| format!("{}: {}", deed.at, deed.what));
+    let changes = outcome.changes.iter().map(|change| format!("{}: {}", change.target, change.what));
     let status = outcome.status.as_ref();
     Ok(vec![
-        ("done", lines(deeds.collect())),
+        ("done", lines(changes.collect())),
         ("waits-for", lines(outcome.waits.clone())),
         ("status", status.map(|status| format!("{}: {}", status.kind, status.message)).unwrap_or_default()),
     ])
 }
 
 /// What this unit's processes are to run. The user list has passwords and is not shown.
-pub fn configuration(files: Option<&Files>, outcome: &Outcome) -> Results {
+fn configuration(outcome: &Outcome) -> Results {
+    let files = outcome.files.as_ref();
     let Some((files, first)) = files.and_then(|files| Some((files, files.instances.first()?))) else {
         return Err(format!("there is no configuration yet: {}", outcome.waits.join("; ")));
     };
@@ -42,7 +71,7 @@ pub fn configuration(files: Option<&Files>, outcome: &Outcome) -> Results {
 }
 
 /// Why an action fails that does nothing.
-pub fn refusal(action: &str) -> String {
+fn refusal(action: &str) -> String {
     match action {
         "set-tls-private-key" => {
             "set-tls-private-key is not supported yet: this revision serves without TLS".into()

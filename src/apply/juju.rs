@@ -1,0 +1,86 @@
+//! Effects on Juju.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use crate::endpoints::database::answer::GROUPS;
+use crate::event::{RelationId, secret_id};
+use crate::juju::{Owner, labels, place};
+use crate::look::Look;
+use crate::peer_bag::{DATABASES, role};
+use crate::pgbouncer::{Origin, PgbDbs};
+use crate::plan::{Bag, Value};
+use crate::secret::Secret;
+
+/// Sets a databag key; whether anything differed.
+pub(super) fn set(bag: Bag, key: &str, value: &Value, look: &mut Look<'_>) -> Result<bool> {
+    let (relation, owner) = place(bag, look.peers());
+    let value = match value {
+        Value::Text(text) => Some(text.as_str()),
+        Value::Secret(secret) => Some(secret.reveal()),
+        Value::Absent => None,
+    };
+    Ok(look.clients().juju.set(relation, &owner, key, value)?)
+}
+
+pub(super) fn set_peer_secret(
+    content: &BTreeMap<String, Secret>,
+    adopt: Option<&str>,
+    look: &mut Look<'_>,
+) -> Result<()> {
+    let label = labels::peer_label(&look.unit().app);
+    look.clients().juju.set_secret(&label, content, adopt)?;
+    Ok(())
+}
+
+pub(super) fn set_client_secret(
+    relation: RelationId,
+    group: &str,
+    content: &BTreeMap<String, Secret>,
+    look: &mut Look<'_>,
+) -> Result<()> {
+    let key = format!("secret-{group}");
+    let juju = &mut look.clients().juju;
+    let uri = juju.set_secret(&labels::client_label(relation, group), content, None)?;
+    let published = juju.bag(relation, &Owner::App)?.get(&key);
+    // The bag of a relation that was suspended may name a secret that is gone.
+    if published.is_none_or(|published| secret_id(published) != secret_id(&uri)) {
+        juju.grant(&uri, relation)?;
+        juju.set(relation, &Owner::App, &key, Some(&uri))?;
+    }
+    Ok(())
+}
+
+pub(super) fn remove_revision(id: &str, revision: u64, look: &mut Look<'_>) -> Result<()> {
+    let juju = &mut look.clients().juju;
+    // Juju announces revisions of secrets that are gone, and more than once.
+    if juju.secret_info_by_id(id)?.is_some() {
+        juju.remove_revision(id, revision)?;
+    }
+    Ok(())
+}
+
+/// Removes what held a client's credentials, and its entry in the databases.
+pub(super) fn forget_client(relation: RelationId, look: &mut Look<'_>) -> Result<()> {
+    look.notes_mut().clients.notes.remove(&relation);
+    let (peers, has_secrets) = (look.peers(), look.has_secrets());
+    let juju = &mut look.clients().juju;
+    if has_secrets {
+        for group in GROUPS {
+            let label = labels::client_label(relation, group);
+            if let Some(info) = juju.secret_info(&label)? {
+                juju.remove_secret(&label, &info.id)?;
+            }
+        }
+    }
+    // A model that once had no secrets left a copy there.
+    juju.set(peers, &Owner::App, &role(relation), None)?;
+    let text = juju.bag(peers, &Owner::App)?.get(DATABASES).cloned();
+    if let Some(mut databases) = text.and_then(|text| PgbDbs::parse(&text).ok())
+        && databases.0.remove(&Origin::Relation(relation.0)).is_some()
+    {
+        juju.set(peers, &Owner::App, DATABASES, Some(&databases.render()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! The relation `database`: our clients, whose PostgreSQL we are.
+//!
+//! A client that asks is [admitted](admit) before the processes load their configuration, and
+//! [answered](answer) after it, once all units serve its database.
+
+pub mod admit;
+pub mod answer;
+pub mod client;
+pub mod queue;
+pub mod reach;
+pub mod serving;
+
+use anyhow::Result;
+
+pub use self::admit::plan as admit;
+pub use self::answer::plan as answer;
+use self::queue::ClientQueue;
+use crate::event::{Endpoint, RelationId};
+use crate::look::Look;
+use crate::notes::{ClientNote, Trust};
+use crate::pgbouncer::Origin;
+
+/// What decides whether the leader has work for clients although no client's hook came.
+struct Due {
+    trust: Trust,
+    /// The client relations.
+    relations: Vec<RelationId>,
+    /// The relations with an entry in the databases; nothing where these are missing or broken.
+    entered: Option<Vec<RelationId>>,
+    /// A text is there that may be broken.
+    is_published: bool,
+    /// A client may use every database.
+    has_wildcard: bool,
+    queue: ClientQueue,
+}
+
+/// The relation's hooks, and every hook in which the leader may have work for a client.
+pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
+    if look.event().begins_anew() {
+        return Ok(true);
+    }
+    if !look.leads()? {
+        return Ok(false);
+    }
+    let databases = look.databases()?;
+    let is_known = databases.text.is_some();
+    let needs_relations = !is_known || look.trust() == Trust::Recheck;
+    let due = Due {
+        trust: look.trust(),
+        relations: if needs_relations { look.relations(Endpoint::Database)? } else { Vec::new() },
+        entered: is_known.then(|| {
+            databases.entries.0.keys().filter_map(|origin| origin.relation()).map(RelationId).collect()
+        }),
+        is_published: is_known || databases.broken.is_some(),
+        has_wildcard: databases.entries.0.contains_key(&Origin::Wildcard),
+        queue: ClientQueue::gather(look)?,
+    };
+    Ok(is_needed(&due))
+}
+
+fn is_needed(due: &Due) -> bool {
+    let Due { trust, relations, entered, is_published, has_wildcard, queue } = due;
+    // Databases that are missing or broken are rebuilt from the relations before a configuration is
+    // made of them.
+    let is_lost = entered.is_none() && (*is_published || !relations.is_empty());
+    // Databases that no client asked for by name come and go without a hook, and an operator can
+    // have skipped a client's hook.
+    let is_unseen = *trust == Trust::Recheck
+        && entered.as_ref().is_some_and(|entered| {
+            *has_wildcard || !relations.iter().all(|relation| entered.contains(relation))
+        });
+    let is_missing = queue.notes.notes.values().any(|note| *note == ClientNote::Missing);
+    is_lost || is_unseen || is_missing || !queue.is_noted()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notes::ClientNotes;
+
+    fn due() -> Due {
+        Due {
+            trust: Trust::Full,
+            relations: vec![RelationId(6)],
+            entered: Some(vec![RelationId(6)]),
+            is_published: true,
+            has_wildcard: false,
+            queue: ClientQueue { published: String::new(), notes: ClientNotes::default() },
+        }
+    }
+
+    #[test]
+    fn nothing_is_due_where_every_client_is_entered_and_noted() {
+        assert!(!is_needed(&due()));
+        assert!(!is_needed(&Due { trust: Trust::Recheck, ..due() }));
+    }
+
+    #[test]
+    fn lost_databases_and_clients_nobody_heard_of_are_looked_for() {
+        assert!(is_needed(&Due { entered: None, ..due() }));
+        assert!(is_needed(&Due { entered: None, relations: Vec::new(), ..due() }));
+        let none = Due { entered: None, relations: Vec::new(), is_published: false, ..due() };
+        assert!(!is_needed(&none));
+        assert!(is_needed(&Due { trust: Trust::Recheck, entered: Some(Vec::new()), ..due() }));
+        assert!(!is_needed(&Due { entered: Some(Vec::new()), ..due() }));
+        assert!(is_needed(&Due { trust: Trust::Recheck, has_wildcard: true, ..due() }));
+    }
+
+    #[test]
+    fn a_leader_that_has_not_noted_the_queue_looks_at_it() {
+        let queue = |published: &str, of: &str| ClientQueue {
+            published: published.into(),
+            notes: ClientNotes { queue: of.into(), ..ClientNotes::default() },
+        };
+        assert!(is_needed(&Due { queue: queue("6", ""), ..due() }));
+        assert!(is_needed(&Due { queue: queue("6 7", "6"), ..due() }));
+        assert!(!is_needed(&Due { queue: queue("6", "6"), ..due() }));
+        let mut missing = queue("6", "6");
+        missing.notes.notes.insert(RelationId(6), ClientNote::Missing);
+        assert!(is_needed(&Due { queue: missing, ..due() }));
+    }
+}

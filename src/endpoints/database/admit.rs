@@ -1,0 +1,541 @@
+//! Clients come and go: what they ask for is entered into the databases, before these are loaded.
+
+use anyhow::Result;
+
+use super::client::{self, Client, Request, Standing};
+use super::queue::{ClientQueue, Selection};
+use super::serving::ServingBackend;
+use crate::event::{Endpoint, RelationId};
+use crate::facts::Texts;
+use crate::facts::configuration::Databases;
+use crate::look::Look;
+use crate::notes::{ClientNote, ClientNotes, Trust};
+use crate::peer_bag::{DATABASES, OTHER_DATABASES, role};
+use crate::pgbouncer::databases::python_list;
+use crate::pgbouncer::{DatabaseName, Entry, Origin, PgbDbs};
+use crate::plan::{Bag, Effect, Plan, Value};
+use crate::postgres::ServerVersion;
+use crate::status::Wait;
+
+/// The input of [`decide`]; only the leader admits clients.
+pub struct Admission {
+    /// Whether the model has secrets.
+    pub has_secrets: bool,
+    /// The databases by relation.
+    pub databases: Databases,
+    /// The live relations of clients.
+    pub relations: Vec<RelationId>,
+    /// The relation whose end the hook tells of, with our app bag.
+    pub ended: Option<(RelationId, Texts)>,
+    /// The clients whose requests are read.
+    pub clients: Vec<Client>,
+    /// The clients that may have no answer yet.
+    pub queue: ClientQueue,
+    /// Those of them that may wait.
+    pub waiting: Vec<RelationId>,
+    /// Clients of another endpoint may use every database.
+    pub others_reach_all: bool,
+    /// PostgreSQL's version, as it reports in `backend-database`.
+    pub version: Option<ServerVersion>,
+    /// PostgreSQL.
+    pub backend: ServingBackend,
+    /// The databases that no client asked for by name: as published, and as they are where they were
+    /// looked at.
+    pub others: (Option<String>, Option<Vec<String>>),
+    /// How the comments on the roles we make begin.
+    pub mark: String,
+}
+
+/// Gathers and decides; a follower admits no client.
+pub fn plan(look: &mut Look<'_>) -> Result<Plan> {
+    if look.leads()? { Ok(decide(&gather(look)?)) } else { Ok(Plan::default()) }
+}
+
+fn gather(look: &mut Look<'_>) -> Result<Admission> {
+    let databases = look.databases()?.as_ref().clone();
+    let relations = look.relations(Endpoint::Database)?;
+    let queue = ClientQueue::gather(look)?;
+    let trust = look.trust();
+    let ended = look.ended(Endpoint::Database);
+    let own = look.event_of(Endpoint::Database).map(|event| event.relation);
+    let has_gone = !missing(&relations, &databases.entries).is_empty();
+    let has_wildcard = databases.entries.wildcard().is_some();
+    let all = trust == Trust::Nothing
+        // Which clients need the wildcard is in the bags of all.
+        || (has_gone && has_wildcard)
+        || !look.published()?.is_ours();
+    let read = if all {
+        relations.clone()
+    } else {
+        let (relations, databases, queue) = (&relations[..], &databases.entries, &queue);
+        Selection { own, trust, relations, databases, queue }.requests()
+    };
+    let mut clients = Vec::new();
+    for relation in read {
+        let is_entered = databases.entries.0.contains_key(&Origin::Relation(relation.0));
+        let standing = if is_entered { Standing::Entered } else { Standing::Unknown };
+        clients.push(client::read(look, relation, standing)?);
+    }
+    let reaches_all = has_wildcard || clients.iter().any(|c| c.roles().reach_every_database());
+    let mut backend = ServingBackend::NotNeeded;
+    if has_gone || reaches_all {
+        backend = ServingBackend::gather(look)?;
+    }
+    let others = match &backend {
+        ServingBackend::Ready { .. } if reaches_all => look.other_databases()?,
+        _ => None,
+    };
+    Ok(Admission {
+        has_secrets: look.has_secrets(),
+        ended: match ended {
+            Some(relation) => Some((relation, look.bag(Bag::App(relation))?.clone())),
+            None => None,
+        },
+        others_reach_all: has_wildcard && !look.relations(Endpoint::DbAdmin)?.is_empty(),
+        version: look.backend()?.and_then(|backend| backend.version),
+        waiting: queue.waiting(trust),
+        others: (look.app_bag()?.text(OTHER_DATABASES).map(str::to_owned), others),
+        mark: look.mark(),
+        databases,
+        relations,
+        clients,
+        queue,
+        backend,
+    })
+}
+
+/// Enters what can be served, says why other requests cannot, and takes back what a client had whose
+/// relation is gone.
+pub fn decide(seen: &Admission) -> Plan {
+    let mut plan = Plan::default();
+    if let Some((relation, app)) = &seen.ended {
+        // A relation that was only suspended begins anew, without the URIs of secrets that are gone.
+        for key in app.keys() {
+            plan.set(Bag::App(*relation), key, Value::Absent);
+        }
+    }
+    let mut databases = seen.databases.entries.clone();
+    let mut notes = seen.notes_of_others();
+    let mut requests = Vec::new();
+    for client in &seen.clients {
+        let origin = Origin::Relation(client.relation.0);
+        if !client.remote.is_empty() {
+            plan.append(client::seen_data(Bag::App(client.relation), &client.app, &client.remote));
+        }
+        match client.request(seen.has_secrets, seen.version, &databases) {
+            Ok(Some(request)) => {
+                let entry = Entry { name: request.database.clone(), legacy: false, auth_dbname: None };
+                let is_new = databases.0.insert(origin, entry).is_none();
+                // What a served client asks for later takes nothing from it, and is named.
+                let refusal = client.not_served().filter(|_| client.is_answered);
+                let note = match (client.is_answered, &refusal) {
+                    (false, _) => Some(ClientNote::Waiting(0)),
+                    (true, Some(_)) => Some(ClientNote::AsksForMore),
+                    (true, None) => is_new.then_some(ClientNote::Restored),
+                };
+                notes.notes.extend(note.map(|note| (client.relation, note)));
+                plan.waits.extend(refusal.map(|reason| Wait::Client(client.relation, reason)));
+                requests.push(request);
+            }
+            Ok(None) => {}
+            Err(reason) => {
+                databases.0.remove(&origin);
+                notes.notes.insert(client.relation, ClientNote::Waiting(0));
+                plan.waits.push(Wait::Client(client.relation, reason));
+            }
+        }
+    }
+    enter_wildcard(seen, &requests, &mut databases);
+    // Whoever wrote it, an equal content keeps its bytes, and with them its hash.
+    let before = seen.databases.text.as_ref();
+    let text = match before {
+        Some(text) if databases == seen.databases.entries => text.clone(),
+        _ => databases.render(),
+    };
+    let is_nothing = databases.0.is_empty() && before.is_none();
+    plan.set(Bag::PeerApp, DATABASES, if is_nothing { Value::Absent } else { text.as_str().into() });
+    plan.append(enter_others(seen, &databases));
+
+    let missing = missing(&seen.relations, &databases);
+    notes.notes.extend(missing.iter().map(|relation| (*relation, ClientNote::Missing)));
+    plan.append(seen.queue.note(notes, Some(&text) != before));
+    plan.append(take_back(seen, &missing));
+    plan
+}
+
+impl Admission {
+    /// What is noted of clients whose requests are not read.
+    fn notes_of_others(&self) -> ClientNotes {
+        let is_read = |id: RelationId| self.clients.iter().any(|client| client.relation == id);
+        let is_there = |id: RelationId| self.relations.contains(&id) && !is_read(id);
+        let known = &self.queue.notes.notes;
+        let note = |id: &RelationId| {
+            let known = known.get(id).filter(|note| **note != ClientNote::Missing);
+            (*id, known.copied().unwrap_or(ClientNote::Waiting(0)))
+        };
+        let restored = self.queue.noted_as(|note| note == ClientNote::Restored);
+        let others = self.waiting.iter().chain(&restored).filter(|id| is_there(**id)).map(note);
+        ClientNotes { queue: String::new(), notes: others.collect() }
+    }
+
+    /// Whether a relation that is not found has ended.
+    fn is_gone(&self, relation: RelationId) -> bool {
+        self.queue.notes.notes.get(&relation) == Some(&ClientNote::Missing)
+            || self.ended.as_ref().is_some_and(|(ended, _)| *ended == relation)
+    }
+}
+
+/// Takes back what clients had whose relations are gone. The entry of each is the memory of this
+/// work: it goes only after the role.
+fn take_back(seen: &Admission, missing: &[RelationId]) -> Plan {
+    let mut plan = Plan::default();
+    let gone = missing.iter().copied().filter(|relation| seen.is_gone(*relation));
+    match &seen.backend {
+        ServingBackend::NotNeeded => {}
+        ServingBackend::Waiting(wait) => {
+            if *wait == Wait::NoBackend {
+                // With no backend at all there is no role to drop.
+                gone.for_each(|relation| plan.push(Effect::ForgetClient(relation)));
+            }
+            return plan.wait(wait.clone());
+        }
+        ServingBackend::Ready { .. } => gone.for_each(|relation| {
+            let mut part = Plan::default();
+            let comment = client::comment(&seen.mark, relation);
+            part.push(Effect::DropClient { role: role(relation), comment });
+            part.push(Effect::ForgetClient(relation));
+            plan.push_apart(part);
+        }),
+    }
+    plan
+}
+
+/// `*` is there as long as somebody's roles reach every database. It names one that they are looked up in.
+fn enter_wildcard(seen: &Admission, requests: &[Request<'_>], databases: &mut PgbDbs) {
+    let holders: Vec<&str> = requests
+        .iter()
+        .filter(|request| request.roles.reach_every_database())
+        .map(|request| request.database.as_str())
+        .collect();
+    let is_complete = seen.relations.len() == seen.clients.len()
+        && missing(&seen.relations, databases).iter().all(|relation| seen.is_gone(*relation));
+    let current = databases.wildcard();
+    let stands = current.is_some_and(|entry| {
+        let is_held = entry.auth_dbname.as_deref().is_some_and(|name| holders.contains(&name));
+        is_held || !is_complete || (holders.is_empty() && seen.others_reach_all)
+    });
+    if stands {
+        return;
+    }
+    match holders.first() {
+        Some(name) => {
+            let auth_dbname = Some((*name).to_owned());
+            databases.0.insert(Origin::Wildcard, Entry { name: "*".into(), legacy: false, auth_dbname });
+        }
+        None => {
+            databases.0.remove(&Origin::Wildcard);
+        }
+    }
+}
+
+/// A client that may use every database finds the replicas of each.
+fn enter_others(seen: &Admission, databases: &PgbDbs) -> Plan {
+    let mut plan = Plan::default();
+    match &seen.others {
+        (_, Some(others)) if databases.wildcard().is_some() => {
+            let unnamed = others.iter().map(String::as_str).filter(|other| {
+                DatabaseName::parse(other).is_ok() && databases.names().all(|name| name != *other)
+            });
+            plan.set(Bag::PeerApp, OTHER_DATABASES, python_list(unnamed));
+            if let ServingBackend::Ready { lookup, .. } = &seen.backend
+                && lookup.everywhere
+            {
+                let (databases, auth_user) = (others.clone(), lookup.auth_user.clone());
+                let mut part = Plan::default();
+                part.push(Effect::InstallGetAuth { databases, auth_user });
+                plan.push_apart(part);
+            }
+        }
+        (Some(text), None) if databases.wildcard().is_none() && text != "[]" => {
+            plan.set(Bag::PeerApp, OTHER_DATABASES, Value::Absent);
+        }
+        _ => {}
+    }
+    plan
+}
+
+/// The relations that have an entry in `databases` and are not found.
+fn missing(relations: &[RelationId], databases: &PgbDbs) -> Vec<RelationId> {
+    let entries = databases.0.iter().filter(|(_, entry)| !entry.legacy);
+    let entered = entries.filter_map(|(origin, _)| origin.relation()).map(RelationId);
+    entered.filter(|relation| !relations.contains(relation)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::client::tests::{CRM, REQUEST, answered_client, client, texts};
+    use super::*;
+    use crate::facts::lookup::Lookup;
+    use crate::plan::Note;
+
+    fn lookup() -> Lookup {
+        Lookup { auth_user: "auth".into(), database: "pgbouncer".into(), everywhere: false }
+    }
+
+    fn ready() -> ServingBackend {
+        ServingBackend::Ready { version: Some("15.18".into()), lookup: lookup() }
+    }
+
+    fn queue(notes: &[(u32, ClientNote)]) -> ClientQueue {
+        let notes = notes.iter().map(|(id, note)| (RelationId(*id), *note)).collect();
+        ClientQueue { published: String::new(), notes: ClientNotes { queue: String::new(), notes } }
+    }
+
+    fn seen(clients: Vec<Client>) -> Admission {
+        Admission {
+            has_secrets: true,
+            databases: Databases::default(),
+            relations: clients.iter().map(|client| client.relation).collect(),
+            ended: None,
+            clients,
+            queue: queue(&[]),
+            waiting: Vec::new(),
+            others_reach_all: false,
+            version: ServerVersion::parse("15.18"),
+            backend: ready(),
+            others: (None, None),
+            mark: "model m".into(),
+        }
+    }
+
+    /// With these databases in the bag.
+    fn with(text: &str, mut seen: Admission) -> Admission {
+        let entries = PgbDbs::parse(text).expect("valid");
+        seen.databases = Databases { text: Some(text.into()), entries, broken: None };
+        seen
+    }
+
+    /// What the plan makes of the databases.
+    fn entered(plan: &Plan) -> String {
+        let set = plan.effects().find_map(|effect| match effect {
+            Effect::Set(_, key, Value::Text(text)) if key == DATABASES => Some(text.clone()),
+            _ => None,
+        });
+        set.expect("the databases are entered")
+    }
+
+    /// What the plan notes of clients.
+    fn noted(plan: &Plan) -> Vec<(u32, ClientNote)> {
+        let notes = plan.effects().find_map(|effect| match effect {
+            Effect::Note(Note::Clients(clients)) => Some(&clients.notes),
+            _ => None,
+        });
+        notes.into_iter().flatten().map(|(id, note)| (id.0, *note)).collect()
+    }
+
+    #[track_caller]
+    fn check(seen: &Admission, expected: &str) {
+        assert_eq!(decide(seen).to_string().trim(), expected.trim());
+    }
+
+    #[test]
+    fn a_client_is_entered_and_noted() {
+        check(
+            &seen(vec![client(6, &REQUEST)]),
+            r#"
+set app 6 data = ‹86 characters›
+set peer app pgb_dbs_config = {"6": {"name": "shop", "legacy": false}}
+set peer app newest_clients = 6
+note clients 6 Waiting(0)"#,
+        );
+    }
+
+    #[test]
+    fn a_client_is_entered_before_the_backend_is_there() {
+        let mut seen = seen(vec![client(6, &REQUEST)]);
+        seen.backend = ServingBackend::NotNeeded;
+        assert_eq!(entered(&decide(&seen)), r#"{"6": {"name": "shop", "legacy": false}}"#);
+    }
+
+    #[test]
+    fn a_client_whose_request_is_not_read_may_still_wait() {
+        let text = r#"{"6": {"name": "shop", "legacy": false}}"#;
+        let mut seen = with(text, seen(vec![client(7, &CRM)]));
+        seen.relations.push(RelationId(6));
+        seen.waiting = vec![RelationId(5), RelationId(6)];
+        let plan = decide(&seen);
+        assert!(plan.to_string().contains("set peer app newest_clients = 6 7\n"), "{plan}");
+        assert_eq!(noted(&plan), [(6, ClientNote::Waiting(0)), (7, ClientNote::Waiting(0))]);
+    }
+
+    #[test]
+    fn an_answered_client_is_left_alone() {
+        let text = r#"{"6": {"legacy": false, "name": "shop"}}"#;
+        let mut client = answered_client(6, &REQUEST);
+        client.app.insert(
+            "data".into(),
+            r#"{"requested-secrets": "[\"username\",\"password\",\"uris\",\"tls\"]", "database": "shop"}"#
+                .into(),
+        );
+        let seen = Admission { backend: ServingBackend::NotNeeded, ..with(text, seen(vec![client])) };
+        check(&seen, &format!("set peer app pgb_dbs_config = {text}"));
+    }
+
+    #[test]
+    fn what_a_served_client_asks_for_later_is_refused_and_takes_nothing_from_it() {
+        let text = r#"{"6": {"legacy": false, "name": "shop"}}"#;
+        let mut client = answered_client(6, &REQUEST);
+        client.remote.insert("requests".into(), "[]".into());
+        let plan = decide(&with(text, seen(vec![client])));
+        let [Wait::Client(RelationId(6), reason)] = plan.waits.as_slice() else { panic!("{plan}") };
+        assert!(reason.contains("version 1 of the interface"), "{reason}");
+        assert_eq!(entered(&plan), text);
+        assert_eq!(noted(&plan), [(6, ClientNote::AsksForMore)]);
+    }
+
+    #[test]
+    fn an_answered_client_whose_entry_was_lost_is_entered_again_and_noted() {
+        let plan = decide(&seen(vec![answered_client(6, &REQUEST)]));
+        assert_eq!(entered(&plan), r#"{"6": {"name": "shop", "legacy": false}}"#);
+        assert_eq!(noted(&plan), [(6, ClientNote::Restored)]);
+        let mut later = with(&entered(&plan), seen(Vec::new()));
+        later.relations.push(RelationId(6));
+        later.queue = queue(&[(6, ClientNote::Restored)]);
+        assert_eq!(noted(&decide(&later)), [], "it stays noted");
+    }
+
+    #[test]
+    fn one_client_that_cannot_be_served_does_not_stop_the_next() {
+        for (remote, reason) in [
+            (vec![("database", "a\nb")], "invalid database name"),
+            (vec![("database", "*")], "invalid database name"),
+            (vec![("database", "crm"), ("extra-user-roles", "superuser")], "invalid role(s)"),
+            (vec![("database", "crm"), ("requested-secrets", "username")], "requested-secrets"),
+            (vec![("version", "v1"), ("requests", "[]")], "version 1 of the interface"),
+            (vec![("database", "crm"), ("entity-type", "USER")], "entity-type"),
+            (vec![("database", "crm"), ("requested-entity-secret", "secret:x")], "requested-entity-secret"),
+            (vec![("database", "crm"), ("prefix-matching", "all")], "prefix-matching"),
+        ] {
+            let entered_before = r#"{"6": {"name": "crm", "legacy": false}}"#;
+            let plan = decide(&with(entered_before, seen(vec![client(6, &remote), client(7, &REQUEST)])));
+            let [wait] = plan.waits.as_slice() else { panic!("{plan}") };
+            assert!(wait.to_string().contains("cannot serve database:6: "), "{wait}");
+            assert!(wait.to_string().contains(reason), "{wait}");
+            let waits = ClientNote::Waiting(0);
+            assert_eq!(noted(&plan), [(6, waits), (7, waits)]);
+            assert_eq!(entered(&plan), r#"{"7": {"name": "shop", "legacy": false}}"#);
+        }
+    }
+
+    #[test]
+    fn the_rules_for_names_and_roles_are_those_of_the_servers_version() {
+        let long = "d".repeat(50);
+        for (name, roles, to_15, from_16) in [
+            ("databases", "", true, false),
+            (long.as_str(), "", true, false),
+            ("shop", "admin", true, false),
+            ("shop", " Createdb ", true, true),
+        ] {
+            for (version, is_served) in [("14.20", to_15), ("16.10", from_16)] {
+                let remote = [("database", name), ("extra-user-roles", roles)];
+                let version = ServerVersion::parse(version);
+                let plan = decide(&Admission { version, ..seen(vec![client(6, &remote)]) });
+                assert_eq!(plan.waits.is_empty(), is_served, "{name} {roles} {version:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_the_alias_of_another_database_is_not_given_away() {
+        let alias = [("database", "shop_readonly")];
+        let text = r#"{"6": {"name": "shop", "legacy": false}}"#;
+        let plan = decide(&with(text, seen(vec![answered_client(6, &REQUEST), client(7, &alias)])));
+        assert!(plan.to_string().contains("cannot serve database:7: invalid database name"), "{plan}");
+    }
+
+    #[test]
+    fn the_wildcard_comes_with_the_first_who_needs_it_and_goes_with_the_last() {
+        let text = r#"{"6": {"name": "shop", "legacy": false}, "7": {"name": "crm", "legacy": false}, "*": {"name": "*", "auth_dbname": "crm", "legacy": false}}"#;
+        assert_eq!(entered(&decide(&seen(vec![client(6, &REQUEST), client(7, &CRM)]))), text);
+        // Another client's request does not touch it, whether all were looked at or not.
+        let all = with(text, seen(vec![answered_client(6, &REQUEST), answered_client(7, &CRM)]));
+        assert_eq!(entered(&decide(&all)), text);
+        let mut one = with(text, seen(vec![answered_client(6, &REQUEST)]));
+        one.relations.push(RelationId(7));
+        assert_eq!(entered(&decide(&one)), text);
+        // The relation that needed it is gone, and its entry stays until its role is dropped.
+        let mut gone = with(text, seen(vec![answered_client(6, &REQUEST)]));
+        assert_eq!(entered(&decide(&gone)), text);
+        gone.queue = queue(&[(7, ClientNote::Missing)]);
+        let rest = r#"{"6": {"name": "shop", "legacy": false}, "7": {"name": "crm", "legacy": false}}"#;
+        assert_eq!(entered(&decide(&gone)), rest);
+        let admins = Admission { others_reach_all: true, ..gone };
+        assert_eq!(entered(&decide(&admins)), text);
+    }
+
+    #[test]
+    fn a_wildcard_that_names_nobodys_database_is_mended() {
+        let text = r#"{"7": {"name": "crm", "legacy": false}, "*": {"name": "*", "auth_dbname": null, "legacy": false}}"#;
+        let plan = decide(&with(text, seen(vec![answered_client(7, &CRM)])));
+        assert!(entered(&plan).contains(r#""auth_dbname": "crm""#), "{plan}");
+    }
+
+    #[test]
+    fn who_may_use_every_database_finds_each_ones_replicas() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut seen = seen(vec![client(7, &CRM)]);
+        seen.others = (None, Some(names(&["crm", "old", "with space"])));
+        let text = decide(&seen).to_string();
+        assert!(text.contains("set peer app readonly_dbs = [\"old\"]\n"), "{text}");
+        assert!(!text.contains("install get_auth"), "{text}");
+        let ServingBackend::Ready { lookup, .. } = &mut seen.backend else { panic!("it is") };
+        lookup.everywhere = true;
+        let text = decide(&seen).to_string();
+        assert!(text.contains("install get_auth for auth in crm, old, with space"), "{text}");
+        seen.clients[0].remote.remove("extra-user-roles");
+        seen.others = (Some("[\"old\"]".into()), None);
+        assert!(decide(&seen).to_string().contains("remove peer app readonly_dbs"));
+    }
+
+    #[test]
+    fn a_relation_that_is_gone_leaves_the_configuration_once_its_role_is_dropped() {
+        let text = r#"{"6": {"name": "shop", "legacy": false}, "8": {"name": "old", "legacy": true}}"#;
+        // A hook that is repeated does not know the relations that came meanwhile.
+        let once = with(text, seen(Vec::new()));
+        let plan = decide(&once);
+        assert_eq!(noted(&plan), [(6, ClientNote::Missing)]);
+        assert!(!plan.to_string().contains("drop"), "{plan}");
+        let ended = Admission { ended: Some((RelationId(6), texts(&[("endpoints", "a:1")]))), ..once };
+        let plan = decide(&ended).to_string();
+        assert!(
+            plan.contains("remove app 6 endpoints\n") && plan.contains("drop the role relation_id_6\n"),
+            "{plan}"
+        );
+        // Forgotten last: a role that could not be dropped is dropped by a later hook.
+        let twice = Admission { queue: queue(&[(6, ClientNote::Missing)]), ..with(text, seen(Vec::new())) };
+        check(
+            &twice,
+            &format!(
+                "
+set peer app pgb_dbs_config = ‹{} bytes›
+drop the role relation_id_6
+forget the client of database:6",
+                text.len()
+            ),
+        );
+    }
+
+    #[test]
+    fn while_the_backend_is_away_a_gone_relation_stays_in_memory() {
+        let text = r#"{"6": {"name": "shop", "legacy": false}}"#;
+        let mut seen = with(text, seen(Vec::new()));
+        seen.queue = queue(&[(6, ClientNote::Missing)]);
+        seen.backend = ServingBackend::Waiting(Wait::Unreachable("no".into()));
+        let plan = decide(&seen);
+        assert_eq!(plan.waits, [Wait::Unreachable("no".into())]);
+        assert_eq!(entered(&plan), text);
+        assert!(!plan.to_string().contains("forget"), "{plan}");
+        seen.backend = ServingBackend::Waiting(Wait::NoBackend);
+        assert!(decide(&seen).to_string().contains("forget the client of database:6"));
+    }
+}

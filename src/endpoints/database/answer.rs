@@ -1,0 +1,592 @@
+//! Answers: once all units serve a client's database, the client gets its role, its credentials and
+//! where to reach us.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::client::{self, Answered, Client, DATABASE, NewClientFacts, Request, Standing};
+use super::queue::{ClientQueue, Steps};
+use super::reach::Reach;
+use super::serving::ServingBackend;
+use crate::event::{Endpoint, RelationId};
+use crate::facts::lookup::Lookup;
+use crate::look::Look;
+use crate::notes::{ClientNote, Trust};
+use crate::peer_bag::{DATABASES_LOADED, PUBLISHED_TO_CLIENTS, ROUNDS, role};
+use crate::pgbouncer::{Entry, Origin, PgbDbs};
+use crate::plan::{Bag, Effect, Note, Plan, Value};
+use crate::postgres::ServerVersion;
+use crate::secret::Secret;
+use crate::status::Wait;
+
+/// Our key that tells where we are reached.
+const ENDPOINTS: &str = "endpoints";
+
+/// The groups of fields that have a secret each.
+pub const GROUPS: [&str; 2] = ["user", "tls"];
+
+/// How often a hook may fail over the answer to a client before other clients are let pass.
+const ATTEMPTS: usize = 2;
+
+/// How many hooks wait for a line in `pg_hba.conf`: with what each waits, more than PostgreSQL's charms
+/// take.
+const LAST_ROUND: u32 = 30;
+
+/// The input of [`decide`]; only the leader answers.
+pub struct Answering {
+    /// Whether the model has secrets.
+    pub has_secrets: bool,
+    /// The databases by relation.
+    pub databases: PgbDbs,
+    /// PostgreSQL's version, as it reports in `backend-database`.
+    pub version: Option<ServerVersion>,
+    /// PostgreSQL.
+    pub backend: ServingBackend,
+    /// The clients that no unit keeps waiting.
+    pub clients: Vec<Client>,
+    /// The clients that wait, with how many `update-status` hooks have come meanwhile. It counts also
+    /// where PostgreSQL is away when a client's turn has come.
+    pub counts: Vec<(RelationId, u32)>,
+    /// The units for which clients wait.
+    pub awaited: Vec<String>,
+    /// Where clients reach us, if that is known.
+    pub reach: Option<Reach>,
+    /// The endpoints that all clients were last given.
+    pub published_endpoints: Option<String>,
+    /// How many hooks have come for what was not ready.
+    pub round: u32,
+    /// How the comments on the roles we make begin.
+    pub mark: String,
+}
+
+/// The answer to one client, as far as it can change while the relation lives.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The relation.
+    pub relation: RelationId,
+    /// The fields the client wants in secrets; empty on a model without them.
+    pub secrets: Vec<String>,
+    /// The client's role.
+    pub role: String,
+    /// Its password.
+    pub password: Secret,
+    /// Its database.
+    pub database: String,
+    /// The name under which the database is read from a replica, if there is one.
+    pub read_only: String,
+    /// Where it reaches us: `host:port`, with commas between.
+    pub endpoints: String,
+    /// The backend's version.
+    pub version: Option<String>,
+    /// The note of what all clients were given has these endpoints.
+    pub is_noted: bool,
+}
+
+/// What is new to clients that have their credentials.
+#[derive(Clone, Debug, Default)]
+pub struct News {
+    /// The clients that were given something else than what is so today.
+    pub answers: Vec<Answer>,
+    /// What all clients are given, to be noted; nothing where one could not be told.
+    pub published: Option<String>,
+}
+
+/// Gathers and decides; a follower answers no client.
+pub fn plan(look: &mut Look<'_>) -> Result<Plan> {
+    if look.leads()? { Ok(decide(&gather(look)?)) } else { Ok(Plan::default()) }
+}
+
+fn gather(look: &mut Look<'_>) -> Result<Answering> {
+    let databases = look.databases()?;
+    let before = look.databases_before()?;
+    let queue = ClientQueue::gather(look)?;
+    let relations = look.relations(Endpoint::Database)?;
+    let is_entered = |id: &RelationId| databases.entries.0.contains_key(&Origin::Relation(id.0));
+    let open = |is_such: fn(ClientNote) -> bool| {
+        let such = queue.noted_as(is_such).into_iter();
+        such.filter(|id| relations.contains(id) && is_entered(id)).collect::<Vec<_>>()
+    };
+    let restored = open(|note| note == ClientNote::Restored);
+    let waiting = open(|note| matches!(note, ClientNote::Waiting(_)));
+    let mut backend = ServingBackend::NotNeeded;
+    if !(restored.is_empty() && waiting.is_empty()) {
+        backend = ServingBackend::gather(look)?;
+    }
+    let (mut clients, mut counts, mut awaited) = (Vec::new(), Vec::new(), Vec::new());
+    if matches!(backend, ServingBackend::Ready { .. }) {
+        for relation in restored {
+            clients.push(client::read(look, relation, Standing::Restored)?);
+        }
+        if !waiting.is_empty() {
+            let own = own_loaded(look)?;
+            let units = look.loaded_units(own)?;
+            let steps = Steps {
+                units: &units,
+                now: &databases,
+                before: &before,
+                is_update_status: look.trust() == Trust::Recheck,
+            };
+            for relation in waiting {
+                counts.push((relation, steps.count(relation, &queue)));
+                if steps.is_late(relation, &queue) {
+                    awaited.extend(steps.awaited(relation, true));
+                } else {
+                    clients.push(client::read(look, relation, Standing::Waiting)?);
+                }
+            }
+        }
+    }
+    clients.sort_by_key(|client| client.relation);
+    awaited.sort();
+    awaited.dedup();
+    let app = look.app_bag()?;
+    let (round, published) = (app.rounds(), app.published_endpoints().map(str::to_owned));
+    Ok(Answering {
+        has_secrets: look.has_secrets(),
+        version: look.backend()?.and_then(|backend| backend.version),
+        reach: if clients.is_empty() { None } else { Reach::gather(look)? },
+        published_endpoints: published,
+        mark: look.mark(),
+        databases: databases.entries.clone(),
+        backend,
+        clients,
+        counts,
+        awaited,
+        round,
+    })
+}
+
+/// What this unit has loaded. Where the hook has changed the application's bag, Juju brings the
+/// leader another one, and what was loaded just now counts there.
+fn own_loaded(look: &mut Look<'_>) -> Result<Option<String>> {
+    if look.app_bag_changes() {
+        return Ok(look.unit_bag_before()?.remove(DATABASES_LOADED));
+    }
+    Ok(look.bag(Bag::PeerUnit)?.get(DATABASES_LOADED).cloned())
+}
+
+/// Gives each client that waits for nothing else its database, role and answer.
+pub fn decide(seen: &Answering) -> Plan {
+    let mut plan = Plan::default();
+    // Set again where something is not ready.
+    plan.set(Bag::PeerApp, ROUNDS, Value::Absent);
+    let (version, lookup) = match &seen.backend {
+        ServingBackend::NotNeeded => return plan,
+        ServingBackend::Waiting(wait) => return plan.wait(wait.clone()),
+        ServingBackend::Ready { version, lookup } => (version, lookup),
+    };
+    for (relation, count) in &seen.counts {
+        plan.note(Note::Client(*relation, ClientNote::Waiting(*count)));
+    }
+    if !seen.awaited.is_empty() {
+        plan.waits.push(Wait::for_units(seen.awaited.clone()));
+    }
+    if seen.clients.is_empty() {
+        return plan;
+    }
+    let Some(reach) = &seen.reach else {
+        return plan.wait(Wait::NotLoaded("waiting for this unit's address".into()));
+    };
+    if seen.clients.iter().any(|client| client.attempts >= ATTEMPTS) {
+        plan.push(Effect::ClearAttempts);
+    }
+    for client in &seen.clients {
+        match client.request(seen.has_secrets, seen.version, &seen.databases) {
+            Ok(Some(request)) => plan.push_apart(seen.serve(&request, reach, version.as_ref(), lookup)),
+            Ok(None) => {}
+            Err(reason) => plan.waits.push(Wait::Client(client.relation, reason)),
+        }
+    }
+    plan
+}
+
+impl Answering {
+    fn serve(&self, request: &Request<'_>, reach: &Reach, version: Option<&String>, lookup: &Lookup) -> Plan {
+        let mut plan = Plan::default();
+        let Request { client, database, roles } = request;
+        if client.attempts >= ATTEMPTS {
+            // Juju refuses what is granted over a relation that ends, and with it all the hook did.
+            plan.set(Bag::PeerApp, ROUNDS, (self.round + 1).to_string());
+            return plan.wait(Wait::Attempts(client.relation));
+        }
+        // A password that survived a hook which did not is used again.
+        let password = client.password.as_ref().unwrap_or(&client.fresh).clone();
+        let facts = NewClientFacts { databases: &self.databases, mark: &self.mark };
+        plan.push(Effect::EnsureClient(client.wanted(database, roles, password.clone(), facts)));
+        if lookup.everywhere {
+            let (databases, auth_user) = (vec![database.clone()], lookup.auth_user.clone());
+            plan.push(Effect::InstallGetAuth { databases, auth_user });
+        }
+        // A client that is told too early tries and fails.
+        plan.push(Effect::AwaitAdmission {
+            logins: lookup.logins(&role(client.relation), database),
+            next_round: (self.round < LAST_ROUND).then(|| self.round + 1),
+        });
+        if !client.is_answered {
+            plan.push(Effect::NoteAttempt(client.relation));
+        }
+        let facts = AnswerFacts {
+            databases: &self.databases,
+            reach,
+            published: self.published_endpoints.as_deref(),
+            version: version.cloned(),
+            has_secrets: self.has_secrets,
+        };
+        plan.append(answer(&Answer::new(client, database.clone(), password.clone(), &facts)));
+        if !self.has_secrets {
+            plan.set(Bag::PeerApp, role(client.relation), password);
+        }
+        plan.note(Note::ClientDone(client.relation));
+        plan
+    }
+}
+
+/// What is new to clients. Their bags are read only where there is something to tell.
+pub fn news(look: &mut Look<'_>) -> Result<News> {
+    let Some(reach) = Reach::gather(look)? else { return Ok(News::default()) };
+    let version = look.backend()?.and_then(|backend| backend.version_text().map(str::to_owned));
+    let now = published(&reach, version.as_deref());
+    let before = look.app_bag()?.text(PUBLISHED_TO_CLIENTS).map(str::to_owned);
+    if now.is_some() && before == now {
+        return Ok(News { answers: Vec::new(), published: now });
+    }
+    if look.relations(Endpoint::Database)?.is_empty() {
+        return Ok(News::default());
+    }
+    let clients = client::read_all(look)?;
+    let databases = look.databases()?;
+    let published = look.app_bag()?.published_endpoints().map(str::to_owned);
+    let has_secrets = look.has_secrets();
+    let facts = AnswerFacts {
+        databases: &databases.entries,
+        reach: &reach,
+        published: published.as_deref(),
+        version,
+        has_secrets,
+    };
+    Ok(answers(clients, now, &facts))
+}
+
+/// The answers of all clients that have one. While the password of one cannot be read, the others
+/// are told, and a later hook tells all.
+fn answers(clients: Vec<Client>, now: Option<String>, facts: &AnswerFacts<'_>) -> News {
+    let (answered, is_one_hidden) = client::answered(clients);
+    let answer =
+        |Answered { client, database, password }: Answered| Answer::new(&client, database, password, facts);
+    News { answers: answered.into_iter().map(answer).collect(), published: now.filter(|_| !is_one_hidden) }
+}
+
+/// What stands for the endpoints and the version of PostgreSQL in the peer app bag; nothing while
+/// more endpoints may come.
+fn published(reach: &Reach, version: Option<&str>) -> Option<String> {
+    let endpoints = reach.complete_endpoints()?;
+    Some(format!("{endpoints} {}", version.unwrap_or_default()))
+}
+
+/// The flowchart's "Update peer data in relation databags": gives clients the units' addresses.
+pub fn publish(news: &News) -> Plan {
+    let mut plan = Plan::default();
+    for client in &news.answers {
+        plan.append(answer(client));
+    }
+    if let Some(published) = &news.published {
+        plan.set(Bag::PeerApp, PUBLISHED_TO_CLIENTS, published.as_str());
+    }
+    plan
+}
+
+/// What an answer depends on beside the client.
+struct AnswerFacts<'a> {
+    databases: &'a PgbDbs,
+    reach: &'a Reach,
+    /// The endpoints that all clients were last given.
+    published: Option<&'a str>,
+    version: Option<String>,
+    has_secrets: bool,
+}
+
+impl Answer {
+    /// What `client` is to be told.
+    fn new(client: &Client, database: String, password: Secret, facts: &AnswerFacts<'_>) -> Self {
+        let endpoints = facts.reach.endpoints(client.app.get(ENDPOINTS).map(String::as_str));
+        Self {
+            is_noted: facts.published == Some(endpoints.as_str()),
+            relation: client.relation,
+            secrets: client.secrets(facts.has_secrets),
+            role: role(client.relation),
+            password,
+            read_only: read_only(&database, facts.databases),
+            database,
+            endpoints,
+            version: facts.version.clone(),
+        }
+    }
+}
+
+/// The name by which `database` is read from a replica; its own where that name is another database, or too long.
+pub fn read_only(database: &str, databases: &PgbDbs) -> String {
+    let entry = Entry { name: database.to_owned(), legacy: false, auth_dbname: None };
+    let is_free = |alias: &String| databases.names().all(|name| name != alias);
+    entry.aliases().find(is_free).unwrap_or_else(|| database.to_owned())
+}
+
+/// What a part of a URI need not hide.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+fn uri(client: &Answer, database: &str) -> Secret {
+    let escape = |text| utf8_percent_encode(text, UNRESERVED);
+    Secret::new(format!(
+        "postgresql://{}:{}@{}/{}",
+        escape(&client.role),
+        escape(client.password.reveal()),
+        client.endpoints,
+        escape(database)
+    ))
+}
+
+/// Everything a client is told. Where it already stands nothing changes.
+fn answer(client: &Answer) -> Plan {
+    let mut plan = Plan::default();
+    let bag = Bag::App(client.relation);
+    let user = [
+        ("username", Secret::new(client.role.clone())),
+        ("password", client.password.clone()),
+        ("uris", uri(client, &client.database)),
+        ("read-only-uris", uri(client, &client.read_only)),
+    ];
+    // Without TLS there is no `tls-ca`: a secret cannot hold an empty value everywhere (Juju 4.0).
+    let tls = [("tls", Secret::new("False"))];
+    for (group, fields) in GROUPS.into_iter().zip([&user[..], &tls[..]]) {
+        let mut content = BTreeMap::new();
+        for (key, value) in fields {
+            let key = (*key).to_owned();
+            if client.secrets.contains(&key) {
+                content.insert(key, value.clone());
+            } else if key != "read-only-uris" {
+                // Only clients that ask for it by name know this field.
+                plan.set(bag, key, value.clone());
+            }
+        }
+        if !content.is_empty() {
+            plan.push(Effect::SetClientSecret(client.relation, group, content));
+        }
+    }
+    plan.set(bag, DATABASE, client.database.as_str());
+    if !client.is_noted {
+        // The note is no longer true of all clients. It is set again when all were told the same.
+        plan.set(Bag::PeerApp, PUBLISHED_TO_CLIENTS, Value::Absent);
+    }
+    plan.set(bag, ENDPOINTS, client.endpoints.as_str());
+    plan.set(bag, "read-only-endpoints", client.endpoints.as_str());
+    if let Some(version) = &client.version {
+        plan.set(bag, "version", version.as_str());
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::client::tests::{REQUEST, answered_client, client};
+    use super::*;
+
+    fn lookup() -> Lookup {
+        Lookup { auth_user: "auth".into(), database: "pgbouncer".into(), everywhere: false }
+    }
+
+    fn seen(clients: Vec<Client>) -> Answering {
+        Answering {
+            has_secrets: true,
+            databases: PgbDbs::parse(r#"{"6": {"name": "shop", "legacy": false}}"#).expect("valid"),
+            version: ServerVersion::parse("15.18"),
+            backend: ServingBackend::Ready { version: Some("15.18".into()), lookup: lookup() },
+            clients,
+            counts: Vec::new(),
+            awaited: Vec::new(),
+            reach: Some(Reach::Units { known: vec!["10.0.0.7:6432".into()], complete: true }),
+            published_endpoints: Some("10.0.0.7:6432".into()),
+            round: 0,
+            mark: "model m".into(),
+        }
+    }
+
+    #[track_caller]
+    fn check(seen: &Answering, expected: &str) {
+        assert_eq!(decide(seen).to_string().trim(), expected.trim());
+    }
+
+    const SERVED: &str = r#"
+remove peer app rounds
+make the database "shop" and the role relation_id_6
+wait until PostgreSQL lets relation_id_6 into shop, auth into pgbouncer
+note that database:6 is about to be answered
+set the secret database.6.user: password, uris, username
+set the secret database.6.tls: tls
+set app 6 database = shop
+set app 6 endpoints = 10.0.0.7:6432
+set app 6 read-only-endpoints = 10.0.0.7:6432
+set app 6 version = 15.18
+note client 6 is done"#;
+
+    #[test]
+    fn a_client_is_told_what_it_needs_and_last() {
+        check(&seen(vec![client(6, &REQUEST)]), SERVED);
+    }
+
+    #[test]
+    fn a_client_that_waits_for_units_is_counted_and_named() {
+        let late =
+            Answering { counts: vec![(RelationId(6), 1)], awaited: vec!["p/1".into()], ..seen(Vec::new()) };
+        check(
+            &late,
+            "
+remove peer app rounds
+note client 6 Waiting(1)
+wait: waiting for p/1 to load a new database",
+        );
+    }
+
+    #[test]
+    fn without_postgresql_a_client_waits_for_that() {
+        let waiting = ServingBackend::Waiting(Wait::Backend);
+        let plan = decide(&Answering { backend: waiting, ..seen(Vec::new()) });
+        assert_eq!(plan.waits, [Wait::Backend]);
+        let idle = Answering { backend: ServingBackend::NotNeeded, ..seen(Vec::new()) };
+        check(&idle, "remove peer app rounds");
+    }
+
+    /// The client that a plan makes in PostgreSQL.
+    #[track_caller]
+    fn made(plan: &Plan) -> crate::plan::NewClient {
+        let made = plan.effects().find_map(|effect| match effect {
+            Effect::EnsureClient(client) => Some(client.clone()),
+            _ => None,
+        });
+        made.unwrap_or_else(|| panic!("no client is made: {plan}"))
+    }
+
+    #[test]
+    fn a_password_that_survived_a_failed_hook_is_taken_up_again() {
+        let survivor = Client { password: Some(Secret::new("survivor")), ..client(6, &REQUEST) };
+        assert_eq!(made(&decide(&seen(vec![survivor]))).password, Secret::new("survivor"));
+    }
+
+    #[test]
+    fn a_restored_client_has_its_role_ensured_and_keeps_its_password() {
+        let client = Client { password: Some(Secret::new("old")), ..answered_client(6, &REQUEST) };
+        let plan = decide(&seen(vec![client]));
+        assert_eq!(made(&plan).password, Secret::new("old"));
+        assert!(!plan.to_string().contains("about to be answered"), "{plan}");
+    }
+
+    #[test]
+    fn an_answer_that_failed_twice_lets_others_pass_once() {
+        let refused = Client { attempts: 2, ..client(6, &REQUEST) };
+        let plan = decide(&seen(vec![refused, client(7, &REQUEST)]));
+        let text = plan.to_string();
+        assert!(text.contains("set peer app rounds = 1\n") && text.contains("clear the notes"), "{text}");
+        assert!(text.contains("Juju refused the answer to database:6 twice"), "{text}");
+        assert_eq!(made(&plan).role, "relation_id_7");
+        let once = Client { attempts: 1, ..client(6, &REQUEST) };
+        assert_eq!(made(&decide(&seen(vec![once]))).role, "relation_id_6");
+    }
+
+    #[test]
+    fn a_line_in_pg_hba_is_waited_for_in_thirty_hooks_and_not_in_more() {
+        for (round, expected) in [(0, Some(1)), (29, Some(30)), (30, None)] {
+            let plan = decide(&Answering { round, ..seen(vec![client(6, &REQUEST)]) });
+            let next = plan.effects().find_map(|effect| match effect {
+                Effect::AwaitAdmission { next_round, .. } => Some(*next_round),
+                _ => None,
+            });
+            assert_eq!(next, Some(expected));
+        }
+    }
+
+    #[test]
+    fn without_secrets_credentials_stand_in_the_bag_and_in_the_peer_bag() {
+        let mut seen = seen(vec![client(4, &[("database", "shop")])]);
+        seen.has_secrets = false;
+        let text = decide(&seen).to_string();
+        for line in ["set app 4 password = ‹14 characters›", "set peer app relation_id_4 = ‹14 characters›"]
+        {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("secret database"), "{text}");
+        assert!(!text.contains("fresh password"), "{text}");
+    }
+
+    #[test]
+    fn a_client_alone_in_its_database_owns_it() {
+        let alone = |databases: &str| {
+            let databases = PgbDbs::parse(databases).expect("valid");
+            made(&decide(&Answering { databases, ..seen(vec![client(6, &REQUEST)]) })).alone
+        };
+        assert!(alone(r#"{"6": {"name": "shop"}, "7": {"name": "crm"}}"#));
+        assert!(!alone(r#"{"6": {"name": "shop"}, "7": {"name": "shop"}}"#));
+    }
+
+    #[test]
+    fn without_an_address_nothing_is_half_answered() {
+        let none = Answering { reach: None, ..seen(vec![client(6, &REQUEST)]) };
+        let plan = decide(&none);
+        assert_eq!(plan.to_string().lines().next(), Some("remove peer app rounds"));
+        assert!(!plan.to_string().contains("endpoints"), "{plan}");
+        assert_eq!(plan.waits, [Wait::NotLoaded("waiting for this unit's address".into())]);
+    }
+
+    fn facts<'a>(databases: &'a PgbDbs, reach: &'a Reach, published: Option<&'a str>) -> AnswerFacts<'a> {
+        AnswerFacts { databases, reach, published, version: None, has_secrets: true }
+    }
+
+    #[test]
+    fn who_is_told_something_else_ends_what_is_noted_of_all() {
+        let tell = |published_before: Option<&str>, complete| {
+            let reach = Reach::Units { known: vec!["10.0.0.7:6432".into()], complete };
+            let client = Client { password: Some(Secret::new("secret")), ..answered_client(6, &REQUEST) };
+            let databases = PgbDbs::default();
+            let now = published(&reach, None);
+            publish(&answers(vec![client], now, &facts(&databases, &reach, published_before))).to_string()
+        };
+        assert!(tell(Some("10.0.0.9:6432"), false).contains("remove peer app clients_told"));
+        assert!(!tell(Some("10.0.0.7:6432"), false).contains("clients_told"));
+        // Once every unit is known, the new note is the last word.
+        let all = tell(Some("10.0.0.9:6432"), true);
+        assert!(all.trim_end().ends_with("set peer app clients_told = 10.0.0.7:6432"), "{all}");
+    }
+
+    #[test]
+    fn while_a_password_cannot_be_read_the_others_are_told_and_nothing_is_noted() {
+        let reach = Reach::Units { known: vec!["10.0.0.7:6432".into()], complete: true };
+        let databases = PgbDbs::default();
+        let readable = |id| Client { password: Some(Secret::new("p")), ..answered_client(id, &REQUEST) };
+        let tell = |clients| {
+            let news = answers(clients, published(&reach, None), &facts(&databases, &reach, None));
+            (news.answers.len(), news.published.is_some())
+        };
+        assert_eq!(tell(vec![readable(6), readable(7)]), (2, true));
+        assert_eq!(tell(vec![answered_client(6, &REQUEST), readable(7)]), (1, false));
+    }
+
+    #[test]
+    fn a_database_is_read_by_its_alias_unless_that_is_another_database_or_too_long() {
+        let databases = PgbDbs::parse(r#"{"7": {"name": "shop_readonly"}, "8": {"name": "shop"}}"#);
+        let databases = databases.expect("valid");
+        assert_eq!(read_only("shop", &databases), "shop");
+        assert_eq!(read_only("crm", &databases), "crm_readonly");
+        assert_eq!(read_only(&"d".repeat(55), &databases), "d".repeat(55));
+    }
+
+    #[test]
+    fn what_stands_in_a_uri_is_escaped() {
+        let databases = PgbDbs::default();
+        let reach = Reach::Units { known: vec!["[::1]:6432".into(), "b:1".into()], complete: true };
+        let (client, password) = (answered_client(6, &REQUEST), Secret::new("p@ss/w?rd"));
+        let answer = Answer::new(&client, "my db".into(), password, &facts(&databases, &reach, None));
+        assert_eq!(
+            uri(&answer, &answer.database).reveal(),
+            "postgresql://relation_id_6:p%40ss%2Fw%3Frd@[::1]:6432,b:1/my%20db"
+        );
+    }
+}

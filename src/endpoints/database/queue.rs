@@ -1,0 +1,281 @@
+//! The clients that are not done: who they are, and which of them a hook looks at.
+//!
+//! A client's own hook looks at its bag. Another hook does so only where that may tell something new,
+//! so that many clients at once cost each hook what one costs.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use crate::event::RelationId;
+use crate::facts::configuration::Databases;
+use crate::facts::units::{LoadedUnit, behind};
+use crate::look::Look;
+use crate::notes::{ClientNote, ClientNotes, Trust};
+use crate::peer_bag::QUEUE;
+use crate::pgbouncer::{Origin, PgbDbs};
+use crate::plan::{Bag, Note, Plan, Value};
+
+/// The `update-status` in which a client stops waiting for units.
+const LAST_UPDATE_STATUS: u32 = 2;
+
+/// The clients that may have no answer yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientQueue {
+    /// The queue in the peer app bag.
+    pub published: String,
+    /// The notes of this leader.
+    pub notes: ClientNotes,
+}
+
+impl ClientQueue {
+    /// Reads the bag and the notes.
+    pub fn gather(look: &mut Look<'_>) -> Result<Self> {
+        let published = look.app_bag()?.text(QUEUE).unwrap_or_default().to_owned();
+        Ok(Self { published, notes: look.notes().clients.clone() })
+    }
+
+    /// Whether this leader has noted which clients of the queue still wait. A leader that has not
+    /// looked at them since it leads has not.
+    pub fn is_noted(&self) -> bool {
+        self.published.is_empty() || self.notes.queue == self.published
+    }
+
+    /// The clients that may wait: by the notes where these count, else the whole queue.
+    pub fn waiting(&self, trust: Trust) -> Vec<RelationId> {
+        if trust.counts_notes() && self.is_noted() {
+            self.noted_as(|note| matches!(note, ClientNote::Waiting(_) | ClientNote::AsksForMore))
+        } else {
+            relation_ids(&self.published)
+        }
+    }
+
+    /// The clients with such a note.
+    pub fn noted_as(&self, is_such: impl Fn(ClientNote) -> bool) -> Vec<RelationId> {
+        let such = self.notes.notes.iter().filter(|(_, note)| is_such(**note));
+        such.map(|(relation, _)| *relation).collect()
+    }
+
+    /// How many `update-status` hooks have come while a client waited for units.
+    fn count(&self, relation: RelationId) -> u32 {
+        match self.notes.notes.get(&relation) {
+            Some(ClientNote::Waiting(count)) if self.is_noted() => *count,
+            _ => 0,
+        }
+    }
+
+    /// Notes who is not done. The queue in the bag, for the next leader, changes only with the
+    /// `databases`, which wake every unit anyway, or with a client that it lacks.
+    pub fn note(&self, mut notes: ClientNotes, are_databases_new: bool) -> Plan {
+        let mut plan = Plan::default();
+        for (relation, note) in &mut notes.notes {
+            if let ClientNote::Waiting(count) = note {
+                *count = self.count(*relation);
+            }
+        }
+        let waits = |note: &ClientNote| matches!(note, ClientNote::Waiting(_) | ClientNote::AsksForMore);
+        let waiting: Vec<_> = notes.notes.iter().filter(|(_, note)| waits(note)).map(|(id, _)| *id).collect();
+        notes.queue.clone_from(&self.published);
+        let known = relation_ids(&self.published);
+        if are_databases_new || !waiting.iter().all(|id| known.contains(id)) {
+            notes.queue = ids(&waiting);
+            let queue = notes.queue.as_str();
+            plan.set(Bag::PeerApp, QUEUE, if queue.is_empty() { Value::Absent } else { queue.into() });
+        }
+        if notes != self.notes {
+            plan.note(Note::Clients(notes));
+        }
+        plan
+    }
+}
+
+/// What decides whose request a hook reads.
+pub struct Selection<'a> {
+    /// The client that the hook is about.
+    pub own: Option<RelationId>,
+    /// How much of the notes counts.
+    pub trust: Trust,
+    /// The client relations.
+    pub relations: &'a [RelationId],
+    /// The databases by relation.
+    pub databases: &'a PgbDbs,
+    /// The clients that may have no answer yet.
+    pub queue: &'a ClientQueue,
+}
+
+impl Selection<'_> {
+    /// The clients whose request may be news, or must be refused again: a refusal stands in the
+    /// status for as long as the request does.
+    pub fn requests(&self) -> Vec<RelationId> {
+        let waiting = self.queue.waiting(self.trust);
+        let asks_for_more = self.queue.noted_as(|note| note == ClientNote::AsksForMore);
+        let is_refused = |id: &RelationId| {
+            let may_be = !self.trust.counts_notes() || !self.is_entered(*id) || asks_for_more.contains(id);
+            waiting.contains(id) && may_be
+        };
+        // A client that has not asked yet asks in a hook of its own; an operator can skip one.
+        let is_unseen = |id: &RelationId| self.trust != Trust::Full && !self.is_entered(*id);
+        let relations = self.relations.iter().copied();
+        relations.filter(|id| self.own == Some(*id) || is_refused(id) || is_unseen(id)).collect()
+    }
+
+    fn is_entered(&self, id: RelationId) -> bool {
+        self.databases.0.contains_key(&Origin::Relation(id.0))
+    }
+}
+
+/// Which databases the units have loaded.
+pub struct Steps<'a> {
+    /// Every unit.
+    pub units: &'a [LoadedUnit],
+    /// The databases of today.
+    pub now: &'a Databases,
+    /// The databases before this dispatch. A unit that serves them serves a client that is in both.
+    pub before: &'a Databases,
+    /// This hook is an `update-status`, which counts for every client that waits.
+    pub is_update_status: bool,
+}
+
+impl Steps<'_> {
+    /// How many `update-status` hooks have come while a client waited, this one included.
+    pub fn count(&self, id: RelationId, queue: &ClientQueue) -> u32 {
+        queue.count(id) + u32::from(self.is_update_status)
+    }
+
+    /// Whether a client still waits for units.
+    pub fn is_late(&self, id: RelationId, queue: &ClientQueue) -> bool {
+        !self.awaited(id, self.count(id, queue) < LAST_UPDATE_STATUS).is_empty()
+    }
+
+    /// The units that a client waits for.
+    pub fn awaited(&self, id: RelationId, waits_on: bool) -> BTreeSet<String> {
+        let has_entry = |databases: &PgbDbs| databases.0.contains_key(&Origin::Relation(id.0));
+        let behind = |databases: &Databases| -> BTreeSet<String> {
+            behind(self.units, &databases.hash(), waits_on).into_iter().collect()
+        };
+        let now = behind(self.now);
+        if !has_entry(&self.before.entries) {
+            return now;
+        }
+        now.intersection(&behind(self.before)).cloned().collect()
+    }
+}
+
+/// Ids with blanks between.
+fn ids(relations: &[RelationId]) -> String {
+    relations.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// The relations of such a text.
+fn relation_ids(text: &str) -> Vec<RelationId> {
+    text.split(' ').filter_map(|id| id.parse().ok().map(RelationId)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::configuration::tests::databases;
+
+    fn queue(published: &str, of: &str, notes: &[(u32, ClientNote)]) -> ClientQueue {
+        let notes = notes.iter().map(|(id, note)| (RelationId(*id), *note)).collect();
+        ClientQueue { published: published.into(), notes: ClientNotes { queue: of.into(), notes } }
+    }
+
+    fn relations(ids: &[u32]) -> Vec<RelationId> {
+        ids.iter().copied().map(RelationId).collect()
+    }
+
+    const WAITS: ClientNote = ClientNote::Waiting(0);
+
+    #[test]
+    fn the_notes_tell_who_waits_unless_another_leader_wrote_the_queue() {
+        let noted = queue("5 6", "5 6", &[(5, WAITS), (7, ClientNote::Missing)]);
+        assert_eq!(noted.waiting(Trust::Full), relations(&[5]));
+        assert_eq!(noted.waiting(Trust::Recheck), relations(&[5]));
+        // A new leader, or one that was away while another one led, does not know.
+        assert_eq!(noted.waiting(Trust::NewLeader), relations(&[5, 6]));
+        assert_eq!(queue("5 6", "5", &[(5, WAITS)]).waiting(Trust::Full), relations(&[5, 6]));
+        assert_eq!(queue("", "", &[]).waiting(Trust::Full), relations(&[]));
+    }
+
+    #[test]
+    fn the_queue_in_the_bag_changes_where_all_are_woken_anyway_or_a_client_is_new() {
+        let notes = |ids: &[u32]| ClientNotes {
+            notes: ids.iter().map(|id| (RelationId(*id), WAITS)).collect(),
+            ..ClientNotes::default()
+        };
+        let known = queue("5 6", "", &[]);
+        assert_eq!(known.note(notes(&[5]), false).to_string(), "note clients 5 Waiting(0)\n");
+        let with_databases = known.note(notes(&[5]), true).to_string();
+        assert_eq!(with_databases, "set peer app newest_clients = 5\nnote clients 5 Waiting(0)\n");
+        let new = known.note(notes(&[5, 8]), false).to_string();
+        assert!(new.starts_with("set peer app newest_clients = 5 8\n"), "{new}");
+        assert_eq!(queue("5", "5", &[(5, WAITS)]).note(notes(&[5]), false), Plan::default());
+        let none = queue("5", "5", &[(5, WAITS)]).note(notes(&[]), true).to_string();
+        assert_eq!(none, "remove peer app newest_clients\nnote no clients\n");
+    }
+
+    #[test]
+    fn what_a_client_has_waited_is_kept_and_counts_for_it_alone() {
+        let old = queue("5 6", "5 6", &[(5, ClientNote::Waiting(1)), (6, WAITS)]);
+        let notes = ClientNotes {
+            notes: [(RelationId(5), WAITS), (RelationId(6), WAITS)].into(),
+            ..ClientNotes::default()
+        };
+        assert_eq!(old.note(notes, false), Plan::default());
+        let (units, databases) = ([], Databases::default());
+        let steps =
+            |is_update_status| Steps { units: &units, now: &databases, before: &databases, is_update_status };
+        assert_eq!(steps(true).count(RelationId(5), &old), 2);
+        assert_eq!(steps(true).count(RelationId(6), &old), 1);
+        assert_eq!(steps(false).count(RelationId(5), &old), 1);
+    }
+
+    #[test]
+    fn a_hook_reads_the_request_of_its_own_client_and_those_that_are_refused() {
+        let entered = databases(&[(5, "a"), (6, "b"), (7, "c")]).entries;
+        // 8 was refused, 7 asks for more than it can have, 9 has not asked.
+        let queue = queue("5 7 8", "5 7 8", &[(5, WAITS), (7, ClientNote::AsksForMore), (8, WAITS)]);
+        let all = relations(&[5, 6, 7, 8, 9]);
+        let requests = |own: Option<u32>, trust| {
+            let own = own.map(RelationId);
+            Selection { own, trust, relations: &all, databases: &entered, queue: &queue }.requests()
+        };
+        assert_eq!(requests(None, Trust::Full), relations(&[7, 8]));
+        assert_eq!(requests(Some(6), Trust::Full), relations(&[6, 7, 8]));
+        // An operator can have skipped the hook in which one asked.
+        assert_eq!(requests(None, Trust::Recheck), relations(&[7, 8, 9]));
+        assert_eq!(requests(None, Trust::NewLeader), relations(&[5, 7, 8, 9]));
+    }
+
+    fn unit(name: &str, loaded: &Databases, counts: bool) -> LoadedUnit {
+        LoadedUnit { unit: name.into(), loaded: Some(loaded.hash()), counts }
+    }
+
+    #[test]
+    fn a_client_waits_until_units_serve_it_and_not_past_the_second_update_status() {
+        let (before, now) = (databases(&[(5, "a")]), databases(&[(5, "a"), (6, "b")]));
+        let units = [unit("p/0", &now, true), unit("p/1", &before, true), unit("p/2", &before, false)];
+        let late = |count, is_update_status| {
+            let steps = Steps { units: &units, now: &now, before: &now, is_update_status };
+            steps.is_late(RelationId(6), &queue("6", "6", &[(6, ClientNote::Waiting(count))]))
+        };
+        assert!(late(0, false) && late(0, true) && late(1, false));
+        assert!(!late(1, true) && !late(2, false));
+        let steps = Steps { units: &units, now: &now, before: &now, is_update_status: false };
+        assert_eq!(steps.awaited(RelationId(6), true), BTreeSet::from(["p/1".to_owned()]));
+        // A database that no unit serves is not given away.
+        let nobody = Steps { units: &units[1..], ..steps };
+        assert!(nobody.is_late(RelationId(6), &queue("6", "6", &[(6, ClientNote::Waiting(2))])));
+    }
+
+    #[test]
+    fn a_unit_that_serves_the_databases_before_this_hook_serves_the_clients_that_stood_there() {
+        let (before, now) = (databases(&[(5, "a"), (6, "b")]), databases(&[(6, "b"), (7, "c")]));
+        let units = [unit("p/0", &before, true), unit("p/1", &before, true)];
+        let steps = Steps { units: &units, now: &now, before: &before, is_update_status: false };
+        let queue = queue("6 7", "6 7", &[(6, WAITS), (7, WAITS)]);
+        assert!(!steps.is_late(RelationId(6), &queue));
+        assert!(steps.is_late(RelationId(7), &queue));
+    }
+}

@@ -1,0 +1,891 @@
+//! The peer relation `pgb-peers`: the leader publishes, followers copy.
+//!
+//! [`decide_created`] and [`decide`] follow the two flowcharts of the relation's specification box by
+//! box. Where a line is not in them, it says why it is here.
+
+use anyhow::Result;
+
+use crate::endpoints::database::answer;
+use crate::facts::configuration::{Config, configuration};
+use crate::facts::local::{Kept, LocalPgbouncer};
+use crate::facts::options::{InvalidOption, Options};
+use crate::facts::users::{Store, Users, stats_user};
+use crate::look::Look;
+use crate::notes::ClientNotes;
+use crate::peer_bag::{
+    ADMIN_PASSWORD, AUTH, AUTH_REVISION, CONFIG, DATABASES_LOADED, HOSTNAME, LEADER_HOSTNAME,
+    MONITORING_PASSWORD, PGBOUNCER_VERSION, PROCESSES, field,
+};
+use crate::pgbouncer::{InstanceConfig, UserList};
+use crate::plan::{Bag, Effect, Note, Plan, Step, Value};
+use crate::secret::Secret;
+use crate::status::Wait;
+use crate::workload::Files;
+
+/// What differs between the leader, who decides for all, and a follower, who copies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leadership<L, F> {
+    /// This unit holds leadership.
+    Leader(L),
+    /// Another unit holds it.
+    Follower(F),
+}
+
+/// The input of [`decide_created`].
+pub struct Created {
+    /// This unit's name in DNS.
+    pub hostname: String,
+    /// The leader's own facts; a follower needs none here.
+    pub leadership: Leadership<LeaderView, ()>,
+}
+
+/// The input of [`decide`].
+pub struct Changed {
+    /// This unit's name in DNS.
+    pub hostname: String,
+    /// Whose flow to follow.
+    pub leadership: Leadership<LeaderView, FollowerView>,
+    /// This unit's processes, or why nothing is known of them.
+    pub local: Result<LocalPgbouncer, Wait>,
+    /// The statistics user, whose login shows that the user list was read.
+    pub stats_user: String,
+    /// The version in this unit's bag.
+    pub noted_version: Option<String>,
+    /// Where Juju opens ports: what it has opened.
+    pub opened_port: Option<OpenedPort>,
+    /// Whether PostgreSQL is related, as far as there is a configuration that lacks it.
+    pub has_backend: bool,
+}
+
+/// What Juju has opened for clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenedPort {
+    /// The port, if any.
+    pub open: Option<u16>,
+}
+
+/// What the leader knows by itself.
+pub struct LeaderView {
+    /// The configuration it renders from the options, the databases and the backend; while an option
+    /// cannot be used, from the last usable ones.
+    pub config: Option<Config>,
+    /// Why there is none, or not the one the options ask for.
+    pub invalid: Option<Wait>,
+    /// The published configuration has another port: the same configuration at that port.
+    pub at_old_port: Option<Config>,
+    /// The users, once the backend made them possible.
+    pub users: Option<Users>,
+    /// Where the users are kept today.
+    pub store: Store,
+    /// What is new to clients.
+    pub news: answer::News,
+}
+
+/// What a follower finds.
+pub struct FollowerView {
+    /// The configuration in the app bag, or why it is broken.
+    pub published: Result<Option<Config>, String>,
+    /// While the leader publishes none, the one that this unit renders by the leader's own code.
+    pub rendered: Option<Config>,
+    /// The users in the app secret or bag.
+    pub users: Option<Users>,
+    /// Why the user list there cannot be used.
+    pub broken_users: Option<String>,
+    /// The last leader removed the lookup from PostgreSQL.
+    pub is_lookup_removed: bool,
+    /// What this unit goes on with where one of the two is missing.
+    pub kept: Kept,
+}
+
+impl FollowerView {
+    /// The configuration of today.
+    fn config(&self) -> Option<&Config> {
+        self.published.as_ref().ok().and_then(Option::as_ref).or(self.rendered.as_ref())
+    }
+
+    /// What the leader has to publish anew.
+    fn waits(&self) -> Vec<Wait> {
+        let users = self.broken_users.clone().map(|reason| Wait::Published(AUTH, reason));
+        let config = self.published.as_ref().err().map(|reason| Wait::Published(CONFIG, reason.clone()));
+        // Only a leader installs the lookup again; without it no client can log in.
+        let lookup = self.is_lookup_removed.then_some(Wait::Leader);
+        users.into_iter().chain(config).chain(lookup).collect()
+    }
+}
+
+impl Leadership<LeaderView, FollowerView> {
+    /// The configuration that this unit is to run: while there is none, the last one it had.
+    fn in_force(&self) -> Option<&Config> {
+        match self {
+            Self::Leader(view) => view.config.as_ref(),
+            Self::Follower(view) => view.config().or(view.kept.config.as_ref()),
+        }
+    }
+}
+
+/// Handles `pgb-peers-relation-created`.
+pub fn created(look: &mut Look<'_>) -> Result<Plan> {
+    let hostname = look.hostname();
+    let leadership =
+        if look.leads()? { Leadership::Leader(leader_view(look)?) } else { Leadership::Follower(()) };
+    Ok(decide_created(&Created { hostname, leadership }))
+}
+
+/// Handles `pgb-peers-relation-changed`, `-joined` and `-departed`, and is part of every dispatch.
+pub fn changed(look: &mut Look<'_>) -> Result<Plan> {
+    let local = look.local()?;
+    let leadership = if look.leads()? {
+        Leadership::Leader(leader_view(look)?)
+    } else {
+        Leadership::Follower(follower_view(look)?)
+    };
+    let lacks_backend = leadership.in_force().is_some_and(|config| config.shared.auth.is_none());
+    let seen = Changed {
+        has_backend: lacks_backend && look.backend()?.is_some(),
+        local,
+        hostname: look.hostname(),
+        leadership,
+        stats_user: stats_user(&look.unit().app),
+        noted_version: look.bag(Bag::PeerUnit)?.get(PGBOUNCER_VERSION).cloned(),
+        // On Kubernetes Juju opens ports since it has secrets that followers can read.
+        opened_port: (look.is_sidecar() && look.has_secrets())
+            .then(|| OpenedPort { open: look.notes().open_port }),
+    };
+    Ok(decide(&seen))
+}
+
+fn leader_view(look: &mut Look<'_>) -> Result<LeaderView> {
+    let chosen = look.options()?;
+    let mut invalid = chosen.invalid.map(Wait::Option);
+    let mut config = None;
+    let mut at_old_port = None;
+    if let Some(options) = &chosen.options {
+        match rendered(look, options, None)? {
+            Ok(rendered) => config = Some(rendered),
+            Err(wait) => invalid = Some(wait),
+        }
+        let last = look.published()?.options().filter(|last| last.listen_port != options.listen_port);
+        if let Some(last) = last {
+            at_old_port = rendered(look, &last, None)?.ok();
+        }
+    }
+    Ok(LeaderView {
+        config,
+        invalid,
+        at_old_port,
+        users: look.users()?.users.clone(),
+        store: look.store()?,
+        news: answer::news(look)?,
+    })
+}
+
+fn follower_view(look: &mut Look<'_>) -> Result<FollowerView> {
+    let found = look.users()?;
+    let published = look.published()?.counting().map(|config| config.cloned());
+    if let Err(reason) = &published {
+        tracing::warn!("pgb-peers: ignored {CONFIG}: {reason}");
+    }
+    let is_published = matches!(published, Ok(Some(_)));
+    let users = found.users.clone().or_else(|| found.is_deleted.then(Users::nobody));
+    let kept = if is_published && users.is_some() { Kept::default() } else { look.kept().as_ref().clone() };
+    let mut own = None;
+    // A leader of the Python charm publishes databases, and nothing else, in the bag.
+    if !is_published && look.databases()?.text.is_some() {
+        let list = users.as_ref().map(|users| &users.list).or(kept.users.as_ref());
+        if let Some(options) = look.options()?.options {
+            own = rendered(look, &options, list)?.ok();
+        }
+    }
+    Ok(FollowerView {
+        published,
+        rendered: own,
+        users,
+        broken_users: found.broken.clone(),
+        is_lookup_removed: look.app_bag()?.get_auth().is_some_and(|note| note.is_removed()),
+        kept,
+    })
+}
+
+/// The configuration by this unit's own facts, with these users or those that are kept.
+fn rendered(
+    look: &mut Look<'_>,
+    options: &Options,
+    users: Option<&UserList>,
+) -> Result<Result<Config, Wait>> {
+    let databases = look.databases()?;
+    let others = look.app_bag()?.other_databases();
+    let backend = look.backend()?;
+    let endpoints = backend.as_ref().and_then(|backend| backend.endpoints.as_ref());
+    let found = look.users()?;
+    let users = users.or(found.users.as_ref().map(|users| &users.list));
+    let shared = configuration(&look.unit().app, options, &databases, &others, endpoints, users);
+    Ok(match shared.render() {
+        Ok(text) => Ok(Config { shared, text }),
+        Err(error) => Err(Wait::NotLoaded(format!("cannot write the configuration: {error}"))),
+    })
+}
+
+/// The flowchart of `pgb-peers-relation-created`.
+pub fn decide_created(seen: &Created) -> Plan {
+    let mut plan = Plan::default();
+    plan.set(Bag::PeerUnit, HOSTNAME, seen.hostname.as_str());
+    let Leadership::Leader(view) = &seen.leadership else { return plan };
+
+    plan.waits.extend(view.invalid.clone());
+    let Some(config) = &view.config else { return plan };
+    plan.set(Bag::PeerApp, CONFIG, config.text.as_str());
+
+    let Some(users) = &view.users else { return plan.wait(Wait::NoBackend) };
+    plan.append(publish_users(users, &view.store));
+    plan
+}
+
+/// The flowchart of `pgb-peers-relation-changed`.
+pub fn decide(seen: &Changed) -> Plan {
+    let mut plan = Plan::default();
+    plan.set(Bag::PeerUnit, HOSTNAME, seen.hostname.as_str());
+    if let Ok(LocalPgbouncer { unit, .. }) = &seen.local {
+        let version = unit.version.to_string();
+        if seen.noted_version.as_ref() != Some(&version) {
+            plan.push(Effect::SetVersion(version.clone()));
+        }
+        plan.set(Bag::PeerUnit, PGBOUNCER_VERSION, version);
+        plan.set(Bag::PeerUnit, PROCESSES, unit.processes().to_string());
+    }
+
+    match &seen.leadership {
+        Leadership::Leader(view) => {
+            plan.waits.extend(view.invalid.clone());
+            let mut published = answer::publish(&view.news);
+            let Some(config) = &view.config else { return plan };
+            published.set(Bag::PeerApp, CONFIG, config.text.as_str());
+            // Another port is published once the leader's own processes have it; until then the old
+            // port serves everywhere.
+            let (at_once, after_load) = if view.at_old_port.is_some() {
+                (Plan::default(), published)
+            } else {
+                (published, Plan::default())
+            };
+            plan.append(at_once);
+            plan.set(Bag::PeerApp, LEADER_HOSTNAME, seen.hostname.as_str());
+
+            // "Created" never comes again: after a refresh or a change of leader the users are put
+            // where today's layout has them here.
+            if let Some(users) = &view.users {
+                plan.append(publish_users(users, &view.store));
+            }
+            // The flowchart takes the leader's local files for granted; they are made here.
+            let list = view.users.as_ref().map(|users| &users.list);
+            let serving = Serving { seen, list, users: view.users.as_ref() };
+            let without_port = serving.at_old_port(config, view.at_old_port.as_ref());
+            plan.append(serving.serve(config, after_load, Some(without_port)));
+        }
+        Leadership::Follower(view) => {
+            // Notes about clients belong to the time as the leader.
+            plan.note(Note::Clients(ClientNotes::default()));
+            plan.waits.extend(view.waits());
+            let list = match &view.users {
+                Some(published) => Some(&published.list),
+                None => view.kept.users.as_ref(),
+            };
+            let Some(config) = seen.leadership.in_force() else { return plan.wait(Wait::Leader) };
+            let serving = Serving { seen, list, users: view.users.as_ref() };
+            plan.append(serving.serve(config, Plan::default(), None));
+        }
+    }
+    plan
+}
+
+/// Opens the port that clients come in by. Each unit does it: what one has opened goes with it.
+fn open_port(opened: Option<OpenedPort>, port: u16) -> Plan {
+    let mut plan = Plan::default();
+    if let Some(OpenedPort { open }) = opened
+        && open != Some(port)
+    {
+        plan.push(Effect::OpenPort { port, close: open });
+        plan.note(Note::OpenPort(port));
+    }
+    plan
+}
+
+/// The users that a configuration is served with.
+struct Serving<'a> {
+    seen: &'a Changed,
+    list: Option<&'a UserList>,
+    users: Option<&'a Users>,
+}
+
+impl Serving<'_> {
+    /// Lets the processes run `config`, if they do not already: the flowchart's last box. `then` is
+    /// what others are told once they do.
+    fn serve(&self, config: &Config, then: Plan, without_port: Option<Plan>) -> Plan {
+        let mut plan = Plan::default();
+        let (seen, port) = (self.seen, config.shared.listen_port);
+        let local = match &seen.local {
+            Ok(local) => local,
+            Err(wait) => {
+                // A port that is open may still be served.
+                plan.append(open_port(seen.opened_port.filter(|opened| opened.open.is_none()), port));
+                return plan.wait(wait.clone());
+            }
+        };
+        match self.files(config, local) {
+            Ok(files) => {
+                let wanted = files.instances.iter().map(|file| Some(file.digest.as_str()));
+                if !wanted.eq(local.loaded.iter().map(Option::as_deref)) {
+                    plan.steps.push(Step::Load {
+                        files: Box::new(files),
+                        without_port: without_port.map(Box::new),
+                    });
+                }
+            }
+            Err(wait) => return plan.wait(wait),
+        }
+        // After the load, which may fail: then the old port is the one that is served.
+        plan.append(open_port(seen.opened_port, port));
+        plan.append(then);
+        plan.append(self.vouch(config));
+        plan
+    }
+
+    /// What to do where a process cannot have its port. No other unit was sent there: the old port
+    /// is served again.
+    fn at_old_port(&self, config: &Config, old: Option<&Config>) -> Plan {
+        let mut plan = Plan::waiting(Wait::Option(InvalidOption::refused_port(config.shared.listen_port)));
+        if let (Some(old), Ok(local)) = (old, &self.seen.local) {
+            plan.set(Bag::PeerApp, CONFIG, old.text.as_str());
+            match self.files(old, local) {
+                Ok(files) => {
+                    plan.steps.push(Step::Load { files: Box::new(files), without_port: None });
+                    plan.append(self.vouch(old));
+                }
+                Err(wait) => plan.waits.push(wait),
+            }
+        }
+        plan
+    }
+
+    /// What the processes are to run.
+    fn files(&self, config: &Config, local: &LocalPgbouncer) -> Result<Files, Wait> {
+        let nobody = UserList::default();
+        let list = self.list(config).unwrap_or(&nobody);
+        let instances: Result<Vec<_>, _> = (0..local.unit.processes())
+            .map(|instance| InstanceConfig::derive(&config.shared, list, &local.unit, instance))
+            .collect();
+        // A user list without the statistics user cannot be shown to be read by a login of that user.
+        let stats_user = &self.seen.stats_user;
+        let proof = self
+            .users
+            .and_then(|users| users.monitoring.clone())
+            .filter(|_| list.0.iter().any(|user| user.name == *stats_user))
+            .map(|password| (stats_user.clone(), password));
+        Ok(Files {
+            shared: config.text.clone(),
+            users: list.clone(),
+            proof,
+            version: local.unit.version,
+            port: config.shared.listen_port,
+            instances: instances
+                .map_err(|error| Wait::NotLoaded(format!("cannot write pgbouncer.ini: {error}")))?,
+        })
+    }
+
+    /// The users that can log in: a configuration without an auth role is one without a backend.
+    fn list(&self, config: &Config) -> Option<&UserList> {
+        self.list.filter(|_| config.shared.auth.is_some())
+    }
+
+    /// Reports which databases this unit has loaded: the leader hands out credentials once all units
+    /// did. A unit that can let nobody in has nothing to vouch for.
+    fn vouch(&self, config: &Config) -> Plan {
+        let mut plan = Plan::default();
+        if self.list(config).is_none_or(|list| list.0.is_empty()) {
+            plan.set(Bag::PeerUnit, DATABASES_LOADED, Value::Absent);
+            return plan.wait(match (&config.shared.auth, self.seen.has_backend, &self.seen.leadership) {
+                (None, false, _) => Wait::NoBackend,
+                (None, true, Leadership::Leader(_)) => Wait::Backend,
+                // PostgreSQL may be ready, and the leader not.
+                _ => Wait::Leader,
+            });
+        }
+        plan.set(Bag::PeerUnit, DATABASES_LOADED, config.shared.databases_hash.as_str());
+        plan
+    }
+}
+
+/// The flowchart's "Add auth file to secret store": puts the users where this model keeps them, and
+/// takes over what older layouts left elsewhere.
+pub fn publish_users(users: &Users, store: &Store) -> Plan {
+    let mut plan = Plan::default();
+    let passwords = [(MONITORING_PASSWORD, &users.monitoring), (ADMIN_PASSWORD, &users.admin)];
+    let Ok(list) = users.list.render() else { return plan };
+    match store {
+        Store::Bag => {
+            plan.set(Bag::PeerApp, AUTH, Secret::new(list));
+            for (key, password) in passwords {
+                if let Some(password) = password {
+                    plan.set(Bag::PeerApp, key, password.clone());
+                }
+            }
+        }
+        Store::Secret { content, adopt, revision, plain } => {
+            let mut wanted = content.clone();
+            wanted.insert(field(AUTH), Secret::new(list));
+            for (key, password) in passwords {
+                if let Some(password) = password {
+                    wanted.insert(field(key), password.clone());
+                }
+            }
+            match revision {
+                Some(revision) if wanted == *content && adopt.is_none() => {
+                    plan.set(Bag::PeerApp, AUTH_REVISION, revision.to_string());
+                }
+                _ => plan.push(Effect::SetPeerSecret { content: wanted, adopt: adopt.clone() }),
+            }
+            for key in plain {
+                plan.set(Bag::PeerApp, key.as_str(), Value::Absent);
+            }
+        }
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    use crate::facts::configuration::tests::{config_of, options, user_list};
+    use crate::pgbouncer::{Place, PoolMode, Unit, Version};
+
+    #[track_caller]
+    fn check(plan: &Plan, expected: &str) {
+        assert_eq!(plan.to_string().trim(), expected.trim());
+    }
+
+    fn users() -> Users {
+        Users {
+            list: user_list(),
+            monitoring: Some(Secret::new("monitoring password")),
+            admin: Some(Secret::new("admin password")),
+        }
+    }
+
+    fn config() -> Config {
+        config_of(&options(), Some(&users().list))
+    }
+
+    fn no_secret_yet() -> Store {
+        Store::Secret { content: BTreeMap::new(), adopt: None, revision: None, plain: Vec::new() }
+    }
+
+    /// The store of users that are published already.
+    fn published() -> Store {
+        let Store::Secret { mut content, .. } = no_secret_yet() else { unreachable!("it is one") };
+        content.insert("auth-file".into(), Secret::new(users().list.render().expect("a list")));
+        content.insert("monitoring-password".into(), Secret::new("monitoring password"));
+        content.insert("admin-password".into(), Secret::new("admin password"));
+        Store::Secret { content, adopt: None, revision: Some(1), plain: Vec::new() }
+    }
+
+    fn leader() -> LeaderView {
+        LeaderView {
+            config: Some(config()),
+            invalid: None,
+            at_old_port: None,
+            users: Some(users()),
+            store: published(),
+            news: answer::News::default(),
+        }
+    }
+
+    fn follower() -> FollowerView {
+        FollowerView {
+            published: Ok(Some(config())),
+            rendered: None,
+            users: Some(users()),
+            broken_users: None,
+            is_lookup_removed: false,
+            kept: Kept::default(),
+        }
+    }
+
+    fn invalid_option() -> Wait {
+        Wait::Option(InvalidOption::Value { option: "listen_port", value: "0".into(), remedy: "a port" })
+    }
+
+    fn unit() -> Unit {
+        Unit {
+            listen_addr: "10.1.0.7".into(),
+            auth_file: "/dev/shm/pgbouncer-k8s-1/userlist.txt".into(),
+            places: [0, 1].map(|n| Place::at(&format!("/var/lib/pgbouncer/instance_{n}"))).to_vec(),
+            version: Version::new(1, 24),
+        }
+    }
+
+    fn nothing_loaded() -> LocalPgbouncer {
+        LocalPgbouncer { unit: unit(), loaded: vec![None, None] }
+    }
+
+    fn loaded(config: &Config, list: &UserList) -> LocalPgbouncer {
+        let digest =
+            |n| Some(InstanceConfig::derive(&config.shared, list, &unit(), n).expect("valid").digest);
+        LocalPgbouncer { loaded: (0..2).map(digest).collect(), ..nothing_loaded() }
+    }
+
+    fn create(leadership: Leadership<LeaderView, ()>) -> Plan {
+        decide_created(&Created { hostname: "pgb-1".into(), leadership })
+    }
+
+    fn seen(leadership: Leadership<LeaderView, FollowerView>, local: LocalPgbouncer) -> Changed {
+        Changed {
+            hostname: "pgb-1".into(),
+            leadership,
+            local: Ok(local),
+            stats_user: "pgbouncer_stats_pgbouncer_k8s".into(),
+            noted_version: Some("1.24.0".into()),
+            opened_port: None,
+            has_backend: false,
+        }
+    }
+
+    fn change(leadership: Leadership<LeaderView, FollowerView>, local: LocalPgbouncer) -> Plan {
+        decide(&seen(leadership, local))
+    }
+
+    fn config_length() -> usize {
+        config().text.len()
+    }
+
+    #[test]
+    fn created_on_a_follower_saves_its_hostname_and_nothing_else() {
+        check(&create(Leadership::Follower(())), "set peer unit hostname = pgb-1");
+    }
+
+    #[test]
+    fn created_on_a_leader_without_a_usable_configuration_defers() {
+        check(
+            &create(Leadership::Leader(LeaderView {
+                config: None,
+                invalid: Some(invalid_option()),
+                ..leader()
+            })),
+            "
+set peer unit hostname = pgb-1
+wait: option listen_port is 0: set it to a port",
+        );
+    }
+
+    #[test]
+    fn created_on_a_leader_without_a_backend_publishes_the_configuration_and_defers() {
+        check(
+            &create(Leadership::Leader(LeaderView { users: None, ..leader() })),
+            &format!(
+                "
+set peer unit hostname = pgb-1
+set peer app cfg_file = ‹{} bytes›
+wait: waiting for backend database relation to initialise",
+                config_length()
+            ),
+        );
+    }
+
+    #[test]
+    fn created_on_a_leader_with_a_backend_publishes_configuration_and_users() {
+        check(
+            &create(Leadership::Leader(LeaderView { store: no_secret_yet(), ..leader() })),
+            &format!(
+                "
+set peer unit hostname = pgb-1
+set peer app cfg_file = ‹{} bytes›
+set the peer secret: admin-password, auth-file, monitoring-password",
+                config_length()
+            ),
+        );
+    }
+
+    #[test]
+    fn created_without_secrets_puts_the_users_into_the_bag() {
+        let plan = create(Leadership::Leader(LeaderView { store: Store::Bag, ..leader() }));
+        let text = plan.to_string();
+        assert!(text.contains("set peer app auth_file = ‹"), "{text}");
+        assert!(text.contains("set peer app monitoring_password = ‹19 characters›"), "{text}");
+        assert!(!text.contains("pgbouncer_auth") && !text.contains("monitoring password"), "{text}");
+    }
+
+    #[test]
+    fn changed_on_a_leader_without_a_usable_configuration_defers_and_lets_run_what_runs() {
+        check(
+            &change(
+                Leadership::Leader(LeaderView { config: None, invalid: Some(invalid_option()), ..leader() }),
+                nothing_loaded(),
+            ),
+            "
+set peer unit hostname = pgb-1
+set peer unit pgbouncer_version = 1.24.0
+set peer unit processes = 2
+wait: option listen_port is 0: set it to a port",
+        );
+    }
+
+    #[test]
+    fn changed_on_a_leader_publishes_and_runs_the_same() {
+        check(
+            &change(Leadership::Leader(leader()), nothing_loaded()),
+            &format!(
+                "
+set peer unit hostname = pgb-1
+set peer unit pgbouncer_version = 1.24.0
+set peer unit processes = 2
+set peer app cfg_file = ‹{} bytes›
+set peer app leader_hostname = pgb-1
+set peer app auth_file_revision = 1
+load 3 users into 2 processes
+without port 6432: wait: {}
+set peer unit pgb_dbs = {}",
+                config_length(),
+                Wait::Option(InvalidOption::refused_port(6432)),
+                config().shared.databases_hash
+            ),
+        );
+    }
+
+    #[test]
+    fn changed_on_a_leader_that_runs_it_already_loads_nothing() {
+        let plan = change(Leadership::Leader(leader()), loaded(&config(), &users().list));
+        assert!(plan.to_string().contains("set peer unit pgb_dbs"), "{plan}");
+        assert!(!plan.steps.iter().any(|step| matches!(step, Step::Load { .. })), "{plan}");
+        assert!(!plan.effects().any(|effect| matches!(effect, Effect::SetPeerSecret { .. })), "{plan}");
+    }
+
+    #[test]
+    fn changed_on_a_leader_with_an_unusable_option_publishes_and_serves_what_can_be_had() {
+        let plan = change(
+            Leadership::Leader(LeaderView { invalid: Some(invalid_option()), ..leader() }),
+            nothing_loaded(),
+        );
+        assert_eq!(load(&plan).shared, config().text);
+        assert!(plan.to_string().contains("set peer app cfg_file"), "{plan}");
+        assert_eq!(plan.waits, [invalid_option()]);
+    }
+
+    #[test]
+    fn another_port_is_published_once_it_is_served_and_given_up_where_it_cannot_be_had() {
+        let old = config_of(&Options { listen_port: 6000, ..options() }, Some(&users().list));
+        let view = LeaderView { at_old_port: Some(old.clone()), ..leader() };
+        let plan = change(Leadership::Leader(view), nothing_loaded());
+        let text = plan.to_string();
+        let (loads, publishes) = (text.find("load 3 users"), text.find("set peer app cfg_file"));
+        assert!(loads.is_some() && loads < publishes, "{plan}");
+        let Some(Step::Load { without_port: Some(otherwise), .. }) =
+            plan.steps.iter().find(|step| matches!(step, Step::Load { .. }))
+        else {
+            panic!("no load in {plan}")
+        };
+        assert_eq!(otherwise.waits, [Wait::Option(InvalidOption::refused_port(6432))]);
+        assert_eq!(load(otherwise).port, 6000);
+        let published = Effect::Set(Bag::PeerApp, CONFIG.into(), old.text.as_str().into());
+        assert!(otherwise.effects().any(|effect| *effect == published), "{otherwise}");
+
+        let staying = change(Leadership::Leader(leader()), nothing_loaded()).to_string();
+        assert!(staying.find("set peer app cfg_file") < staying.find("load 3 users"), "{staying}");
+    }
+
+    #[test]
+    fn a_first_port_that_cannot_be_had_is_named_and_not_tried_again() {
+        let plan = change(Leadership::Leader(leader()), nothing_loaded()).to_string();
+        let otherwise = "without port 6432: wait: option listen_port is 6432: set it to a port that";
+        assert!(plan.contains(otherwise), "{plan}");
+        assert_eq!(plan.matches("without port").count(), 1, "{plan}");
+    }
+
+    #[test]
+    fn a_port_is_opened_after_the_load_and_while_the_container_is_away_only_the_first_time() {
+        let opens = |open, local: Result<LocalPgbouncer, Wait>| {
+            let opened_port = Some(OpenedPort { open });
+            let text = decide(&Changed {
+                opened_port,
+                local,
+                ..seen(Leadership::Leader(leader()), nothing_loaded())
+            });
+            text.to_string()
+        };
+        let moved = opens(Some(6000), Ok(nothing_loaded()));
+        assert!(moved.find("load 3 users") < moved.find("open port 6432 and close 6000"), "{moved}");
+        let stays = opens(Some(6432), Ok(nothing_loaded()));
+        assert!(stays.contains("load 3 users") && !stays.contains("open port"), "{stays}");
+        assert!(opens(None, Err(Wait::Away)).contains("open port 6432"));
+        let away = opens(Some(6000), Err(Wait::Away));
+        assert!(away.contains("set peer app cfg_file") && !away.contains("open port"), "{away}");
+    }
+
+    #[test]
+    fn a_leader_publishes_while_its_own_container_is_away() {
+        let away = Changed { local: Err(Wait::Away), ..seen(Leadership::Leader(leader()), nothing_loaded()) };
+        let plan = decide(&away);
+        assert!(plan.to_string().contains("set peer app cfg_file"), "{plan}");
+        assert_eq!(plan.waits, [Wait::Away]);
+    }
+
+    /// The load in a plan, by the first process's text.
+    #[track_caller]
+    fn load(plan: &Plan) -> &Files {
+        let load = plan.steps.iter().find_map(|step| match step {
+            Step::Load { files, .. } => Some(files),
+            _ => None,
+        });
+        load.unwrap_or_else(|| panic!("no load in {plan}"))
+    }
+
+    #[test]
+    fn changed_on_a_follower_saves_configuration_and_users_and_reloads() {
+        let plan = change(Leadership::Follower(follower()), nothing_loaded());
+        check(
+            &plan,
+            &format!(
+                "
+set peer unit hostname = pgb-1
+set peer unit pgbouncer_version = 1.24.0
+set peer unit processes = 2
+note no clients
+load 3 users into 2 processes
+set peer unit pgb_dbs = {}",
+                config().shared.databases_hash
+            ),
+        );
+        assert_eq!(load(&plan).shared, config().text);
+        assert_eq!(
+            load(&plan).proof.as_ref().map(|(user, _)| user.as_str()),
+            Some("pgbouncer_stats_pgbouncer_k8s")
+        );
+    }
+
+    #[test]
+    fn changed_on_a_follower_that_runs_it_already_reloads_nothing() {
+        let plan = change(Leadership::Follower(follower()), loaded(&config(), &users().list));
+        assert!(!plan.to_string().contains("load"), "{plan}");
+    }
+
+    #[test]
+    fn changed_on_a_follower_reloads_when_one_process_of_two_is_behind() {
+        let mut here = loaded(&config(), &users().list);
+        here.loaded[1] = None;
+        assert_eq!(load(&change(Leadership::Follower(follower()), here)).instances.len(), 2);
+    }
+
+    #[test]
+    fn changed_on_a_follower_with_a_valid_configuration_and_no_users_keeps_the_users_it_has() {
+        let kept = Kept { config: None, users: Some(users().list) };
+        let plan =
+            change(Leadership::Follower(FollowerView { users: None, kept, ..follower() }), nothing_loaded());
+        assert_eq!(load(&plan).users, users().list);
+        assert_eq!(load(&plan).proof, None);
+    }
+
+    #[test]
+    fn changed_on_a_follower_with_valid_users_and_no_configuration_keeps_the_configuration_it_has() {
+        let old = config_of(&Options { pool_mode: PoolMode::Transaction, ..options() }, Some(&users().list));
+        let kept = Kept { config: Some(old.clone()), users: None };
+        let plan = change(
+            Leadership::Follower(FollowerView { published: Ok(None), kept, ..follower() }),
+            nothing_loaded(),
+        );
+        assert_eq!(load(&plan).shared, old.text);
+        assert_eq!(load(&plan).users, users().list);
+    }
+
+    #[test]
+    fn changed_on_a_follower_with_neither_serves_on_with_what_it_had() {
+        let kept = Kept { config: Some(config()), users: Some(users().list) };
+        let published = Err("line 3".into());
+        let here = loaded(&config(), &users().list);
+        let plan =
+            change(Leadership::Follower(FollowerView { published, users: None, kept, ..follower() }), here);
+        assert!(!plan.to_string().contains("load 3"), "{plan}");
+        assert_eq!(plan.waits, [Wait::Published(CONFIG, "line 3".into())]);
+    }
+
+    #[test]
+    fn changed_on_a_follower_that_never_had_anything_waits_for_the_leader() {
+        let seen = FollowerView { published: Ok(None), users: None, ..follower() };
+        check(
+            &change(Leadership::Follower(seen), nothing_loaded()),
+            "
+set peer unit hostname = pgb-1
+set peer unit pgbouncer_version = 1.24.0
+set peer unit processes = 2
+note no clients
+wait: waiting for the leader to publish its configuration",
+        );
+    }
+
+    #[test]
+    fn a_configuration_without_a_backend_is_run_without_users() {
+        let before = config_of(&options(), None);
+        let followed = FollowerView { published: Ok(Some(before)), ..follower() };
+        let plan = change(Leadership::Follower(followed), nothing_loaded());
+        assert_eq!(load(&plan).users, UserList::default());
+        assert_eq!(load(&plan).proof, None);
+    }
+
+    #[test]
+    fn a_unit_that_can_let_nobody_in_vouches_for_no_database() {
+        let no_backend = FollowerView { published: Ok(Some(config_of(&options(), None))), ..follower() };
+        let no_users = FollowerView { users: None, ..follower() };
+        for (followed, wait) in [(no_backend, Wait::NoBackend), (no_users, Wait::Leader)] {
+            let plan = change(Leadership::Follower(followed), nothing_loaded());
+            assert!(plan.to_string().contains("remove peer unit pgb_dbs\n"), "{plan}");
+            assert_eq!(plan.waits, [wait]);
+        }
+    }
+
+    #[test]
+    fn what_an_older_layout_left_plain_moves_into_the_secret_and_leaves_the_bag() {
+        let store = Store::Secret {
+            content: BTreeMap::from([("cfg-file".into(), Secret::new("old"))]),
+            adopt: Some("abc".into()),
+            revision: None,
+            plain: vec!["auth_file".into(), "monitoring-password".into()],
+        };
+        check(
+            &publish_users(&users(), &store),
+            "
+set the peer secret: admin-password, auth-file, cfg-file, monitoring-password, taking over the old one
+remove peer app auth_file
+remove peer app monitoring-password",
+        );
+    }
+
+    #[test]
+    fn a_follower_renders_the_configuration_that_a_leader_of_the_python_charm_does_not_publish() {
+        let own = config_of(&Options { pool_mode: PoolMode::Transaction, ..options() }, Some(&users().list));
+        let view = FollowerView { published: Ok(None), rendered: Some(own.clone()), ..follower() };
+        assert_eq!(load(&change(Leadership::Follower(view), nothing_loaded())).shared, own.text);
+    }
+
+    #[test]
+    fn what_is_published_and_cannot_be_used_is_named() {
+        let view = FollowerView { broken_users: Some("no line".into()), users: None, ..follower() };
+        let plan = change(Leadership::Follower(view), nothing_loaded());
+        assert!(plan.waits.contains(&Wait::Published(AUTH, "no line".into())), "{plan}");
+        let view = FollowerView { is_lookup_removed: true, ..follower() };
+        let plan = change(Leadership::Follower(view), loaded(&config(), &users().list));
+        assert_eq!(plan.waits, [Wait::Leader]);
+    }
+
+    #[test]
+    fn who_lacks_what_is_told_from_where_postgresql_stands() {
+        let bare = || config_of(&options(), None);
+        let leader = || Leadership::Leader(LeaderView { config: Some(bare()), users: None, ..leader() });
+        let follower = || Leadership::Follower(FollowerView { published: Ok(Some(bare())), ..follower() });
+        for (leadership, has_backend, wait) in [
+            (leader(), false, Wait::NoBackend),
+            (follower(), false, Wait::NoBackend),
+            (leader(), true, Wait::Backend),
+            (follower(), true, Wait::Leader),
+        ] {
+            let plan = decide(&Changed { has_backend, ..seen(leadership, nothing_loaded()) });
+            assert_eq!(plan.waits, [wait]);
+        }
+    }
+}

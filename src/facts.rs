@@ -1,0 +1,23 @@
+//! What a dispatch reads, parsed: plain data and pure functions. [`Look`](crate::look::Look) reads
+//! and parses each fact once.
+
+pub mod backend;
+pub mod configuration;
+pub mod local;
+pub mod lookup;
+pub mod options;
+pub mod units;
+pub mod users;
+
+use std::collections::BTreeMap;
+
+/// A databag as it is read: texts by key.
+pub type Texts = BTreeMap<String, String>;
+
+/// The longest databag value that is parsed, in bytes.
+const LONGEST: usize = 1024 * 1024;
+
+/// Refuses a text longer than 1 MiB.
+pub fn bounded(text: &str) -> Result<&str, String> {
+    if text.len() > LONGEST { Err("it is larger than 1 MiB".into()) } else { Ok(text) }
+}

@@ -1,0 +1,176 @@
+//! PostgreSQL as it describes itself in `backend-database`.
+
+use std::collections::BTreeMap;
+
+use crate::event::RelationId;
+use crate::facts::Texts;
+use crate::postgres::{Credentials, ServerVersion};
+use crate::secret::Secret;
+
+/// The relation with PostgreSQL, and its app bag parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// The relation.
+    pub relation: RelationId,
+    /// PostgreSQL's app bag.
+    pub remote: Texts,
+    /// Its servers; nothing where they are missing or malformed.
+    pub endpoints: Option<Endpoints>,
+    /// Keys whose value is malformed, and so counts as missing.
+    pub malformed: Vec<&'static str>,
+    /// The database that PostgreSQL made for us.
+    pub database: String,
+    /// Its version, where it reports one.
+    pub version: Option<ServerVersion>,
+}
+
+/// The servers, as far as a configuration needs them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Where writes go.
+    pub primary: Servers,
+    /// Where reads may go.
+    pub replicas: Servers,
+    /// Our own database there, which has the function that looks up passwords.
+    pub database: String,
+}
+
+/// Servers that listen on the same port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Servers {
+    /// Names or addresses.
+    pub hosts: Vec<String>,
+    /// The port.
+    pub port: u16,
+}
+
+impl Backend {
+    /// Reads PostgreSQL's app bag.
+    pub fn parse(relation: RelationId, remote: Texts) -> Self {
+        let mut malformed = Vec::new();
+        let mut servers = |key: &'static str| {
+            let servers = Servers::parse(remote.get(key)?);
+            malformed.extend(servers.is_none().then_some(key));
+            servers
+        };
+        let (primary, replicas) = (servers("endpoints"), servers("read-only-endpoints"));
+        let database = remote.get("database").map_or("pgbouncer", String::as_str).to_owned();
+        let endpoints = primary.map(|primary| Endpoints {
+            replicas: replicas.unwrap_or_else(|| primary.clone()),
+            primary,
+            database: database.clone(),
+        });
+        let version = remote.get("version").and_then(|text| ServerVersion::parse(text));
+        Self { relation, endpoints, malformed, database, version, remote }
+    }
+
+    /// The version as PostgreSQL reports it.
+    pub fn version_text(&self) -> Option<&str> {
+        self.remote.get("version").map(String::as_str)
+    }
+
+    /// Its version, if that is older than any that is supported. A PostgreSQL that reports none may
+    /// be any.
+    pub fn too_old(&self) -> Option<ServerVersion> {
+        self.version.filter(|version| *version < ServerVersion::OLDEST)
+    }
+
+    /// Whether PostgreSQL runs beside another application: then it lets somebody in only once a unit
+    /// of it reports itself ready.
+    pub fn is_subordinated(&self) -> bool {
+        self.remote.get("subordinated").is_some_and(|text| text == "true")
+    }
+
+    /// The URI of the secret with our credentials.
+    pub fn secret(&self) -> Option<&str> {
+        self.remote.get("secret-user").map(String::as_str)
+    }
+
+    /// The credentials, in that secret's `content` or plain.
+    pub fn credentials(&self, content: Option<&BTreeMap<String, Secret>>) -> Option<Credentials> {
+        let value = |key: &str| {
+            let in_secret = content.and_then(|content| content.get(key).cloned());
+            in_secret.or_else(|| self.remote.get(key).map(Secret::new))
+        };
+        let (user, password) = (value("username")?, value("password")?);
+        let Endpoints { primary: Servers { hosts, port }, .. } = self.endpoints.clone()?;
+        Some(Credentials {
+            hosts: hosts.into_iter().map(|host| (host, port)).collect(),
+            user: user.reveal().to_owned(),
+            password,
+            database: self.database.clone(),
+        })
+    }
+}
+
+impl Servers {
+    /// Reads `host:port`, `[address]:port` or several with commas between; the first port counts.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut hosts = Vec::new();
+        let mut first = None;
+        for endpoint in text.split(',').map(str::trim).filter(|endpoint| !endpoint.is_empty()) {
+            let (host, port) = endpoint.rsplit_once(':')?;
+            let port: u16 = port.parse().ok().filter(|port| *port > 0)?;
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+            if host.is_empty() || !host.chars().all(plain) {
+                return None;
+            }
+            hosts.push(host.to_owned());
+            first.get_or_insert(port);
+        }
+        hosts.sort();
+        Some(Self { hosts, port: first? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_read_with_its_port_and_an_address_of_six_groups_too() {
+        let servers = |text| Servers::parse(text).map(|servers| (servers.hosts.join(" "), servers.port));
+        assert_eq!(servers("pg-primary.prod.svc:5432"), Some(("pg-primary.prod.svc".into(), 5432)));
+        assert_eq!(servers("[fd00::1]:5433"), Some(("fd00::1".into(), 5433)));
+        assert_eq!(servers("b:5432, a:5432"), Some(("a b".into(), 5432)));
+        for text in ["", "pg", "pg:0", "pg:x", "pg:70000", "p'g:5432", "p g:5432", ":5432"] {
+            assert_eq!(servers(text), None, "{text}");
+        }
+    }
+
+    fn backend(pairs: &[(&str, &str)]) -> Backend {
+        let texts = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Backend::parse(RelationId(2), texts.collect())
+    }
+
+    #[test]
+    fn replicas_are_the_primary_where_there_are_none() {
+        let alone = backend(&[("endpoints", "pg:5432")]).endpoints.expect("a server");
+        assert_eq!((alone.replicas, alone.database.as_str()), (alone.primary, "pgbouncer"));
+        let broken = backend(&[("endpoints", "pg:5432"), ("read-only-endpoints", "no port")]);
+        assert_eq!(broken.malformed, ["read-only-endpoints"]);
+        assert_eq!(broken.endpoints.expect("a server").replicas.hosts, ["pg"]);
+        assert_eq!(backend(&[("endpoints", "pg")]).endpoints, None);
+    }
+
+    #[test]
+    fn only_a_version_that_is_reported_can_be_too_old() {
+        assert!(backend(&[("version", "13.9")]).too_old().is_some());
+        assert_eq!(backend(&[("version", "14.0")]).too_old(), None);
+        assert_eq!(backend(&[]).too_old(), None);
+    }
+
+    #[test]
+    fn credentials_come_from_the_secret_or_plain() {
+        let plain = [("endpoints", "pg:5432"), ("username", "u"), ("password", "p")];
+        let credentials = backend(&plain).credentials(None).expect("plain ones");
+        assert_eq!((credentials.user.as_str(), credentials.password.reveal()), ("u", "p"));
+        let secret = BTreeMap::from([
+            ("username".to_owned(), Secret::new("s")),
+            ("password".to_owned(), Secret::new("t")),
+        ]);
+        assert_eq!(backend(&plain).credentials(Some(&secret)).expect("secret ones").user, "s");
+        assert_eq!(backend(&plain[..2]).credentials(None), None);
+    }
+}

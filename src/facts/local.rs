@@ -1,0 +1,80 @@
+//! This unit's own PgBouncer: what runs, and what an earlier hook left in its files.
+
+use crate::facts::configuration::Config;
+use crate::pgbouncer::{SharedConfig, Unit, UserList, Version};
+use crate::secret::Secret;
+use crate::status::Wait;
+use crate::workload::{Probe, ProbeError, Saved};
+
+/// This unit's processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalPgbouncer {
+    /// What the files of one unit depend on.
+    pub unit: Unit,
+    /// The digest that each process has loaded; nothing where a reload is owed.
+    pub loaded: Vec<Option<String>>,
+}
+
+/// What an earlier hook left in this unit's files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The last configuration that this unit took over.
+    pub config: Option<Config>,
+    /// The last user list.
+    pub users: Option<UserList>,
+}
+
+impl Kept {
+    /// Reads the files; one that is not whole counts as missing.
+    pub fn read(saved: Saved) -> Self {
+        let config = |text: String| {
+            let shared = SharedConfig::parse(&text).ok()?;
+            Some(Config { shared, text })
+        };
+        let users = |text: Secret| UserList::parse(text.reveal()).ok();
+        Self { config: saved.config.and_then(config), users: saved.users.and_then(users) }
+    }
+}
+
+/// The part of the configuration that is this unit's own.
+pub fn unit(probe: Probe, listen_addr: String) -> Result<Unit, Wait> {
+    let Probe { version, auth_file, places } = probe;
+    match Version::parse(&version) {
+        Some(version) => Ok(Unit { listen_addr, auth_file, places, version }),
+        None => Err(Wait::NoVersion(format!("{version:?} is none"))),
+    }
+}
+
+impl From<ProbeError> for Wait {
+    fn from(error: ProbeError) -> Self {
+        match error {
+            ProbeError::NotOnMachine => Self::NotOnMachine,
+            ProbeError::NotInImage => Self::NotInImage,
+            ProbeError::NoVersion(reason) => Self::NoVersion(reason),
+            ProbeError::Away(_) => Self::Away,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::configuration::tests::{config_of, options};
+
+    #[test]
+    fn files_that_are_not_whole_count_as_missing() {
+        let config = config_of(&options(), None);
+        let kept = Kept::read(Saved { config: Some(config.text.clone()), users: None });
+        assert_eq!(kept, Kept { config: Some(config), users: None });
+        let saved = Saved { config: Some("[pgbouncer]\n".into()), users: Some(Secret::new("nonsense")) };
+        assert_eq!(Kept::read(saved), Kept::default());
+    }
+
+    #[test]
+    fn a_pgbouncer_without_a_version_is_named() {
+        let probe =
+            |version: &str| Probe { version: version.into(), auth_file: "/a".into(), places: Vec::new() };
+        assert!(unit(probe("PgBouncer 1.24.1"), "*".into()).is_ok());
+        assert_eq!(unit(probe("moon"), "*".into()), Err(Wait::NoVersion("\"moon\" is none".into())));
+    }
+}

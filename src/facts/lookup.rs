@@ -1,0 +1,183 @@
+//! How PgBouncer looks up passwords in PostgreSQL, and the note of what is installed for it.
+
+use std::fmt;
+
+use crate::event::RelationId;
+
+/// How PgBouncer looks up passwords in PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// The role it logs in as.
+    pub auth_user: String,
+    /// The database PostgreSQL made for us, which has the function.
+    pub database: String,
+    /// A unit runs a PgBouncer that looks only in the database its client wants: before 1.19, or
+    /// one that does not report its version.
+    pub everywhere: bool,
+}
+
+impl Lookup {
+    /// The databases that need the function.
+    pub fn databases(&self, clients: &[String]) -> Vec<String> {
+        let mut databases = vec![self.database.clone()];
+        if self.everywhere {
+            databases.push("postgres".to_owned());
+            databases.extend(clients.iter().cloned());
+        }
+        databases.sort();
+        databases.dedup();
+        databases
+    }
+
+    /// The role and database pairs that a client's logins need: its own, and the auth role wherever
+    /// it looks.
+    pub fn logins(&self, role: &str, database: &str) -> Vec<(String, String)> {
+        let mut logins =
+            vec![(role.to_owned(), database.to_owned()), (self.auth_user.clone(), self.database.clone())];
+        if self.everywhere {
+            logins.push((self.auth_user.clone(), database.to_owned()));
+        }
+        logins
+    }
+}
+
+/// What PostgreSQL has of this charm, as the leader notes it in the peer app bag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GetAuth {
+    /// The lookup is installed, with the role and database of every client or not.
+    Installed {
+        /// The role PgBouncer logs in as.
+        auth_user: String,
+        /// Where the function is: one database, or nothing for every database.
+        database: Option<String>,
+        /// Every client has its role and database.
+        clients: bool,
+    },
+    /// Everything was removed because the relation ends.
+    Removed {
+        /// The relation.
+        relation: RelationId,
+        /// PostgreSQL's units that were still in it: any other unit that joins shows that the
+        /// relation has not ended.
+        left: Vec<String>,
+    },
+}
+
+/// The number is that of the function's own form.
+const FORM: &str = "1: ";
+const EVERY_DATABASE: &str = "every database";
+const WITHOUT_CLIENTS: &str = ", not all clients";
+const REMOVED: &str = "removed with backend-database:";
+
+impl GetAuth {
+    /// The note of a lookup that is installed.
+    pub fn installed(lookup: &Lookup, clients: bool) -> Self {
+        let Lookup { auth_user, database, everywhere } = lookup.clone();
+        Self::Installed { auth_user, database: (!everywhere).then_some(database), clients }
+    }
+
+    /// Reads the note; nothing where it is of another form.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some(rest) = text.strip_prefix(REMOVED) {
+            let (relation, left) = rest.split_once(", left:")?;
+            let left = left.split_whitespace().map(str::to_owned).collect();
+            return Some(Self::Removed { relation: relation.parse().ok()?, left });
+        }
+        let text = text.strip_prefix(FORM)?;
+        let (text, clients) = match text.strip_suffix(WITHOUT_CLIENTS) {
+            Some(text) => (text, false),
+            None => (text, true),
+        };
+        let (auth_user, place) = text.split_once(" in ")?;
+        let database = (place != EVERY_DATABASE).then(|| place.to_owned());
+        Some(Self::Installed { auth_user: auth_user.to_owned(), database, clients })
+    }
+
+    /// Whether everything was removed.
+    pub fn is_removed(&self) -> bool {
+        matches!(self, Self::Removed { .. })
+    }
+}
+
+impl fmt::Display for GetAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Installed { auth_user, database, clients } => {
+                let place = database.as_deref().unwrap_or(EVERY_DATABASE);
+                let clients = if *clients { "" } else { WITHOUT_CLIENTS };
+                write!(f, "{FORM}{auth_user} in {place}{clients}")
+            }
+            Self::Removed { relation, left } => {
+                write!(f, "{REMOVED}{relation}, left:")?;
+                left.iter().try_for_each(|unit| write!(f, " {unit}"))
+            }
+        }
+    }
+}
+
+/// How much of a lookup PostgreSQL has, by the note in the peer app bag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// Nothing, or another lookup.
+    Nothing,
+    /// The lookup, and not the role and database of every client.
+    Lookup,
+    /// The lookup, and the role and database of every client.
+    Everything,
+}
+
+impl Noted {
+    /// What a note says of a lookup with these users' auth role.
+    pub fn of(note: Option<&GetAuth>, auth_user: Option<&str>, lookup: &Lookup) -> Self {
+        if auth_user != Some(lookup.auth_user.as_str()) {
+            return Self::Nothing;
+        }
+        match note {
+            Some(note) if *note == GetAuth::installed(lookup, true) => Self::Everything,
+            Some(note) if *note == GetAuth::installed(lookup, false) => Self::Lookup,
+            _ => Self::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_reads_back_as_it_was_written() {
+        for text in [
+            "1: pgbouncer_auth_relation_id_4 in pgbouncer",
+            "1: pgbouncer_auth_relation_id_4 in pgbouncer, not all clients",
+            "1: pgbouncer_auth_relation_id_4 in every database",
+            "removed with backend-database:4, left: pg/1 pg/2",
+            "removed with backend-database:4, left:",
+        ] {
+            assert_eq!(GetAuth::parse(text).expect(text).to_string(), text);
+        }
+        for text in ["", "2: a in b", "1: a", "removed with backend-database:x, left:"] {
+            assert_eq!(GetAuth::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_note_names_the_lookup_it_is_of() {
+        let lookup = Lookup { auth_user: "auth".into(), database: "pgbouncer".into(), everywhere: false };
+        assert_eq!(GetAuth::installed(&lookup, true).to_string(), "1: auth in pgbouncer");
+        let everywhere = Lookup { everywhere: true, ..lookup };
+        assert_eq!(GetAuth::installed(&everywhere, true).to_string(), "1: auth in every database");
+    }
+
+    #[test]
+    fn a_note_counts_for_the_lookup_of_these_users_alone() {
+        let lookup = Lookup { auth_user: "auth".into(), database: "pgbouncer".into(), everywhere: false };
+        let (all, part) = (GetAuth::installed(&lookup, true), GetAuth::installed(&lookup, false));
+        assert_eq!(Noted::of(Some(&all), Some("auth"), &lookup), Noted::Everything);
+        assert_eq!(Noted::of(Some(&part), Some("auth"), &lookup), Noted::Lookup);
+        assert_eq!(Noted::of(Some(&all), Some("other"), &lookup), Noted::Nothing);
+        assert_eq!(Noted::of(Some(&all), None, &lookup), Noted::Nothing);
+        assert_eq!(Noted::of(None, Some("auth"), &lookup), Noted::Nothing);
+        let everywhere = Lookup { everywhere: true, ..lookup };
+        assert_eq!(Noted::of(Some(&all), Some("auth"), &everywhere), Noted::Nothing);
+    }
+}

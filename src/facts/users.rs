@@ -1,0 +1,162 @@
+//! PgBouncer's own users, read from whatever layout this charm or the Python charm left.
+
+use std::collections::BTreeMap;
+
+use crate::facts::{Texts, bounded};
+use crate::peer_bag::{ADMIN_PASSWORD, AUTH, DELETED, MONITORING_PASSWORD, field};
+use crate::pgbouncer::UserList;
+use crate::secret::Secret;
+
+/// The user list with the passwords behind its lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Users {
+    /// The lines.
+    pub list: UserList,
+    /// The statistics user's password.
+    pub monitoring: Option<Secret>,
+    /// The administrator's password.
+    pub admin: Option<Secret>,
+}
+
+/// Where the leader finds the users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// A model without secrets: the app bag.
+    Bag,
+    /// A model with secrets.
+    Secret {
+        /// All that secrets of this and older layouts hold.
+        content: BTreeMap<String, Secret>,
+        /// The secret that `content` is from, where it has an older layout's label or none.
+        adopt: Option<String>,
+        /// The newest revision of the secret under today's label, if there is one.
+        revision: Option<u64>,
+        /// The keys of an older layout or Juju that are still plain in the app bag.
+        plain: Vec<String>,
+    },
+}
+
+/// The users as they were found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundUsers {
+    /// The users, if there is a list with a line for the auth role.
+    pub users: Option<Users>,
+    /// The passwords alone: they outlive a list that went with its backend, or that is broken.
+    pub passwords: Users,
+    /// The list is marked as deleted: there are to be no users.
+    pub is_deleted: bool,
+    /// Why the list cannot be used although there is one.
+    pub broken: Option<String>,
+    /// The keys that are plain in the app bag.
+    pub plain: Vec<String>,
+}
+
+impl Users {
+    /// No users, as their owner decides; not users that are unknown.
+    pub fn nobody() -> Self {
+        Self { list: UserList::default(), monitoring: None, admin: None }
+    }
+}
+
+impl FoundUsers {
+    /// Reads the app bag and the content of the peer secret. A plain key comes first, as in the
+    /// Python charm.
+    pub fn read(app: &Texts, content: &BTreeMap<String, Secret>) -> Self {
+        let keys = [AUTH, MONITORING_PASSWORD, ADMIN_PASSWORD];
+        let plain: BTreeMap<String, &String> = keys
+            .iter()
+            .flat_map(|key| [(*key).to_owned(), field(key)])
+            .filter_map(|name| Some((name.clone(), app.get(&name)?)))
+            .collect();
+        let value = |key: &str| {
+            let in_bag = plain.get(key).or_else(|| plain.get(&field(key)));
+            in_bag.map(|text| Secret::new(*text)).or_else(|| content.get(&field(key)).cloned())
+        };
+        let present = |key: &str| value(key).filter(|value| value.reveal() != DELETED);
+        let list = present(AUTH).map(|text| {
+            let text = bounded(text.reveal())?;
+            let list = UserList::parse(text).map_err(|error| error.to_string())?;
+            if list.is_initialised() { Ok(list) } else { Err("it has no line for the auth role".into()) }
+        });
+        let (list, broken) = match list.transpose() {
+            Ok(list) => (list, None),
+            Err(reason) => (None, Some(reason)),
+        };
+        let passwords = Users {
+            monitoring: present(MONITORING_PASSWORD),
+            admin: present(ADMIN_PASSWORD),
+            ..Users::nobody()
+        };
+        Self {
+            users: list.map(|list| Users { list, ..passwords.clone() }),
+            passwords,
+            is_deleted: value(AUTH).is_some_and(|value| value.reveal() == DELETED),
+            broken,
+            plain: plain.into_keys().collect(),
+        }
+    }
+
+    /// The role that PgBouncer looks up passwords as.
+    pub fn auth_user(&self) -> Option<&str> {
+        self.users.as_ref()?.list.auth_user()
+    }
+}
+
+/// The user who may read statistics.
+pub fn stats_user(app: &str) -> String {
+    format!("pgbouncer_stats_{}", app.replace('-', "_"))
+}
+
+/// The user who may run every command on the console.
+pub fn admin_user(app: &str) -> String {
+    format!("pgbouncer_admin_{}", app.replace('-', "_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = "\"pgbouncer_auth_relation_id_4\" \"md5e21e02687122653119af0b4eabb4dc0e\"\n";
+
+    fn texts(pairs: &[(&str, &str)]) -> Texts {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn secret(pairs: &[(&str, &str)]) -> BTreeMap<String, Secret> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), Secret::new(*value))).collect()
+    }
+
+    #[test]
+    fn users_are_found_in_every_layout() {
+        let none = secret(&[]);
+        for (app, content) in [
+            (texts(&[("auth_file", LIST), ("monitoring_password", "m")]), none.clone()),
+            (texts(&[("auth-file", LIST), ("monitoring-password", "m")]), none.clone()),
+            (texts(&[]), secret(&[("auth-file", LIST), ("monitoring-password", "m")])),
+            (texts(&[("auth_file", LIST)]), secret(&[("auth-file", "old"), ("monitoring-password", "m")])),
+        ] {
+            let found = FoundUsers::read(&app, &content);
+            assert_eq!(found.auth_user(), Some("pgbouncer_auth_relation_id_4"), "{app:?}");
+            assert_eq!(found.passwords.monitoring, Some(Secret::new("m")), "{app:?}");
+            assert_eq!(found.plain.len(), app.len());
+        }
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_used_is_broken_or_deleted_but_never_a_list() {
+        for (text, is_deleted, broken) in [
+            ("None", true, None),
+            ("\"other\" \"x\"\n", false, Some("it has no line for the auth role")),
+            ("nonsense", false, Some("")),
+        ] {
+            let found = FoundUsers::read(&texts(&[("auth_file", text)]), &secret(&[]));
+            assert_eq!((found.is_deleted, found.users), (is_deleted, None), "{text}");
+            match (found.broken, broken) {
+                (Some(reason), Some(words)) => assert!(reason.contains(words), "{reason}"),
+                (found, expected) => assert_eq!(found.as_deref(), expected, "{text}"),
+            }
+        }
+        let nothing = FoundUsers::read(&texts(&[]), &secret(&[]));
+        assert_eq!((nothing.users, nothing.is_deleted, nothing.broken), (None, false, None));
+    }
+}

@@ -1,0 +1,137 @@
+//! What a dispatch does to the world, or in a dry run would do: the one gate that every change
+//! passes.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::status::Status;
+use crate::workload::Files;
+
+/// The changes of one dispatch, in order.
+#[derive(Debug, Default)]
+pub struct Journal {
+    is_dry_run: bool,
+    changes: RefCell<Vec<Change>>,
+    unread: RefCell<Vec<String>>,
+}
+
+impl Journal {
+    /// A journal of changes that are made.
+    pub fn real() -> Self {
+        Self::default()
+    }
+
+    /// A journal of changes that would be made.
+    pub fn dry_run() -> Self {
+        Self { is_dry_run: true, ..Self::default() }
+    }
+
+    /// Whether nothing may change.
+    pub fn is_dry_run(&self) -> bool {
+        self.is_dry_run
+    }
+
+    /// Notes a change; whether it is to be made.
+    #[must_use]
+    pub fn permits(&self, target: Target, what: impl Into<String>) -> bool {
+        self.changes.borrow_mut().push(Change { target, what: what.into() });
+        !self.is_dry_run
+    }
+
+    /// Notes a change that was made, or would be.
+    pub fn note(&self, target: Target, what: impl Into<String>) {
+        let _ = self.permits(target, what);
+    }
+
+    /// Notes a secret that a dry run leaves unread: Juju keeps a record of the first reading.
+    pub fn leave_unread(&self, label: &str) {
+        let mut unread = self.unread.borrow_mut();
+        if !unread.iter().any(|known| known == label) {
+            unread.push(label.to_owned());
+        }
+    }
+
+    /// What was noted: by target, and in order there.
+    pub fn outcome(&self) -> Outcome {
+        let mut changes = self.changes.borrow().clone();
+        changes.sort_by_key(|change| change.target);
+        Outcome { changes, unread: self.unread.borrow().clone(), ..Outcome::default() }
+    }
+}
+
+/// What came of a dispatch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// What it changed, by target, and in order there.
+    pub changes: Vec<Change>,
+    /// Labels of secrets that a dry run left unread.
+    pub unread: Vec<String>,
+    /// What it waits for.
+    pub waits: Vec<String>,
+    /// The status it shows; a unit that is being removed shows none.
+    pub status: Option<Status>,
+    /// What the processes were given to load.
+    #[serde(skip)]
+    pub files: Option<Files>,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// What is changed.
+    #[serde(rename = "where")]
+    pub target: Target,
+    /// The change in words, without any secret.
+    pub what: String,
+}
+
+/// What a dispatch changes, in the order in which it usually does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// This unit's own disk.
+    Unit,
+    /// PostgreSQL.
+    Postgresql,
+    /// The processes of this unit.
+    Pgbouncer,
+    /// Juju: a call of a hook tool.
+    Juju,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unit => "unit",
+            Self::Postgresql => "postgresql",
+            Self::Pgbouncer => "pgbouncer",
+            Self::Juju => "juju",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dry_run_notes_changes_and_permits_none() {
+        for (journal, permitted) in [(Journal::real(), true), (Journal::dry_run(), false)] {
+            assert_eq!(journal.permits(Target::Juju, "open-port 6432/tcp"), permitted);
+            assert_eq!(journal.permits(Target::Postgresql, "drop the role a"), permitted);
+            let outcome = journal.outcome();
+            let changes: Vec<_> = outcome.changes.iter().map(|change| change.what.as_str()).collect();
+            assert_eq!(changes, ["drop the role a", "open-port 6432/tcp"]);
+        }
+    }
+
+    #[test]
+    fn an_unread_secret_is_named_once() {
+        let journal = Journal::dry_run();
+        journal.leave_unread("database.3.user.secret");
+        journal.leave_unread("database.3.user.secret");
+        assert_eq!(journal.outcome().unread, ["database.3.user.secret"]);
+    }
+}

@@ -1,0 +1,69 @@
+//! The units that are to be there, as `goal-state` tells.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// Units by name, as `goal-state` tells of them. Units that are gone are not listed.
+#[derive(Clone, Debug)]
+pub struct Goal(BTreeMap<String, Planned>);
+
+/// A unit, or a relation, and how it stands.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Planned {
+    status: String,
+}
+
+/// What `goal-state` answers.
+#[derive(Deserialize)]
+pub(super) struct Answer {
+    units: BTreeMap<String, Planned>,
+    #[serde(default)]
+    relations: BTreeMap<String, BTreeMap<String, Planned>>,
+}
+
+impl Answer {
+    /// The units of one application. Juju mixes up endpoints that have the same name on both sides
+    /// of a relation (`goalStateRelations` in juju/juju's uniter facade), so the application's name
+    /// decides.
+    pub(super) fn of(self, app: &str) -> Goal {
+        let all = self.relations.into_values().flatten().chain(self.units);
+        let theirs = |name: &str| name.strip_prefix(app).is_some_and(|rest| rest.starts_with('/'));
+        Goal(all.filter(|(name, _)| theirs(name)).collect())
+    }
+}
+
+impl Goal {
+    /// The units that are to stay.
+    pub fn staying(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(_, planned)| planned.status != "dying").map(|(unit, _)| unit.as_str())
+    }
+
+    /// Whether a unit is to stay and is active.
+    pub fn is_active(&self, unit: &str) -> bool {
+        self.0.get(unit).is_some_and(|planned| planned.status == "active")
+    }
+
+    /// Whether no unit is known at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_those_of_the_application_wherever_juju_lists_them() {
+        let answer: Answer = serde_json::from_str(
+            r#"{"units": {"p/0": {"status": "active"}, "p/1": {"status": "dying"}},
+                "relations": {"db": {"pg": {"status": "joined"}, "pg/0": {"status": "waiting"}},
+                              "x": {"p/2": {"status": "active"}}}}"#,
+        )
+        .expect("an answer");
+        let goal = answer.of("p");
+        assert_eq!(goal.staying().collect::<Vec<_>>(), ["p/0", "p/2"]);
+        assert!(goal.is_active("p/0") && !goal.is_active("p/1") && !goal.is_active("pg/0"));
+    }
+}

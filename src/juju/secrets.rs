@@ -1,0 +1,153 @@
+//! Secrets: read by label, made, granted and removed.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+
+use serde::Deserialize;
+
+use super::info::SecretInfo;
+use super::tool::{ToolError, absent_is_none, ask, to_yaml};
+use super::{Juju, keys};
+use crate::event::{RelationId, secret_id};
+use crate::facts::Texts;
+use crate::secret::Secret;
+
+impl Juju {
+    /// The newest content of the secret under a label of ours; `None` where it is not there or not
+    /// yet for us to read.
+    pub fn secret_by_label(&mut self, label: &str) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
+        self.secret(label, &["--label", label])
+    }
+
+    /// The newest content of a secret of our own application that has no label yet.
+    pub fn secret_by_uri(&mut self, uri: &str) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
+        self.secret(uri, &[uri])
+    }
+
+    /// The newest content of another application's secret; from then on `label` is its name for
+    /// this unit.
+    pub fn foreign_secret(
+        &mut self,
+        uri: &str,
+        label: &str,
+    ) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
+        if !self.journal.is_dry_run() {
+            return self.secret(label, &[uri, "--label", label]);
+        }
+        let content = self.secret(label, &["--label", label])?;
+        if content.is_none() {
+            self.journal.leave_unread(label);
+        }
+        Ok(content)
+    }
+
+    fn secret(&mut self, name: &str, args: &[&str]) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
+        if let Some(content) = self.secrets.get(name) {
+            return Ok(content.clone());
+        }
+        // Without --refresh an owner, too, gets the revision it once pinned, and a pin that never
+        // moves keeps old revisions alive.
+        let newest = if self.journal.is_dry_run() { "--peek" } else { "--refresh" };
+        let content = absent_is_none(ask("secret-get", &[args, &[newest]].concat()))?;
+        self.secrets.insert(name.to_owned(), content.clone());
+        Ok(content)
+    }
+
+    /// What Juju knows of the secret under an owner's label; only the owner is told.
+    pub fn secret_info(&mut self, label: &str) -> Result<Option<SecretInfo>, ToolError> {
+        self.info(label, &["--label", label])
+    }
+
+    /// What Juju knows of one of our secrets.
+    pub fn secret_info_by_id(&mut self, id: &str) -> Result<Option<SecretInfo>, ToolError> {
+        self.info(id, &[id])
+    }
+
+    fn info(&mut self, name: &str, args: &[&str]) -> Result<Option<SecretInfo>, ToolError> {
+        #[derive(Deserialize)]
+        struct Info {
+            revision: u64,
+        }
+        if let Some(info) = self.infos.get(name) {
+            return Ok(info.clone());
+        }
+        let infos: Option<BTreeMap<String, Info>> = absent_is_none(ask("secret-info-get", args))?;
+        let info = infos
+            .unwrap_or_default()
+            .into_iter()
+            .next()
+            .map(|(id, info)| SecretInfo { id, revision: Some(info.revision) });
+        self.infos.insert(name.to_owned(), info.clone());
+        Ok(info)
+    }
+
+    /// Makes the application's secret under `label` hold `content`: the secret that has the label,
+    /// else the one of id `adopt`, else a new one. Returns its URI or id. Does nothing where nothing
+    /// differs. Committed with the hook, but not undone by a commit that fails later, hence the search.
+    pub fn set_secret(
+        &mut self,
+        label: &str,
+        content: &BTreeMap<String, Secret>,
+        adopt: Option<&str>,
+    ) -> Result<String, ToolError> {
+        let labelled = self.secret_info(label)?.map(|info| info.id);
+        let relabel = labelled.is_none();
+        let uri = if let Some(id) = labelled.or_else(|| adopt.map(|uri| secret_id(uri).to_owned())) {
+            let uri = format!("secret:{id}");
+            if relabel || self.secret_by_label(label)?.as_ref() != Some(content) {
+                self.tell_secret("secret-set", &[&uri, "--label", label], content)?;
+            }
+            uri
+        } else {
+            self.tell_secret("secret-add", &["--label", label, "--owner", "application"], content)?
+        };
+        self.secrets.insert(label.to_owned(), Some(content.clone()));
+        self.infos
+            .insert(label.to_owned(), Some(SecretInfo { id: secret_id(&uri).to_owned(), revision: None }));
+        Ok(uri)
+    }
+
+    /// Lets the application on the other side of a relation read a secret of ours.
+    pub fn grant(&mut self, uri: &str, relation: RelationId) -> Result<(), ToolError> {
+        self.tell("secret-grant", &[uri, "-r", &relation.to_string()])
+    }
+
+    /// Removes a revision of a secret of ours.
+    pub fn remove_revision(&mut self, id: &str, revision: u64) -> Result<(), ToolError> {
+        self.tell("secret-remove", &[id, "--revision", &revision.to_string()])
+    }
+
+    /// Removes a secret of ours with all its revisions.
+    pub fn remove_secret(&mut self, label: &str, id: &str) -> Result<(), ToolError> {
+        self.tell("secret-remove", &[id])?;
+        self.secrets.insert(label.to_owned(), None);
+        self.infos.insert(label.to_owned(), None);
+        Ok(())
+    }
+
+    /// Runs a tool that takes a secret's content. The agent, not the tool, opens the file it is named,
+    /// so the content lies in an anonymous file of ours, reached through `/proc`: no disk ever has it,
+    /// and it goes when we go. Returns what the tool prints: a new secret's URI.
+    fn tell_secret(
+        &mut self,
+        tool: &'static str,
+        args: &[&str],
+        content: &BTreeMap<String, Secret>,
+    ) -> Result<String, ToolError> {
+        let start = |source: std::io::Error| ToolError::Start { tool, source };
+        let fd = nix::sys::memfd::memfd_create(c"secret", nix::sys::memfd::MFdFlags::empty())
+            .map_err(|errno| start(errno.into()))?;
+        let mut file = std::fs::File::from(fd);
+        let texts: Texts =
+            content.iter().map(|(key, value)| (key.clone(), value.reveal().to_owned())).collect();
+        file.write_all(to_yaml(&texts).as_bytes()).map_err(start)?;
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        let args = [args, &["--file", &path]].concat();
+        let stdout = self.call(tool, &args, &keys(&texts), None)?;
+        if self.journal.is_dry_run() {
+            return Ok("secret:new".to_owned());
+        }
+        Ok(String::from_utf8_lossy(&stdout).trim().to_owned())
+    }
+}

@@ -1,0 +1,121 @@
+//! A hook tool: a program on `PATH` that Juju puts there for the hook.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::{Command, ExitStatus, Stdio};
+
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+/// A hook tool that did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum ToolError {
+    /// The tool could not be started: we are not in a hook.
+    #[error("cannot start {tool}: {source}")]
+    Start {
+        /// The tool.
+        tool: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The tool said no. Exit status 2 means that the call was malformed, 1 that the world says no.
+    #[error("{tool} failed ({status}): {stderr}")]
+    Failed {
+        /// The tool.
+        tool: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it printed.
+        stderr: String,
+    },
+    /// The tool's answer is not what its contract says. The answer is not repeated: it may be secret.
+    #[error("cannot read the answer of {tool}: line {line}, column {column}")]
+    Answer {
+        /// The tool.
+        tool: &'static str,
+        /// Where in the answer.
+        line: usize,
+        /// Where in that line.
+        column: usize,
+    },
+}
+
+impl ToolError {
+    /// Juju's way to say that a relation, secret, label or revision is not there, or not for us to
+    /// read. The words differ by version (contract of juju/juju's `jujuc`): these two are in all.
+    fn is_absent(&self) -> bool {
+        matches!(self, Self::Failed { stderr, .. }
+            if stderr.contains("not found") || stderr.contains("permission denied"))
+    }
+}
+
+/// A map as the YAML that `--file` takes. Compact JSON is YAML, but for DEL and the C1 control
+/// characters, which Juju's YAML reader refuses unescaped.
+pub(super) fn to_yaml(texts: &BTreeMap<String, String>) -> String {
+    let json = serde_json::to_string(texts).unwrap_or_default();
+    if !json.contains(|c| matches!(c, '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}')) {
+        return json;
+    }
+    json.chars()
+        .map(|c| match c {
+            '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => format!("\\u{:04x}", u32::from(c)),
+            c => c.to_string(),
+        })
+        .collect()
+}
+
+/// Runs a tool and reads its JSON.
+pub(super) fn ask<T: DeserializeOwned>(tool: &'static str, args: &[&str]) -> Result<T, ToolError> {
+    let stdout = run(tool, &[args, &["--format=json"]].concat(), None)?;
+    serde_json::from_slice(&stdout).map_err(|error| ToolError::Answer {
+        tool,
+        line: error.line(),
+        column: error.column(),
+    })
+}
+
+pub(super) fn absent_is_none<T>(answer: Result<T, ToolError>) -> Result<Option<T>, ToolError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that starts a hook tool")]
+pub(super) fn run(tool: &'static str, args: &[&str], stdin: Option<&str>) -> Result<Vec<u8>, ToolError> {
+    let start = |source| ToolError::Start { tool, source };
+    tracing::trace!(tool, ?args);
+    let mut child = Command::new(tool)
+        .args(args)
+        .stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(start)?;
+    if let (Some(text), Some(mut pipe)) = (stdin, child.stdin.take()) {
+        // A tool that fails before it reads closes the pipe; its own error is the one to show.
+        let _ = pipe.write_all(text.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(start)?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let stderr = if stderr.is_empty() { "it printed no reason".to_owned() } else { stderr };
+        return Err(ToolError::Failed { tool, status: output.status, stderr });
+    }
+    Ok(output.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Texts;
+
+    #[test]
+    fn characters_that_jujus_yaml_reader_refuses_are_escaped() {
+        let texts = BTreeMap::from([("k".to_owned(), "a\u{7f}b\u{85}é😀\n".to_owned())]);
+        let yaml = to_yaml(&texts);
+        assert_eq!(yaml, r#"{"k":"a\u007fb\u0085é😀\n"}"#);
+        assert_eq!(serde_json::from_str::<Texts>(&yaml).expect("json"), texts);
+    }
+}

@@ -1,0 +1,107 @@
+//! PostgreSQL: what it says in its relation, and the server itself.
+
+use std::rc::Rc;
+
+use anyhow::Result;
+
+use super::Look;
+use crate::event::Endpoint;
+use crate::facts::backend::Backend;
+use crate::facts::lookup::{Lookup, Noted};
+use crate::facts::units::{looks_everywhere, sibling_looks_everywhere};
+use crate::juju::labels;
+use crate::postgres::{Credentials, Server};
+use crate::status::Wait;
+
+impl Look<'_> {
+    /// The relation with PostgreSQL, and what it says there.
+    pub fn backend(&mut self) -> Result<Option<Rc<Backend>>> {
+        if self.parsed.backend.is_none() {
+            let relation = self.relations(Endpoint::BackendDatabase)?.first().copied();
+            let backend = match relation {
+                Some(relation) => Some(Rc::new(Backend::parse(relation, self.remote_bag(relation)?))),
+                None => None,
+            };
+            if let Some(Backend { relation, malformed, .. }) = backend.as_deref() {
+                for key in malformed {
+                    tracing::warn!("backend-database:{relation}: ignored {key}: it is not host:port");
+                }
+            }
+            self.parsed.backend = Some(backend);
+        }
+        Ok(self.parsed.backend.clone().flatten())
+    }
+
+    /// The credentials that PostgreSQL gave us, once it lets us in. Reading their secret by its URI
+    /// makes the label this unit's name for it.
+    pub fn credentials(&mut self, backend: &Backend) -> Result<Option<Credentials>> {
+        if backend.is_subordinated() && !self.is_unit_ready(backend)? {
+            return Ok(None);
+        }
+        let content = match backend.secret() {
+            Some(uri) => self.clients.juju.foreign_secret(uri, &labels::backend_label(backend.relation))?,
+            None => None,
+        };
+        Ok(backend.credentials(content.as_ref()))
+    }
+
+    /// Whether a unit of PostgreSQL reports itself ready.
+    fn is_unit_ready(&mut self, backend: &Backend) -> Result<bool> {
+        for unit in self.members(backend.relation)? {
+            let bag = self.remote_unit_bag(backend.relation, &unit)?;
+            if bag.get("state").is_some_and(|state| state == "ready") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Where PgBouncer looks up passwords, on all units.
+    pub fn lookup(&mut self, backend: &Backend, auth_user: &str) -> Result<Lookup> {
+        let mut everywhere = self.own_version()?.is_some_and(looks_everywhere);
+        for unit in self.members(self.peers)? {
+            everywhere |= sibling_looks_everywhere(&self.sibling(&unit)?);
+        }
+        Ok(Lookup { auth_user: auth_user.to_owned(), database: backend.database.clone(), everywhere })
+    }
+
+    /// How much of this lookup PostgreSQL has, by the note.
+    pub fn noted(&mut self, lookup: &Lookup) -> Result<Noted> {
+        let users = self.users()?;
+        let note = self.app_bag()?.get_auth();
+        Ok(Noted::of(note.as_ref(), users.auth_user(), lookup))
+    }
+
+    /// Whether PostgreSQL has this lookup and every client, as far as the note can be trusted.
+    pub fn is_installed(&mut self, lookup: &Lookup) -> Result<bool> {
+        Ok(self.trust.counts_lookup(lookup.everywhere) && self.noted(lookup)? == Noted::Everything)
+    }
+
+    /// The server, or why it cannot be used. It is tried once a dispatch, for a few seconds at most.
+    pub fn server(&mut self) -> Result<Result<&mut Server, Wait>> {
+        if self.clients.server.is_none() {
+            let credentials = match self.backend()? {
+                Some(backend) => self.credentials(&backend)?.ok_or(Wait::Backend),
+                None => Err(Wait::NoBackend),
+            };
+            let connect = |credentials: Credentials| {
+                Server::connect(&credentials).map_err(|error| Wait::Unreachable(error.to_string()))
+            };
+            self.clients.server = Some(credentials.and_then(connect));
+        }
+        Ok(match &mut self.clients.server {
+            Some(Ok(server)) => Ok(server),
+            Some(Err(wait)) => Err(wait.clone()),
+            None => Err(Wait::Backend),
+        })
+    }
+
+    /// All databases of PostgreSQL but its own and ours; nothing where it cannot be asked.
+    pub fn other_databases(&mut self) -> Result<Option<Vec<String>>> {
+        let own = self.backend()?.map(|backend| backend.database.clone());
+        let Ok(server) = self.server()? else { return Ok(None) };
+        let Ok(mut names) = server.databases() else { return Ok(None) };
+        names.retain(|name| name != "postgres" && Some(name) != own.as_ref());
+        Ok(Some(names))
+    }
+}

@@ -1,0 +1,111 @@
+//! The other units of the application, and the units of related ones.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::Look;
+use crate::event::Endpoint;
+use crate::facts::Texts;
+use crate::facts::configuration::Config;
+use crate::facts::units::LoadedUnit;
+use crate::juju::{Goal, Owner};
+use crate::notes::Trust;
+use crate::peer_bag::{ADDRESS, DATABASES_LOADED, HOSTNAME, PGBOUNCER_VERSION};
+use crate::plan::Bag;
+use crate::status::{self, Serving};
+
+/// The keys of a sibling's bag that are read, and so noted.
+const KEPT: [&str; 4] = [ADDRESS, DATABASES_LOADED, HOSTNAME, PGBOUNCER_VERSION];
+
+impl Look<'_> {
+    /// The units of an application, ours or a related one, that are to be there.
+    pub fn goal(&mut self, app: &str) -> Result<Option<Goal>> {
+        Ok(self.clients.juju.goal(app)?)
+    }
+
+    /// Whether no unit of ours is to stay. An application that is scaled to nothing may come back.
+    pub fn is_whole_application_leaving(&mut self) -> Result<bool> {
+        let goal = self.goal(&self.unit.app)?;
+        Ok(goal.is_some_and(|goal| goal.staying().next().is_none()))
+    }
+
+    /// What another unit says of itself in the peer relation. Juju brings a hook that names the unit
+    /// whenever that changes; in other hooks the notes tell.
+    pub fn sibling(&mut self, unit: &str) -> Result<Texts> {
+        if let Some(texts) = self.notes.siblings.get(unit) {
+            return Ok(texts.clone());
+        }
+        let mut texts = self.clients.juju.bag(self.peers, &Owner::Other(unit.to_owned()))?.clone();
+        texts.retain(|key, _| KEPT.contains(&key.as_str()));
+        // Juju itself writes the address: a bag without one cannot be read yet.
+        if texts.contains_key(ADDRESS) {
+            self.notes.siblings.insert(unit.to_owned(), texts.clone());
+        }
+        Ok(texts)
+    }
+
+    /// Forgets the notes about siblings that this hook does not trust.
+    pub fn doubt_siblings(&mut self) -> Result<()> {
+        if let Some(unit) = self.event_of(Endpoint::Peers).and_then(|event| event.remote_unit.as_ref()) {
+            self.notes.siblings.remove(unit);
+        }
+        if !self.trust.counts_notes() {
+            self.notes.siblings.clear();
+        }
+        if self.trust == Trust::Recheck {
+            // An operator can have skipped the hook in which a unit caught up.
+            let own = self.bag(Bag::PeerUnit)?.get(DATABASES_LOADED).cloned();
+            self.notes.siblings.retain(|_, texts| texts.get(DATABASES_LOADED) == own.as_ref());
+        }
+        Ok(())
+    }
+
+    /// Every unit, this one too, with what it has loaded and whether it is waited for. `own` is what
+    /// this unit has loaded.
+    pub fn loaded_units(&mut self, own: Option<String>) -> Result<Vec<LoadedUnit>> {
+        let goal = self.goal(&self.unit.app)?;
+        let mut units = vec![LoadedUnit { unit: self.unit.name.clone(), loaded: own, counts: true }];
+        let mut others: BTreeSet<String> = self.members(self.peers)?.into_iter().collect();
+        // A new leader may not know every unit yet.
+        others.extend(goal.iter().flat_map(Goal::staying).map(str::to_owned));
+        others.remove(&self.unit.name);
+        for unit in others {
+            let counts = goal.as_ref().is_none_or(|goal| goal.is_active(&unit));
+            let loaded = self.sibling(&unit)?.remove(DATABASES_LOADED);
+            units.push(LoadedUnit { unit, loaded, counts });
+        }
+        Ok(units)
+    }
+
+    /// The other units that do not serve what clients were told, as the leader sees it.
+    pub fn units_behind(&mut self) -> Result<Vec<String>> {
+        if !self.leads()? {
+            return Ok(Vec::new());
+        }
+        let own = self.bag(Bag::PeerUnit)?.get(DATABASES_LOADED).cloned();
+        let mut behind = Vec::new();
+        for unit in self.members(self.peers)? {
+            if self.sibling(&unit)?.get(DATABASES_LOADED) != own.as_ref() {
+                behind.push(unit);
+            }
+        }
+        Ok(behind)
+    }
+
+    /// What this unit serves, for its status.
+    pub fn serving(&mut self) -> Result<String> {
+        let published = self.published()?;
+        let kept = self.kept();
+        let config = published.counting().ok().flatten().or(kept.config.as_ref());
+        let Some(Config { shared, .. }) = config else { return Ok(String::new()) };
+        let databases = self.databases()?;
+        Ok(status::serving(&Serving {
+            databases: databases.entries.names().filter(|name| *name != "*").collect::<BTreeSet<_>>().len(),
+            pool_mode: shared.pool_mode,
+            port: shared.listen_port,
+            processes: self.probe().map_or(0, |probe| probe.places.len()),
+            behind: self.units_behind()?,
+        }))
+    }
+}

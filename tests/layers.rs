@@ -1,0 +1,187 @@
+//! The files below `src` import each other in one direction, and what decides imports nothing that
+//! reaches out.
+
+#![expect(clippy::disallowed_methods, reason = "the tests read the tree")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+
+/// Files that do no IO, nor import one that does, directly or by others.
+const PURE: [&str; 8] = ["event", "facts", "notes", "peer_bag", "pgbouncer", "plan", "secret", "status"];
+
+/// Files that reach out, or hand on what does.
+const OUTSIDE: [&str; 10] =
+    ["actions", "apply", "attempts", "cli", "hook", "juju", "log", "look", "main", "postgres/connection"];
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Every file by its module, such as `facts/options`, without its tests.
+fn files() -> BTreeMap<String, String> {
+    fn visit(directory: &Path, found: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                visit(&path, found);
+                continue;
+            }
+            let module = path.strip_prefix(source()).expect("below src").with_extension("");
+            let text = fs::read_to_string(&path).expect("a source");
+            let text = text.split("#[cfg(test)]\n").next().unwrap_or_default().to_owned();
+            found.insert(module.display().to_string(), text);
+        }
+    }
+    let mut found = BTreeMap::new();
+    visit(&source(), &mut found);
+    found
+}
+
+/// The paths that a file names: `use` trees spelled out, and paths within the code.
+fn paths(text: &str) -> Vec<String> {
+    let code: String =
+        text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+    let uses = Regex::new(r"(?s)\buse\s+([^;]+);").expect("a pattern");
+    let inline = Regex::new(r"\b((?:crate|super)(?:::\w+)+)").expect("a pattern");
+    let mut found: Vec<String> = inline.captures_iter(&code).map(|path| path[1].to_owned()).collect();
+    for tree in uses.captures_iter(&code) {
+        spell_out("", &tree[1].split_whitespace().collect::<Vec<_>>().join(" "), &mut found);
+    }
+    found
+}
+
+/// `a::{b, c::d}` as `a::b` and `a::c::d`.
+fn spell_out(prefix: &str, tree: &str, found: &mut Vec<String>) {
+    let Some((head, group)) = tree.split_once('{') else {
+        let path = tree.split(" as ").next().unwrap_or_default().trim();
+        found.push(format!("{prefix}{path}"));
+        return;
+    };
+    let group = group.trim().strip_suffix('}').unwrap_or(group);
+    let (mut depth, mut start) = (0, 0);
+    for (at, c) in group.char_indices().chain([(group.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                let part = group[start..at].trim();
+                if !part.is_empty() {
+                    spell_out(&format!("{prefix}{}", head.trim()), part, found);
+                }
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The file that a path leads to, as a file names it.
+fn resolve(from: &str, path: &str, files: &BTreeMap<String, String>) -> Option<String> {
+    let mut words: Vec<&str> = path.split("::").collect();
+    let mut base: Vec<&str> = from.split('/').collect();
+    match words.first().copied()? {
+        "crate" => {
+            base.clear();
+            words.remove(0);
+        }
+        "self" => {
+            words.remove(0);
+        }
+        "super" => {
+            while words.first() == Some(&"super") {
+                base.pop();
+                words.remove(0);
+            }
+        }
+        // A child, where there is one; else another crate.
+        child if files.contains_key(&format!("{from}/{child}")) => {}
+        _ => return None,
+    }
+    base.extend(words);
+    let is_inside = |length: usize| base[..length].join("/");
+    let file = (1..=base.len()).rev().map(is_inside).find(|file| files.contains_key(file));
+    file.filter(|file| file != from)
+}
+
+/// Which file imports which.
+fn imports(files: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
+    let of = |(file, text): (&String, &String)| {
+        let paths = paths(text);
+        (file.clone(), paths.iter().filter_map(|path| resolve(file, path, files)).collect())
+    };
+    files.iter().map(of).collect()
+}
+
+/// What a file imports, directly or by others.
+fn reach<'a>(file: &'a str, imports: &'a BTreeMap<String, BTreeSet<String>>) -> BTreeSet<&'a str> {
+    let (mut found, mut open) = (BTreeSet::new(), vec![file]);
+    while let Some(file) = open.pop() {
+        for next in imports.get(file).into_iter().flatten() {
+            if found.insert(next.as_str()) {
+                open.push(next);
+            }
+        }
+    }
+    found
+}
+
+fn is_below(file: &str, roots: &[&str]) -> bool {
+    roots.iter().any(|root| file == *root || file.starts_with(&format!("{root}/")))
+}
+
+#[test]
+fn no_file_imports_itself_by_others() {
+    let imports = imports(&files());
+    let is_in_circle = |file: &&String| reach(file, &imports).contains(file.as_str());
+    let circles: Vec<_> = imports.keys().filter(is_in_circle).collect();
+    assert!(circles.is_empty(), "these files import themselves by others: {circles:?}");
+}
+
+#[test]
+fn what_decides_imports_nothing_that_reaches_out() {
+    let imports = imports(&files());
+    for file in imports.keys().filter(|file| is_below(file, &PURE)) {
+        let outside: Vec<_> =
+            reach(file, &imports).into_iter().filter(|file| is_below(file, &OUTSIDE)).collect();
+        assert!(outside.is_empty(), "{file} imports {outside:?}");
+    }
+    for root in PURE.iter().chain(&OUTSIDE) {
+        assert!(imports.keys().any(|file| is_below(file, &[root])), "there is no {root}");
+    }
+}
+
+#[test]
+fn a_file_that_reaches_out_is_named_as_one() {
+    // Clippy bans the ways out except where a file or its declaration says so.
+    let outside =
+        Regex::new(r"std::(fs|process|env)::|std::net::(Tcp|Udp)|std::os::unix::net|tokio::|Instant::now|SystemTime::now").expect("a pattern");
+    for (file, text) in files().iter().filter(|(file, _)| is_below(file, &PURE)) {
+        assert!(!outside.is_match(text), "{file} reaches out");
+    }
+}
+
+#[test]
+fn only_apply_and_hook_use_the_clients_behind_a_look() {
+    let uses = Regex::new(r"\.(clients|notes_mut)\(\)").expect("a pattern");
+    let users: BTreeSet<_> = files()
+        .into_iter()
+        .filter(|(_, text)| uses.is_match(text))
+        .map(|(file, _)| file.split('/').next().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(users, ["apply", "hook"].map(str::to_owned).into());
+}
+
+#[test]
+fn paths_are_found_as_the_compiler_finds_them() {
+    let files: BTreeMap<String, String> =
+        ["a", "a/b", "a/c", "d"].map(|file| (file.to_owned(), String::new())).into();
+    let text =
+        "use crate::a::{self, b::{X, Y as Z}};\nuse super::d;\n// use crate::no;\nlet x = crate::d::f();\n";
+    let found: BTreeSet<_> = paths(text).iter().filter_map(|path| resolve("a/c", path, &files)).collect();
+    assert_eq!(found, ["a", "a/b", "d"].map(str::to_owned).into());
+    assert_eq!(resolve("a", "b::X", &files).as_deref(), Some("a/b"));
+    assert_eq!(resolve("a", "std::fs", &files), None);
+}

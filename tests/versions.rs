@@ -192,8 +192,8 @@ fn a_difference_needs_what_a_reload_leaves_undone() {
             let (old, new) = (read(&old), read(&new));
             let difference = Difference::between(&old, &new, program.version);
             let told = |difference: &Difference| -> BTreeSet<String> {
-                let causes = difference.causes().iter().filter(|cause| cause.need == Need::Restart);
-                causes.map(|cause| cause.what.clone()).collect()
+                let causes = difference.causes().filter(|cause| cause.need() == Need::Restart);
+                causes.map(|cause| cause.what.to_string()).collect()
             };
             let stayed = |setting: &&Setting| {
                 let wanted = new.setting(setting.name).or(setting.default(program.version));

@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use super::{
     Done, Files, Loaded, NotLoaded, Paths, Probe, ProbeError, Saved, Workload,
     console::{Console, ConsoleError},
-    load::{self, Host, LONGEST, Marker},
-    pebble::{Current, Directory, File, Pebble, PebbleError, Service},
+    load::{self, Host, LONGEST, Marker, Text},
+    pebble::{Current, Directory, File, PathError, PathErrorKind, Pebble, PebbleError, Service},
 };
 use crate::{pgbouncer::Place, secret::Secret};
 
@@ -161,11 +161,10 @@ impl Container {
     fn texts(&mut self, paths: &[PathBuf]) -> Result<BTreeMap<PathBuf, Secret>, PebbleError> {
         let names: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
         let found = self.pebble.read(&names)?;
-        let text = |(path, content): (&PathBuf, Result<Vec<u8>, _>)| {
-            let content = content.ok().filter(|content| content.len() as u64 <= LONGEST)?;
-            Some((path.clone(), Secret::new(String::from_utf8(content).ok()?)))
+        let readable = |(path, content): (&PathBuf, Result<Vec<u8>, _>)| {
+            Some((path.clone(), Secret::new(text(content.ok()?)?)))
         };
-        Ok(paths.iter().zip(found).filter_map(text).collect())
+        Ok(paths.iter().zip(found).filter_map(readable).collect())
     }
 
     fn service(instance: u16) -> String {
@@ -266,9 +265,13 @@ impl Host for Container {
         Ok(self.pebble.add_layer(LABEL, &layer(services))?)
     }
 
-    fn read(&mut self, path: &Path) -> Result<Option<String>, NotLoaded> {
-        let mut texts = self.texts(&[path.to_owned()])?;
-        Ok(texts.remove(path).map(|text| text.reveal().to_owned()))
+    fn read(&mut self, path: &Path) -> Result<Text, NotLoaded> {
+        let found = self.pebble.read(&[path])?.pop();
+        Ok(match found.map_or(Ok(None), |content| content.map(text)) {
+            Ok(Some(text)) => Text::Whole(text),
+            Err(PathError { kind: PathErrorKind::NotFound, .. }) => Text::Absent,
+            Ok(None) | Err(_) => Text::Unreadable,
+        })
     }
 
     fn write(&mut self, files: &[(&Path, &str)]) -> Result<(), NotLoaded> {
@@ -330,6 +333,11 @@ impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// The text of a file that was read whole.
+fn text(content: Vec<u8>) -> Option<String> {
+    String::from_utf8(content).ok().filter(|text| text.len() as u64 <= LONGEST)
 }
 
 /// The service of a process.

@@ -55,8 +55,8 @@ pub(super) trait Host {
     /// Makes the directories, and whatever else the processes need before their files.
     fn prepare(&mut self, files: &Files) -> Result<(), NotLoaded>;
 
-    /// A file's text; nothing where there is none that can be read, or a longer one than [`LONGEST`].
-    fn read(&mut self, path: &Path) -> Result<Option<String>, NotLoaded>;
+    /// What lies at this path.
+    fn read(&mut self, path: &Path) -> Result<Text, NotLoaded>;
 
     /// Replaces files one after another, each whole, such that only PgBouncer can read them.
     fn write(&mut self, files: &[(&Path, &str)]) -> Result<(), NotLoaded>;
@@ -88,6 +88,26 @@ pub(super) trait Host {
 
     /// The console of a process.
     fn console(&mut self, instance: u16, process: &Self::Process) -> Result<Console, ConsoleError>;
+}
+
+/// What lies where a file may be.
+pub(super) enum Text {
+    /// Nothing.
+    Absent,
+    /// Something that is no file, no UTF-8, longer than [`LONGEST`], or that the file system refuses to give.
+    Unreadable,
+    /// A text of at most [`LONGEST`] bytes.
+    Whole(String),
+}
+
+impl Text {
+    /// The text, if it could be read.
+    pub(super) fn whole(self) -> Option<String> {
+        match self {
+            Self::Whole(text) => Some(text),
+            Self::Absent | Self::Unreadable => None,
+        }
+    }
 }
 
 /// What `loaded` holds: what was confirmed, and of which process.
@@ -129,7 +149,7 @@ pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoad
     let mut failed = None;
     for file in owed {
         // What one process did not survive would end the next one, too, which still serves.
-        if failed.is_some() && need(host, file, &parsed(file, files)?, files)?.0 == Need::Restart {
+        if failed.is_some() && pending_changes(host, file, files)?.need() == Need::Restart {
             continue;
         }
         match load_instance(host, file, files) {
@@ -152,7 +172,7 @@ pub(super) fn foresee<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotL
     check(host, files)?;
     let mut done = Done::default();
     for file in owed(host, files)? {
-        let (need, _) = need(host, file, &parsed(file, files)?, files)?;
+        let need = pending_changes(host, file, files)?.need();
         done.restarted.extend((need == Need::Restart).then_some(file.instance));
         done.loaded.push(file.instance);
     }
@@ -191,49 +211,86 @@ fn owed<'a, H: Host>(host: &mut H, files: &'a Files) -> Result<Vec<&'a InstanceC
 /// What the running process of an instance was seen to have loaded.
 pub(super) fn loaded<H: Host>(host: &mut H, instance: u16) -> Result<Option<Loaded>, NotLoaded> {
     let marker = host.paths().marker(instance);
-    let Some(marker) = host.read(&marker)?.as_deref().and_then(Marker::parse) else { return Ok(None) };
+    let Some(marker) = host.read(&marker)?.whole().as_deref().and_then(Marker::parse) else {
+        return Ok(None);
+    };
     Ok(marker.of(host.process(instance)?.as_ref()))
 }
 
 /// Makes one process run its file; true if it had to be another process.
 fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) -> Result<bool, NotLoaded> {
     let instance = file.instance;
-    let (ini, owed) = (host.paths().ini(instance), host.paths().pending_restart(instance));
+    let (ini, record) = (host.paths().ini(instance), host.paths().pending_restart(instance));
     let new = parsed(file, files)?;
-    let mut need = need(host, file, &new, files)?;
-    // Noted first: who comes after a kill finds the new file and sees no difference.
-    if need.0 > Need::Reload {
-        host.write(&[(&owed, &need.1)])?;
+    let mut pending = pending_changes(host, file, files)?;
+    // Recorded before the file is written: after a kill the next load finds the new file, and no difference to it.
+    if pending.need() > Need::Reload {
+        host.write(&[(&record, &pending.record())])?;
     }
     host.write(&[(&ini, &file.text)])?;
-    // One that is to go need not read what the next one reads; nor can it, where a hook that died has told it to go.
-    let old = if need.0 == Need::Restart { host.process(instance)? } else { None };
-    let mut process = if let Some(old) = old {
+    let process = run(host, file, &new, files.port, &mut pending)?;
+    if let Some((user, password)) = &files.proof {
+        prove(&host.sockets(instance), instance, user, password)?;
+    }
+    host.start_exporter(instance)?;
+    host.remove(&[record])?;
+    let loaded = Loaded { digest: file.digest.clone(), version: files.version.to_string() };
+    let marker = Marker { loaded, process: process.to_string() };
+    host.write(&[(&host.paths().marker(instance), &marker.render())])?;
+    Ok(pending.need() == Need::Restart)
+}
+
+/// Brings a process, the running one or another, to run the file that was written. Adds to `pending` what the
+/// process shows to need as well.
+fn run<H: Host>(
+    host: &mut H,
+    file: &InstanceConfig,
+    new: &Ini,
+    port: u16,
+    pending: &mut Difference,
+) -> Result<H::Process, NotLoaded> {
+    let ran = reload_or_restart(host, file, new, port, pending);
+    // From 1.19 a process that cannot have its port ends; before, it lives on without.
+    let may_lack_port = match &ran {
+        Ok(_) => pending.need() == Need::Restart,
+        Err(
+            NotLoaded::NotRunning { .. }
+            | NotLoaded::NotConfirmed { .. }
+            | NotLoaded::Pebble(PebbleError::Change { .. }),
+        ) => pending.may_concern_port(),
+        Err(_) => false,
+    };
+    if may_lack_port && !listens(new, port) {
+        return Err(NotLoaded::NotListening { instance: file.instance, port });
+    }
+    ran
+}
+
+fn reload_or_restart<H: Host>(
+    host: &mut H,
+    file: &InstanceConfig,
+    new: &Ini,
+    port: u16,
+    pending: &mut Difference,
+) -> Result<H::Process, NotLoaded> {
+    let instance = file.instance;
+    // A process that is replaced need not read the file; after SIGTERM from a killed hook it cannot.
+    let old = if pending.need() == Need::Restart { host.process(instance)? } else { None };
+    let process = if let Some(old) = old {
         old
     } else {
         host.start(instance)?;
         let (process, config) = confirm(host, file, None, RELOAD)?;
-        need = need.max(described(&Difference::left(&new, shown(&config))));
-        if need.0 < Need::Restart && !listens(&new, files.port) {
-            // It tried once, when it started.
-            need = (Need::Restart, format!("{} for a port that it does not listen on", Need::Restart));
+        pending.merge(Difference::left(new, shown(&config)));
+        if pending.need() < Need::Restart && !listens(new, port) {
+            pending.merge(Difference::refused_port());
         }
         process
     };
-    match need.0 {
+    match pending.need() {
         Need::Restart => {
-            tracing::info!("instance {instance} of PgBouncer: {}", need.1);
-            let restarted = restart(host, file, &process);
-            // From 1.19 one that cannot have its port ends; before, it lives on without.
-            let tells_of_port = match &restarted {
-                Ok(_) => true,
-                Err(NotLoaded::Pebble(error)) if !matches!(error, PebbleError::Change { .. }) => false,
-                Err(_) => need.1.contains("listen_port"),
-            };
-            if tells_of_port && !listens(&new, files.port) {
-                return Err(NotLoaded::NotListening { instance, port: files.port });
-            }
-            process = restarted?;
+            tracing::info!("instance {instance} of PgBouncer: {pending}");
+            return restart(host, file, &process);
         }
         Need::Reconnect => {
             let reconnected = host.console(instance, &process).and_then(|mut open| open.reconnect(None));
@@ -241,15 +298,7 @@ fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) ->
         }
         Need::Nothing | Need::Reload => {}
     }
-    if let Some((user, password)) = &files.proof {
-        prove(&host.sockets(instance), instance, user, password)?;
-    }
-    host.start_exporter(instance)?;
-    host.remove(&[owed])?;
-    let loaded = Loaded { digest: file.digest.clone(), version: files.version.to_string() };
-    let marker = Marker { loaded, process: process.to_string() };
-    host.write(&[(&host.paths().marker(instance), &marker.render())])?;
-    Ok(need.0 == Need::Restart)
+    Ok(process)
 }
 
 /// Whether a process, or its sibling at the same port, is reached where clients come in: PgBouncer goes on without a port
@@ -272,21 +321,27 @@ fn parsed(file: &InstanceConfig, files: &Files) -> Result<Ini, NotLoaded> {
     Ini::parse(&file.text, files.version).map_err(unfit)
 }
 
-/// What it takes to have a process run its file instead of the one that lies there, and what a load that was killed
-/// still owed it.
-fn need<H: Host>(
+/// What takes a process from the file that lies there to the new one, and what a load that was killed left to do.
+fn pending_changes<H: Host>(
     host: &mut H,
     file: &InstanceConfig,
-    new: &Ini,
     files: &Files,
-) -> Result<(Need, String), NotLoaded> {
-    let (ini, owed) = (host.paths().ini(file.instance), host.paths().pending_restart(file.instance));
-    let owed = host.read(&owed)?.map_or((Need::Nothing, String::new()), noted);
-    let Some(old) = host.read(&ini)? else { return Ok(owed) };
-    Ok(owed.max(match Ini::parse(&old, files.version) {
-        Ok(old) => described(&Difference::between(&old, new, files.version)),
-        Err(_) => (Need::Restart, "restart for a file that cannot be compared".to_owned()),
-    }))
+) -> Result<Difference, NotLoaded> {
+    let (ini, record) = (host.paths().ini(file.instance), host.paths().pending_restart(file.instance));
+    let mut pending = match host.read(&record)? {
+        Text::Absent => Difference::default(),
+        Text::Unreadable => Difference::unreadable_record(),
+        Text::Whole(record) => Difference::from_record(&record),
+    };
+    pending.merge(match host.read(&ini)? {
+        Text::Absent => Difference::default(),
+        Text::Unreadable => Difference::unreadable_file(),
+        Text::Whole(old) => match Ini::parse(&old, files.version) {
+            Ok(old) => Difference::between(&old, &parsed(file, files)?, files.version),
+            Err(_) => Difference::unreadable_file(),
+        },
+    });
+    Ok(pending)
 }
 
 /// Ends a process and waits for the one that comes instead. That one has read the whole file; should it
@@ -385,16 +440,4 @@ fn prove(sockets: &Path, instance: u16, user: &str, password: &Secret) -> Result
 /// Name, value and default of each setting.
 fn shown(config: &BTreeMap<String, Shown>) -> impl Iterator<Item = (&str, &str, &str)> {
     config.iter().map(|(name, shown)| (name.as_str(), shown.value.as_str(), shown.default.as_str()))
-}
-
-/// What a difference takes, and its words.
-fn described(difference: &Difference) -> (Need, String) {
-    (difference.need(), difference.to_string())
-}
-
-/// What was noted of a difference: its words, which begin with what it takes.
-fn noted(words: String) -> (Need, String) {
-    let needs = [Need::Restart, Need::Reconnect];
-    let need = needs.into_iter().find(|need| words.starts_with(&need.to_string()));
-    (need.unwrap_or(Need::Nothing), words)
 }

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ini::{ConnectionString, Ini},
-    printable,
     settings::{Change, Initial, Section, lookup},
+    text::printable,
     version::Version,
 };
 

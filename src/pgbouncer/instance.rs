@@ -6,9 +6,9 @@ use super::ini::ConnectionString;
 use super::reset;
 use super::settings::{Section, check, lookup};
 use super::shared::SharedConfig;
+use super::text::{Unrepresentable, hex};
 use super::userlist::UserList;
 use super::version::Version;
-use super::{Unrepresentable, hex};
 
 /// What one unit adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,7 +159,7 @@ impl Pools {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shared::PoolMode;
+    use super::super::choices::PoolMode;
     use super::super::shared::tests::example;
     use super::super::userlist::User;
     use super::super::validate::validate;

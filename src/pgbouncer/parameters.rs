@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_yaml::Value;
 
 use super::ini::Ini;
-use super::printable;
 use super::settings::{Kind, Section, lookup};
+use super::text::printable;
 use super::validate::validate;
 use super::version::Version;
 

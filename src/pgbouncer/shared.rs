@@ -1,12 +1,13 @@
 //! The configuration that the leader publishes: a complete `pgbouncer.ini` without anything of one unit.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use super::Unrepresentable;
+use super::choices::{AuthType, PoolMode};
 use super::ini::{ConnectionString, Ini, ParseError};
+use super::names::AUTH_DATABASE;
 use super::parameters::Parameters;
 use super::settings::{InvalidSetting, Section, check, lookup};
+use super::text::{Unrepresentable, printable};
 use super::version::Version;
 
 /// What all units have in common. Settings of ours that never vary are not in it: they are code.
@@ -45,12 +46,6 @@ pub struct Database {
     pub pool_size: Option<u16>,
 }
 
-/// The entry behind which, on the primary, the lookup function lies. It is no client's: PostgreSQL lets
-/// only us and the auth role into the database it leads to.
-pub const AUTH_DATABASE: &str = "pgbouncer_auth";
-/// The same on the replicas, so that who only reads can log in while there is no primary.
-pub const AUTH_DATABASE_READONLY: &str = "pgbouncer_auth_readonly";
-
 /// Who looks up passwords, and who may use the console. All three are names of letters, digits and `_`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
@@ -62,49 +57,6 @@ pub struct Auth {
     pub admin_user: String,
     /// How clients prove their password.
     pub auth_type: AuthType,
-}
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
-
-        impl $name {
-            /// Reads the word as PgBouncer's documentation spells it.
-            pub fn parse(word: &str) -> Option<Self> {
-                match word { $($word => Some(Self::$variant),)+ _ => None }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self { $(Self::$variant => $word,)+ })
-            }
-        }
-    };
-}
-
-words! {
-    /// `auth_type`, as far as it is used here.
-    AuthType {
-        /// Any verifier will do, SCRAM included.
-        Md5 = "md5",
-        /// No MD5 verifier is accepted.
-        ScramSha256 = "scram-sha-256",
-    }
-}
-
-words! {
-    /// `pool_mode`.
-    PoolMode {
-        /// When the client leaves.
-        Session = "session",
-        /// When the transaction ends.
-        Transaction = "transaction",
-        /// When the statement ends.
-        Statement = "statement",
-    }
 }
 
 /// A text that is not a configuration of ours. Never holds a value of it.
@@ -243,7 +195,7 @@ impl SharedConfig {
         for (name, database) in &self.databases {
             let connection = database.connection(auth_user);
             let connection = connection.map_err(|reason| {
-                Unrepresentable::new(format!("the database {}", super::printable(name)), reason)
+                Unrepresentable::new(format!("the database {}", printable(name)), reason)
             })?;
             databases.insert(name.clone(), connection);
         }

@@ -2,11 +2,13 @@
 //!
 //! Everything here is pure, and equal input gives equal bytes.
 
+mod auth;
 pub mod choices;
 pub mod databases;
 pub mod difference;
 pub mod ini;
 pub mod instance;
+pub mod layers;
 mod names;
 pub mod parameters;
 pub mod reset;
@@ -18,13 +20,14 @@ pub mod validate;
 pub mod verifier;
 pub mod version;
 
+pub use auth::Auth;
 pub use choices::{AuthType, PoolMode};
 pub use databases::{Entry, Origin, PgbDbs, hash};
 pub use difference::{Difference, Need};
 pub use instance::{InstanceConfig, Place, Unit};
 pub use names::{AUTH_DATABASE, AUTH_DATABASE_READONLY, AUTH_USER_PREFIX, DATABASE_NAME_LIMIT, DatabaseName};
 pub use parameters::Parameters;
-pub use shared::{Auth, Database, Invalid, SharedConfig};
+pub use shared::{Database, Invalid, SharedConfig};
 pub use text::Unrepresentable;
 pub use userlist::{User, UserList};
 pub use version::Version;

@@ -10,7 +10,7 @@ use tokio_postgres::config::SslMode;
 
 use crate::{
     pgbouncer::Version,
-    postgres::connection::{self, Connection},
+    postgres::{ConnectionError, connection::Connection},
     secret::Secret,
 };
 
@@ -318,12 +318,10 @@ pub(super) fn fits(directory: &Path) -> bool {
     directory.as_os_str().len() + "/.s.PGSQL.65535".len() <= SOCKET_NAME
 }
 
-impl From<connection::Error> for ConsoleError {
-    fn from(error: connection::Error) -> Self {
+impl From<ConnectionError> for ConsoleError {
+    fn from(error: ConnectionError) -> Self {
         match error {
-            connection::Error::Sql(ref sql) if sql.as_db_error().is_some() => {
-                Self::Refused(error.to_string())
-            }
+            ConnectionError::Sql(ref sql) if sql.as_db_error().is_some() => Self::Refused(error.to_string()),
             _ => Self::Unreachable(error.to_string()),
         }
     }

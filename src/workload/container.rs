@@ -17,9 +17,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Done, Files, Loaded, NotLoaded, Paths, Probe, ProbeError, Saved, Workload,
     console::{Console, ConsoleError},
-    load::{self, Host, LONGEST, Marker, Text},
+    facts::{Loaded, Probe, ProbeError, Saved},
+    files::Files,
+    host::{Host, LONGEST, Marker, Text},
+    interface::Workload,
+    load,
+    outcome::{Done, NotLoaded},
+    paths::Paths,
     pebble::{Current, Directory, File, PathError, PathErrorKind, Pebble, PebbleError, Service},
 };
 use crate::{pgbouncer::Place, secret::Secret};
@@ -220,7 +225,7 @@ impl Workload for Container {
     }
 
     fn unhealthy(&mut self) -> Option<String> {
-        match self.pebble.healthy(Some("ready")) {
+        match self.pebble.is_ready() {
             Ok(true) => None,
             Ok(false) => Some("PgBouncer does not answer its health check: see its log".to_owned()),
             Err(error) => Some(error.to_string()),
@@ -414,7 +419,6 @@ fn online(ranges: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pebble::Startup;
     use super::*;
 
     #[test]
@@ -439,7 +443,6 @@ mod tests {
     fn a_service_is_known_by_when_it_started() {
         let service = |current, since: &str| Service {
             name: "pgbouncer_1".to_owned(),
-            startup: Startup::Enabled,
             current,
             since: Some(since.to_owned()),
         };

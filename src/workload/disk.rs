@@ -15,9 +15,14 @@ use nix::{
 };
 
 use super::{
-    Done, Files, Loaded, NotLoaded, Paths, Probe, ProbeError, Saved, Workload,
     console::{Console, ConsoleError},
-    load::{self, Host, LONGEST, Text},
+    facts::{Loaded, Probe, ProbeError, Saved},
+    files::Files,
+    host::{Host, LONGEST, Text},
+    interface::Workload,
+    load,
+    outcome::{Done, NotLoaded},
+    paths::Paths,
     process::Process,
 };
 use crate::{pgbouncer::Place, secret::Secret};

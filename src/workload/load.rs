@@ -2,9 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
+    io,
     net::{SocketAddr, TcpStream, ToSocketAddrs as _},
-    path::{Path, PathBuf},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -12,8 +12,12 @@ use std::{
 use nix::sys::signal::Signal;
 
 use super::{
-    Done, Files, Loaded, NotLoaded, Paths, PebbleError,
-    console::{self, Console, ConsoleError, Shown},
+    console::{self, Console, ConsoleError, InForce},
+    facts::Loaded,
+    files::Files,
+    host::{Host, Marker, Text},
+    outcome::{Done, NotLoaded},
+    pebble::error::PebbleError,
 };
 use crate::{
     pgbouncer::{
@@ -25,9 +29,6 @@ use crate::{
     secret::Secret,
 };
 
-/// The longest file that is read, in bytes.
-pub(super) const LONGEST: u64 = 1 << 20;
-
 /// How long a process may take to start or to reload; it takes milliseconds.
 const RELOAD: Duration = Duration::from_secs(3);
 
@@ -37,102 +38,6 @@ const RESTART: Duration = Duration::from_secs(10);
 
 /// How long a process may take to be connected to.
 const CONNECT: Duration = Duration::from_secs(1);
-
-/// Where processes and their files are.
-pub(super) trait Host {
-    /// A running process, told apart from every other one this instance ever had.
-    type Process: Clone + PartialEq + fmt::Display;
-
-    /// Where the files are, as PgBouncer sees them.
-    fn paths(&self) -> &Paths;
-
-    /// The user list, as PgBouncer sees it.
-    fn user_list(&self) -> PathBuf;
-
-    /// The directory of an instance's console socket, as the charm sees it.
-    fn sockets(&self, instance: u16) -> PathBuf;
-
-    /// Makes the directories, and whatever else the processes need before their files.
-    fn prepare(&mut self, files: &Files) -> Result<(), NotLoaded>;
-
-    /// What lies at this path.
-    fn read(&mut self, path: &Path) -> Result<Text, NotLoaded>;
-
-    /// Replaces files one after another, each whole, such that only PgBouncer can read them.
-    fn write(&mut self, files: &[(&Path, &str)]) -> Result<(), NotLoaded>;
-
-    /// Removes files for good; that one is not there is no error.
-    fn remove(&mut self, paths: &[PathBuf]) -> Result<(), NotLoaded>;
-
-    /// Has the process of an instance started, where nobody else sees to that.
-    fn start(&mut self, instance: u16) -> Result<(), NotLoaded>;
-
-    /// The running process of an instance.
-    fn process(&mut self, instance: u16) -> Result<Option<Self::Process>, NotLoaded>;
-
-    /// Signals a process if it still runs; that it does not is no error.
-    fn signal(&mut self, instance: u16, process: &Self::Process, signal: Signal) -> Result<(), NotLoaded>;
-
-    /// Has whatever measures a process hold no connection to it, which could keep it from ending.
-    fn stop_exporter(&mut self, _: u16) -> Result<(), NotLoaded> {
-        Ok(())
-    }
-
-    /// Has the process measured that an instance has now, where there is something that does.
-    fn start_exporter(&mut self, _: u16) -> Result<(), NotLoaded> {
-        Ok(())
-    }
-
-    /// Ends a process that was told to end and has not, and has another one started.
-    fn replace(&mut self, instance: u16, process: &Self::Process) -> Result<(), NotLoaded>;
-
-    /// The console of a process.
-    fn console(&mut self, instance: u16, process: &Self::Process) -> Result<Console, ConsoleError>;
-}
-
-/// What lies where a file may be.
-pub(super) enum Text {
-    /// Nothing.
-    Absent,
-    /// Something that is no file, no UTF-8, longer than [`LONGEST`], or that the file system refuses to give.
-    Unreadable,
-    /// A text of at most [`LONGEST`] bytes.
-    Whole(String),
-}
-
-impl Text {
-    /// The text, if it could be read.
-    pub(super) fn whole(self) -> Option<String> {
-        match self {
-            Self::Whole(text) => Some(text),
-            Self::Absent | Self::Unreadable => None,
-        }
-    }
-}
-
-/// What `loaded` holds: what was confirmed, and of which process.
-pub(super) struct Marker {
-    loaded: Loaded,
-    process: String,
-}
-
-impl Marker {
-    fn render(&self) -> String {
-        let (Loaded { digest, version }, process) = (&self.loaded, &self.process);
-        format!("{digest}\n{version}\n{process}\n")
-    }
-
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let mut lines = text.lines();
-        let loaded = Loaded { digest: lines.next()?.to_owned(), version: lines.next()?.to_owned() };
-        Some(Self { loaded, process: lines.next()?.to_owned() })
-    }
-
-    /// What was confirmed, if it was of this process.
-    pub(super) fn of(self, process: Option<&impl fmt::Display>) -> Option<Loaded> {
-        (process?.to_string() == self.process).then_some(self.loaded)
-    }
-}
 
 /// Makes every instance run its file, one after another. May be killed anywhere and repeated.
 pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoaded> {
@@ -293,7 +198,7 @@ fn reload_or_restart<H: Host>(
             return restart(host, file, &process);
         }
         Need::Reconnect => {
-            let reconnected = host.console(instance, &process).and_then(|mut open| open.reconnect(None));
+            let reconnected = host.console(instance, &process).and_then(|mut open| open.reconnect());
             reconnected.map_err(|error| NotLoaded::NotConfirmed { instance, reason: error.to_string() })?;
         }
         Need::Nothing | Need::Reload => {}
@@ -364,7 +269,7 @@ fn confirm<H: Host>(
     file: &InstanceConfig,
     replaced: Option<&H::Process>,
     limit: Duration,
-) -> Result<(H::Process, BTreeMap<String, Shown>), NotLoaded> {
+) -> Result<(H::Process, BTreeMap<String, InForce>), NotLoaded> {
     let instance = file.instance;
     let until = Instant::now() + limit;
     let mut nap = Duration::from_millis(2);
@@ -420,7 +325,7 @@ fn ask<H: Host>(
     console: &mut Option<(H::Process, Console)>,
     process: &H::Process,
     instance: u16,
-) -> Result<BTreeMap<String, Shown>, ConsoleError> {
+) -> Result<BTreeMap<String, InForce>, ConsoleError> {
     let known = console.take().filter(|(of, _)| of == process).map(|(_, open)| open);
     let mut open = known.map_or_else(|| host.console(instance, process), Ok)?;
     let config = open.show_config()?;
@@ -438,6 +343,6 @@ fn prove(sockets: &Path, instance: u16, user: &str, password: &Secret) -> Result
 }
 
 /// Name, value and default of each setting.
-fn shown(config: &BTreeMap<String, Shown>) -> impl Iterator<Item = (&str, &str, &str)> {
+fn shown(config: &BTreeMap<String, InForce>) -> impl Iterator<Item = (&str, &str, &str)> {
     config.iter().map(|(name, shown)| (name.as_str(), shown.value.as_str(), shown.default.as_str()))
 }

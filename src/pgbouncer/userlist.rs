@@ -39,18 +39,6 @@ pub enum InvalidUserList {
 /// Bytes of a secret, its quotes doubled (PgBouncer's `MAX_PASSWORD`, less the end mark).
 const SECRET_MAX: usize = 2047;
 
-impl User {
-    /// A user with a plain password, unless PgBouncer would take it for a verifier.
-    pub fn plain(name: impl Into<String>, password: Secret) -> Result<Self, Unrepresentable> {
-        let reason = match Form::of(password.reveal()) {
-            Ok(Form::Plain) => return Ok(Self { name: name.into(), secret: password }),
-            Ok(Form::Md5 | Form::Scram) => "it looks like a verifier; choose another password",
-            Err(reason) => reason,
-        };
-        Err(Unrepresentable::new("a plain password", reason))
-    }
-}
-
 impl UserList {
     /// The secret of a user.
     pub fn line(&self, name: &str) -> Option<&Secret> {
@@ -235,8 +223,6 @@ mod tests {
             (SCRAM, Form::Scram),
         ] {
             assert_eq!(Form::of(secret), Ok(form), "{secret}");
-            let user = User::plain("u", Secret::new(secret));
-            assert_eq!(user.is_ok(), form == Form::Plain, "{secret}");
         }
         for broken in [
             "md55E21E02687122653119AF0B4EABB4DC0".to_owned(),

@@ -3,10 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
-use md5::Md5;
+use postgres_protocol::password;
 use sha2::{Digest, Sha256};
 
-use super::text::hex;
 use crate::secret::Secret;
 
 /// PostgreSQL's own default (`scram_iterations`).
@@ -31,8 +30,7 @@ pub enum Form {
 /// `md5` and the hash of the password followed by the user name: 32 lower-case digits, because
 /// PgBouncer takes upper-case ones for a plain password.
 pub fn md5(user: &str, password: &Secret) -> Secret {
-    let hash = Md5::new().chain_update(password.reveal()).chain_update(user).finalize();
-    Secret::new(format!("md5{}", hex(&hash)))
+    Secret::new(password::md5(password.reveal().as_bytes(), user))
 }
 
 /// `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>` (RFC 5803 in PostgreSQL's spelling).

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     console::{Console, ConsoleError},
-    facts::{Loaded, Probe, ProbeError, Saved},
+    facts::{Loaded, Probe, ProbeError, Saved, printed_version},
     files::Files,
     host::{Host, LONGEST, Marker, Text},
     interface::Workload,
@@ -147,13 +147,8 @@ impl Container {
             }
             Err(error) => return Err(ProbeError::NoVersion(error.to_string())),
         };
-        let text = String::from_utf8_lossy(&output.stdout);
-        let version = match text.lines().next() {
-            Some(line) if output.status == 0 => line.to_owned(),
-            _ => {
-                return Err(ProbeError::NoVersion(format!("it says nothing, exit status {}", output.status)));
-            }
-        };
+        let status = format!("exit status {}", output.status);
+        let version = printed_version(output.status == 0, &status, &output.stdout, &output.stderr)?;
         let limits = [CPU_MAX, CPU_QUOTA, CPU_PERIOD, CPUS_ONLINE].map(PathBuf::from);
         let limits = self.texts(&limits).map_err(|error| ProbeError::Away(error.to_string()))?;
         let limit = |path: &str| limits.get(Path::new(path)).map(|text| text.reveal().trim());

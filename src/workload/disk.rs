@@ -16,7 +16,7 @@ use nix::{
 
 use super::{
     console::{Console, ConsoleError},
-    facts::{Loaded, Probe, ProbeError, Saved},
+    facts::{Loaded, Probe, ProbeError, Saved, printed_version},
     files::Files,
     host::{Host, LONGEST, Text},
     interface::Workload,
@@ -87,17 +87,13 @@ impl Workload for Disk {
 
 /// The first line of `pgbouncer --version`.
 fn installed() -> Result<String, ProbeError> {
-    let unknown = |reason: String| ProbeError::NoVersion(reason);
     let output = match Command::new("pgbouncer").arg("--version").stdin(Stdio::null()).output() {
         Ok(output) => output,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ProbeError::NotOnMachine),
-        Err(error) => return Err(unknown(error.to_string())),
+        Err(error) => return Err(ProbeError::NoVersion(error.to_string())),
     };
-    let text = String::from_utf8_lossy(&output.stdout);
-    match text.lines().next() {
-        Some(line) if output.status.success() => Ok(line.to_owned()),
-        _ => Err(unknown(format!("it says nothing, {}", output.status))),
-    }
+    let status = output.status.to_string();
+    printed_version(output.status.success(), &status, &output.stdout, &output.stderr)
 }
 
 impl Host for Disk {

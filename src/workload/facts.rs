@@ -44,3 +44,42 @@ pub struct Saved {
     /// The user list.
     pub users: Option<Secret>,
 }
+
+/// The version that `pgbouncer --version` printed, or what it complained of.
+pub(super) fn printed_version(
+    is_success: bool,
+    status: &str,
+    stdout: &[u8],
+    stderr: &[u8],
+) -> Result<String, ProbeError> {
+    let line = |bytes| String::from_utf8_lossy(bytes).lines().next().map(str::to_owned);
+    if let Some(version) = line(stdout).filter(|_| is_success) {
+        return Ok(version);
+    }
+    // It becomes part of a status.
+    let short = |text: String| text.chars().filter(|c| !c.is_control()).take(200).collect();
+    let complaint = line(stderr).map_or_else(|| "it says nothing".to_owned(), short);
+    Err(ProbeError::NoVersion(format!("{complaint}, {status}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pgbouncer_that_does_not_run_says_why() {
+        let printed = |is_success, stdout: &str, stderr: &str| {
+            printed_version(is_success, "exit status 1", stdout.as_bytes(), stderr.as_bytes())
+        };
+        let version = "PgBouncer 1.18.0\nlibevent 2.1.12-stable\n";
+        assert_eq!(printed(true, version, "a warning\n"), Ok("PgBouncer 1.18.0".to_owned()));
+        for (stdout, stderr, reason) in [
+            ("", "", "it says nothing, exit status 1"),
+            (version, "", "it says nothing, exit status 1"),
+            ("", "libevent is missing\n", "libevent is missing, exit status 1"),
+        ] {
+            assert_eq!(printed(false, stdout, stderr), Err(ProbeError::NoVersion(reason.to_owned())));
+        }
+        assert!(printed(true, "", "").is_err());
+    }
+}

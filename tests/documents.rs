@@ -13,7 +13,7 @@ use std::time::Duration;
 use jujusim::{Options, run_script};
 use pgbouncer_k8s::endpoints::{Service, service};
 use pgbouncer_k8s::event::Endpoint;
-use pgbouncer_k8s::postgres::{Refused, Unreachable, connection};
+use pgbouncer_k8s::postgres::{ConnectionError, Refused, Unreachable};
 use pgbouncer_k8s::status::{Cause, Kind};
 use pgbouncer_k8s::workload::NotLoaded;
 use serde_yaml::{Mapping, Value};
@@ -208,7 +208,7 @@ fn a_reason_has_a_form_that_stands_in_the_reference() {
             hosts: "10.1.0.12:5432".into(),
             database: "pgbouncer".into(),
             user: "relation_id_4".into(),
-            source: connection::Error::Silent(Duration::from_secs(5)),
+            source: ConnectionError::Silent(Duration::from_secs(5)),
         }
         .to_string(),
         Refused::RoleNotOurs { role: "r".into(), comment: "c".into() }.to_string(),

@@ -101,9 +101,24 @@ fn resolve(from: &str, path: &str, files: &BTreeMap<String, String>) -> Option<S
         _ => return None,
     }
     base.extend(words);
-    let is_inside = |length: usize| base[..length].join("/");
-    let file = (1..=base.len()).rev().map(is_inside).find(|file| files.contains_key(file));
-    file.filter(|file| file != from)
+    let length = (1..=base.len()).rev().find(|length| files.contains_key(&base[..*length].join("/")))?;
+    let file = base[..length].join("/");
+    // An item that the file only hands on is its child's.
+    let item = base.get(length).and_then(|item| handed_on(&file, item, files));
+    Some(item.unwrap_or(file)).filter(|file| file != from)
+}
+
+/// The child file from which a file re-exports an item.
+fn handed_on(file: &str, item: &str, files: &BTreeMap<String, String>) -> Option<String> {
+    let exports = Regex::new(r"(?s)\bpub use\s+([^;]+);").expect("a pattern");
+    let mut found = Vec::new();
+    for tree in exports.captures_iter(&files[file]) {
+        spell_out("", &tree[1].split_whitespace().collect::<Vec<_>>().join(" "), &mut found);
+    }
+    let path = found.iter().find(|path| path.rsplit("::").next() == Some(item))?;
+    let child = path.trim_start_matches("self::").split("::").next()?;
+    let child = format!("{file}/{child}");
+    files.contains_key(&child).then_some(child)
 }
 
 /// Which file imports which.
@@ -176,12 +191,14 @@ fn only_apply_and_hook_use_the_clients_behind_a_look() {
 
 #[test]
 fn paths_are_found_as_the_compiler_finds_them() {
-    let files: BTreeMap<String, String> =
-        ["a", "a/b", "a/c", "d"].map(|file| (file.to_owned(), String::new())).into();
+    let files: BTreeMap<String, String> = [("a", "pub use self::c::W;"), ("a/b", ""), ("a/c", ""), ("d", "")]
+        .map(|(file, text)| (file.to_owned(), text.to_owned()))
+        .into();
     let text =
         "use crate::a::{self, b::{X, Y as Z}};\nuse super::d;\n// use crate::no;\nlet x = crate::d::f();\n";
     let found: BTreeSet<_> = paths(text).iter().filter_map(|path| resolve("a/c", path, &files)).collect();
     assert_eq!(found, ["a", "a/b", "d"].map(str::to_owned).into());
     assert_eq!(resolve("a", "b::X", &files).as_deref(), Some("a/b"));
+    assert_eq!(resolve("d", "crate::a::W", &files).as_deref(), Some("a/c"));
     assert_eq!(resolve("a", "std::fs", &files), None);
 }

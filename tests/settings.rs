@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 
 use pgbouncer_k8s::pgbouncer::Version;
-use pgbouncer_k8s::pgbouncer::parameters::reserved;
+use pgbouncer_k8s::pgbouncer::layers::{OURS, reserved};
 use pgbouncer_k8s::pgbouncer::settings::{Change, Initial, Kind, Section, Setting, TABLE};
-use pgbouncer_k8s::pgbouncer::shared::OURS;
 
 const HEAD: &str = "\
 # The settings of PgBouncer

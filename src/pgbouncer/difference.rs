@@ -1,66 +1,109 @@
 //! What it takes to bring a running process from one configuration to another.
 //!
 //! A reload changes less than it seems: some settings it ignores, and of others it keeps the old value where
-//! the new file does not name them (PgBouncer's source, `cf_load_file` and `loader.c`). It says so of none.
+//! the new file does not name them (PgBouncer's source, `cf_load_file` and `loader.c`). It reports neither.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     ini::{ConnectionString, Ini},
-    printable,
     settings::{Change, Initial, Section, lookup},
+    text::printable,
     version::Version,
 };
 
-/// Every change between two configurations that a process of one version has to notice.
+/// Every change that a process has to notice, and what else makes a reload or a restart necessary.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Difference(Vec<Cause>);
+pub struct Difference(BTreeSet<Cause>);
 
 /// What a process needs to notice a change, the least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
-    /// It runs it already.
+    /// The process runs it already.
     Nothing,
     /// SIGHUP or `RELOAD`.
     Reload,
-    /// A reload, then `RECONNECT`: the server connections there are would keep the old value.
+    /// A reload, then `RECONNECT`: open server connections would keep the old value.
     Reconnect,
     /// A new process.
     Restart,
 }
 
-/// One change, by name, never by value: it may be a password.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One change, by name and never by value: the value may be a password.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cause {
-    /// Such as `listen_port` or `user of the database shop`.
-    pub what: String,
-    /// What it takes.
-    pub need: Need,
-    /// Why a reload is not enough, or what it does beyond the expected; otherwise empty.
-    pub why: &'static str,
+    /// What changes.
+    pub what: What,
+    /// What a reload makes of it.
+    pub reload: OnReload,
+}
+
+/// What changes, in the order of a file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// A setting of `[pgbouncer]`.
+    Setting(String),
+    /// A database, or one key of its line.
+    Database {
+        /// The name that clients use.
+        name: String,
+        /// `None` for the whole line.
+        key: Option<String>,
+    },
+    /// The line of a user.
+    User(String),
+    /// The line of a peer.
+    Peer(u16),
+    /// The port, which refuses connections although the process runs.
+    RefusedPort,
+    /// The whole file: the old one cannot be read.
+    UnreadableFile,
+    /// Anything: the record of a pending restart cannot be read.
+    UnreadableRecord,
+}
+
+/// What a reload makes of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnReload {
+    /// The change takes effect.
+    Applies,
+    /// The change takes effect, and the clients of the database are disconnected.
+    Disconnects,
+    /// New server connections get the new value; open ones keep the old one.
+    SparesConnections,
+    /// The process keeps the old value, because the new file does not name it.
+    KeepsOld,
+    /// The process ignores the change.
+    Ignores,
+    /// Not known.
+    Unknown,
 }
 
 impl Difference {
     /// From what a process of this version runs to what it is to run.
     pub fn between(old: &Ini, new: &Ini, version: Version) -> Self {
-        let mut causes = Vec::new();
+        let mut causes = BTreeSet::new();
         settings(old, new, version, &mut causes);
         databases(&old.databases, &new.databases, &mut causes);
         for (name, _, after) in changes(&old.users, &new.users) {
-            let cause = Cause::reload(format!("the user {}", printable(name)));
-            causes.push(match after {
-                None => Cause { need: Need::Restart, why: KEPT, ..cause },
-                Some(_) => cause,
-            });
+            let reload = if after.is_none() { OnReload::KeepsOld } else { OnReload::Applies };
+            causes.insert(Cause { what: What::User(name.clone()), reload });
         }
         for (id, ..) in changes(&old.peers, &new.peers) {
-            causes.push(Cause::reload(format!("the peer {id}")));
+            causes.insert(Cause { what: What::Peer(*id), reload: OnReload::Applies });
         }
         Self(causes)
     }
 
     /// What a process still ignores of a file that it has just loaded, going by its `SHOW CONFIG`: the
-    /// settings it shows, with their values and built-in defaults. A database's leftovers do not show there.
+    /// settings it shows, with their values and built-in defaults. Old values of databases do not show there.
     pub fn left<'a>(new: &Ini, shown: impl Iterator<Item = (&'a str, &'a str, &'a str)>) -> Self {
         let ignored = |(name, value, default): (&str, &str, &str)| {
             let setting = lookup(Section::Pgbouncer, name)?;
@@ -69,43 +112,88 @@ impl Difference {
                 return None;
             }
             let wanted = new.setting(name);
-            let why = match (setting.change, wanted) {
-                (Change::Restart, _) => IGNORED,
-                (_, None) if setting.initial == Initial::Null => KEPT,
+            let reload = match (setting.change, wanted) {
+                (Change::Restart, _) => OnReload::Ignores,
+                (_, None) if setting.initial == Initial::Null => OnReload::KeepsOld,
                 _ => return None,
             };
             let same = shown_as(name, wanted.unwrap_or(default)) == shown_as(name, value);
-            (!same).then(|| Cause { what: name.to_owned(), need: Need::Restart, why })
+            (!same).then(|| Cause { what: What::Setting(name.to_owned()), reload })
         };
         Self(shown.filter_map(ignored).collect())
     }
 
+    /// A process that does not listen on the port of its file. It tried once, when it started.
+    pub fn refused_port() -> Self {
+        Self::unknown(What::RefusedPort)
+    }
+
+    /// From a file that cannot be read to any other.
+    pub fn unreadable_file() -> Self {
+        Self::unknown(What::UnreadableFile)
+    }
+
+    fn unknown(what: What) -> Self {
+        Self(BTreeSet::from([Cause { what, reload: OnReload::Unknown }]))
+    }
+
+    /// Adds the causes of another difference.
+    pub fn merge(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// What all changes together take.
     pub fn need(&self) -> Need {
-        self.0.iter().map(|cause| cause.need).max().unwrap_or(Need::Nothing)
+        self.0.iter().map(Cause::need).max().unwrap_or(Need::Nothing)
+    }
+
+    /// Whether a process that ends after this restart may end because it cannot have its port.
+    pub fn may_concern_port(&self) -> bool {
+        self.0.iter().any(|cause| match &cause.what {
+            What::Setting(name) => name == "listen_port",
+            What::RefusedPort | What::UnreadableFile | What::UnreadableRecord => true,
+            What::Database { .. } | What::User(_) | What::Peer(_) => false,
+        })
     }
 
     /// The changes, in the order of a file.
-    pub fn causes(&self) -> &[Cause] {
-        &self.0
+    pub fn causes(&self) -> impl Iterator<Item = &Cause> {
+        self.0.iter()
+    }
+
+    /// The record of everything that takes more than a reload, for whoever comes after a kill.
+    pub fn record(&self) -> String {
+        let causes: Vec<_> = self.0.iter().filter(|cause| cause.need() > Need::Reload).collect();
+        // An empty record is one that cannot be read, and so a restart.
+        serde_json::to_string(&causes).unwrap_or_default()
+    }
+
+    /// Reads [`Difference::record`]. A record that cannot be read is a cause of its own, for a restart.
+    pub fn from_record(text: &str) -> Self {
+        serde_json::from_str(text).map_or_else(|_| Self::unreadable_record(), Self)
+    }
+
+    /// What a record that cannot be read may have held.
+    pub fn unreadable_record() -> Self {
+        Self::unknown(What::UnreadableRecord)
     }
 }
 
 impl Cause {
-    fn reload(what: impl Into<String>) -> Self {
-        Self { what: what.into(), need: Need::Reload, why: "" }
+    /// What a process needs to notice this change.
+    pub fn need(&self) -> Need {
+        match self.reload {
+            OnReload::Applies | OnReload::Disconnects => Need::Reload,
+            OnReload::SparesConnections => Need::Reconnect,
+            OnReload::KeepsOld | OnReload::Ignores | OnReload::Unknown => Need::Restart,
+        }
     }
 }
 
-const IGNORED: &str = "a reload ignores it";
-const KEPT: &str = "a reload without it keeps the old one";
-const RECYCLED: &str = "the server connections there are keep the old one";
-
-fn settings(old: &Ini, new: &Ini, version: Version, causes: &mut Vec<Cause>) {
+fn settings(old: &Ini, new: &Ini, version: Version, causes: &mut BTreeSet<Cause>) {
     let named = |ini: &Ini| ini.pgbouncer.iter().cloned().collect::<BTreeMap<_, _>>();
     for (name, before, after) in changes(&named(old), &named(new)) {
-        let cause = Cause::reload(name);
-        causes.push(match lookup(Section::Pgbouncer, name) {
+        let reload = match lookup(Section::Pgbouncer, name) {
             Some(setting) if setting.change == Change::Restart => {
                 let or_default = |value: Option<&String>| {
                     value.map_or_else(
@@ -116,47 +204,56 @@ fn settings(old: &Ini, new: &Ini, version: Version, causes: &mut Vec<Cause>) {
                 if or_default(before) == or_default(after) {
                     continue;
                 }
-                Cause { need: Need::Restart, why: IGNORED, ..cause }
+                OnReload::Ignores
             }
             Some(setting) if setting.initial == Initial::Null && after.is_none() => {
                 if before.is_some_and(|before| shown_as(name, before) == shown_as(name, "")) {
                     continue;
                 }
-                Cause { need: Need::Restart, why: KEPT, ..cause }
+                OnReload::KeepsOld
             }
-            _ => cause,
-        });
+            _ => OnReload::Applies,
+        };
+        causes.insert(Cause { what: What::Setting(name.clone()), reload });
     }
 }
 
 fn databases(
     old: &BTreeMap<String, ConnectionString>,
     new: &BTreeMap<String, ConnectionString>,
-    causes: &mut Vec<Cause>,
+    causes: &mut BTreeSet<Cause>,
 ) {
     for (name, before, after) in changes(old, new) {
-        let what = format!("the database {}", printable(name));
-        let (Some(before), Some(after)) = (before, after) else {
-            causes.push(match after {
-                None if name == "*" => Cause { what, need: Need::Restart, why: KEPT },
-                None => Cause { why: "a reload disconnects its clients", ..Cause::reload(what) },
-                Some(_) => Cause::reload(what),
-            });
-            continue;
+        let mut insert = |key: Option<&str>, reload| {
+            let what = What::Database { name: name.clone(), key: key.map(str::to_owned) };
+            causes.insert(Cause { what, reload });
+        };
+        let (before, after) = match (before, after) {
+            (Some(before), Some(after)) => (before, after),
+            (_, None) if name == "*" => {
+                insert(None, OnReload::KeepsOld);
+                continue;
+            }
+            (_, None) => {
+                insert(None, OnReload::Disconnects);
+                continue;
+            }
+            (None, Some(_)) => {
+                insert(None, OnReload::Applies);
+                continue;
+            }
         };
         let keys = |connection: &ConnectionString| {
             connection.keys().map(|key| (key, connection.get(key).map(str::to_owned))).collect()
         };
         for (key, _, after) in changes::<_, Option<String>>(&keys(before), &keys(after)) {
-            let cause = Cause::reload(format!("{key} of {what}"));
             let change = lookup(Section::Databases, key).map(|setting| setting.change);
-            causes.push(match (*key, after) {
-                ("user", None) => Cause { need: Need::Restart, why: KEPT, ..cause },
-                _ if change == Some(Change::Reconnect) => {
-                    Cause { need: Need::Reconnect, why: RECYCLED, ..cause }
-                }
-                _ => cause,
-            });
+            let reload = match (*key, after) {
+                ("user", None) => OnReload::KeepsOld,
+                _ if change == Some(Change::Reconnect) => OnReload::SparesConnections,
+                _ => OnReload::Applies,
+            };
+            insert(Some(key), reload);
         }
     }
 }
@@ -199,17 +296,45 @@ impl fmt::Display for Need {
     }
 }
 
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setting(name) => f.write_str(name),
+            Self::Database { name, key: None } => write!(f, "the database {}", printable(name)),
+            Self::Database { name, key: Some(key) } => {
+                write!(f, "{key} of the database {}", printable(name))
+            }
+            Self::User(name) => write!(f, "the user {}", printable(name)),
+            Self::Peer(id) => write!(f, "the peer {id}"),
+            Self::RefusedPort => f.write_str("a port that it does not listen on"),
+            Self::UnreadableFile => f.write_str("a file that cannot be compared"),
+            Self::UnreadableRecord => f.write_str("a record of it that cannot be read"),
+        }
+    }
+}
+
+/// The change, and why a reload is not enough for it or what else the reload does.
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self.reload {
+            OnReload::Applies | OnReload::Unknown => return self.what.fmt(f),
+            OnReload::Disconnects => "a reload disconnects its clients",
+            OnReload::SparesConnections => "the server connections there are keep the old one",
+            OnReload::KeepsOld => "a reload without it keeps the old one",
+            OnReload::Ignores => "a reload ignores it",
+        };
+        write!(f, "{} ({why})", self.what)
+    }
+}
+
 /// The need, and the changes that make it so: `restart for listen_port (a reload ignores it)`.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let need = self.need();
         write!(f, "{need}")?;
-        let causes = self.0.iter().filter(|cause| cause.need == need);
+        let causes = self.0.iter().filter(|cause| cause.need() == need);
         for (separator, cause) in std::iter::once(" for ").chain(std::iter::repeat(", ")).zip(causes) {
-            write!(f, "{separator}{}", cause.what)?;
-            if !cause.why.is_empty() {
-                write!(f, " ({})", cause.why)?;
-            }
+            write!(f, "{separator}{cause}")?;
         }
         Ok(())
     }
@@ -293,5 +418,74 @@ mod tests {
             "[databases]\na = user=hunter3 password=hunter3\n[pgbouncer]\nadmin_users = hunter3\n",
         );
         assert!(text.contains("password of the database a") && !text.contains("hunter"), "{text}");
+    }
+
+    /// A restart whose load was killed and a new change, in both orders of the alphabet.
+    #[test]
+    fn merged_causes_are_all_kept_and_so_is_their_record() {
+        let read = |text: &str| Ini::parse(text, Version::NEWEST).expect("the text can be read");
+        let between = |old: &str, new: &str| Difference::between(&read(old), &read(new), Version::OLDEST);
+        let port = ("[pgbouncer]\nlisten_port = 1\n", "[pgbouncer]\nlisten_port = 2\n");
+        let address = ("[pgbouncer]\nlisten_addr = a\n", "[pgbouncer]\nlisten_addr = b\n");
+        let wildcard = ("[databases]\n* = host=a\n[pgbouncer]\n", "[databases]\n[pgbouncer]\n");
+        let mode = ("[pgbouncer]\npool_mode = session\n", "[pgbouncer]\npool_mode = statement\n");
+        // Its name is no setting.
+        let named = (
+            "[databases]\nlisten_port = host=a user=u\n[pgbouncer]\n",
+            "[databases]\nlisten_port = host=a\n[pgbouncer]\n",
+        );
+        let same = ("[pgbouncer]\n", "[pgbouncer]\n");
+        for (noted, new, concerns_port, words) in [
+            (
+                port,
+                wildcard,
+                true,
+                "restart for listen_port (a reload ignores it), \
+                 the database * (a reload without it keeps the old one)",
+            ),
+            (
+                wildcard,
+                port,
+                true,
+                "restart for listen_port (a reload ignores it), \
+                 the database * (a reload without it keeps the old one)",
+            ),
+            (
+                port,
+                address,
+                true,
+                "restart for listen_addr (a reload ignores it), listen_port (a reload ignores it)",
+            ),
+            (port, mode, true, "restart for listen_port (a reload ignores it)"),
+            (port, port, true, "restart for listen_port (a reload ignores it)"),
+            (port, same, true, "restart for listen_port (a reload ignores it)"),
+            (mode, same, false, "nothing"),
+            (
+                wildcard,
+                named,
+                false,
+                "restart for the database * (a reload without it keeps the old one), \
+                 user of the database listen_port (a reload without it keeps the old one)",
+            ),
+        ] {
+            let mut difference = Difference::from_record(&between(noted.0, noted.1).record());
+            difference.merge(between(new.0, new.1));
+            assert_eq!(difference.to_string(), words);
+            assert_eq!(difference.may_concern_port(), concerns_port, "{words}");
+            let read = Difference::from_record(&difference.record());
+            let restarts = || difference.causes().filter(|cause| cause.need() > Need::Reload);
+            assert!(read.causes().eq(restarts()), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_a_restart_that_may_be_for_the_port() {
+        let record = Difference::refused_port().record();
+        assert_eq!(Difference::from_record(&record), Difference::refused_port());
+        for text in ["", "restart for auth_file (a reload ignores it)", "{}", &record[1..]] {
+            let difference = Difference::from_record(text);
+            assert_eq!(difference.need(), Need::Restart, "{text}");
+            assert!(difference.may_concern_port(), "{text}");
+        }
     }
 }

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::names::{DATABASE_NAME_LIMIT, USER_NAME_LIMIT};
 use super::settings::{Section, lookup};
-use super::userlist::NAME_MAX as USER_NAME_LIMIT;
+use super::text::{Unrepresentable, printable};
 use super::version::Version;
-use super::{DATABASE_NAME_LIMIT, Unrepresentable, printable};
 
 /// A whole file. Written in this order; read in any, but with exactly one `[pgbouncer]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

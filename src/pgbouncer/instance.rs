@@ -6,9 +6,9 @@ use super::ini::ConnectionString;
 use super::reset;
 use super::settings::{Section, check, lookup};
 use super::shared::SharedConfig;
+use super::text::{Unrepresentable, hex};
 use super::userlist::UserList;
 use super::version::Version;
-use super::{Unrepresentable, hex};
 
 /// What one unit adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,7 @@ impl InstanceConfig {
             Unrepresentable::new(format!("instance {instance}"), "this unit has no such process")
         })?;
         let pid_file = place.pid_file.clone().map(|file| ("pidfile", file));
+        // What is forced for one process; `reserved` in layers.rs has the reasons.
         let sockets = [
             ("listen_addr", unit.listen_addr.clone()),
             ("so_reuseport", "1".into()),
@@ -159,7 +160,8 @@ impl Pools {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shared::PoolMode;
+    use super::super::choices::PoolMode;
+    use super::super::layers::{OURS, reserved};
     use super::super::shared::tests::example;
     use super::super::userlist::User;
     use super::super::validate::validate;
@@ -263,6 +265,18 @@ syslog_ident = DIGEST
         let config = derive(&example(), 19);
         assert!(config.text.contains("peer_id = 2") && config.text.contains("auth_dbname"));
         assert_eq!(config.left_out, ["max_prepared_statements"]);
+    }
+
+    #[test]
+    fn each_line_that_is_forced_has_its_reason() {
+        let text = derive(&example(), 24).text;
+        let (_, settings) = text.split_once("[pgbouncer]\n").expect("it has the section");
+        let names: Vec<_> = settings.lines().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
+        assert!(names.contains(&"auth_type") && names.contains(&"syslog_ident"), "{names:?}");
+        for name in names {
+            let is_ours = OURS.iter().any(|(ours, _)| *ours == name);
+            assert!(is_ours || reserved(name).is_some(), "{name}");
+        }
     }
 
     #[test]

@@ -5,83 +5,15 @@ use std::collections::BTreeMap;
 use serde_yaml::Value;
 
 use super::ini::Ini;
-use super::printable;
+use super::layers::reserved;
 use super::settings::{Kind, Section, lookup};
+use super::text::printable;
 use super::validate::validate;
 use super::version::Version;
 
 /// Settings of `[pgbouncer]` by name, none of them the charm's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parameters(BTreeMap<&'static str, String>);
-
-/// What an operator may not set, and why.
-const RESERVED: [(&str, &[&str]); 7] = [
-    (
-        "it has an option of its own",
-        &["listen_port", "max_db_connections", "max_prepared_statements", "pool_mode"],
-    ),
-    (
-        "the charm derives it from max_db_connections",
-        &["default_pool_size", "min_pool_size", "reserve_pool_size"],
-    ),
-    (
-        "the charm decides who may log in and how",
-        &[
-            "admin_users",
-            "auth_dbname",
-            "auth_file",
-            "auth_hba_file",
-            "auth_ident_file",
-            "auth_ldap_options",
-            "auth_query",
-            "auth_type",
-            "auth_user",
-            "stats_users",
-        ],
-    ),
-    (
-        "certificates are not supported yet",
-        &[
-            "client_tls_ca_file",
-            "client_tls_cert_file",
-            "client_tls_key_file",
-            "client_tls_sslmode",
-            "server_tls_ca_file",
-            "server_tls_cert_file",
-            "server_tls_key_file",
-        ],
-    ),
-    (
-        "each process has its own",
-        &[
-            "conffile",
-            "job_name",
-            "listen_addr",
-            "peer_id",
-            "pidfile",
-            "resolv_conf",
-            "service_name",
-            "so_reuseport",
-            "unix_socket_dir",
-            "unix_socket_group",
-            "unix_socket_mode",
-            "user",
-        ],
-    ),
-    (
-        "the log goes to the container's, and the charm tells by syslog_ident what is loaded",
-        &["logfile", "syslog", "syslog_facility", "syslog_ident"],
-    ),
-    (
-        "it keeps the session of one client from the next one",
-        &["server_fast_close", "server_reset_query", "server_reset_query_always"],
-    ),
-];
-
-/// Why the charm keeps a setting to itself.
-pub fn reserved(name: &str) -> Option<&'static str> {
-    RESERVED.iter().find(|(_, names)| names.contains(&name)).map(|(reason, _)| *reason)
-}
 
 impl Parameters {
     /// Reads a YAML map; nothing of it is the empty one. A list stands for its words with commas between them.
@@ -167,7 +99,6 @@ fn text(value: &Value, kind: Kind) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::TABLE;
     use super::*;
 
     #[track_caller]
@@ -241,15 +172,5 @@ mod tests {
         }
         let newest = Parameters::parse("transaction_timeout: 5").expect("a map");
         assert_eq!(newest.check(Version::new(1, 25)), Ok(()));
-    }
-
-    #[test]
-    fn only_settings_are_reserved() {
-        for name in RESERVED.iter().flat_map(|(_, names)| *names) {
-            // A build for Windows has it.
-            let is_known = lookup(Section::Pgbouncer, name).is_some_and(|setting| setting.name == *name);
-            assert!(is_known || *name == "service_name", "{name}");
-        }
-        assert!(TABLE.iter().any(|setting| reserved(setting.name).is_none()));
     }
 }

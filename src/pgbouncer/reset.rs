@@ -1,6 +1,6 @@
 //! What a server connection goes through between two clients.
 
-use super::shared::PoolMode;
+use super::choices::PoolMode;
 use super::version::Version;
 
 /// PgBouncer puts the query into a packet of 512 bytes. A longer one is taken when the file is loaded, and then

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::printable;
+use super::text::printable;
 use super::version::Version;
 
 /// One setting, or one key of a database, user or peer.

@@ -1,12 +1,14 @@
 //! The configuration that the leader publishes: a complete `pgbouncer.ini` without anything of one unit.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use super::Unrepresentable;
+use super::auth::{self, Auth};
+use super::choices::PoolMode;
 use super::ini::{ConnectionString, Ini, ParseError};
+use super::layers::{self, Layers};
 use super::parameters::Parameters;
 use super::settings::{InvalidSetting, Section, check, lookup};
+use super::text::{Unrepresentable, printable};
 use super::version::Version;
 
 /// What all units have in common. Settings of ours that never vary are not in it: they are code.
@@ -39,72 +41,10 @@ pub struct Database {
     pub port: u16,
     /// The name on the server, if it is not the client's.
     pub dbname: Option<String>,
-    /// Where the password of whoever comes is looked up, if not in [`AUTH_DATABASE`] (1.19 and later).
+    /// Where the password of whoever comes is looked up, if not in [`AUTH_DATABASE`](super::AUTH_DATABASE) (1.19 and later).
     pub auth_dbname: Option<String>,
     /// Server connections of a pool, if not as many as the others have.
     pub pool_size: Option<u16>,
-}
-
-/// The entry behind which, on the primary, the lookup function lies. It is no client's: PostgreSQL lets
-/// only us and the auth role into the database it leads to.
-pub const AUTH_DATABASE: &str = "pgbouncer_auth";
-/// The same on the replicas, so that who only reads can log in while there is no primary.
-pub const AUTH_DATABASE_READONLY: &str = "pgbouncer_auth_readonly";
-
-/// Who looks up passwords, and who may use the console. All three are names of letters, digits and `_`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Auth {
-    /// The role that owns the schema of the lookup function, which bears the same name.
-    pub auth_user: String,
-    /// May use `SHOW`.
-    pub stats_user: String,
-    /// May use every console command.
-    pub admin_user: String,
-    /// How clients prove their password.
-    pub auth_type: AuthType,
-}
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
-
-        impl $name {
-            /// Reads the word as PgBouncer's documentation spells it.
-            pub fn parse(word: &str) -> Option<Self> {
-                match word { $($word => Some(Self::$variant),)+ _ => None }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self { $(Self::$variant => $word,)+ })
-            }
-        }
-    };
-}
-
-words! {
-    /// `auth_type`, as far as it is used here.
-    AuthType {
-        /// Any verifier will do, SCRAM included.
-        Md5 = "md5",
-        /// No MD5 verifier is accepted.
-        ScramSha256 = "scram-sha-256",
-    }
-}
-
-words! {
-    /// `pool_mode`.
-    PoolMode {
-        /// When the client leaves.
-        Session = "session",
-        /// When the transaction ends.
-        Transaction = "transaction",
-        /// When the statement ends.
-        Statement = "statement",
-    }
 }
 
 /// A text that is not a configuration of ours. Never holds a value of it.
@@ -140,52 +80,6 @@ const FORMAT: &str = "pgbouncer-k8s shared configuration, format ";
 const CHOSEN: &str = "pgbouncer-parameters: ";
 const FORMAT_1: &str = "pgbouncer-k8s shared configuration, format 1, pgb_dbs_config ";
 
-/// Ours: better defaults for a pooler in front of one PostgreSQL.
-pub const OURS: [(&str, &str); 12] = [
-    // In one database the lookup function is safe from whoever owns a client's. Named also while there is
-    // no backend, because a process keeps the old value when the line goes.
-    ("auth_dbname", AUTH_DATABASE),
-    // The pool, not the door, is what limits PostgreSQL's load.
-    ("max_client_conn", "10000"),
-    // What JDBC and libpq clients send on connecting and PgBouncer would refuse.
-    ("ignore_startup_parameters", "extra_float_digits,options"),
-    // With PgBouncer's 120 s a client of a backend that is down hangs past its own patience.
-    ("query_wait_timeout", "30"),
-    // With PgBouncer's 15 s a failover costs each pool that much more, and a reload that meets a server's
-    // login costs a client as much. With 0 a backend that is down costs half a processor.
-    ("server_login_retry", "1"),
-    // A pool makes one connection at a time: an address that swallows packets holds up all of it.
-    ("server_connect_timeout", "5"),
-    // The name of a primary moves to another address.
-    ("dns_max_ttl", "2"),
-    ("dns_nxdomain_ttl", "2"),
-    // What a lost network would hang for a quarter of an hour ends: what was sent and is not acknowledged,
-    // and what waits for an answer. A shorter one would cut a busy server that does not read.
-    ("tcp_user_timeout", "15000"),
-    ("tcp_keepidle", "10"),
-    ("tcp_keepintvl", "5"),
-    // The default since 1.20, so that 1.18 speaks TLS to the backend too.
-    ("server_tls_sslmode", "prefer"),
-];
-
-const OPERATOR: [&str; 4] = ["listen_port", "pool_mode", "max_db_connections", "max_prepared_statements"];
-
-impl Auth {
-    /// What we force: an operator who could change one of these could let in everybody, or nobody.
-    fn forced(&self) -> [(&'static str, String); 4] {
-        [
-            // Must fit the verifiers in the user list: SCRAM refuses a list of MD5 ones.
-            ("auth_type", self.auth_type.to_string()),
-            // The function that the charm made; the default reads pg_authid, which needs a superuser.
-            ("auth_query", format!("SELECT username, password FROM {}.get_auth($1)", self.auth_user)),
-            // Only the user whose password the charm keeps: others could read secrets by SHOW FDS.
-            ("admin_users", self.admin_user.clone()),
-            // What the exporter logs in as.
-            ("stats_users", self.stats_user.clone()),
-        ]
-    }
-}
-
 impl SharedConfig {
     /// The text to publish.
     pub fn render(&self) -> Result<String, Unrepresentable> {
@@ -199,41 +93,20 @@ impl SharedConfig {
                 "it is not 32 lower-case hex digits",
             ));
         }
-        let auth_user = match &self.auth {
-            Some(auth) => {
-                for (name, what) in [
-                    (&auth.auth_user, "auth_user"),
-                    (&auth.stats_user, "stats_user"),
-                    (&auth.admin_user, "admin_user"),
-                ] {
-                    if !is_identifier(name) {
-                        return Err(Unrepresentable::new(
-                            what,
-                            "it is not a name of a-z, 0-9 and _ of at most 63 bytes",
-                        ));
-                    }
-                }
-                Some(auth.auth_user.as_str())
-            }
-            None => None,
-        };
+        let forced = self.auth.as_ref().map(Auth::lines).transpose()?;
+        let auth_user = self.auth.as_ref().map(|auth| auth.auth_user.as_str());
 
-        let ours = OURS.map(|(key, ours)| {
-            (
-                key,
-                self.parameters.get(key).map_or_else(|| ours.to_owned(), |chosen| beside(key, ours, chosen)),
-            )
-        });
-        let operator = OPERATOR.into_iter().zip([
-            self.listen_port.to_string(),
-            self.pool_mode.to_string(),
-            self.max_db_connections.to_string(),
-            self.max_prepared_statements.to_string(),
-        ]);
-        let forced = self.auth.iter().flat_map(Auth::forced);
-        let chosen = self.parameters.iter().filter(|(key, _)| !is_ours(key));
-        let chosen = chosen.map(|(key, value)| (key, value.to_owned()));
-        let settings: Vec<_> = ours.into_iter().chain(operator).chain(chosen).chain(forced).collect();
+        let layers = Layers {
+            options: [
+                ("listen_port", self.listen_port.to_string()),
+                ("pool_mode", self.pool_mode.to_string()),
+                ("max_db_connections", self.max_db_connections.to_string()),
+                ("max_prepared_statements", self.max_prepared_statements.to_string()),
+            ],
+            parameters: self.parameters.iter().collect(),
+            forced: forced.into_iter().flatten().collect(),
+        };
+        let settings = layers.lines();
         for (key, value) in &settings {
             check(Section::Pgbouncer, key, value, Version::NEWEST)
                 .map_err(|_| Unrepresentable::new(format!("the setting {key}"), "it is out of its range"))?;
@@ -243,7 +116,7 @@ impl SharedConfig {
         for (name, database) in &self.databases {
             let connection = database.connection(auth_user);
             let connection = connection.map_err(|reason| {
-                Unrepresentable::new(format!("the database {}", super::printable(name)), reason)
+                Unrepresentable::new(format!("the database {}", printable(name)), reason)
             })?;
             databases.insert(name.clone(), connection);
         }
@@ -284,7 +157,7 @@ impl SharedConfig {
             check_setting(key, value, &parameters)?;
         }
 
-        let auth = auth(&ini)?;
+        let auth = Auth::read(&ini).map_err(|(key, reason)| invalid(key, reason))?;
         let auth_user = auth.as_ref().map(|auth| auth.auth_user.as_str());
         let database = |(name, connection): (&String, &ConnectionString)| {
             let database = Database::read(connection, auth_user);
@@ -368,28 +241,6 @@ impl Database {
     }
 }
 
-/// The setting whose value of ours an operator adds to: what drivers send.
-const ADDED: &str = "ignore_startup_parameters";
-
-/// A setting of ours that the operator has chosen another value for.
-fn beside(key: &str, ours: &str, chosen: &str) -> String {
-    if key == ADDED {
-        [ours].into_iter().chain(added(chosen, ours)).collect::<Vec<_>>().join(",")
-    } else {
-        chosen.to_owned()
-    }
-}
-
-/// The words that are not among ours.
-fn added<'a>(chosen: &'a str, ours: &str) -> impl Iterator<Item = &'a str> {
-    let is_new = |word: &&str| !word.is_empty() && !ours.split(',').any(|own| own == *word);
-    chosen.split([',', ' ']).filter(is_new)
-}
-
-fn is_ours(key: &str) -> bool {
-    OURS.iter().any(|(ours, _)| *ours == key)
-}
-
 /// What the operator has chosen, by the names in the comment.
 fn parameters(ini: &Ini) -> Result<Parameters, Invalid> {
     let mut parameters = Parameters::default();
@@ -397,19 +248,15 @@ fn parameters(ini: &Ini) -> Result<Parameters, Invalid> {
     for name in names.iter().flat_map(|names| names.split(", ")) {
         let setting = lookup(Section::Pgbouncer, name).filter(|setting| setting.name == name);
         let setting = setting.ok_or_else(|| invalid("an unknown setting", "there is no such setting"))?;
-        let ours = OURS.iter().find(|(ours, _)| *ours == ADDED && *ours == name);
-        let value = match (required(ini, name)?, ours) {
-            (value, Some((_, ours))) => added(value, ours).collect::<Vec<_>>().join(","),
-            (value, None) => value.to_owned(),
-        };
+        let value = layers::without_ours(name, required(ini, name)?);
         parameters.insert(setting.name, value).map_err(|reason| invalid(setting.name, reason))?;
     }
     Ok(parameters)
 }
 
 fn check_setting(key: &str, value: &str, parameters: &Parameters) -> Result<(), Invalid> {
-    let forced = ["auth_type", "auth_query", "admin_users", "stats_users"].contains(&key);
-    if !is_ours(key) && !forced && !OPERATOR.contains(&key) && parameters.get(key).is_none() {
+    let is_shared = layers::has(key) || auth::LINES.contains(&key) || parameters.get(key).is_some();
+    if !is_shared {
         // A name that is no setting's is content of a file that somebody else wrote.
         let key = if lookup(Section::Pgbouncer, key).is_some() { key } else { "an unknown setting" };
         return Err(invalid(key, "it does not belong in a shared configuration"));
@@ -419,35 +266,6 @@ fn check_setting(key: &str, value: &str, parameters: &Parameters) -> Result<(), 
         Err(InvalidSetting::Value { expected, .. }) => Err(invalid(key, format!("it is not {expected}"))),
         Err(_) => Err(invalid(key, "there is no such setting")),
     }
-}
-
-/// Either none of the forced settings, or all four as we would write them.
-fn auth(ini: &Ini) -> Result<Option<Auth>, Invalid> {
-    let forced = ["auth_type", "auth_query", "admin_users", "stats_users"];
-    if forced.iter().all(|key| ini.setting(key).is_none()) {
-        return Ok(None);
-    }
-    let auth_query = required(ini, "auth_query")?;
-    let auth_user = auth_query
-        .strip_prefix("SELECT username, password FROM ")
-        .and_then(|rest| rest.strip_suffix(".get_auth($1)"));
-    let auth = Auth {
-        auth_user: auth_user.unwrap_or_default().into(),
-        stats_user: required(ini, "stats_users")?.into(),
-        admin_user: required(ini, "admin_users")?.into(),
-        auth_type: AuthType::parse(required(ini, "auth_type")?)
-            .ok_or_else(|| invalid("auth_type", "it is neither md5 nor scram-sha-256"))?,
-    };
-    for (key, name) in [
-        ("auth_query", &auth.auth_user),
-        ("stats_users", &auth.stats_user),
-        ("admin_users", &auth.admin_user),
-    ] {
-        if !is_identifier(name) {
-            return Err(invalid(key, "it is not what this charm writes"));
-        }
-    }
-    Ok(Some(auth))
 }
 
 fn invalid(key: &str, reason: impl Into<String>) -> Invalid {
@@ -466,12 +284,6 @@ fn is_hash(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// A name that SQL and PgBouncer's lists take without quotes and without folding.
-fn is_identifier(name: &str) -> bool {
-    let start = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    start && name.len() <= 63 && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
-}
-
 /// A DNS name, an address or a socket directory.
 fn is_host(host: &str) -> bool {
     !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:/".contains(c))
@@ -479,6 +291,7 @@ fn is_host(host: &str) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::choices::AuthType;
     use super::*;
 
     pub(in super::super) const HASH: &str = "34d41c6d0381b29696b7111737885258";

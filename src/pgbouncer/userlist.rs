@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Unrepresentable, verifier};
+use super::names::{AUTH_USER_PREFIX, USER_NAME_LIMIT};
+use super::text::Unrepresentable;
+use super::verifier::Form;
 use crate::secret::Secret;
 
 /// The users, in the order of the file.
@@ -16,17 +18,6 @@ pub struct User {
     pub name: String,
     /// A verifier, or a plain password.
     pub secret: Secret,
-}
-
-/// What PgBouncer takes a secret for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// A password.
-    Plain,
-    /// `md5` and 32 lower-case digits. Never good for `auth_type = scram-sha-256`.
-    Md5,
-    /// A SCRAM-SHA-256 verifier. Good for logging in to a server only if it is the server's own.
-    Scram,
 }
 
 /// A text that is no user list. Never holds a secret.
@@ -45,48 +36,8 @@ pub enum InvalidUserList {
     },
 }
 
-/// Bytes of a name, its quotes doubled (PgBouncer's `MAX_USERNAME`, less the end mark).
-pub(super) const NAME_MAX: usize = 127;
 /// Bytes of a secret, its quotes doubled (PgBouncer's `MAX_PASSWORD`, less the end mark).
 const SECRET_MAX: usize = 2047;
-
-/// How the name of the auth role begins: PostgreSQL's charms tell it by that.
-pub const AUTH_USER: &str = "pgbouncer_auth_";
-
-impl User {
-    /// A user with a plain password, unless PgBouncer would take it for a verifier.
-    pub fn plain(name: impl Into<String>, password: Secret) -> Result<Self, Unrepresentable> {
-        let reason = match Form::of(password.reveal()) {
-            Ok(Form::Plain) => return Ok(Self { name: name.into(), secret: password }),
-            Ok(Form::Md5 | Form::Scram) => "it looks like a verifier; choose another password",
-            Err(reason) => reason,
-        };
-        Err(Unrepresentable::new("a plain password", reason))
-    }
-}
-
-impl Form {
-    /// The form of a secret. One that was meant for a verifier but is broken is refused: PgBouncer would
-    /// take it for a plain password, in silence (`get_password_type` in its `src/util.c`).
-    pub fn of(secret: &str) -> Result<Self, &'static str> {
-        if let Some(digits) = secret.strip_prefix("md5").filter(|digits| digits.len() == 32) {
-            if digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-                return Ok(Self::Md5);
-            }
-            if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                return Err("an MD5 verifier must be in lower case, or it counts as a plain password");
-            }
-        }
-        if secret.starts_with(verifier::SCRAM) {
-            return if verifier::is_scram(secret) {
-                Ok(Self::Scram)
-            } else {
-                Err("a SCRAM verifier is malformed and would count as a plain password")
-            };
-        }
-        Ok(Self::Plain)
-    }
-}
 
 impl UserList {
     /// The secret of a user.
@@ -138,7 +89,7 @@ impl UserList {
 
     /// The role that looks up the others: the first whose name begins with `pgbouncer_auth_`.
     pub fn auth_user(&self) -> Option<&str> {
-        self.0.iter().map(|user| user.name.as_str()).find(|name| name.starts_with(AUTH_USER))
+        self.0.iter().map(|user| user.name.as_str()).find(|name| name.starts_with(AUTH_USER_PREFIX))
     }
 
     /// Whether the backend is set up, as far as the user list tells.
@@ -153,7 +104,7 @@ fn check(user: &User) -> Result<(), &'static str> {
         Err("the name is empty")
     } else if broken(&user.name) || broken(user.secret.reveal()) {
         Err("a line break or a NUL byte")
-    } else if quoted(&user.name).len() - 2 > NAME_MAX {
+    } else if quoted(&user.name).len() - 2 > USER_NAME_LIMIT {
         Err("the name is longer than 127 bytes")
     } else if quoted(user.secret.reveal()).len() - 2 > SECRET_MAX {
         Err("the secret is longer than 2047 bytes")
@@ -272,8 +223,6 @@ mod tests {
             (SCRAM, Form::Scram),
         ] {
             assert_eq!(Form::of(secret), Ok(form), "{secret}");
-            let user = User::plain("u", Secret::new(secret));
-            assert_eq!(user.is_ok(), form == Form::Plain, "{secret}");
         }
         for broken in [
             "md55E21E02687122653119AF0B4EABB4DC0".to_owned(),

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::ini::{ConnectionString, Entry, Ini, scan};
+use super::reset;
 use super::settings::{Kind, Section, TABLE, check, lookup};
+use super::text::printable;
 use super::version::Version;
-use super::{printable, reset};
 
 /// What is found at a line. Never holds a value of a connection string.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

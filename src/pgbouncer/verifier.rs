@@ -3,11 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
-use md5::Md5;
+use postgres_protocol::password;
 use sha2::{Digest, Sha256};
 
-use super::hex;
-use super::userlist::Form;
 use crate::secret::Secret;
 
 /// PostgreSQL's own default (`scram_iterations`).
@@ -16,13 +14,23 @@ pub const ITERATIONS: u32 = 4096;
 /// More than this in a stored verifier is not worth a hook's time.
 const ITERATIONS_MAX: u32 = 1_000_000;
 
-pub(super) const SCRAM: &str = "SCRAM-SHA-256$";
+const SCRAM: &str = "SCRAM-SHA-256$";
+
+/// What PgBouncer takes a secret for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A password.
+    Plain,
+    /// `md5` and 32 lower-case digits. Never good for `auth_type = scram-sha-256`.
+    Md5,
+    /// A SCRAM-SHA-256 verifier. Good for logging in to a server only if it is the server's own.
+    Scram,
+}
 
 /// `md5` and the hash of the password followed by the user name: 32 lower-case digits, because
 /// PgBouncer takes upper-case ones for a plain password.
 pub fn md5(user: &str, password: &Secret) -> Secret {
-    let hash = Md5::new().chain_update(password.reveal()).chain_update(user).finalize();
-    Secret::new(format!("md5{}", hex(&hash)))
+    Secret::new(password::md5(password.reveal().as_bytes(), user))
 }
 
 /// `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>` (RFC 5803 in PostgreSQL's spelling).
@@ -51,6 +59,29 @@ pub fn matches(verifier: &str, user: &str, password: &Secret) -> bool {
     scram_sha_256(password, &salt, iterations).reveal() == verifier
 }
 
+impl Form {
+    /// The form of a secret. One that was meant for a verifier but is broken is refused: PgBouncer would
+    /// take it for a plain password, in silence (`get_password_type` in its `src/util.c`).
+    pub fn of(secret: &str) -> Result<Self, &'static str> {
+        if let Some(digits) = secret.strip_prefix("md5").filter(|digits| digits.len() == 32) {
+            if digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+                return Ok(Self::Md5);
+            }
+            if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Err("an MD5 verifier must be in lower case, or it counts as a plain password");
+            }
+        }
+        if secret.starts_with(SCRAM) {
+            return if is_scram(secret) {
+                Ok(Self::Scram)
+            } else {
+                Err("a SCRAM verifier is malformed and would count as a plain password")
+            };
+        }
+        Ok(Self::Plain)
+    }
+}
+
 /// What PostgreSQL is to keep of a secret in the user list: an md5 verifier as it is, of a password a SCRAM
 /// verifier.
 pub fn of_line(secret: &Secret, salt: &[u8]) -> Secret {
@@ -67,7 +98,7 @@ pub fn fits_line(verifier: &str, user: &str, secret: &Secret) -> bool {
 
 /// Whether PgBouncer takes the text for a SCRAM verifier: base64 throughout, keys of 32 bytes
 /// (`parse_scram_secret` in its `src/scram.c`).
-pub(super) fn is_scram(verifier: &str) -> bool {
+fn is_scram(verifier: &str) -> bool {
     let is_key = |key: &str| BASE64.decode(key).is_ok_and(|key| key.len() == 32);
     let keys = verifier.rsplit_once('$').and_then(|(_, keys)| keys.split_once(':'));
     scram_parameters(verifier).is_some()

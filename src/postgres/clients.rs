@@ -5,100 +5,14 @@ use std::time::Duration;
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
-use super::{Refused, Roles, STATEMENT, Server, TRAVEL, not_ours};
-use crate::secret::Secret;
+use super::{
+    client::{ACCESS, ADMIN, Client, DATABASES_OWNER, Groups},
+    error::Refused,
+    server::{STATEMENT, Server, TRAVEL},
+};
 
 /// How long a database may take to be made: up to PostgreSQL 14 that ends with a checkpoint.
 const CREATE_DATABASE: Duration = Duration::from_secs(60);
-
-/// The group whose members may log in from outside, where the charm has one.
-const ACCESS: &str = "relation_access";
-/// The group of charms up to 15 that reads and writes everything.
-const ADMIN: &str = "admin";
-/// From 16 on: who owns all databases of clients.
-const DATABASES_OWNER: &str = "charmed_databases_owner";
-/// Groups whose members work across databases and are not of any one.
-const INSTANCE_ROLES: [&str; 3] = ["charmed_dml", "charmed_read", "charmed_stats"];
-
-/// A role that logs in to one database through the pooler.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Client {
-    /// Its name.
-    pub role: String,
-    /// Its database.
-    pub database: String,
-    /// The verifier of its password, as `pg_authid` keeps it.
-    pub verifier: Secret,
-    /// What marks the role as ours: the model and the relation it was made for.
-    pub comment: String,
-    /// What it is beside.
-    pub roles: Roles,
-    /// Nobody else asked for that database.
-    pub alone: bool,
-    /// It has its credentials: if its role is there, it has what it was to have.
-    pub is_answered: bool,
-}
-
-/// The groups of a server that matter to a client.
-struct Groups {
-    /// Those that a client may be a member of.
-    open: Vec<String>,
-}
-
-impl Groups {
-    fn has(&self, name: &str) -> bool {
-        self.open.iter().any(|open| open == name)
-    }
-
-    fn has_catalog_roles(&self) -> bool {
-        self.has(DATABASES_OWNER)
-    }
-}
-
-/// What a client's role is made with.
-struct Shape {
-    attributes: Vec<&'static str>,
-    groups: Vec<String>,
-}
-
-impl Client {
-    /// A role of its database, from 16 on.
-    fn catalog_role(&self, kind: &str) -> String {
-        format!("charmed_{}_{kind}", self.database)
-    }
-
-    /// Whether it is a member of the roles of its database.
-    fn is_of_its_database(&self) -> bool {
-        !self.roles.names().iter().any(|role| INSTANCE_ROLES.contains(&role.as_str()))
-    }
-
-    fn shape(&self, groups: &Groups) -> Result<Shape, Refused> {
-        let mut shape = Shape { attributes: Vec::new(), groups: Vec::new() };
-        let mut unknown = Vec::new();
-        for role in self.roles.names() {
-            match role.as_str() {
-                "createdb" if groups.has_catalog_roles() => shape.groups.push(DATABASES_OWNER.to_owned()),
-                "createdb" => shape.attributes.push("CREATEDB"),
-                "createrole" if !groups.has_catalog_roles() => shape.attributes.push("CREATEROLE"),
-                name if !groups.has(name) => unknown.push(name),
-                name => {
-                    if name == ADMIN {
-                        shape.attributes.push("CREATEDB");
-                    }
-                    shape.groups.push(name.to_owned());
-                }
-            }
-        }
-        if !unknown.is_empty() {
-            return Err(Refused::InvalidRoles { roles: unknown.join(", ") });
-        }
-        if groups.has_catalog_roles() && self.is_of_its_database() {
-            shape.groups.extend(["admin", "dml"].map(|kind| self.catalog_role(kind)));
-        }
-        shape.groups.extend(groups.has(ACCESS).then(|| ACCESS.to_owned()));
-        Ok(shape)
-    }
-}
 
 impl Server {
     /// Makes sure of a client's database and role, the one with all rights in the other. A verifier the
@@ -112,7 +26,7 @@ impl Server {
     ) -> Result<(), Refused> {
         let old = match self.role(&client.role)? {
             Some(role) if role.is_somebody_elses(&client.comment) || (role.comment.is_none() && !known) => {
-                return Err(not_ours(&client.role, &client.comment));
+                return Err(Refused::not_ours(&client.role, &client.comment));
             }
             old => old,
         };
@@ -165,7 +79,7 @@ impl Server {
     pub fn drop_client(&mut self, name: &str, comment: &str) -> Result<(), Refused> {
         match self.role(name)? {
             None => Ok(()),
-            Some(role) if role.comment.as_deref() != Some(comment) => Err(not_ours(name, comment)),
+            Some(role) if role.comment.as_deref() != Some(comment) => Err(Refused::not_ours(name, comment)),
             Some(_) => self.drop_role(name, ""),
         }
     }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the one place that speaks PostgreSQL's protocol")]
 
-use std::{error::Error as _, io, iter, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
@@ -14,50 +14,33 @@ use tokio::{runtime::Runtime, time::timeout};
 use tokio_postgres::{Client, Config, Row, SimpleQueryMessage, SimpleQueryRow, types::ToSql};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::error::ConnectionError;
+
 /// One open connection, with the small runtime that drives it.
 pub(crate) struct Connection {
     client: Client,
     runtime: Runtime,
 }
 
-/// Why there was no answer, or not the one hoped for.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The other side is silent.
-    #[error("no answer within {0:?}")]
-    Silent(Duration),
-    /// No connection, or an error the server reports.
-    #[error("{}", described(.0))]
-    Sql(#[from] tokio_postgres::Error),
-    /// The runtime could not be made: no file descriptors left, or no memory.
-    #[error("cannot wait for an answer: {0}")]
-    Runtime(#[from] io::Error),
-}
-
-impl Error {
-    /// Whether the connection is of no use any more.
-    pub(crate) fn is_lost(&self) -> bool {
-        match self {
-            Self::Silent(_) | Self::Runtime(_) => true,
-            Self::Sql(error) => error.as_db_error().is_none(),
-        }
-    }
-}
-
 impl Connection {
     /// Connects and logs in. Unless the configuration says otherwise, over TLS where the server offers it.
-    pub(crate) fn open(config: &Config, limit: Duration) -> Result<Self, Error> {
+    pub(crate) fn open(config: &Config, limit: Duration) -> Result<Self, ConnectionError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let connecting = async { timeout(limit, config.connect(tls())).await };
-        let (client, connection) = runtime.block_on(connecting).map_err(|_| Error::Silent(limit))??;
+        let (client, connection) =
+            runtime.block_on(connecting).map_err(|_| ConnectionError::Silent(limit))??;
         runtime.spawn(connection);
         Ok(Self { client, runtime })
     }
 
     /// Sends statements by the simple query protocol, several as one transaction; gives the rows of all.
-    pub(crate) fn simple(&mut self, sql: &str, limit: Duration) -> Result<Vec<SimpleQueryRow>, Error> {
+    pub(crate) fn simple(
+        &mut self,
+        sql: &str,
+        limit: Duration,
+    ) -> Result<Vec<SimpleQueryRow>, ConnectionError> {
         let answering = async { timeout(limit, self.client.simple_query(sql)).await };
-        let messages = self.runtime.block_on(answering).map_err(|_| Error::Silent(limit))??;
+        let messages = self.runtime.block_on(answering).map_err(|_| ConnectionError::Silent(limit))??;
         let row = |message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None };
         Ok(messages.into_iter().filter_map(row).collect())
     }
@@ -68,9 +51,9 @@ impl Connection {
         sql: &str,
         values: &[&(dyn ToSql + Sync)],
         limit: Duration,
-    ) -> Result<Vec<Row>, Error> {
+    ) -> Result<Vec<Row>, ConnectionError> {
         let answering = async { timeout(limit, self.client.query(sql, values)).await };
-        Ok(self.runtime.block_on(answering).map_err(|_| Error::Silent(limit))??)
+        Ok(self.runtime.block_on(answering).map_err(|_| ConnectionError::Silent(limit))??)
     }
 }
 
@@ -126,21 +109,4 @@ impl ServerCertVerifier for Unchecked {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
     }
-}
-
-/// The server's own words where there are some; never the statement, which may hold a verifier.
-fn described(error: &tokio_postgres::Error) -> String {
-    if let Some(error) = error.as_db_error() {
-        return error.message().to_owned();
-    }
-    let mut words = error.to_string();
-    for cause in iter::successors(error.source(), |&cause| cause.source()) {
-        words = format!("{words}: {cause}");
-    }
-    // The library tells the kind of its errors by words alone.
-    if words.starts_with("error performing TLS handshake") {
-        words += "; give PostgreSQL TLS 1.2 or later and a certificate of X.509 version 3 with a key of RSA \
-                  (2048 bits or more), P-256, P-384 or Ed25519, or turn its TLS off";
-    }
-    words
 }

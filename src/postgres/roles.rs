@@ -1,6 +1,6 @@
 //! What a client may ask to be in PostgreSQL, by the rules of PostgreSQL's charms.
 
-use super::ServerVersion;
+use super::version::ServerVersion;
 
 /// `extra-user-roles`: in lower case, sorted, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

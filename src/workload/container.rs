@@ -17,10 +17,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Done, Files, Loaded, NotLoaded, Paths, Probe, ProbeError, Saved, Workload,
     console::{Console, ConsoleError},
-    load::{self, Host, LONGEST, Marker},
-    pebble::{Current, Directory, File, Pebble, PebbleError, Service},
+    facts::{Loaded, Probe, ProbeError, Saved, printed_version},
+    files::Files,
+    host::{Host, LONGEST, Marker, Text},
+    interface::Workload,
+    load,
+    outcome::{Done, NotLoaded},
+    paths::Paths,
+    pebble::{Current, Directory, File, PathError, PathErrorKind, Pebble, PebbleError, Service},
 };
 use crate::{pgbouncer::Place, secret::Secret};
 
@@ -142,13 +147,8 @@ impl Container {
             }
             Err(error) => return Err(ProbeError::NoVersion(error.to_string())),
         };
-        let text = String::from_utf8_lossy(&output.stdout);
-        let version = match text.lines().next() {
-            Some(line) if output.status == 0 => line.to_owned(),
-            _ => {
-                return Err(ProbeError::NoVersion(format!("it says nothing, exit status {}", output.status)));
-            }
-        };
+        let status = format!("exit status {}", output.status);
+        let version = printed_version(output.status == 0, &status, &output.stdout, &output.stderr)?;
         let limits = [CPU_MAX, CPU_QUOTA, CPU_PERIOD, CPUS_ONLINE].map(PathBuf::from);
         let limits = self.texts(&limits).map_err(|error| ProbeError::Away(error.to_string()))?;
         let limit = |path: &str| limits.get(Path::new(path)).map(|text| text.reveal().trim());
@@ -161,11 +161,10 @@ impl Container {
     fn texts(&mut self, paths: &[PathBuf]) -> Result<BTreeMap<PathBuf, Secret>, PebbleError> {
         let names: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
         let found = self.pebble.read(&names)?;
-        let text = |(path, content): (&PathBuf, Result<Vec<u8>, _>)| {
-            let content = content.ok().filter(|content| content.len() as u64 <= LONGEST)?;
-            Some((path.clone(), Secret::new(String::from_utf8(content).ok()?)))
+        let readable = |(path, content): (&PathBuf, Result<Vec<u8>, _>)| {
+            Some((path.clone(), Secret::new(text(content.ok()?)?)))
         };
-        Ok(paths.iter().zip(found).filter_map(text).collect())
+        Ok(paths.iter().zip(found).filter_map(readable).collect())
     }
 
     fn service(instance: u16) -> String {
@@ -221,7 +220,7 @@ impl Workload for Container {
     }
 
     fn unhealthy(&mut self) -> Option<String> {
-        match self.pebble.healthy(Some("ready")) {
+        match self.pebble.is_ready() {
             Ok(true) => None,
             Ok(false) => Some("PgBouncer does not answer its health check: see its log".to_owned()),
             Err(error) => Some(error.to_string()),
@@ -266,9 +265,13 @@ impl Host for Container {
         Ok(self.pebble.add_layer(LABEL, &layer(services))?)
     }
 
-    fn read(&mut self, path: &Path) -> Result<Option<String>, NotLoaded> {
-        let mut texts = self.texts(&[path.to_owned()])?;
-        Ok(texts.remove(path).map(|text| text.reveal().to_owned()))
+    fn read(&mut self, path: &Path) -> Result<Text, NotLoaded> {
+        let found = self.pebble.read(&[path])?.pop();
+        Ok(match found.map_or(Ok(None), |content| content.map(text)) {
+            Ok(Some(text)) => Text::Whole(text),
+            Err(PathError { kind: PathErrorKind::NotFound, .. }) => Text::Absent,
+            Ok(None) | Err(_) => Text::Unreadable,
+        })
     }
 
     fn write(&mut self, files: &[(&Path, &str)]) -> Result<(), NotLoaded> {
@@ -330,6 +333,11 @@ impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// The text of a file that was read whole.
+fn text(content: Vec<u8>) -> Option<String> {
+    String::from_utf8(content).ok().filter(|text| text.len() as u64 <= LONGEST)
 }
 
 /// The service of a process.
@@ -406,7 +414,6 @@ fn online(ranges: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pebble::Startup;
     use super::*;
 
     #[test]
@@ -431,7 +438,6 @@ mod tests {
     fn a_service_is_known_by_when_it_started() {
         let service = |current, since: &str| Service {
             name: "pgbouncer_1".to_owned(),
-            startup: Startup::Enabled,
             current,
             since: Some(since.to_owned()),
         };

@@ -15,9 +15,14 @@ use nix::{
 };
 
 use super::{
-    Done, Files, Loaded, NotLoaded, Paths, Probe, ProbeError, Saved, Workload,
     console::{Console, ConsoleError},
-    load::{self, Host, LONGEST},
+    facts::{Loaded, Probe, ProbeError, Saved, printed_version},
+    files::Files,
+    host::{Host, LONGEST, Text},
+    interface::Workload,
+    load,
+    outcome::{Done, NotLoaded},
+    paths::Paths,
     process::Process,
 };
 use crate::{pgbouncer::Place, secret::Secret};
@@ -67,7 +72,8 @@ impl Workload for Disk {
     }
 
     fn saved(&mut self) -> Saved {
-        Saved { config: read(&self.paths.shared()), users: read(&self.paths.user_list()).map(Secret::new) }
+        let users = read(&self.paths.user_list()).whole().map(Secret::new);
+        Saved { config: read(&self.paths.shared()).whole(), users }
     }
 
     fn load(&mut self, files: &Files) -> Result<Done, NotLoaded> {
@@ -81,17 +87,13 @@ impl Workload for Disk {
 
 /// The first line of `pgbouncer --version`.
 fn installed() -> Result<String, ProbeError> {
-    let unknown = |reason: String| ProbeError::NoVersion(reason);
     let output = match Command::new("pgbouncer").arg("--version").stdin(Stdio::null()).output() {
         Ok(output) => output,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ProbeError::NotOnMachine),
-        Err(error) => return Err(unknown(error.to_string())),
+        Err(error) => return Err(ProbeError::NoVersion(error.to_string())),
     };
-    let text = String::from_utf8_lossy(&output.stdout);
-    match text.lines().next() {
-        Some(line) if output.status.success() => Ok(line.to_owned()),
-        _ => Err(unknown(format!("it says nothing, {}", output.status))),
-    }
+    let status = output.status.to_string();
+    printed_version(output.status.success(), &status, &output.stdout, &output.stderr)
 }
 
 impl Host for Disk {
@@ -116,7 +118,7 @@ impl Host for Disk {
         files.instances.iter().try_for_each(|file| owner.directory(&self.paths.instance_dir(file.instance)))
     }
 
-    fn read(&mut self, path: &Path) -> Result<Option<String>, NotLoaded> {
+    fn read(&mut self, path: &Path) -> Result<Text, NotLoaded> {
         Ok(read(path))
     }
 
@@ -232,20 +234,27 @@ impl Owner {
         let right = fs::symlink_metadata(path).is_ok_and(|found| {
             (found.mode() & 0o7777, found.uid(), found.gid()) == (0o400, self.uid.as_raw(), self.gid.as_raw())
         });
-        right && read(path).is_some_and(|found| found == text)
+        right && read(path).whole().is_some_and(|found| found == text)
     }
 }
 
-/// A file's text. The directory is PgBouncer's: a link or a pipe in it could lead a root reader astray.
-fn read(path: &Path) -> Option<String> {
-    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
+/// What lies at a path. The directory is PgBouncer's: a link or a pipe in it could lead a root reader astray.
+fn read(path: &Path) -> Text {
+    let whole = || -> io::Result<Option<String>> {
+        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        if !file.metadata()?.is_file() {
+            return Ok(None);
+        }
+        let mut text = String::new();
+        let length = file.take(LONGEST + 1).read_to_string(&mut text)?;
+        Ok((length as u64 <= LONGEST).then_some(text))
+    };
+    match whole() {
+        Ok(Some(text)) => Text::Whole(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Text::Absent,
+        Ok(None) | Err(_) => Text::Unreadable,
     }
-    let mut text = String::new();
-    let length = file.take(LONGEST + 1).read_to_string(&mut text).ok()?;
-    (length as u64 <= LONGEST).then_some(text)
 }
 
 /// Removes a file; that it is not there is no error.

@@ -2,9 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
+    io,
     net::{SocketAddr, TcpStream, ToSocketAddrs as _},
-    path::{Path, PathBuf},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -12,8 +12,12 @@ use std::{
 use nix::sys::signal::Signal;
 
 use super::{
-    Done, Files, Loaded, NotLoaded, Paths, PebbleError,
-    console::{self, Console, ConsoleError, Shown},
+    console::{self, Console, ConsoleError, InForce},
+    facts::Loaded,
+    files::Files,
+    host::{Host, Marker, Text},
+    outcome::{Done, NotLoaded},
+    pebble::error::PebbleError,
 };
 use crate::{
     pgbouncer::{
@@ -25,9 +29,6 @@ use crate::{
     secret::Secret,
 };
 
-/// The longest file that is read, in bytes.
-pub(super) const LONGEST: u64 = 1 << 20;
-
 /// How long a process may take to start or to reload; it takes milliseconds.
 const RELOAD: Duration = Duration::from_secs(3);
 
@@ -37,82 +38,6 @@ const RESTART: Duration = Duration::from_secs(10);
 
 /// How long a process may take to be connected to.
 const CONNECT: Duration = Duration::from_secs(1);
-
-/// Where processes and their files are.
-pub(super) trait Host {
-    /// A running process, told apart from every other one this instance ever had.
-    type Process: Clone + PartialEq + fmt::Display;
-
-    /// Where the files are, as PgBouncer sees them.
-    fn paths(&self) -> &Paths;
-
-    /// The user list, as PgBouncer sees it.
-    fn user_list(&self) -> PathBuf;
-
-    /// The directory of an instance's console socket, as the charm sees it.
-    fn sockets(&self, instance: u16) -> PathBuf;
-
-    /// Makes the directories, and whatever else the processes need before their files.
-    fn prepare(&mut self, files: &Files) -> Result<(), NotLoaded>;
-
-    /// A file's text; nothing where there is none that can be read, or a longer one than [`LONGEST`].
-    fn read(&mut self, path: &Path) -> Result<Option<String>, NotLoaded>;
-
-    /// Replaces files one after another, each whole, such that only PgBouncer can read them.
-    fn write(&mut self, files: &[(&Path, &str)]) -> Result<(), NotLoaded>;
-
-    /// Removes files for good; that one is not there is no error.
-    fn remove(&mut self, paths: &[PathBuf]) -> Result<(), NotLoaded>;
-
-    /// Has the process of an instance started, where nobody else sees to that.
-    fn start(&mut self, instance: u16) -> Result<(), NotLoaded>;
-
-    /// The running process of an instance.
-    fn process(&mut self, instance: u16) -> Result<Option<Self::Process>, NotLoaded>;
-
-    /// Signals a process if it still runs; that it does not is no error.
-    fn signal(&mut self, instance: u16, process: &Self::Process, signal: Signal) -> Result<(), NotLoaded>;
-
-    /// Has whatever measures a process hold no connection to it, which could keep it from ending.
-    fn stop_exporter(&mut self, _: u16) -> Result<(), NotLoaded> {
-        Ok(())
-    }
-
-    /// Has the process measured that an instance has now, where there is something that does.
-    fn start_exporter(&mut self, _: u16) -> Result<(), NotLoaded> {
-        Ok(())
-    }
-
-    /// Ends a process that was told to end and has not, and has another one started.
-    fn replace(&mut self, instance: u16, process: &Self::Process) -> Result<(), NotLoaded>;
-
-    /// The console of a process.
-    fn console(&mut self, instance: u16, process: &Self::Process) -> Result<Console, ConsoleError>;
-}
-
-/// What `loaded` holds: what was confirmed, and of which process.
-pub(super) struct Marker {
-    loaded: Loaded,
-    process: String,
-}
-
-impl Marker {
-    fn render(&self) -> String {
-        let (Loaded { digest, version }, process) = (&self.loaded, &self.process);
-        format!("{digest}\n{version}\n{process}\n")
-    }
-
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let mut lines = text.lines();
-        let loaded = Loaded { digest: lines.next()?.to_owned(), version: lines.next()?.to_owned() };
-        Some(Self { loaded, process: lines.next()?.to_owned() })
-    }
-
-    /// What was confirmed, if it was of this process.
-    pub(super) fn of(self, process: Option<&impl fmt::Display>) -> Option<Loaded> {
-        (process?.to_string() == self.process).then_some(self.loaded)
-    }
-}
 
 /// Makes every instance run its file, one after another. May be killed anywhere and repeated.
 pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoaded> {
@@ -129,7 +54,7 @@ pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoad
     let mut failed = None;
     for file in owed {
         // What one process did not survive would end the next one, too, which still serves.
-        if failed.is_some() && need(host, file, &parsed(file, files)?, files)?.0 == Need::Restart {
+        if failed.is_some() && pending_changes(host, file, files)?.need() == Need::Restart {
             continue;
         }
         match load_instance(host, file, files) {
@@ -152,7 +77,7 @@ pub(super) fn foresee<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotL
     check(host, files)?;
     let mut done = Done::default();
     for file in owed(host, files)? {
-        let (need, _) = need(host, file, &parsed(file, files)?, files)?;
+        let need = pending_changes(host, file, files)?.need();
         done.restarted.extend((need == Need::Restart).then_some(file.instance));
         done.loaded.push(file.instance);
     }
@@ -191,65 +116,94 @@ fn owed<'a, H: Host>(host: &mut H, files: &'a Files) -> Result<Vec<&'a InstanceC
 /// What the running process of an instance was seen to have loaded.
 pub(super) fn loaded<H: Host>(host: &mut H, instance: u16) -> Result<Option<Loaded>, NotLoaded> {
     let marker = host.paths().marker(instance);
-    let Some(marker) = host.read(&marker)?.as_deref().and_then(Marker::parse) else { return Ok(None) };
+    let Some(marker) = host.read(&marker)?.whole().as_deref().and_then(Marker::parse) else {
+        return Ok(None);
+    };
     Ok(marker.of(host.process(instance)?.as_ref()))
 }
 
 /// Makes one process run its file; true if it had to be another process.
 fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) -> Result<bool, NotLoaded> {
     let instance = file.instance;
-    let (ini, owed) = (host.paths().ini(instance), host.paths().pending_restart(instance));
+    let (ini, record) = (host.paths().ini(instance), host.paths().pending_restart(instance));
     let new = parsed(file, files)?;
-    let mut need = need(host, file, &new, files)?;
-    // Noted first: who comes after a kill finds the new file and sees no difference.
-    if need.0 > Need::Reload {
-        host.write(&[(&owed, &need.1)])?;
+    let mut pending = pending_changes(host, file, files)?;
+    // Recorded before the file is written: after a kill the next load finds the new file, and no difference to it.
+    if pending.need() > Need::Reload {
+        host.write(&[(&record, &pending.record())])?;
     }
     host.write(&[(&ini, &file.text)])?;
-    // One that is to go need not read what the next one reads; nor can it, where a hook that died has told it to go.
-    let old = if need.0 == Need::Restart { host.process(instance)? } else { None };
-    let mut process = if let Some(old) = old {
-        old
-    } else {
-        host.start(instance)?;
-        let (process, config) = confirm(host, file, None, RELOAD)?;
-        need = need.max(described(&Difference::left(&new, shown(&config))));
-        if need.0 < Need::Restart && !listens(&new, files.port) {
-            // It tried once, when it started.
-            need = (Need::Restart, format!("{} for a port that it does not listen on", Need::Restart));
-        }
-        process
-    };
-    match need.0 {
-        Need::Restart => {
-            tracing::info!("instance {instance} of PgBouncer: {}", need.1);
-            let restarted = restart(host, file, &process);
-            // From 1.19 one that cannot have its port ends; before, it lives on without.
-            let tells_of_port = match &restarted {
-                Ok(_) => true,
-                Err(NotLoaded::Pebble(error)) if !matches!(error, PebbleError::Change { .. }) => false,
-                Err(_) => need.1.contains("listen_port"),
-            };
-            if tells_of_port && !listens(&new, files.port) {
-                return Err(NotLoaded::NotListening { instance, port: files.port });
-            }
-            process = restarted?;
-        }
-        Need::Reconnect => {
-            let reconnected = host.console(instance, &process).and_then(|mut open| open.reconnect(None));
-            reconnected.map_err(|error| NotLoaded::NotConfirmed { instance, reason: error.to_string() })?;
-        }
-        Need::Nothing | Need::Reload => {}
-    }
+    let process = run(host, file, &new, files.port, &mut pending)?;
     if let Some((user, password)) = &files.proof {
         prove(&host.sockets(instance), instance, user, password)?;
     }
     host.start_exporter(instance)?;
-    host.remove(&[owed])?;
+    host.remove(&[record])?;
     let loaded = Loaded { digest: file.digest.clone(), version: files.version.to_string() };
     let marker = Marker { loaded, process: process.to_string() };
     host.write(&[(&host.paths().marker(instance), &marker.render())])?;
-    Ok(need.0 == Need::Restart)
+    Ok(pending.need() == Need::Restart)
+}
+
+/// Brings a process, the running one or another, to run the file that was written. Adds to `pending` what the
+/// process shows to need as well.
+fn run<H: Host>(
+    host: &mut H,
+    file: &InstanceConfig,
+    new: &Ini,
+    port: u16,
+    pending: &mut Difference,
+) -> Result<H::Process, NotLoaded> {
+    let ran = reload_or_restart(host, file, new, port, pending);
+    // From 1.19 a process that cannot have its port ends; before, it lives on without.
+    let may_lack_port = match &ran {
+        Ok(_) => pending.need() == Need::Restart,
+        Err(
+            NotLoaded::NotRunning { .. }
+            | NotLoaded::NotConfirmed { .. }
+            | NotLoaded::Pebble(PebbleError::Change { .. }),
+        ) => pending.may_concern_port(),
+        Err(_) => false,
+    };
+    if may_lack_port && !listens(new, port) {
+        return Err(NotLoaded::NotListening { instance: file.instance, port });
+    }
+    ran
+}
+
+fn reload_or_restart<H: Host>(
+    host: &mut H,
+    file: &InstanceConfig,
+    new: &Ini,
+    port: u16,
+    pending: &mut Difference,
+) -> Result<H::Process, NotLoaded> {
+    let instance = file.instance;
+    // A process that is replaced need not read the file; after SIGTERM from a killed hook it cannot.
+    let old = if pending.need() == Need::Restart { host.process(instance)? } else { None };
+    let process = if let Some(old) = old {
+        old
+    } else {
+        host.start(instance)?;
+        let (process, config) = confirm(host, file, None, RELOAD)?;
+        pending.merge(Difference::left(new, shown(&config)));
+        if pending.need() < Need::Restart && !listens(new, port) {
+            pending.merge(Difference::refused_port());
+        }
+        process
+    };
+    match pending.need() {
+        Need::Restart => {
+            tracing::info!("instance {instance} of PgBouncer: {pending}");
+            return restart(host, file, &process);
+        }
+        Need::Reconnect => {
+            let reconnected = host.console(instance, &process).and_then(|mut open| open.reconnect());
+            reconnected.map_err(|error| NotLoaded::NotConfirmed { instance, reason: error.to_string() })?;
+        }
+        Need::Nothing | Need::Reload => {}
+    }
+    Ok(process)
 }
 
 /// Whether a process, or its sibling at the same port, is reached where clients come in: PgBouncer goes on without a port
@@ -272,21 +226,27 @@ fn parsed(file: &InstanceConfig, files: &Files) -> Result<Ini, NotLoaded> {
     Ini::parse(&file.text, files.version).map_err(unfit)
 }
 
-/// What it takes to have a process run its file instead of the one that lies there, and what a load that was killed
-/// still owed it.
-fn need<H: Host>(
+/// What takes a process from the file that lies there to the new one, and what a load that was killed left to do.
+fn pending_changes<H: Host>(
     host: &mut H,
     file: &InstanceConfig,
-    new: &Ini,
     files: &Files,
-) -> Result<(Need, String), NotLoaded> {
-    let (ini, owed) = (host.paths().ini(file.instance), host.paths().pending_restart(file.instance));
-    let owed = host.read(&owed)?.map_or((Need::Nothing, String::new()), noted);
-    let Some(old) = host.read(&ini)? else { return Ok(owed) };
-    Ok(owed.max(match Ini::parse(&old, files.version) {
-        Ok(old) => described(&Difference::between(&old, new, files.version)),
-        Err(_) => (Need::Restart, "restart for a file that cannot be compared".to_owned()),
-    }))
+) -> Result<Difference, NotLoaded> {
+    let (ini, record) = (host.paths().ini(file.instance), host.paths().pending_restart(file.instance));
+    let mut pending = match host.read(&record)? {
+        Text::Absent => Difference::default(),
+        Text::Unreadable => Difference::unreadable_record(),
+        Text::Whole(record) => Difference::from_record(&record),
+    };
+    pending.merge(match host.read(&ini)? {
+        Text::Absent => Difference::default(),
+        Text::Unreadable => Difference::unreadable_file(),
+        Text::Whole(old) => match Ini::parse(&old, files.version) {
+            Ok(old) => Difference::between(&old, &parsed(file, files)?, files.version),
+            Err(_) => Difference::unreadable_file(),
+        },
+    });
+    Ok(pending)
 }
 
 /// Ends a process and waits for the one that comes instead. That one has read the whole file; should it
@@ -309,7 +269,7 @@ fn confirm<H: Host>(
     file: &InstanceConfig,
     replaced: Option<&H::Process>,
     limit: Duration,
-) -> Result<(H::Process, BTreeMap<String, Shown>), NotLoaded> {
+) -> Result<(H::Process, BTreeMap<String, InForce>), NotLoaded> {
     let instance = file.instance;
     let until = Instant::now() + limit;
     let mut nap = Duration::from_millis(2);
@@ -365,7 +325,7 @@ fn ask<H: Host>(
     console: &mut Option<(H::Process, Console)>,
     process: &H::Process,
     instance: u16,
-) -> Result<BTreeMap<String, Shown>, ConsoleError> {
+) -> Result<BTreeMap<String, InForce>, ConsoleError> {
     let known = console.take().filter(|(of, _)| of == process).map(|(_, open)| open);
     let mut open = known.map_or_else(|| host.console(instance, process), Ok)?;
     let config = open.show_config()?;
@@ -383,18 +343,6 @@ fn prove(sockets: &Path, instance: u16, user: &str, password: &Secret) -> Result
 }
 
 /// Name, value and default of each setting.
-fn shown(config: &BTreeMap<String, Shown>) -> impl Iterator<Item = (&str, &str, &str)> {
+fn shown(config: &BTreeMap<String, InForce>) -> impl Iterator<Item = (&str, &str, &str)> {
     config.iter().map(|(name, shown)| (name.as_str(), shown.value.as_str(), shown.default.as_str()))
-}
-
-/// What a difference takes, and its words.
-fn described(difference: &Difference) -> (Need, String) {
-    (difference.need(), difference.to_string())
-}
-
-/// What was noted of a difference: its words, which begin with what it takes.
-fn noted(words: String) -> (Need, String) {
-    let needs = [Need::Restart, Need::Reconnect];
-    let need = needs.into_iter().find(|need| words.starts_with(&need.to_string()));
-    (need.unwrap_or(Need::Nothing), words)
 }

@@ -29,11 +29,6 @@ impl Paths {
         Self::new(root.to_path_buf(), unit)
     }
 
-    /// What stands before all other paths.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// The directory of all instances and of what they share.
     pub fn instances_dir(&self) -> PathBuf {
         self.root.join("var/lib/pgbouncer")
@@ -117,14 +112,14 @@ mod tests {
     #[test]
     fn a_real_unit_lives_at_the_root() {
         let paths = Paths::from_charm_dir(Path::new("/var/lib/juju/agents/unit-pgb-0/charm"), "pgb/0");
-        assert_eq!(paths.root(), Path::new("/"));
+        assert_eq!(paths.root, Path::new("/"));
         assert_eq!(paths.ini(1), Path::new("/var/lib/pgbouncer/instance_1/pgbouncer.ini"));
     }
 
     #[test]
     fn a_simulated_unit_lives_below_its_own_root() {
         let paths = Paths::from_charm_dir(Path::new("/tmp/x/var/lib/juju/agents/unit-pgb-0/charm"), "pgb/0");
-        assert_eq!(paths.root(), Path::new("/tmp/x"));
+        assert_eq!(paths.root, Path::new("/tmp/x"));
         assert_eq!(paths.user_list(), Path::new("/tmp/x/var/lib/pgbouncer/userlist.txt"));
         assert_eq!(paths.resolv_conf(), Path::new("/tmp/x/etc/resolv.conf"));
     }
@@ -132,7 +127,7 @@ mod tests {
     #[test]
     fn any_other_charm_directory_means_the_root() {
         for directory in ["/srv/charm", "charm", ""] {
-            assert_eq!(Paths::from_charm_dir(Path::new(directory), "pgb/0").root(), Path::new("/"));
+            assert_eq!(Paths::from_charm_dir(Path::new(directory), "pgb/0").root, Path::new("/"));
         }
     }
 }

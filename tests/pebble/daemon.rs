@@ -91,6 +91,15 @@ impl Daemon {
         Pebble::new(self.socket())
     }
 
+    /// What Pebble's own command line prints.
+    pub(crate) fn cli(&self, words: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(&self.program);
+        command.args(words).env("PEBBLE_SOCKET", self.socket()).env("HOME", "/nonexistent");
+        let output = command.output().expect("the program is there");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.path("socket")
     }
@@ -106,7 +115,7 @@ impl Daemon {
     }
 
     fn await_answer(&self) {
-        until("Pebble answers", || self.client().system_info().ok());
+        until("Pebble answers", || self.client().services().ok());
     }
 }
 

@@ -10,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use nix::unistd::{User, geteuid};
+use nix::unistd::{User, getegid, geteuid};
 use pgbouncer_k8s::workload::pebble::{
-    CheckStatus, Current, Directory, File, FileKind, PathErrorKind, Pebble, PebbleError, Service,
+    Current, Directory, File, PathErrorKind, Pebble, PebbleError, Service,
 };
 use serde_json::{Value, json};
 
@@ -39,7 +39,6 @@ macro_rules! on_both_versions {
 }
 
 on_both_versions! {
-    it_tells_its_version_and_another_boot_id_after_each_start,
     no_socket_and_no_listener_are_the_same_absence,
     a_daemon_killed_in_the_middle_of_a_wait_is_absent,
     a_frozen_daemon_is_given_up,
@@ -47,8 +46,7 @@ on_both_versions! {
     a_layer_in_json_is_in_the_plan,
     a_layer_that_is_wrong_is_refused_and_changes_nothing,
     layers_are_gone_after_a_start_and_nothing_runs,
-    an_equal_layer_restarts_nothing_and_another_summary_does,
-    a_replan_starts_what_is_enabled_even_if_it_was_stopped,
+    a_layer_starts_and_restarts_no_service,
     a_start_need_not_be_waited_for,
     a_failed_start_is_an_error_with_the_last_words,
     a_program_that_is_missing_is_an_error_and_stays_inactive,
@@ -66,21 +64,21 @@ on_both_versions! {
     a_mode_has_nine_bits,
     directories_are_made_with_their_parents_and_left_alone_if_there,
     what_is_removed_is_gone_and_may_be_gone_already,
-    a_directory_is_listed,
     what_is_written_is_in_no_log,
     a_command_gives_both_streams_and_its_exit_code,
     a_command_has_no_input_and_runs_in_the_root_directory,
     a_command_that_takes_too_long_is_killed,
     a_command_that_cannot_be_run_is_an_error,
     a_new_check_is_up_before_its_first_run,
-    a_check_that_fails_is_down_and_only_its_levels_are_unhealthy,
+    a_check_that_fails_is_down_and_only_its_level_is_unhealthy,
     an_equal_layer_leaves_a_check_as_it_is_and_another_begins_it_anew,
 }
 
 fn run(version: &str, test: fn(&mut Daemon, &Pebble)) {
     if let Some(mut daemon) = Daemon::start(version) {
         let pebble = daemon.client();
-        assert_eq!(pebble.system_info().expect("it answers").version, format!("v{version}"));
+        let found = daemon.cli(&["version"]).expect("it answers");
+        assert!(found.lines().filter(|line| line.ends_with(&format!(" v{version}"))).count() == 2, "{found}");
         test(&mut daemon, &pebble);
     }
 }
@@ -115,35 +113,26 @@ fn service(pebble: &Pebble, name: &str) -> Service {
     services.into_iter().find(|service| service.name == name).expect("it is in the plan")
 }
 
-fn start(pebble: &Pebble, layer: &Value, services: &[&str]) {
+fn start(daemon: &Daemon, pebble: &Pebble, layer: &Value, services: &[&str]) {
     pebble.add_layer("test", layer).expect("the layer is right");
-    pebble.start(services, LIMIT).expect("they start");
+    daemon.cli(&[&["start"], services].concat()).expect("they start");
 }
 
 fn file<'a>(path: &'a Path, content: &'a [u8]) -> File<'a> {
     File { path, content, mode: 0o640, user: "root", group: "root" }
 }
 
-fn it_tells_its_version_and_another_boot_id_after_each_start(daemon: &mut Daemon, pebble: &Pebble) {
-    let first = pebble.system_info().expect("it answers");
-    assert_eq!(pebble.system_info().expect("it answers"), first);
-    daemon.restart();
-    let second = pebble.system_info().expect("it answers");
-    assert_eq!(second.version, first.version);
-    assert_ne!(second.boot_id, first.boot_id);
-}
-
 fn no_socket_and_no_listener_are_the_same_absence(daemon: &mut Daemon, pebble: &Pebble) {
     let elsewhere = Pebble::new(daemon.path("nowhere"));
-    assert!(matches!(elsewhere.system_info(), Err(PebbleError::Absent { .. })));
+    assert!(matches!(elsewhere.services(), Err(PebbleError::Absent { .. })));
     daemon.kill();
     assert!(daemon.socket().exists(), "a crash leaves the socket behind");
-    assert!(matches!(pebble.system_info(), Err(PebbleError::Absent { .. })));
+    assert!(matches!(pebble.services(), Err(PebbleError::Absent { .. })));
     assert!(matches!(pebble.exec(&["true"], LIMIT), Err(PebbleError::Absent { .. })));
 }
 
 fn a_daemon_killed_in_the_middle_of_a_wait_is_absent(daemon: &mut Daemon, pebble: &Pebble) {
-    start(pebble, &services([("a", stubborn(daemon, "10m"))]), &["a"]);
+    start(daemon, pebble, &services([("a", stubborn(daemon, "10m"))]), &["a"]);
     until("it can be stopped in vain", || fs::read(daemon.path("ready")).ok());
     let waiting = {
         let pebble = pebble.clone();
@@ -168,67 +157,51 @@ fn who_may_not_is_told_so(daemon: &mut Daemon, pebble: &Pebble) {
     daemon.restart();
     assert_eq!(pebble.services().expect("anybody may ask this"), []);
     let refused = pebble.add_layer("test", &json!({}));
-    let Err(PebbleError::Api { status: 401, kind: Some(kind), .. }) = refused else { panic!("{refused:?}") };
-    assert_eq!(kind, "login-required");
+    assert!(matches!(refused, Err(PebbleError::Api { status: 401, .. })), "{refused:?}");
     let refused = pebble.read(&[Path::new("/etc/hostname")]);
     assert!(matches!(refused, Err(PebbleError::Api { status: 401, .. })), "{refused:?}");
 }
 
-fn a_layer_in_json_is_in_the_plan(_: &mut Daemon, pebble: &Pebble) {
-    assert_eq!(pebble.plan().expect("a plan"), "{}\n");
+fn a_layer_in_json_is_in_the_plan(daemon: &mut Daemon, pebble: &Pebble) {
+    assert_eq!(daemon.cli(&["plan"]).expect("a plan"), "{}\n");
     let layer = services([(
         "a",
         json!({"override": "replace", "command": "sleep 1000", "environment": {"A": "b: c"}}),
     )]);
     pebble.add_layer("test", &layer).expect("the layer is right");
-    let plan: Value = serde_yaml::from_str(&pebble.plan().expect("a plan")).expect("YAML");
+    let plan: Value = serde_yaml::from_str(&daemon.cli(&["plan"]).expect("a plan")).expect("YAML");
     assert_eq!(plan["services"]["a"]["environment"]["A"], "b: c");
 }
 
-fn a_layer_that_is_wrong_is_refused_and_changes_nothing(_: &mut Daemon, pebble: &Pebble) {
+fn a_layer_that_is_wrong_is_refused_and_changes_nothing(daemon: &mut Daemon, pebble: &Pebble) {
     for wrong in [json!({"bogus": {}}), services([("a", json!({"override": "replace"}))])] {
         let refused = pebble.add_layer("test", &wrong);
         assert!(matches!(refused, Err(PebbleError::Api { status: 400, .. })), "{refused:?}");
     }
-    assert_eq!(pebble.plan().expect("a plan"), "{}\n");
+    assert_eq!(daemon.cli(&["plan"]).expect("a plan"), "{}\n");
 }
 
 fn layers_are_gone_after_a_start_and_nothing_runs(daemon: &mut Daemon, pebble: &Pebble) {
-    start(pebble, &services([("a", sleeper())]), &["a"]);
+    start(daemon, pebble, &services([("a", sleeper())]), &["a"]);
     daemon.restart();
     assert_eq!(pebble.services().expect("services are told"), []);
-    let refused = pebble.start(&["a"], LIMIT);
+    let refused = pebble.begin_to_start(&["a"]);
     assert!(matches!(refused, Err(PebbleError::Api { status: 400, .. })), "{refused:?}");
     pebble.add_layer("test", &services([("a", sleeper())])).expect("the layer is right");
     let service = service(pebble, "a");
     assert_eq!((service.current, service.since), (Current::Inactive, None));
 }
 
-fn an_equal_layer_restarts_nothing_and_another_summary_does(_: &mut Daemon, pebble: &Pebble) {
+fn a_layer_starts_and_restarts_no_service(daemon: &mut Daemon, pebble: &Pebble) {
     let mut layer = services([("a", sleeper())]);
-    let load = |layer: &Value| {
-        pebble.add_layer("test", layer).expect("the layer is right");
-        pebble.replan(LIMIT).expect("it starts");
-        let service = service(pebble, "a");
-        assert_eq!(service.current, Current::Active);
-        service.since
-    };
-    let first = load(&layer);
-    assert!(first.is_some());
-    assert_eq!(load(&layer), first);
+    start(daemon, pebble, &layer, &["a"]);
+    let first = service(pebble, "a");
+    assert!(first.since.is_some());
+    pebble.add_layer("test", &layer).expect("the layer is right");
     layer["services"]["a"]["summary"] = "other words".into();
-    assert_ne!(load(&layer), first);
-}
-
-fn a_replan_starts_what_is_enabled_even_if_it_was_stopped(_: &mut Daemon, pebble: &Pebble) {
-    let mut disabled = sleeper();
-    disabled["startup"] = "disabled".into();
-    pebble.add_layer("test", &services([("a", sleeper()), ("b", disabled)])).expect("the layer is right");
-    pebble.replan(LIMIT).expect("it starts");
-    pebble.stop(&["a"], LIMIT).expect("it stops");
-    assert_eq!(service(pebble, "a").current, Current::Inactive);
-    pebble.replan(LIMIT).expect("it starts");
-    assert_eq!(service(pebble, "a").current, Current::Active);
+    layer["services"]["b"] = sleeper();
+    pebble.add_layer("test", &layer).expect("the layer is right");
+    assert_eq!(service(pebble, "a"), first);
     assert_eq!(service(pebble, "b").current, Current::Inactive);
 }
 
@@ -242,7 +215,7 @@ fn a_failed_start_is_an_error_with_the_last_words(_: &mut Daemon, pebble: &Pebbl
     let mut dying = script("echo last words; exit 3");
     dying["backoff-delay"] = "10m".into();
     pebble.add_layer("test", &services([("a", dying)])).expect("the layer is right");
-    let failed = pebble.start(&["a"], LIMIT);
+    let failed = pebble.restart(&["a"], LIMIT);
     let Err(PebbleError::Change { reason, log, .. }) = &failed else { panic!("{failed:?}") };
     assert!(reason.contains("exited quickly with code 3"), "{reason}");
     assert!(log.iter().any(|line| line == "last words"), "{log:?}");
@@ -252,14 +225,15 @@ fn a_failed_start_is_an_error_with_the_last_words(_: &mut Daemon, pebble: &Pebbl
 fn a_program_that_is_missing_is_an_error_and_stays_inactive(_: &mut Daemon, pebble: &Pebble) {
     let missing = json!({"override": "replace", "command": "/nonexistent"});
     pebble.add_layer("test", &services([("a", missing)])).expect("the layer is right");
-    let failed = pebble.start(&["a"], LIMIT);
+    let failed = pebble.restart(&["a"], LIMIT);
     let Err(PebbleError::Change { reason, .. }) = &failed else { panic!("{failed:?}") };
     assert!(reason.contains("no such file or directory"), "{reason}");
     assert_eq!(service(pebble, "a").current, Current::Inactive);
 }
 
 fn an_unknown_service_is_refused(_: &mut Daemon, pebble: &Pebble) {
-    for refused in [pebble.start(&["x"], LIMIT), pebble.stop(&["x"], LIMIT), pebble.restart(&["x"], LIMIT)] {
+    for refused in [pebble.begin_to_start(&["x"]), pebble.stop(&["x"], LIMIT), pebble.restart(&["x"], LIMIT)]
+    {
         assert!(matches!(refused, Err(PebbleError::Api { status: 400, .. })), "{refused:?}");
     }
 }
@@ -278,7 +252,7 @@ fn a_restart_of_two_stops_both_before_it_starts_one(daemon: &mut Daemon, pebble:
             (told.lines().count() == count).then(|| told.lines().collect::<Vec<_>>().join(" "))
         })
     };
-    start(pebble, &services([("a", teller()), ("b", teller())]), &["a", "b"]);
+    start(daemon, pebble, &services([("a", teller()), ("b", teller())]), &["a", "b"]);
     assert_eq!(told(2), "start start");
     pebble.restart(&["a", "b"], LIMIT).expect("they restart");
     assert_eq!(told(6), "start start stop stop start start");
@@ -289,7 +263,7 @@ fn a_restart_of_two_stops_both_before_it_starts_one(daemon: &mut Daemon, pebble:
 }
 
 fn a_stopping_service_is_inactive_while_its_process_lives(daemon: &mut Daemon, pebble: &Pebble) {
-    start(pebble, &services([("a", stubborn(daemon, "10m"))]), &["a"]);
+    start(daemon, pebble, &services([("a", stubborn(daemon, "10m"))]), &["a"]);
     let pid = until("it can be stopped in vain", || fs::read_to_string(daemon.path("ready")).ok());
     let stopped = pebble.stop(&["a"], Duration::ZERO);
     assert!(matches!(stopped, Err(PebbleError::TimedOut { .. })), "{stopped:?}");
@@ -299,7 +273,7 @@ fn a_stopping_service_is_inactive_while_its_process_lives(daemon: &mut Daemon, p
 }
 
 fn a_wait_may_last_longer_than_one_question(daemon: &mut Daemon, pebble: &Pebble) {
-    start(pebble, &services([("a", stubborn(daemon, "5s"))]), &["a"]);
+    start(daemon, pebble, &services([("a", stubborn(daemon, "5s"))]), &["a"]);
     until("it can be stopped in vain", || fs::read(daemon.path("ready")).ok());
     pebble.stop(&["a"], LIMIT).expect("it is killed after five seconds");
 }
@@ -314,7 +288,7 @@ fn a_signal_reaches_the_main_process_alone(daemon: &mut Daemon, pebble: &Pebble)
     };
     fs::write(&child, format!("{}; {loop_}", trap("of-child"))).expect("the directory is ours");
     let main = format!("sh {} & {}; {loop_}", child.display(), trap("of-main"));
-    start(pebble, &services([("a", script(&main))]), &["a"]);
+    start(daemon, pebble, &services([("a", script(&main))]), &["a"]);
     let read = |name: &str| fs::read_to_string(daemon.path(name)).ok().filter(|text| text.ends_with('\n'));
     until("the main process is ready", || read("of-main.pid"));
     let child = until("its child is ready", || read("of-child.pid"));
@@ -332,7 +306,7 @@ fn a_signal_to_what_does_not_run_can_be_told_from_a_wrong_one(daemon: &mut Daemo
         told.display(),
         ready.display()
     ));
-    start(pebble, &services([("a", runs), ("b", sleeper())]), &["a"]);
+    start(daemon, pebble, &services([("a", runs), ("b", sleeper())]), &["a"]);
     until("it can be signalled", || fs::read(&ready).ok());
     let stopped = pebble.signal("SIGHUP", &["b", "a"]);
     assert!(matches!(stopped, Err(PebbleError::Api { status: 500, .. })), "{stopped:?}");
@@ -374,7 +348,7 @@ fn missing_files_do_not_hide_those_that_are_there(daemon: &mut Daemon, pebble: &
     let kinds: Vec<_> = read.iter().map(|file| file.as_ref().map_err(|error| error.kind)).collect();
     let x = &b"x".to_vec();
     let absent = Err(PathErrorKind::NotFound);
-    assert_eq!(kinds, [absent, Ok(x), Err(PathErrorKind::Generic), Ok(x), absent]);
+    assert_eq!(kinds, [absent, Ok(x), Err(PathErrorKind::Other), Ok(x), absent]);
     assert_eq!(read[0].as_ref().map_err(|error| &error.path), Err(&missing));
     let all_missing = pebble.read(&[&missing]).expect("it can be asked for");
     assert!(all_missing[0].is_err());
@@ -399,7 +373,7 @@ fn a_file_that_cannot_be_written_is_an_error(daemon: &mut Daemon, pebble: &Pebbl
     let nobodys = File { user: "no-such-user", ..file(&good, b"y") };
     let failed = pebble.write(&[nobodys]);
     let Err(PebbleError::Path(error)) = &failed else { panic!("{failed:?}") };
-    assert_eq!(error.kind, PathErrorKind::Generic);
+    assert_eq!(error.kind, PathErrorKind::Other);
     assert_eq!(fs::read(&good).expect("it is as it was"), b"x");
 }
 
@@ -412,10 +386,11 @@ fn owner_and_mode_are_right_after_a_file_is_replaced(daemon: &mut Daemon, pebble
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("it is ours");
     chown(&path, Some(geteuid().as_raw()), None).expect("it is ours");
     pebble.write(&[written]).expect("it is written");
-    let [info] = &pebble.list(&path, true).expect("it is there")[..] else { panic!("one file is one entry") };
-    assert_eq!((info.kind, info.mode, info.size), (FileKind::File, 0o600, Some(1)));
-    assert_eq!((info.user.as_str(), info.user_id), (owner, Some(uid)));
-    assert_eq!((info.group.as_str(), info.group_id), ("root", Some(0)));
+    let found = fs::metadata(&path).expect("it is there");
+    assert_eq!((found.mode() & 0o7777, found.len()), (0o600, 1));
+    // Where tests are not root, root in the namespace is whoever runs them.
+    let (uid, gid) = if geteuid().is_root() { (uid, 0) } else { (geteuid().as_raw(), getegid().as_raw()) };
+    assert_eq!((found.uid(), found.gid()), (uid, gid));
 }
 
 fn a_mode_has_nine_bits(daemon: &mut Daemon, pebble: &Pebble) {
@@ -452,25 +427,6 @@ fn what_is_removed_is_gone_and_may_be_gone_already(daemon: &mut Daemon, pebble: 
     assert!(kept.exists());
     let failed = pebble.remove(&[Path::new("relative")]);
     assert!(matches!(failed, Err(PebbleError::Path(_))), "{failed:?}");
-}
-
-fn a_directory_is_listed(daemon: &mut Daemon, pebble: &Pebble) {
-    let directory = daemon.path("directory");
-    fs::create_dir(&directory).expect("the directory is ours");
-    assert_eq!(pebble.list(&directory, false).expect("it is there"), []);
-    fs::write(directory.join("a"), "xyz").expect("the directory is ours");
-    symlink("nowhere", directory.join("b")).expect("the directory is ours");
-    let listed = pebble.list(&directory, false).expect("it is there");
-    let listed: Vec<_> = listed.iter().map(|info| (info.name.as_str(), info.kind, info.size)).collect();
-    assert_eq!(listed, [("a", FileKind::File, Some(3)), ("b", FileKind::Symlink, None)]);
-    let itself = pebble.list(&directory, true).expect("it is there");
-    assert_eq!(
-        itself.iter().map(|info| (&info.path, info.kind)).collect::<Vec<_>>(),
-        [(&directory, FileKind::Directory)]
-    );
-    let missing = pebble.list(&daemon.path("missing"), true);
-    let Err(PebbleError::Path(error)) = &missing else { panic!("{missing:?}") };
-    assert_eq!((&error.path, error.kind), (&daemon.path("missing"), PathErrorKind::NotFound));
 }
 
 fn what_is_written_is_in_no_log(daemon: &mut Daemon, pebble: &Pebble) {
@@ -516,32 +472,38 @@ fn a_command_that_cannot_be_run_is_an_error(daemon: &mut Daemon, pebble: &Pebble
     assert!(matches!(broken, Err(PebbleError::Change { .. })), "{broken:?}");
 }
 
-fn a_new_check_is_up_before_its_first_run(_: &mut Daemon, pebble: &Pebble) {
-    let check =
-        json!({"override": "replace", "level": "ready", "period": "10m", "exec": {"command": "false"}});
-    let idle = json!({"override": "replace", "startup": "disabled", "exec": {"command": "false"}});
-    assert_eq!(pebble.checks().expect("checks are told"), []);
-    pebble.add_layer("test", &json!({"checks": {"fails": check, "idle": idle}})).expect("the layer is right");
-    let checks = pebble.checks().expect("checks are told");
-    let told: Vec<_> =
-        checks.iter().map(|check| (check.name.as_str(), check.level.as_deref(), check.status)).collect();
-    assert_eq!(told, [("fails", Some("ready"), CheckStatus::Up), ("idle", None, CheckStatus::Inactive)]);
-    assert!(pebble.healthy(Some("ready")).expect("health is told"));
+/// The status of a check and its failures in a row, as `pebble checks` prints them: `up`, `0/3`.
+fn check(daemon: &Daemon, name: &str) -> (String, String) {
+    let checks = daemon.cli(&["checks"]).expect("checks are told");
+    let mut lines = checks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let head = lines.next().expect("it has a head");
+    let check = lines.find(|words| words[0] == name).expect("it is in the plan");
+    let field =
+        |name| check[head.iter().position(|word| *word == name).expect("it has the column")].to_owned();
+    (field("Status"), field("Failures"))
 }
 
-fn a_check_that_fails_is_down_and_only_its_levels_are_unhealthy(_: &mut Daemon, pebble: &Pebble) {
-    let check = json!({"override": "replace", "level": "ready", "period": "50ms", "threshold": 2,
-        "exec": {"command": "false"}});
-    pebble.add_layer("test", &json!({"checks": {"fails": check}})).expect("the layer is right");
-    let down = until("it is down", || {
-        pebble.checks().expect("checks are told").into_iter().find(|check| check.status == CheckStatus::Down)
-    });
-    assert!(down.failures >= 2 && down.threshold == 2, "{down:?}");
-    assert!(!pebble.healthy(Some("ready")).expect("health is told"));
-    assert!(!pebble.healthy(None).expect("health is told"));
-    assert!(pebble.healthy(Some("alive")).expect("health is told"));
-    let wrong = pebble.healthy(Some("bogus"));
-    assert!(matches!(wrong, Err(PebbleError::Api { status: 400, .. })), "{wrong:?}");
+fn a_new_check_is_up_before_its_first_run(daemon: &mut Daemon, pebble: &Pebble) {
+    let fails =
+        json!({"override": "replace", "level": "ready", "period": "10m", "exec": {"command": "false"}});
+    pebble.add_layer("test", &json!({"checks": {"fails": fails}})).expect("the layer is right");
+    assert_eq!(check(daemon, "fails").0, "up");
+    assert!(pebble.is_ready().expect("health is told"));
+}
+
+fn a_check_that_fails_is_down_and_only_its_level_is_unhealthy(daemon: &mut Daemon, pebble: &Pebble) {
+    let fails = |level: &str| {
+        json!({"checks": {"fails": {"override": "replace", "level": level, "period": "50ms", "threshold": 2,
+            "exec": {"command": "false"}}}})
+    };
+    pebble.add_layer("test", &fails("ready")).expect("the layer is right");
+    until("it is down", || (check(daemon, "fails").0 == "down").then_some(()));
+    assert!(!pebble.is_ready().expect("health is told"));
+    daemon.cli(&["health", "--level", "alive"]).expect("a process need not be killed for it");
+    // What is not alive is not ready.
+    pebble.add_layer("test", &fails("alive")).expect("the layer is right");
+    until("it is down", || (check(daemon, "fails").0 == "down").then_some(()));
+    assert!(!pebble.is_ready().expect("health is told"));
 }
 
 fn an_equal_layer_leaves_a_check_as_it_is_and_another_begins_it_anew(daemon: &mut Daemon, pebble: &Pebble) {
@@ -551,12 +513,9 @@ fn an_equal_layer_leaves_a_check_as_it_is_and_another_begins_it_anew(daemon: &mu
         format!("sh -c '[ -e {} ] && echo >>{} && sleep 20; exit 1'", told.display(), held.display());
     let mut layer = json!({"checks": {"fails": {"override": "replace", "level": "ready", "period": "50ms",
         "timeout": "30s", "threshold": 2, "exec": {"command": command}}}});
-    let check = || {
-        let [check] = &pebble.checks().expect("checks are told")[..] else { panic!("one check") };
-        (check.status, check.failures)
-    };
+    let check = || check(daemon, "fails");
     pebble.add_layer("test", &layer).expect("the layer is right");
-    until("it is down", || (check().0 == CheckStatus::Down).then_some(()));
+    until("it is down", || (check().0 == "down").then_some(()));
     fs::write(&told, "").expect("the directory is ours");
     until("it is held", || fs::read(&held).ok());
     let before = check();
@@ -565,5 +524,5 @@ fn an_equal_layer_leaves_a_check_as_it_is_and_another_begins_it_anew(daemon: &mu
     assert_eq!(fs::read(&held).expect("it is there").len(), 1, "the same run goes on");
     layer["checks"]["fails"]["period"] = "10m".into();
     pebble.add_layer("test", &layer).expect("the layer is right");
-    assert_eq!(check(), (CheckStatus::Up, 0));
+    assert_eq!(check(), ("up".to_owned(), "0/2".to_owned()));
 }

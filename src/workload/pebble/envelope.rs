@@ -32,7 +32,6 @@ enum Wire {
 #[derive(Deserialize)]
 struct Refusal {
     message: String,
-    kind: Option<String>,
 }
 
 impl Envelope {
@@ -46,9 +45,7 @@ impl Envelope {
         match serde_json::from_slice(text).map_err(unknown)? {
             Wire::Sync { result } => Ok(Self { result, change: None }),
             Wire::Async { change, result } => Ok(Self { result, change: Some(change) }),
-            Wire::Error { result: Refusal { message, kind } } => {
-                Err(PebbleError::Api { status, kind, message })
-            }
+            Wire::Error { result: Refusal { message } } => Err(PebbleError::Api { status, message }),
         }
     }
 
@@ -96,15 +93,15 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_has_words_and_perhaps_a_kind() {
+    fn a_refusal_has_words() {
         let bare = r#"{"type":"error","status-code":400,"status":"Bad Request","result":{"message":"no"}}"#;
         let kind = r#"{"type":"error","status-code":401,"status":"Unauthorized",
             "result":{"message":"access denied","kind":"login-required","value":{}},"maintenance":{}}"#;
-        for (status, text, expected) in [(400, bare, None), (401, kind, Some("login-required"))] {
-            let Err(PebbleError::Api { status: told, kind, .. }) = parse(status, text) else {
+        for (status, text, expected) in [(400, bare, "no"), (401, kind, "access denied")] {
+            let Err(PebbleError::Api { status: found, message }) = parse(status, text) else {
                 panic!("{text}")
             };
-            assert_eq!((told, kind.as_deref()), (status, expected));
+            assert_eq!((found, message.as_str()), (status, expected));
         }
     }
 

@@ -20,8 +20,6 @@ pub enum PebbleError {
     Api {
         /// Of HTTP.
         status: u16,
-        /// A word for it, which most refusals do not have.
-        kind: Option<String>,
         /// Its own words.
         message: String,
     },
@@ -65,17 +63,15 @@ pub struct PathError {
     pub message: String,
 }
 
-/// The kinds of errors that a path can have.
+/// The kinds of errors that a path can have, as far as the charm tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PathErrorKind {
-    /// It is not there, or its parent is not.
+    /// Nothing is there, or its parent is not.
     NotFound,
-    /// Pebble may not, or the file may not have this owner.
-    PermissionDenied,
-    /// Any other: not a file, no such user, a path that is not absolute.
+    /// Any other: not permitted, not a file, no such user, a path that is not absolute.
     #[serde(other)]
-    Generic,
+    Other,
 }
 
 /// The lines of a log behind a message.

@@ -13,7 +13,7 @@ use serde_json::json;
 use tungstenite::{Error, HandshakeError, Message, WebSocket, client::client, error::ProtocolError};
 
 use super::{
-    PATIENCE, Pebble, duration,
+    client::{PATIENCE, Pebble, duration},
     error::PebbleError,
     http::{self, LONGEST},
 };

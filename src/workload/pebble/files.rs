@@ -6,11 +6,11 @@ use std::{
 };
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Pebble,
+    client::Pebble,
     envelope::Envelope,
     error::{PathError, PathErrorKind, PebbleError},
     http::{Answer, Ask},
@@ -45,55 +45,6 @@ pub struct Directory<'a> {
     pub user: &'a str,
     /// By name, as the container knows it.
     pub group: &'a str,
-}
-
-/// What lies at a path.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct FileInfo {
-    /// Absolute.
-    pub path: PathBuf,
-    /// Its last component.
-    pub name: String,
-    /// What it is.
-    #[serde(rename = "type")]
-    pub kind: FileKind,
-    /// In bytes, of a regular file.
-    pub size: Option<u64>,
-    /// The nine lowest bits.
-    #[serde(rename = "permissions", deserialize_with = "octal")]
-    pub mode: u16,
-    /// Of its owner.
-    pub user_id: Option<u32>,
-    /// Of its owner; empty if the container has no name for it.
-    #[serde(default)]
-    pub user: String,
-    /// Of its group.
-    pub group_id: Option<u32>,
-    /// Of its group; empty if the container has no name for it.
-    #[serde(default)]
-    pub group: String,
-}
-
-/// What can lie at a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FileKind {
-    /// A regular one.
-    File,
-    /// A directory.
-    Directory,
-    /// A link in a listed directory; the listed path itself is followed.
-    Symlink,
-    /// A socket.
-    Socket,
-    /// A FIFO.
-    NamedPipe,
-    /// A block or character device.
-    Device,
-    /// Something else.
-    #[serde(other)]
-    Unknown,
 }
 
 /// What became of one path of a request.
@@ -135,13 +86,6 @@ impl Pebble {
         contents(&self.call(Ask::get(&target, "multipart/form-data"))?)
     }
 
-    /// What lies in this directory, or there if it is not a directory; with `itself` the directory alone.
-    pub fn list(&self, path: &Path, itself: bool) -> Result<Vec<FileInfo>, PebbleError> {
-        let encoded = utf8_percent_encode(text(path)?, NON_ALPHANUMERIC);
-        self.get(&format!("/v1/files?action=list&path={encoded}&itself={itself}"))
-            .map_err(|error| of_path(path, error))
-    }
-
     /// Writes these files by one request, in their order, each whole. Those before the first that fails, and
     /// those behind it, may be written.
     pub fn write(&self, files: &[File]) -> Result<(), PebbleError> {
@@ -154,7 +98,8 @@ impl Pebble {
         };
         let entries = files.iter().map(entry).collect::<Result<Vec<_>, PathError>>()?;
         let request = json!({"action": "write", "files": entries});
-        let (content_type, body) = multipart::write(&request, files);
+        let contents: Vec<_> = files.iter().map(|file| (file.path, file.content)).collect();
+        let (content_type, body) = multipart::write(&request, &contents);
         let answer = self.call(Ask::post("/v1/files", content_type, body))?;
         all_done(Envelope::of(&answer)?.result()?)
     }
@@ -225,33 +170,16 @@ impl Entry {
     }
 }
 
-/// A refusal to list has the kinds that a path has.
-fn of_path(path: &Path, error: PebbleError) -> PebbleError {
-    let PebbleError::Api { kind: Some(word), message, .. } = &error else { return error };
-    let kind = match word.as_str() {
-        "not-found" => PathErrorKind::NotFound,
-        "permission-denied" => PathErrorKind::PermissionDenied,
-        "generic-file-error" => PathErrorKind::Generic,
-        _ => return error,
-    };
-    PathError { path: path.to_owned(), kind, message: message.clone() }.into()
-}
-
 /// Pebble takes paths as text.
 fn text(path: &Path) -> Result<&str, PathError> {
     let message = || "is not UTF-8".to_owned();
-    let error = || PathError { path: path.to_owned(), kind: PathErrorKind::Generic, message: message() };
+    let error = || PathError { path: path.to_owned(), kind: PathErrorKind::Other, message: message() };
     path.to_str().ok_or_else(error)
 }
 
 /// Three digits: Pebble refuses `0600`.
 fn permissions(mode: u16) -> String {
     format!("{mode:03o}")
-}
-
-fn octal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
-    let digits = String::deserialize(deserializer)?;
-    u16::from_str_radix(&digits, 8).map_err(de::Error::custom)
 }
 
 #[cfg(test)]
@@ -285,7 +213,7 @@ mod tests {
     fn a_file_that_broke_off_is_an_error() {
         let read = read(r#"[{"path":"/a","error":{"message":"disk","kind":"a-new-kind"}}]"#);
         let read = read.expect("it is whole");
-        assert_eq!(read[0].as_ref().map_err(|error| error.kind), Err(PathErrorKind::Generic));
+        assert_eq!(read[0].as_ref().map_err(|error| error.kind), Err(PathErrorKind::Other));
     }
 
     #[test]
@@ -306,7 +234,7 @@ mod tests {
             {"path":"/c","error":{"message":"no","kind":"not-found"}}]"#;
         let done = |entries| all_done(serde_json::from_str(entries).expect("entries"));
         let Err(PebbleError::Path(error)) = done(entries) else { panic!("it failed") };
-        assert_eq!((error.path, error.kind), ("/b".into(), PathErrorKind::PermissionDenied));
+        assert_eq!((error.path, error.kind), ("/b".into(), PathErrorKind::Other));
         assert!(done(r#"[{"path":"/a"}]"#).is_ok());
     }
 

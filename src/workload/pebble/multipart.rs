@@ -1,8 +1,8 @@
 //! `multipart/form-data`, as Pebble sends and takes files (RFC 7578).
 
-use serde_json::Value;
+use std::path::Path;
 
-use super::files::File;
+use serde_json::Value;
 
 /// One part of an answer.
 #[cfg_attr(test, derive(Debug, PartialEq, Eq))]
@@ -15,19 +15,19 @@ pub(super) struct Part<'a> {
 /// Pebble refuses a shorter boundary.
 const BOUNDARY: usize = 32;
 
-/// The content type and the body of a request to write files.
-pub(super) fn write(request: &Value, files: &[File]) -> (String, Vec<u8>) {
+/// The content type and the body of a request to write files, each a path and its content.
+pub(super) fn write(request: &Value, files: &[(&Path, &[u8])]) -> (String, Vec<u8>) {
     let boundary = boundary(files);
     let mut body =
         format!("--{boundary}\r\nContent-Disposition: form-data; name=\"request\"\r\n\r\n{request}\r\n")
             .into_bytes();
-    for file in files {
-        let name = file.path.to_string_lossy().replace('\\', r"\\").replace('"', "\\\"");
+    for (path, content) in files {
+        let name = path.to_string_lossy().replace('\\', r"\\").replace('"', "\\\"");
         let head = format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"files\"; filename=\"{name}\"\r\n\r\n"
         );
         body.extend(head.into_bytes());
-        body.extend(file.content);
+        body.extend(*content);
         body.extend(b"\r\n");
     }
     body.extend(format!("--{boundary}--\r\n").into_bytes());
@@ -35,9 +35,9 @@ pub(super) fn write(request: &Value, files: &[File]) -> (String, Vec<u8>) {
 }
 
 /// One that is in no file, which chance alone could not promise.
-fn boundary(files: &[File]) -> String {
+fn boundary(files: &[(&Path, &[u8])]) -> String {
     let absent =
-        |boundary: &String| files.iter().all(|file| find(file.content, boundary.as_bytes()).is_none());
+        |boundary: &String| files.iter().all(|(_, content)| find(content, boundary.as_bytes()).is_none());
     let mut boundaries = (0_u64..).map(|number| format!("{number:0BOUNDARY$}"));
     boundaries.find(absent).expect("no files hold all of them")
 }
@@ -93,8 +93,6 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -116,8 +114,8 @@ mod tests {
         Part { name: name.to_owned(), filename: filename.map(str::to_owned), content }
     }
 
-    fn file<'a>(path: &'a str, content: &'a [u8]) -> File<'a> {
-        File { path: Path::new(path), content, mode: 0o600, user: "u", group: "g" }
+    fn file<'a>(path: &'a str, content: &'a [u8]) -> (&'a Path, &'a [u8]) {
+        (Path::new(path), content)
     }
 
     #[test]
@@ -167,7 +165,7 @@ mod tests {
             let files: Vec<_> = files.iter().map(|(path, content)| file(path, content.as_bytes())).collect();
             let (content_type, body) = write(&json!({"action": "write"}), &files);
             let mut expected = vec![part("request", None, br#"{"action":"write"}"#)];
-            expected.extend(files.iter().map(|file| part("files", file.path.to_str(), file.content)));
+            expected.extend(files.iter().map(|(path, content)| part("files", path.to_str(), content)));
             prop_assert_eq!(parse(&content_type, &body), Some(expected));
         }
     }

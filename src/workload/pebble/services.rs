@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    PATIENCE, Pebble, duration,
+    client::{PATIENCE, Pebble, duration},
     envelope::Envelope,
     error::PebbleError,
     http::{self, Ask},
@@ -24,23 +24,11 @@ const LAST_LINES: usize = 10;
 pub struct Service {
     /// As the plan names it.
     pub name: String,
-    /// Whether a replan starts it.
-    pub startup: Startup,
     /// What it does now.
     pub current: Current,
     /// Since when, in RFC 3339; `None` before its first start.
     #[serde(rename = "current-since")]
     pub since: Option<String>,
-}
-
-/// Whether a replan starts a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Startup {
-    /// Even one that was stopped on purpose.
-    Enabled,
-    /// Unless it ran, and its definition changed.
-    Disabled,
 }
 
 /// What a service does.
@@ -89,11 +77,6 @@ impl Pebble {
         self.get("/v1/services")
     }
 
-    /// Starts these services, and waits until each has run for a second. Those that run are left alone.
-    pub fn start(&self, services: &[&str], limit: Duration) -> Result<(), PebbleError> {
-        self.act("start", services, limit)
-    }
-
     /// Has these services started, and does not wait for it: who can ask the service itself knows sooner.
     pub fn begin_to_start(&self, services: &[&str]) -> Result<(), PebbleError> {
         self.post("/v1/services", &json!({"action": "start", "services": services})).map(drop)
@@ -107,16 +90,6 @@ impl Pebble {
     /// Stops all of these services, then starts all of them: no rolling restart.
     pub fn restart(&self, services: &[&str], limit: Duration) -> Result<(), PebbleError> {
         self.act("restart", services, limit)
-    }
-
-    /// Starts what is enabled, and restarts what ran by another definition, even one with another summary.
-    pub fn replan(&self, limit: Duration) -> Result<(), PebbleError> {
-        self.act("replan", &[], limit)
-    }
-
-    /// As [`Pebble::replan`], and does not wait for it.
-    pub fn begin_to_replan(&self) -> Result<(), PebbleError> {
-        self.post("/v1/services", &json!({"action": "replan", "services": []})).map(drop)
     }
 
     /// Signals the main process of each of these services. That one does not run is [`PebbleError::Api`] with

@@ -1,0 +1,85 @@
+//! What can be known of PgBouncer where it runs. Data only.
+
+use crate::{pgbouncer::Place, secret::Secret};
+
+/// PgBouncer as it is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The first line of `pgbouncer --version`, such as `PgBouncer 1.18.0`: of what the processes were
+    /// started from, else of what is installed.
+    pub version: String,
+    /// Absolute path of the user list, as PgBouncer sees it.
+    pub auth_file: String,
+    /// One for each process.
+    pub places: Vec<Place>,
+}
+
+/// Why nothing can be known of PgBouncer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProbeError {
+    /// The charm runs on a machine that has none.
+    NotOnMachine,
+    /// The image of the workload container has none.
+    NotInImage,
+    /// The workload container cannot be reached, with the reason.
+    Away(String),
+    /// It is there and does not say what it is.
+    NoVersion(String),
+}
+
+/// What one process has loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The digest of everything it runs.
+    pub digest: String,
+    /// The version it was rendered for.
+    pub version: String,
+}
+
+/// The files all instances share; what is missing, unreadable or longer than 1 MiB is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// The shared configuration.
+    pub config: Option<String>,
+    /// The user list.
+    pub users: Option<Secret>,
+}
+
+/// The version that `pgbouncer --version` printed, or what it complained of.
+pub(super) fn printed_version(
+    is_success: bool,
+    status: &str,
+    stdout: &[u8],
+    stderr: &[u8],
+) -> Result<String, ProbeError> {
+    let line = |bytes| String::from_utf8_lossy(bytes).lines().next().map(str::to_owned);
+    if let Some(version) = line(stdout).filter(|_| is_success) {
+        return Ok(version);
+    }
+    // It becomes part of a status.
+    let short = |text: String| text.chars().filter(|c| !c.is_control()).take(200).collect();
+    let complaint = line(stderr).map_or_else(|| "it says nothing".to_owned(), short);
+    Err(ProbeError::NoVersion(format!("{complaint}, {status}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pgbouncer_that_does_not_run_says_why() {
+        let printed = |is_success, stdout: &str, stderr: &str| {
+            printed_version(is_success, "exit status 1", stdout.as_bytes(), stderr.as_bytes())
+        };
+        let version = "PgBouncer 1.18.0\nlibevent 2.1.12-stable\n";
+        assert_eq!(printed(true, version, "a warning\n"), Ok("PgBouncer 1.18.0".to_owned()));
+        for (stdout, stderr, reason) in [
+            ("", "", "it says nothing, exit status 1"),
+            (version, "", "it says nothing, exit status 1"),
+            ("", "libevent is missing\n", "libevent is missing, exit status 1"),
+        ] {
+            assert_eq!(printed(false, stdout, stderr), Err(ProbeError::NoVersion(reason.to_owned())));
+        }
+        assert!(printed(true, "", "").is_err());
+    }
+}

@@ -1,6 +1,6 @@
-//! Measures hooks: hook-tool calls, requests to Pebble, SQL statements, time and memory, with 1, 3 and
-//! 30 units and 0, 1, 50 and 500 clients. Prints the table of `docs/performance.md`.
-//! `cargo bench --bench clients -- 3x50 1x1` measures only the models named.
+//! Measures hooks: hook-tool calls, requests to Pebble, SQL statements, time and memory, with 1, 3
+//! and 30 units and 0, 1, 50 and 500 clients. Prints the table of `docs/performance.md`. `cargo
+//! bench --bench clients -- 3x50 1x1` measures only the models named.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "prints its report")]
 #![expect(clippy::disallowed_methods, reason = "looks for programs on the machine")]
@@ -37,15 +37,16 @@ fn main() {
     }
 }
 
-/// Measures one model: adds the clients, the last one separately, then runs the other events. Reports
-/// each event after its hooks have run.
+/// Measures one model: adds the clients, the last one separately, then runs the other events.
+/// Reports each event after its hooks have run.
 fn measure(units: usize, clients: usize, pebble: Option<&String>) {
     let newest = pgbouncer::installed().pop().map(|program| program.directory);
     let options = Options { pgbouncer: newest, containers: pebble.cloned(), ..Options::default() };
     let mut sim = Sim::new(&options).expect("a model");
     let start = std::time::Instant::now();
     let mut run = |word: &str| {
-        // Repeat: some models need more hooks than the limit of `settle`, which guards against endless loops.
+        // Repeat: some models need more hooks than the limit of `settle`, which guards against
+        // endless loops.
         let unsettled = |result: &jujusim::Result<String>| matches!(result, Err(Error::Unsettled(_)));
         let result = (0..100).map(|_| sim.run(word)).find(|result| !unsettled(result));
         result.expect("the model settles").unwrap_or_else(|error| panic!("{word}: {error}"));

@@ -1,4 +1,4 @@
-//! PgBouncer's console, asked the way an operator would: with `psql`, as the user the process runs as, over its socket.
+//! PgBouncer's console, queried with `psql` over its socket, as the user that the process runs as.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,14 @@ pub(crate) fn setting(ini: &Path, name: &str) -> Option<String> {
     text.lines().filter(|line| !line.trim_start().starts_with([';', '#'])).filter_map(value).next_back()
 }
 
-/// Where the process listens locally.
+/// The path of the process's local socket.
 pub(crate) fn socket(ini: &Path) -> Option<PathBuf> {
     let dir = setting(ini, "unix_socket_dir")?;
     let port = setting(ini, "listen_port").unwrap_or_else(|| "6432".to_owned());
     Some(PathBuf::from(dir).join(format!(".s.PGSQL.{port}")))
 }
 
-/// A setting as the running process has it.
+/// A setting of the running process.
 pub(crate) fn loaded(instance: &Instance, name: &str) -> Option<String> {
     let rows = ask(instance, "SHOW CONFIG")?;
     rows.into_iter()
@@ -31,7 +31,8 @@ pub(crate) fn loaded(instance: &Instance, name: &str) -> Option<String> {
         .and_then(|row| row.into_iter().nth(1))
 }
 
-/// Queries answered for databases other than the console itself; 0 when the process does not answer.
+/// The number of queries answered for databases other than the console; 0 when the process does not
+/// answer.
 pub(crate) fn client_queries(instance: &Instance) -> u64 {
     let rows = ask(instance, "SHOW STATS").unwrap_or_default();
     let Some((head, rows)) = rows.split_first() else { return 0 };
@@ -40,7 +41,7 @@ pub(crate) fn client_queries(instance: &Instance) -> u64 {
     clients.filter_map(|row| row.get(column)?.parse::<u64>().ok()).sum()
 }
 
-/// The rows of a console command, column names first; none when nobody answers.
+/// The rows of a console command, column names first; `None` when the process does not answer.
 fn ask(instance: &Instance, command: &str) -> Option<Vec<Vec<String>>> {
     let dir = &instance.sockets;
     let port = setting(&instance.ini, "listen_port").unwrap_or_else(|| "6432".to_owned());

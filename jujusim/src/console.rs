@@ -1,27 +1,8 @@
 //! PgBouncer's console, queried with `psql` over its socket, as the user that the process runs as.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::pooler::{Instance, as_user};
-
-/// The last value of a setting in a configuration file.
-pub(crate) fn setting(ini: &Path, name: &str) -> Option<String> {
-    let text = fs::read_to_string(ini).ok()?;
-    let value = |line: &str| {
-        let (key, value) = line.split_once('=')?;
-        (key.trim() == name).then(|| value.trim().to_owned())
-    };
-    text.lines().filter(|line| !line.trim_start().starts_with([';', '#'])).filter_map(value).next_back()
-}
-
-/// The path of the process's local socket.
-pub(crate) fn socket(ini: &Path) -> Option<PathBuf> {
-    let dir = setting(ini, "unix_socket_dir")?;
-    let port = setting(ini, "listen_port").unwrap_or_else(|| "6432".to_owned());
-    Some(PathBuf::from(dir).join(format!(".s.PGSQL.{port}")))
-}
+use crate::pooler::{Instance, as_user, setting};
 
 /// A setting of the running process.
 pub(crate) fn loaded(instance: &Instance, name: &str) -> Option<String> {

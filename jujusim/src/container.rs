@@ -18,7 +18,6 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::console;
 use crate::error::{Doing as _, Error, Result};
 use crate::pooler::{self, Instance};
 
@@ -268,7 +267,7 @@ impl Pod {
         loop {
             let instances = self.instances();
             let is_there = |instance: &Instance| {
-                let port = console::setting(&instance.ini, "listen_port").unwrap_or_default();
+                let port = pooler::setting(&instance.ini, "listen_port").unwrap_or_default();
                 instance.pid.is_some() && instance.sockets.join(format!(".s.PGSQL.{port}")).exists()
             };
             if instances.iter().all(is_there) || Instant::now() > deadline {
@@ -288,7 +287,7 @@ impl Pod {
                 let words = command.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect::<Vec<_>>();
                 words.iter().any(|word| !word.is_empty() && ini.ends_with(word.trim_start_matches('/')))
             };
-            let inside = console::setting(&ini, "unix_socket_dir").unwrap_or_default();
+            let inside = pooler::setting(&ini, "unix_socket_dir").unwrap_or_default();
             let sockets = Path::new(&inside).strip_prefix(VOLUME).map(|rest| volume.join(rest));
             let number = ini.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
             let started = format!("Service \"{}\" starting", number.replace("instance", "pgbouncer"));

@@ -7,6 +7,7 @@
 //! the names of its links.
 
 mod actors;
+mod agent;
 mod charm;
 pub mod client;
 mod clock;

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::actors::Actor;
+use crate::agent::{Agent, Message};
 use crate::charm::{Charm, Role};
 use crate::container::{Pod, Runtime};
 use crate::error::{Error, Result};
@@ -21,7 +22,6 @@ use crate::hook::HookRun;
 use crate::network::Network;
 use crate::pooler::Supervisor;
 use crate::ports::OpenedPort;
-use crate::run::{Agent, Message};
 pub use crate::secret::{Consumer, Rotate, Secret};
 use crate::server::Cluster;
 use crate::version::Version;

@@ -10,6 +10,7 @@ use std::sync::mpsc::channel;
 use jiff::Timestamp;
 
 use crate::Options;
+use crate::agent::Agent;
 use crate::charm::Charm;
 use crate::container::Runtime;
 use crate::error::{Doing as _, Error, Result};
@@ -20,7 +21,6 @@ use crate::model::{
 };
 use crate::network::Network;
 use crate::pooler::Supervisor;
-use crate::run::Agent;
 use crate::tools;
 
 /// The host's own number in a model's network.

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::console;
 use crate::error::{Error, Result};
 
 const LOOK: Duration = Duration::from_millis(10);
@@ -108,7 +107,7 @@ impl Supervisor {
             ini: ini.clone(),
             pid: process.running(),
             restarts: process.starts.saturating_sub(1),
-            sockets: console::setting(ini, "unix_socket_dir").unwrap_or_default().into(),
+            sockets: setting(ini, "unix_socket_dir").unwrap_or_default().into(),
             user: USER.to_owned(),
         })
         .collect()
@@ -142,7 +141,7 @@ impl Shared {
         let wanted: Vec<PathBuf> = self.roots.iter().flat_map(|root| configurations(root)).collect();
         wanted.iter().all(|ini| {
             let running = self.processes.get_mut(ini).is_some_and(|process| process.running().is_some());
-            running && console::socket(ini).is_none_or(|socket| socket.exists())
+            running && socket(ini).is_none_or(|socket| socket.exists())
         })
     }
 
@@ -206,6 +205,23 @@ pub(crate) fn configurations(root: &Path) -> Vec<PathBuf> {
     let mut inis: Vec<PathBuf> = inis.filter(|ini| ini.exists()).collect();
     inis.sort();
     inis
+}
+
+/// The last value of a setting in a configuration file.
+pub(crate) fn setting(ini: &Path, name: &str) -> Option<String> {
+    let text = fs::read_to_string(ini).ok()?;
+    let value = |line: &str| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == name).then(|| value.trim().to_owned())
+    };
+    text.lines().filter(|line| !line.trim_start().starts_with([';', '#'])).filter_map(value).next_back()
+}
+
+/// The path of the process's local socket.
+pub(crate) fn socket(ini: &Path) -> Option<PathBuf> {
+    let dir = setting(ini, "unix_socket_dir")?;
+    let port = setting(ini, "listen_port").unwrap_or_else(|| "6432".to_owned());
+    Some(PathBuf::from(dir).join(format!(".s.PGSQL.{port}")))
 }
 
 fn start(root: &Path, ini: &Path, path: Option<&Path>) -> std::io::Result<Child> {

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic};
+use std::sync::{Arc, Mutex, atomic};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 
 use crate::Sim;
+use crate::agent::{Message, locked};
 use crate::clock::back_off;
 use crate::commit::Refused;
 use crate::container::Pod;
@@ -37,32 +38,6 @@ const HOOK_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long to wait for output after the hook's process ended: processes that it started may hold
 /// the pipes open.
 const OUTPUT_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// A message to a unit while one of its hooks runs.
-pub(crate) enum Message {
-    /// A tool was called; `late` when its answer was delayed until now.
-    Tool {
-        request: Request,
-        stream: UnixStream,
-        late: bool,
-    },
-    Line {
-        run: usize,
-        error: bool,
-        text: String,
-    },
-    Closed {
-        run: usize,
-    },
-    /// The process was stopped after its system call.
-    Stopped {
-        run: usize,
-    },
-    Exited {
-        run: usize,
-        status: io::Result<ExitStatus>,
-    },
-}
 
 /// A run in progress.
 struct Running {
@@ -541,57 +516,6 @@ fn watch_for_stop(trace: PathBuf, run: usize, sender: Sender<Message>) {
             }
         }
     });
-}
-
-/// The socket of a unit's agent, open while the unit's pod lives.
-pub(crate) struct Agent {
-    path: PathBuf,
-    over: Arc<atomic::AtomicBool>,
-    /// The context id of the running hook.
-    serving: Arc<Mutex<Option<String>>>,
-}
-
-impl Agent {
-    pub(crate) fn listen(path: &Path, sender: Sender<Message>) -> Result<Agent> {
-        let listener = UnixListener::bind(path).doing(|| format!("listen at {}", path.display()))?;
-        let agent = Agent { path: path.to_owned(), over: Arc::default(), serving: Arc::default() };
-        let (over, serving) = (Arc::clone(&agent.over), Arc::clone(&agent.serving));
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                if over.load(atomic::Ordering::SeqCst) {
-                    return;
-                }
-                let Ok(stream) = stream else { continue };
-                let mut line = String::new();
-                // Ignore a tool that was killed before it sent its request.
-                let Ok(_) = BufReader::new(&stream).read_line(&mut line) else { continue };
-                let Ok(request) = serde_json::from_str(&line) else { continue };
-                // Between hooks close the connection without an answer.
-                if locked(&serving).is_none() {
-                    continue;
-                }
-                if sender.send(Message::Tool { request, stream, late: false }).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(agent)
-    }
-
-    fn serve(&self, context: Option<String>) {
-        *locked(&self.serving) = context;
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.over.store(true, atomic::Ordering::SeqCst);
-        let _ = UnixStream::connect(&self.path);
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Samples the command lines of a process and its descendants until stopped or dropped.

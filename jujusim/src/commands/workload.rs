@@ -15,7 +15,7 @@ use crate::container::{self, Pod};
 use crate::error::{Error, Result};
 use crate::load::{Load, Target};
 use crate::model::{Bag, Model, Unit, UnitName};
-use crate::pooler::Instance;
+use crate::pooler::{self, Instance};
 use crate::server::cells;
 
 /// How long a client waits for an answer.
@@ -148,7 +148,7 @@ impl Sim {
         for unit in self.model.units_of(&app) {
             let mark = if self.model.is_leader(&unit) { "*" } else { "" };
             let instances = self.model.instances_of(&unit)?;
-            let digest = |i: &Instance| console::setting(&i.ini, "syslog_ident").unwrap_or_default();
+            let digest = |i: &Instance| pooler::setting(&i.ini, "syslog_ident").unwrap_or_default();
             let loaded = |i: &&Instance| {
                 console::loaded(i, "syslog_ident")
                     .is_some_and(|ident| !ident.is_empty() && ident == digest(i))

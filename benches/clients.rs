@@ -1,8 +1,9 @@
-//! What hooks cost: calls of hook tools, requests to Pebble, SQL statements, time and memory, with 1, 3 and 30 units and 0, 1, 50
-//! and 500 clients, as a table for `docs/performance.md`. `cargo bench --bench clients -- 3x50 1x1` measures other models.
+//! Measures hooks: hook-tool calls, requests to Pebble, SQL statements, time and memory, with 1, 3
+//! and 30 units and 0, 1, 50 and 500 clients. Prints the table of `docs/performance.md`. `cargo
+//! bench --bench clients -- 3x50 1x1` measures only the models named.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "its report")]
-#![expect(clippy::disallowed_methods, reason = "a benchmark looks for what is on the machine")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "prints its report")]
+#![expect(clippy::disallowed_methods, reason = "looks for programs on the machine")]
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -11,7 +12,7 @@ mod pgbouncer;
 
 use jujusim::{Error, HookRun, Options, PEBBLE, Sim, pebble_of};
 
-/// Units and clients. 30 units with 500 clients run 100 000 hooks before anything is measured.
+/// Units and clients. 30 × 500 is missing: it runs 100 000 hooks before anything is measured.
 const MODELS: [(usize, usize); 11] =
     [(1, 0), (1, 1), (1, 50), (1, 500), (3, 0), (3, 1), (3, 50), (3, 500), (30, 0), (30, 1), (30, 50)];
 
@@ -25,7 +26,7 @@ fn main() {
     let pebble = pebble_of(PEBBLE).map(|_| PEBBLE.to_owned());
     match &pebble {
         Ok(version) => println!("PgBouncer in containers, under Pebble {version}."),
-        Err(error) => println!("PgBouncer beside the charm, without Pebble: {error}."),
+        Err(error) => println!("PgBouncer directly on the units, without Pebble: {error}."),
     }
     println!(
         "\n| units × clients | event | unit | hooks | tool calls | in all | Pebble | SQL | wall ms | CPU ms | MiB |"
@@ -36,18 +37,19 @@ fn main() {
     }
 }
 
-/// Has so many clients served, one of them last and alone, and then what happens to an application. Each event is reported
-/// once its hooks have run.
+/// Measures one model: adds the clients, the last one separately, then runs the other events.
+/// Reports each event after its hooks have run.
 fn measure(units: usize, clients: usize, pebble: Option<&String>) {
     let newest = pgbouncer::installed().pop().map(|program| program.directory);
     let options = Options { pgbouncer: newest, containers: pebble.cloned(), ..Options::default() };
     let mut sim = Sim::new(&options).expect("a model");
     let start = std::time::Instant::now();
     let mut run = |word: &str| {
-        // Some models need more hooks than `settle` grants one that may go round in circles.
+        // Repeat: some models need more hooks than the limit of `settle`, which guards against
+        // endless loops.
         let unsettled = |result: &jujusim::Result<String>| matches!(result, Err(Error::Unsettled(_)));
         let result = (0..100).map(|_| sim.run(word)).find(|result| !unsettled(result));
-        result.expect("it settles").unwrap_or_else(|error| panic!("{word}: {error}"));
+        result.expect("the model settles").unwrap_or_else(|error| panic!("{word}: {error}"));
         sim.model().hook_runs().len()
     };
     run(&format!("deploy ./pgbouncer-k8s -n {units}"));
@@ -70,10 +72,10 @@ fn measure(units: usize, clients: usize, pebble: Option<&String>) {
     if at_once > 0 {
         events.push((format!("{at_once} clients at once"), (1..clients).map(integrate).collect()));
     }
-    // Not measured: what the units were still to hear of each other.
+    // Not measured: the peer hooks that are still queued.
     events.push((String::new(), vec!["wait 6m".to_owned()]));
     if clients > 0 {
-        events.push(("a client comes".to_owned(), vec![integrate(clients)]));
+        events.push(("a client is added".to_owned(), vec![integrate(clients)]));
     }
     events.extend([
         ("nothing new".to_owned(), on_each("config-changed")),
@@ -83,7 +85,7 @@ fn measure(units: usize, clients: usize, pebble: Option<&String>) {
     ]);
     if clients > 0 {
         let last = format!("remove-relation pgbouncer-k8s:database c{clients}");
-        events.push(("a client goes".to_owned(), vec![last]));
+        events.push(("a client is removed".to_owned(), vec![last]));
     }
     if units > 1 {
         events.push(("another leader".to_owned(), vec!["leader pgbouncer-k8s/1".to_owned()]));
@@ -113,7 +115,7 @@ fn measure(units: usize, clients: usize, pebble: Option<&String>) {
     }
 }
 
-/// One line: the most that any one hook needed, and the calls of all.
+/// Prints one line: the maximum over all hooks, and the number of calls of all hooks together.
 fn report<'a>(
     (units, clients): (usize, usize),
     event: &str,

@@ -1,4 +1,4 @@
-//! Any text: a connection string that is read can be written, in one line, and reads the same.
+//! Any connection string that parses can be rendered, in one line, and parses to the same value.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,13 +7,13 @@ use pgbouncer_k8s::pgbouncer::ini::ConnectionString;
 use pgbouncer_k8s::pgbouncer::settings::Section;
 
 fuzz_target!(|text: &str| {
-    // The file's reader hands on one line without NUL.
+    // The reader of the file passes on single lines without NUL.
     if text.contains(['\n', '\0']) {
         return;
     }
     for section in [Section::Databases, Section::Users, Section::Peers] {
         if let Ok(connection) = ConnectionString::parse(text, section, Version::NEWEST) {
-            let again = connection.render(section, "x", Version::NEWEST).expect("what was read can be written");
+            let again = connection.render(section, "x", Version::NEWEST).expect("a parsed value can be rendered");
             assert_eq!(ConnectionString::parse(&again, section, Version::NEWEST), Ok(connection));
         }
     }

@@ -1,4 +1,4 @@
-//! Any text: what is read can be written and reads the same; what the validator passes is read.
+//! Any file that parses can be rendered and parses to the same value; any file that is valid parses.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -11,12 +11,12 @@ fuzz_target!(|text: &str| {
         let ini = Ini::parse(text, version);
         assert!(ini.is_ok() || validate(text, version).is_err());
         if let Ok(ini) = ini {
-            let again = ini.render(version).expect("what was read can be written");
+            let again = ini.render(version).expect("a parsed value can be rendered");
             assert_eq!(Ini::parse(&again, version), Ok(ini));
         }
     }
     if let Ok(config) = SharedConfig::parse(text) {
-        let again = config.render().expect("what was read can be written");
+        let again = config.render().expect("a parsed value can be rendered");
         assert_eq!(SharedConfig::parse(&again), Ok(config));
     }
 });

@@ -1,4 +1,4 @@
-//! Any text: a `pgb_dbs_config` that is read can be written and reads the same.
+//! Any `pgb_dbs_config` that parses can be rendered and parses to the same value.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

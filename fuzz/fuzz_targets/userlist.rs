@@ -1,4 +1,4 @@
-//! Any text: a user list that is read can be written and reads the same.
+//! Any user list that parses can be rendered and parses to the same value.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,7 +6,7 @@ use pgbouncer_k8s::pgbouncer::UserList;
 
 fuzz_target!(|text: &str| {
     if let Ok(list) = UserList::parse(text) {
-        let again = list.render().expect("what was read can be written");
+        let again = list.render().expect("a parsed value can be rendered");
         assert_eq!(UserList::parse(&again), Ok(list));
     }
 });

@@ -1,8 +1,8 @@
-//! How fast the simulator is: calls of hook tools, with a process each and without, and hooks.
+//! Measures the simulator: hook-tool calls, with and without a process each, and hooks.
 //!
-//! The benchmark is its own charm: Juju's environment tells it that it is run as one.
+//! The benchmark is its own charm: Juju's environment tells the program that it runs as one.
 
-#![expect(clippy::print_stdout, reason = "its report")]
+#![expect(clippy::print_stdout, reason = "prints its report")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -29,7 +29,7 @@ fn measure() {
     std::fs::copy(exe, charm.path().join("dispatch")).expect("a charm");
     let tools = Path::new(env!("CARGO_BIN_EXE_jujusim-tool")).to_owned();
     let mut sim = Sim::new(&Options { tools, ..Options::default() }).expect("a model");
-    let mut run = |word: &str| sim.run(word).expect("a word");
+    let mut run = |command: &str| sim.run(command).expect("the command succeeds");
     run(&format!("deploy {}", charm.path().display()));
     run("settle");
     let started = Instant::now();

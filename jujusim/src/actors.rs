@@ -1,6 +1,7 @@
-//! Charms written in Rust that live in the simulator: the neighbours of the charm under test.
+//! Actors: charms in Rust that run inside the simulator as neighbours of the charm under test.
 //!
-//! They speak the interface `postgresql_client` through the same hook tools, permissions and commits as any charm.
+//! Actors use the interface `postgresql_client` through the same hook tools, permissions and
+//! commits as any charm.
 
 mod charmed;
 mod client;
@@ -25,19 +26,20 @@ type Done<T = ()> = std::result::Result<T, String>;
 
 /// A charm without a process.
 pub(crate) trait Actor: Send + Sync {
-    /// One event. An error fails the hook.
+    /// Handles one event. An error fails the hook.
     fn handle(&self, port: &mut Port<'_>) -> Done;
 
-    /// The PostgreSQL servers it operates.
+    /// The PostgreSQL servers that the actor operates.
     fn cluster(&self) -> Option<MutexGuard<'_, Cluster>> {
         None
     }
 
-    /// Its clients get new passwords in the leader's next hook.
+    /// Gives the actor's clients new passwords in the leader's next hook.
     fn rotate(&self) {}
 }
 
-/// The actor of this kind, with its metadata. What it stands for may have channels.
+/// Returns the actor of this kind, with its metadata. `channel` chooses the PostgreSQL charm that
+/// the actor stands for.
 pub(crate) fn make(kind: &str, channel: Option<&str>, model: &mut Model) -> Result<Kind> {
     let endpoint = |role| Endpoint { role, interface: "postgresql_client".to_owned(), limit: None };
     let option =
@@ -47,7 +49,7 @@ pub(crate) fn make(kind: &str, channel: Option<&str>, model: &mut Model) -> Resu
             let default = model.postgresql.clone();
             let track = channel.or(default.as_deref()).map(Track::of).transpose()?;
             let mut options = BTreeMap::from([("withhold".to_owned(), option("string", None))]);
-            // Without a channel nobody writes `pg_hba.conf`: it lets everybody in.
+            // Without a channel `pg_hba.conf` is static and admits every role.
             if track.is_some() {
                 options.insert("hba-delay".to_owned(), option("float", Some(Value::from(0.2))));
             }
@@ -60,7 +62,7 @@ pub(crate) fn make(kind: &str, channel: Option<&str>, model: &mut Model) -> Resu
             Ok(Kind::Actor(Arc::new(Postgresql::deploy(model, track)?), charm))
         }
         "client" => {
-            // The charm it stands for says `database-name`.
+            // `data-integrator`, for which this actor stands, calls the option `database-name`.
             let options = ["database", "database-name", "extra-user-roles", "requested-secrets"];
             let charm = Charm {
                 name: "client".to_owned(),
@@ -71,7 +73,7 @@ pub(crate) fn make(kind: &str, channel: Option<&str>, model: &mut Model) -> Resu
             };
             Ok(Kind::Actor(Arc::new(Client), charm))
         }
-        other => Err(Error::refused(format!("unknown actor {other:?}: postgresql and client are there"))),
+        other => Err(Error::refused(format!("unknown actor {other:?}: use postgresql or client"))),
     }
 }
 

@@ -9,16 +9,16 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// A charm as its metadata describes it.
+/// A charm, as its metadata describes it.
 #[derive(Clone, Default)]
 pub(crate) struct Charm {
-    /// Where the charm's files are; empty for an actor.
+    /// The directory with the charm's files; empty for an actor.
     pub(crate) dir: PathBuf,
     pub(crate) name: String,
     pub(crate) endpoints: BTreeMap<String, Endpoint>,
     pub(crate) options: BTreeMap<String, ConfigOption>,
     pub(crate) actions: BTreeMap<String, Value>,
-    /// Workload containers.
+    /// Names of the workload containers.
     pub(crate) containers: BTreeSet<String>,
 }
 
@@ -77,7 +77,7 @@ impl Charm {
             ["metadata.yaml", "charmcraft.yaml"].iter().map(|name| dir.join(name)).find(|path| path.exists());
         let file = file.ok_or_else(|| {
             Error::refused(format!(
-                "cannot deploy {}: neither metadata.yaml nor charmcraft.yaml is there",
+                "cannot deploy {}: it has neither metadata.yaml nor charmcraft.yaml",
                 dir.display()
             ))
         })?;
@@ -108,7 +108,7 @@ impl Charm {
         })
     }
 
-    /// `text` as a value of the option's type.
+    /// Parses `text` as a value of the option's type.
     pub(crate) fn option_value(&self, name: &str, text: &str) -> Result<Value> {
         let option =
             self.options.get(name).ok_or_else(|| Error::refused(format!("unknown option {name:?}")))?;

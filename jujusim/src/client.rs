@@ -1,4 +1,4 @@
-//! A hook tool's process: one request to the unit agent's socket, one answer.
+//! The process of a hook tool: one request to the unit agent's socket, one answer.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -6,20 +6,20 @@ use std::os::unix::net::UnixStream;
 
 use crate::tools::{Answer, Request};
 
-/// Asks the unit agent to run tool `name` and prints what it answers; returns the exit code.
+/// Asks the unit agent to run the tool `name` and prints the answer; returns the exit code.
 pub fn run(name: &str, args: impl Iterator<Item = OsString>) -> u8 {
     let answer = ask(name, args).unwrap_or_else(|text| Answer {
         code: 1,
         stderr: format!("ERROR {text}\n"),
         ..Answer::default()
     });
-    // Nobody is left to tell when the caller closed its end.
+    // Ignore errors: the caller may have closed its end.
     let _ = io::stdout().write_all(answer.stdout.as_bytes());
     let _ = io::stderr().write_all(answer.stderr.as_bytes());
     u8::try_from(answer.code).unwrap_or(1)
 }
 
-/// Asks the unit agent that the environment names to run a tool; an error when nobody answers.
+/// Asks the unit agent of this environment to run a tool; fails when no agent answers.
 pub fn ask(name: &str, args: impl Iterator<Item = OsString>) -> Result<Answer, String> {
     let variable = |name: &str| std::env::var(name).map_err(|_| format!("{name} not set"));
     let context = variable("JUJU_CONTEXT_ID")?;

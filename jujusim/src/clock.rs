@@ -1,4 +1,4 @@
-//! The model's clock. It stands still while hooks run; words and waiting move it.
+//! The model's clock. It stands still while hooks run; script commands move it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -6,29 +6,30 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{Model, Stage, UnitName};
 
-/// How long a leader's lease lasts: as long the application has none after its leader is gone (leadership/tracker.go).
+/// How long a leader's lease lasts. After a leader is lost the application has no leader for this
+/// long (leadership/tracker.go).
 pub(crate) const LEASE: SignedDuration = SignedDuration::from_secs(60);
 /// The model's `update-status-hook-interval`.
 const UPDATE_STATUS: SignedDuration = SignedDuration::from_mins(5);
-/// The first and the longest pause before a failed hook is tried again (uniter/retrystrategy).
+/// The shortest and the longest delay before a failed hook is retried (uniter/retrystrategy).
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
 const LONGEST_RETRY: SignedDuration = SignedDuration::from_mins(5);
 
-/// A unit's pause before the next try, doubled with each failure.
+/// The delay before a unit's next retry, doubled with each failure.
 pub(crate) fn back_off(failures: u32) -> SignedDuration {
     let factor = 1 << failures.saturating_sub(1).min(6);
     (RETRY * factor).min(LONGEST_RETRY)
 }
 
 impl Model {
-    /// When the next failed hook is due again, or the next lease can be had.
+    /// When the next failed hook may be retried or the next lease becomes free.
     pub(crate) fn next_retry_or_lease(&self) -> Option<Timestamp> {
         let retries = self.units.values().filter_map(|unit| unit.pending.as_ref()).map(|pending| pending.due);
         let leases = self.apps.values().filter_map(|app| app.vacant_until);
         retries.chain(leases).filter(|time| *time > self.now && *time < Timestamp::MAX).min()
     }
 
-    /// The next moment at which something happens by itself.
+    /// When the next timer expires.
     pub(crate) fn next_timer(&self) -> Option<Timestamp> {
         let statuses = self.units.values().filter_map(|unit| unit.update_status_due);
         let secrets = self.secrets.values().flat_map(|secret| [secret.expire, secret.next_rotate]).flatten();
@@ -36,7 +37,7 @@ impl Model {
         timers.chain(self.next_retry_or_lease()).min()
     }
 
-    /// Moves the clock forward, never back; leases that ran out are given anew.
+    /// Moves the clock forward, never back, and assigns expired leases.
     pub(crate) fn advance(&mut self, to: Timestamp) {
         self.now = self.now.max(to);
         let vacant: Vec<String> = self
@@ -50,7 +51,7 @@ impl Model {
         }
     }
 
-    /// Somebody claims the free lease: any unit whose agent runs, one that stays rather than one that goes.
+    /// Assigns the free lease to a unit whose agent runs, preferably one that is not being removed.
     pub(crate) fn elect(&mut self, app: &str) {
         let units = self.units_of(app);
         let stays = |unit: &&UnitName| self.units.get(*unit).is_some_and(|unit| !unit.dying);
@@ -60,9 +61,9 @@ impl Model {
         self.lease(app, elected);
     }
 
-    /// Gives the lease to a unit, or takes it from whoever has it until [`LEASE`] is over.
+    /// Assigns the lease to a unit, or revokes it until [`LEASE`] has passed.
     ///
-    /// The former leader notes its loss without a hook (uniter/operation/leader.go).
+    /// The former leader records the loss without a hook (uniter/operation/leader.go).
     pub(crate) fn lease(&mut self, app: &str, unit: Option<UnitName>) {
         let until = self.now + LEASE;
         let deserted = self.units_of(app).is_empty();
@@ -81,7 +82,7 @@ impl Model {
         }
     }
 
-    /// When a unit's next `update-status` is due: an interval from now, give or take a fifth.
+    /// Schedules a unit's next `update-status`: one interval from now, plus or minus a fifth.
     pub(crate) fn schedule_update_status(&mut self, name: &UnitName) {
         let spread =
             self.pick((name.to_string(), "update-status"), 0..=24).map_or(0, |chosen| match self.seed {
@@ -94,7 +95,8 @@ impl Model {
         }
     }
 
-    /// One of several where Juju's order is arbitrary: by the seed, the first without one.
+    /// Chooses one candidate where Juju's order is arbitrary: by the seed, or the first without a
+    /// seed.
     ///
     /// The same question between the same two hooks has the same answer.
     pub(crate) fn pick<T>(&self, question: impl Hash, candidates: impl IntoIterator<Item = T>) -> Option<T> {

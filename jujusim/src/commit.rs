@@ -1,4 +1,5 @@
-//! The end of a hook that exited with 0: what it buffered is applied, in the order of the modelled Juju.
+//! The end of a hook that exited with 0: applies its buffered effects in the order of the modelled
+//! Juju.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +9,7 @@ use crate::tools::secrets::{check_manager, label_taken};
 use crate::tools::{Buffer, Context, PendingSecrets};
 use crate::version::SecretsFirst;
 
-/// Where an injected refusal strikes.
+/// Where an injected commit failure occurs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// Before anything is applied.
@@ -17,16 +18,17 @@ pub(crate) enum Refused {
     Torn,
 }
 
-/// The whole of a unit's state (controller/config.go, `max-charm-state-size`).
+/// Limit for the whole state of a unit (controller/config.go, `max-charm-state-size`).
 const MAX_STATE: usize = 2 << 20;
-/// One bag: the size of a document up to 3.6, `MaxRelationSettingsSize` since.
+/// Limit for one databag: the size of a document up to 3.6, `MaxRelationSettingsSize` since then.
 const MAX_SETTINGS: usize = 16 << 20;
 
 type Result = std::result::Result<(), String>;
 
 impl Model {
-    /// Applies what the hook buffered: secrets one by one, then databags, ports and state in one transaction; since 4.0.12 the
-    /// secrets are part of that transaction, since 4.0.14 all of them. An error leaves what came before the transaction.
+    /// Applies the hook's buffered effects: secrets one by one, then databags, ports and state in
+    /// one transaction. Since 4.0.12 some secret changes are part of that transaction, since 4.0.14
+    /// all of them. An error keeps what was applied before the transaction.
     pub(crate) fn commit(&mut self, context: &mut Context, refused: Option<Refused>) -> Result {
         if refused == Some(Refused::Whole) {
             return refusal();
@@ -43,7 +45,8 @@ impl Model {
         result
     }
 
-    /// The transaction: everything is checked before anything but secrets, which the caller can restore, is written.
+    /// Runs the transaction: checks everything before it writes anything except secrets, which the
+    /// caller can restore.
     fn transact(&mut self, unit: &UnitName, mut buffer: Buffer, refused: bool) -> Result {
         self.check_settings(unit, &buffer)?;
         if buffer.state.as_ref().is_some_and(|state| size(state) > MAX_STATE) {
@@ -72,7 +75,7 @@ impl Model {
         }
         let gone = |id: &u32| self.relations.get(id).is_none_or(|relation| relation.forgotten);
         if buffer.app_bags.keys().chain(buffer.unit_bags.keys()).any(gone) {
-            return Err(self.version.text_of_a_gone_relation().to_owned());
+            return Err(self.version.missing_relation_error().to_owned());
         }
         if buffer.app_bags.values().chain(buffer.unit_bags.values()).any(|bag| size(bag) > MAX_SETTINGS) {
             return Err(format!("max allowed relation settings size ({MAX_SETTINGS}) exceeded"));
@@ -80,7 +83,7 @@ impl Model {
         Ok(())
     }
 
-    /// Replaces a bag; others get their event from its new version.
+    /// Replaces a databag; its new version causes the events of other units.
     pub(crate) fn write(&mut self, id: u32, entity: &Entity, bag: Bag) {
         let Some(relation) = self.relations.get_mut(&id) else { return };
         let settings = match entity {
@@ -90,10 +93,11 @@ impl Model {
         };
         let before = settings.values.clone();
         settings.replace(bag);
-        self.remember(&before);
+        self.record_passwords(&before);
     }
 
-    /// Creates, updates, tracking, grants, revokes, deletes; in newer releases tracking comes last.
+    /// Applies secret changes in Juju's order: creates, updates, tracking, grants, revokes,
+    /// deletes. Newer releases apply tracking last.
     fn commit_secrets(&mut self, unit: &UnitName, pending: PendingSecrets) -> Result {
         for (id, secret) in pending.creates {
             self.create_secret(unit, id, secret)
@@ -123,7 +127,7 @@ impl Model {
         Ok(())
     }
 
-    /// What was tried, as this release names it.
+    /// Prefixes an error with what was tried, in the words of this release.
     fn prefixed(&self, older: &str, newer: &str, text: &str) -> String {
         let doing = if self.version.secrets_first() == SecretsFirst::All { older } else { newer };
         format!("{doing} secrets: {text}")
@@ -155,7 +159,8 @@ impl Model {
         Ok(())
     }
 
-    /// An owner that read its own pending revision with `--refresh` tracks it from now on.
+    /// Moves the owner's pin: an owner that read its own pending revision with `--refresh` tracks
+    /// that revision from now on.
     fn track_latest(&mut self, unit: &UnitName, ids: &BTreeSet<String>) {
         for id in ids {
             if let Some(secret) = self.secrets.get_mut(id) {
@@ -173,7 +178,7 @@ impl Model {
     fn grant(&mut self, unit: &UnitName, id: &str, target: &str, relation: u32) -> Result {
         let scope = self.relations.get(&relation);
         let gone = scope.is_none_or(|relation| relation.forgotten);
-        if gone && self.version.skips_grants_of_gone_relations() {
+        if gone && self.version.skips_grants_of_removed_relations() {
             return Ok(());
         }
         if gone || scope.is_some_and(|relation| relation.dying) {
@@ -182,7 +187,7 @@ impl Model {
         }
         let secret = self.managed_secret(unit, id)?;
         if secret.grants.get(target).is_some_and(|scope| *scope != Some(relation)) {
-            return Err(self.version.text_of_a_changed_scope().to_owned());
+            return Err(self.version.changed_scope_error().to_owned());
         }
         if let Some(secret) = self.secrets.get_mut(id) {
             secret.grants.insert(target.to_owned(), Some(relation));
@@ -190,7 +195,7 @@ impl Model {
         Ok(())
     }
 
-    /// Revoking what was never granted is fine.
+    /// Revokes a grant; revoking a grant that does not exist succeeds.
     fn revoke(&mut self, unit: &UnitName, id: &str, target: &str) -> Result {
         self.managed_secret(unit, id)?;
         if let Some(secret) = self.secrets.get_mut(id) {
@@ -199,9 +204,9 @@ impl Model {
         Ok(())
     }
 
-    /// The last revision takes the secret along.
+    /// Removes revisions; removing the last revision removes the secret.
     fn remove_secret(&mut self, unit: &UnitName, id: &str, revisions: Option<BTreeSet<u32>>) -> Result {
-        let strict = self.version.refuses_removal_of_what_is_gone();
+        let strict = self.version.refuses_repeated_removal();
         if !self.secrets.contains_key(id) && !strict {
             return Ok(());
         }
@@ -211,7 +216,7 @@ impl Model {
             return Err(format!("secret revision \"{id}/{revision}\" not found"));
         }
         for content in secret.revisions.values().cloned().collect::<Vec<_>>() {
-            self.remember(&content);
+            self.record_passwords(&content);
         }
         let Some(secret) = self.secrets.get_mut(id) else { return Ok(()) };
         match revisions {
@@ -226,7 +231,7 @@ impl Model {
 }
 
 impl PendingSecrets {
-    /// Takes out what is applied before the transaction.
+    /// Splits off the changes that are applied before the transaction.
     fn split_first(&mut self, first: SecretsFirst) -> PendingSecrets {
         match first {
             SecretsFirst::All => std::mem::take(self),

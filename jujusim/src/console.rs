@@ -1,29 +1,10 @@
-//! PgBouncer's console, asked the way an operator would: with `psql`, as the user the process runs as, over its socket.
+//! PgBouncer's console, queried with `psql` over its socket, as the user that the process runs as.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::pooler::{Instance, as_user};
+use crate::pooler::{Instance, as_user, setting};
 
-/// The last value of a setting in a configuration file.
-pub(crate) fn setting(ini: &Path, name: &str) -> Option<String> {
-    let text = fs::read_to_string(ini).ok()?;
-    let value = |line: &str| {
-        let (key, value) = line.split_once('=')?;
-        (key.trim() == name).then(|| value.trim().to_owned())
-    };
-    text.lines().filter(|line| !line.trim_start().starts_with([';', '#'])).filter_map(value).next_back()
-}
-
-/// Where the process listens locally.
-pub(crate) fn socket(ini: &Path) -> Option<PathBuf> {
-    let dir = setting(ini, "unix_socket_dir")?;
-    let port = setting(ini, "listen_port").unwrap_or_else(|| "6432".to_owned());
-    Some(PathBuf::from(dir).join(format!(".s.PGSQL.{port}")))
-}
-
-/// A setting as the running process has it.
+/// A setting of the running process.
 pub(crate) fn loaded(instance: &Instance, name: &str) -> Option<String> {
     let rows = ask(instance, "SHOW CONFIG")?;
     rows.into_iter()
@@ -31,7 +12,8 @@ pub(crate) fn loaded(instance: &Instance, name: &str) -> Option<String> {
         .and_then(|row| row.into_iter().nth(1))
 }
 
-/// Queries answered for databases other than the console itself; 0 when the process does not answer.
+/// The number of queries answered for databases other than the console; 0 when the process does not
+/// answer.
 pub(crate) fn client_queries(instance: &Instance) -> u64 {
     let rows = ask(instance, "SHOW STATS").unwrap_or_default();
     let Some((head, rows)) = rows.split_first() else { return 0 };
@@ -40,7 +22,7 @@ pub(crate) fn client_queries(instance: &Instance) -> u64 {
     clients.filter_map(|row| row.get(column)?.parse::<u64>().ok()).sum()
 }
 
-/// The rows of a console command, column names first; none when nobody answers.
+/// The rows of a console command, column names first; `None` when the process does not answer.
 fn ask(instance: &Instance, command: &str) -> Option<Vec<Vec<String>>> {
     let dir = &instance.sockets;
     let port = setting(&instance.ini, "listen_port").unwrap_or_else(|| "6432".to_owned());

@@ -1,7 +1,8 @@
-//! Workload containers: Pebble as the first process of namespaces of its own, as Juju has Kubernetes run it.
+//! Workload containers: Pebble as the first process of its own namespaces, as Kubernetes runs it
+//! for Juju.
 //!
-//! A pod has one network namespace, which outlives the containers in it, and volumes: directories of the unit. Each container has a
-//! file system of its own that is new whenever it starts.
+//! A pod has one network namespace, which outlives the containers in it, and volumes, which are
+//! directories of the unit. Each container has its own file system, new at each start.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -17,28 +18,27 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::console;
 use crate::error::{Doing as _, Error, Result};
 use crate::pooler::{self, Instance};
 
-/// Makes a container's file system and starts Pebble in it; what it does stands there.
+/// The script that creates a container's file system and starts Pebble in it.
 const START: &str = include_str!("container.sh");
 
-/// The version that Juju 3.6 and 4.0 bring.
+/// The Pebble version that ships with Juju 3.6 and 4.0.
 pub const PEBBLE: &str = "1.26.0";
 
-/// The number of the user `postgres` in the image that the charm's metadata names.
+/// The user id of `postgres` in the image that the charm's metadata names.
 const USER: &str = "584788";
 
-/// Where a container has the directory that it shares with the charm's.
+/// Path, in the workload container, of the directory shared with the charm container.
 const VOLUME: &str = "/charm/container";
 
-/// How long namespaces and Pebble may take to be there.
-const PATIENCE: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(5);
+/// How long namespaces and Pebble may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How long Kubernetes lets a pod end by itself, as Juju has it.
-const GRACE: Duration = Duration::from_secs(30);
+/// The grace period that Juju sets for pods: then Kubernetes kills what still runs.
+const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
 /// How long Pebble may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -46,23 +46,23 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// What all containers of a model have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Runtime {
-    /// The program of Pebble.
+    /// Path of the Pebble binary.
     pub(crate) pebble: PathBuf,
     /// A directory with the image's `pgbouncer`, searched before `PATH`.
     pub(crate) image: Option<PathBuf>,
     /// The host's address in the model's network.
     pub(crate) gateway: Ipv4Addr,
-    /// The script.
+    /// Path of the script in [`START`].
     script: PathBuf,
 }
 
-/// A pod's network, held by a process that does nothing, and its containers.
+/// A pod: its network, held by a process that does nothing, and its containers.
 pub(crate) struct Pod {
     pause: Group,
     runtime: Runtime,
     root: PathBuf,
     pub(crate) containers: Vec<Container>,
-    /// When Kubernetes kills what is left of it, once it was told to end.
+    /// When Kubernetes kills what still runs in the pod; set when the pod is told to terminate.
     ends: Option<Instant>,
 }
 
@@ -72,23 +72,23 @@ pub(crate) struct Container {
     /// Counted from 0, in the order of the names.
     index: usize,
     running: Option<Group>,
-    /// The boot the agent was told of.
+    /// The boot id that the agent last saw.
     pub(crate) boot: Option<String>,
-    /// The time of the last notice that was looked at.
+    /// The time of the last notice that was processed.
     pub(crate) noticed: Option<String>,
-    /// How many CPUs it may use.
+    /// How many CPUs the container may use.
     pub(crate) cpus: Option<f32>,
 }
 
-/// A process that takes its namespaces along when it ends.
+/// A process whose end also ends all processes in its namespaces.
 struct Group {
     child: Child,
-    /// The first process within.
+    /// The first process inside the namespaces.
     pid: u32,
 }
 
 impl Runtime {
-    /// Looks for Pebble where `scripts/pebble` puts it.
+    /// Finds the Pebble that `scripts/pebble` built.
     pub(crate) fn new(version: &str, image: Option<&Path>, gateway: Ipv4Addr, dir: &Path) -> Result<Runtime> {
         let pebble = pebble_of(version)?;
         let script = dir.join("container.sh");
@@ -96,18 +96,18 @@ impl Runtime {
         Ok(Runtime { pebble, image: image.map(Path::to_owned), gateway, script })
     }
 
-    /// A pod of the unit with this root, at this address, with these containers running.
+    /// Creates the pod of the unit with this root and address, with these containers running.
     pub(crate) fn pod<'a>(
         &self,
         root: &Path,
         address: Ipv4Addr,
         names: impl Iterator<Item = &'a String>,
     ) -> Result<Pod> {
-        let mut pause = ends_with_us();
+        let mut pause = dies_with_parent();
         let pause = pause.args(["unshare", "--net", "sleep", "infinity"]).stdin(Stdio::null());
         let pause = Group::start(pause, 0)?;
-        await_that("a network namespace", || is_apart(pause.pid, "net"))?;
-        // Names of network interfaces have 15 characters, and the host's are all in one place.
+        wait_until("a network namespace", || has_own_namespace(pause.pid, "net"))?;
+        // Interface names are limited to 15 characters, and must be unique on the host.
         let interface = format!("jj{}", pause.pid);
         run(Command::new("bash").arg(&self.script).arg("network").arg(pause.pid.to_string()).args([
             &interface,
@@ -134,9 +134,10 @@ impl Runtime {
     }
 }
 
-/// The program of a Pebble for containers, or what is missing for them to run here.
+/// The path of a Pebble version for containers. Fails with the reason if containers cannot run
+/// here.
 pub fn pebble_of(version: &str) -> Result<PathBuf> {
-    static REFUSAL: OnceLock<Option<String>> = OnceLock::new();
+    static NAMESPACE_ERROR: OnceLock<Option<String>> = OnceLock::new();
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::refused("containers need namespaces: run as root, or without --containers"));
     }
@@ -144,16 +145,16 @@ pub fn pebble_of(version: &str) -> Result<PathBuf> {
     if !pebble.exists() {
         return Err(Error::refused(format!("cannot find Pebble {version}: run scripts/pebble")));
     }
-    match REFUSAL.get_or_init(refusal) {
+    match NAMESPACE_ERROR.get_or_init(namespace_error) {
         None => Ok(pebble),
         Some(why) => {
-            Err(Error::refused(format!("containers need namespaces, which cannot be made here: {why}")))
+            Err(Error::refused(format!("containers need namespaces, which cannot be created here: {why}")))
         }
     }
 }
 
-/// Why root may not do here what a pod needs, as in many a container.
-fn refusal() -> Option<String> {
+/// Why root cannot create a pod here, as inside many containers; `None` if it can.
+fn namespace_error() -> Option<String> {
     let mut unshare = Command::new("unshare");
     unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "bash", "-euc"]);
     unshare.arg("mount -t tmpfs container /mnt; ip link add jj0 type veth peer name eth0");
@@ -165,17 +166,17 @@ fn refusal() -> Option<String> {
 }
 
 impl Pod {
-    /// The file of its network namespace.
+    /// The file of the pod's network namespace.
     pub(crate) fn network(&self) -> PathBuf {
         format!("/proc/{}/ns/net", self.pause.pid).into()
     }
 
-    /// The directory that a container and the charm's both see, where the charm sees it.
+    /// The directory shared by a container and the charm container, as the charm sees it.
     pub(crate) fn volume(&self, container: &str) -> PathBuf {
         self.root.join("charm/containers").join(container)
     }
 
-    /// Starts the container of this name, or all, unless they run.
+    /// Starts the named container, or all, unless already running.
     pub(crate) fn start(&mut self, name: Option<&str>) -> Result<()> {
         let Pod { pause, runtime, root, containers, .. } = self;
         for container in containers.iter_mut().filter(|one| name.is_none_or(|name| one.name == name)) {
@@ -189,7 +190,7 @@ impl Pod {
             let limit = container
                 .cpus
                 .map_or_else(|| "max 100000".to_owned(), |cpus| format!("{:.0} 100000", cpus * 100_000.0));
-            let mut command = ends_with_us();
+            let mut command = dies_with_parent();
             command.arg("nsenter").arg(format!("--net=/proc/{}/ns/net", pause.pid));
             command.args(["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"]);
             command.arg("bash").arg(&runtime.script).arg("container").arg(&*root).arg(&container.name);
@@ -197,35 +198,36 @@ impl Pod {
             command.args(runtime.image.iter()).stdin(Stdio::null()).stdout(log).stderr(errors);
             let group = Group::start(&mut command, 1)?;
             let socket = root.join("charm/containers").join(&container.name).join("pebble.socket");
-            await_that("Pebble", || ask(&socket, "/v1/system-info").is_ok())?;
+            wait_until("Pebble", || ask(&socket, "/v1/system-info").is_ok())?;
             container.running = Some(group);
         }
         Ok(())
     }
 
-    /// Ends the container of this name, or all, as when its first process is killed.
+    /// Stops the named container, or all, as if its first process was killed.
     pub(crate) fn stop(&mut self, name: Option<&str>) {
         for container in self.containers.iter_mut().filter(|one| name.is_none_or(|name| one.name == name)) {
             container.running = None;
         }
     }
 
-    /// Tells all containers to end; Kubernetes tells the agent at the same moment.
+    /// Sends SIGTERM to all containers; Kubernetes tells the agent at the same moment.
     pub(crate) fn terminate(&mut self) {
-        // Who is told twice does not wait for what it runs.
+        // Pebble ends at once at a second SIGTERM, without waiting for its services.
         if self.ends.is_some() {
             return;
         }
-        self.ends = Some(Instant::now() + GRACE);
+        self.ends = Some(Instant::now() + GRACE_PERIOD);
         for container in &mut self.containers {
-            // The number of one that has ended may be another's.
+            // Check that the container runs: the process id of an ended container may be reused.
             if let Some(pid) = container.is_running().then(|| container.pid()).flatten() {
                 signal(pid, Signal::SIGTERM);
             }
         }
     }
 
-    /// Waits until all containers that were told to end have, or are killed; the names of those.
+    /// Waits until all containers end or the grace period is over; returns the names of those that
+    /// still run.
     pub(crate) fn end(&mut self) -> Vec<String> {
         self.terminate();
         let Pod { containers, ends, .. } = self;
@@ -235,11 +237,11 @@ impl Pod {
             if left.is_empty() || ends.is_none_or(|ends| Instant::now() > ends) {
                 return left;
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// How many requests its containers have answered, by their logs.
+    /// How many requests the pod's containers have answered, by their logs.
     pub(crate) fn requests(&self) -> usize {
         let request = |line: &&str| line.contains("[pebble] GET /v1/") || line.contains("[pebble] POST /v1/");
         let count = |container: &Container| {
@@ -249,7 +251,7 @@ impl Pod {
         self.containers.iter().map(count).sum()
     }
 
-    /// Asks the Pebble of a container.
+    /// Sends a request to the Pebble of a container.
     pub(crate) fn ask(&self, container: &str, path: &str) -> Result<Value> {
         ask(&self.volume(container).join("pebble.socket"), path)
     }
@@ -259,19 +261,19 @@ impl Pod {
         self.containers.iter().flat_map(|container| self.instances_of(container)).collect()
     }
 
-    /// The same, once each runs and has its socket, but not for what cannot start.
+    /// [`Pod::instances`], after each process runs and has its socket, or after a timeout.
     pub(crate) fn settled_instances(&self) -> Vec<Instance> {
-        let deadline = Instant::now() + pooler::PATIENCE;
+        let deadline = Instant::now() + pooler::START_TIMEOUT;
         loop {
             let instances = self.instances();
             let is_there = |instance: &Instance| {
-                let port = console::setting(&instance.ini, "listen_port").unwrap_or_default();
+                let port = pooler::setting(&instance.ini, "listen_port").unwrap_or_default();
                 instance.pid.is_some() && instance.sockets.join(format!(".s.PGSQL.{port}")).exists()
             };
             if instances.iter().all(is_there) || Instant::now() > deadline {
                 return instances;
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -285,7 +287,7 @@ impl Pod {
                 let words = command.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect::<Vec<_>>();
                 words.iter().any(|word| !word.is_empty() && ini.ends_with(word.trim_start_matches('/')))
             };
-            let inside = console::setting(&ini, "unix_socket_dir").unwrap_or_default();
+            let inside = pooler::setting(&ini, "unix_socket_dir").unwrap_or_default();
             let sockets = Path::new(&inside).strip_prefix(VOLUME).map(|rest| volume.join(rest));
             let number = ini.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
             let started = format!("Service \"{}\" starting", number.replace("instance", "pgbouncer"));
@@ -300,7 +302,7 @@ impl Pod {
         pooler::configurations(&files).into_iter().map(instance).collect()
     }
 
-    /// What a process has logged: Pebble puts the name of its service before each line.
+    /// The log of a process: Pebble prefixes each line with the name of the service.
     pub(crate) fn log_of(&self, instance: &Instance) -> String {
         let name = instance.ini.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
         let mark = format!("[{}]", name.replace("instance", "pgbouncer"));
@@ -314,12 +316,12 @@ impl Pod {
         self.root.join(format!("var/log/pebble-{container}.log"))
     }
 
-    /// The file system in which the workload is to be found, while it runs.
+    /// The root of the file system that holds the workload, while its container runs.
     pub(crate) fn files(&self) -> Option<PathBuf> {
         self.containers.first()?.files()
     }
 
-    /// Whether Kubernetes would send clients here.
+    /// Whether Kubernetes would send clients to this pod.
     pub(crate) fn is_ready(&self) -> bool {
         let healthy = |container: &Container| {
             let answer = self.ask(&container.name, "/v1/health?level=ready");
@@ -334,25 +336,25 @@ impl Container {
         self.running.as_mut().is_some_and(|group| matches!(group.child.try_wait(), Ok(None)))
     }
 
-    /// The container's file system, as the host sees it while it runs.
+    /// The container's file system, as the host sees it while the container runs.
     pub(crate) fn files(&self) -> Option<PathBuf> {
         self.running.as_ref().map(|group| PathBuf::from(format!("/proc/{}/root", group.pid)))
     }
 
-    /// Pebble's process id, as the host sees it.
+    /// Pebble's process id on the host.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.running.as_ref().map(|group| group.pid)
     }
 }
 
 impl Group {
-    /// Starts a process that becomes, or so many generations later is, the one within.
+    /// Starts a process whose descendant, after `generations` forks, is the first process inside.
     fn start(command: &mut Command, generations: usize) -> Result<Group> {
         let child = command.spawn().doing(|| format!("run {command:?}"))?;
         let mut group = Group { pid: child.id(), child };
         for _ in 0..generations {
             let mut found = None;
-            await_that("namespaces", || {
+            wait_until("namespaces", || {
                 found = children(group.pid).first().copied();
                 found.is_some()
             })?;
@@ -364,7 +366,8 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // The first within a PID namespace takes all others with it. Once waited for, its number may be another's.
+        // Killing the first process of a PID namespace kills all others in it. After `wait` the
+        // process id may be reused.
         if matches!(self.child.try_wait(), Ok(None)) {
             kill(self.pid);
         }
@@ -380,27 +383,27 @@ pub(crate) fn kill(pid: u32) {
 
 fn signal(pid: u32, signal: Signal) {
     if let Ok(pid) = i32::try_from(pid) {
-        // One that is gone needs none.
+        // Ignore errors: the process may have ended.
         let _ = nix::sys::signal::kill(Pid::from_raw(pid), signal);
     }
 }
 
-/// The processes that a process has started and not waited for.
+/// The children of a process that it has not waited for.
 pub(crate) fn children(pid: u32) -> Vec<u32> {
-    // Each thread has its own.
+    // Each thread has its own children.
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let texts = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     let text: String = texts.collect();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-/// What Pebble answers to a GET, or why it does not.
+/// Sends a GET to Pebble and returns the `result` of the answer.
 pub(crate) fn ask(socket: &Path, path: &str) -> Result<Value> {
     let get = || -> std::io::Result<String> {
         let mut stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(ANSWER))?;
         stream.set_write_timeout(Some(ANSWER))?;
-        // Without chunks, as HTTP/1.0 has none.
+        // HTTP/1.0 has no chunked encoding.
         write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
@@ -413,27 +416,27 @@ pub(crate) fn ask(socket: &Path, path: &str) -> Result<Value> {
     Ok(value["result"].clone())
 }
 
-/// A command line whose process dies when we do.
-fn ends_with_us() -> Command {
+/// A command whose process is killed when the simulator ends.
+fn dies_with_parent() -> Command {
     let mut command = Command::new("setpriv");
     command.arg("--pdeathsig=KILL");
     command
 }
 
-/// Whether a process has another namespace of this kind than we.
-fn is_apart(pid: u32, kind: &str) -> bool {
+/// Whether a process is in another namespace of this kind than the simulator.
+fn has_own_namespace(pid: u32, kind: &str) -> bool {
     let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).ok();
     let own = of("self");
     own.is_some() && of(&pid.to_string()).is_some_and(|other| Some(other) != own)
 }
 
-fn await_that(what: &str, mut is_there: impl FnMut() -> bool) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+fn wait_until(what: &str, mut is_there: impl FnMut() -> bool) -> Result<()> {
+    let deadline = Instant::now() + START_TIMEOUT;
     while !is_there() {
         if Instant::now() > deadline {
-            return Err(Error::refused(format!("{what} did not start within {} s", PATIENCE.as_secs())));
+            return Err(Error::refused(format!("{what} did not start within {} s", START_TIMEOUT.as_secs())));
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
-# What a pod is made of. Addresses of a model are those of the loopback network: a pod's is routed to its end of a pair of
-# interfaces, and from there all others lead back to the host.
+# Creates the network and the containers of a pod. A model's addresses belong to the loopback network.
+# A pod's address is routed to the pod's end of a pair of interfaces; from there all other addresses
+# lead back to the host.
 set -euo pipefail
 
-# PID INTERFACE ADDRESS GATEWAY: connects the network namespace of a process.
+# PID INTERFACE ADDRESS GATEWAY: connects the network namespace of a process to the host.
 network() {
     local pid=$1 interface=$2 address=$3 gateway=$4
     ip link add "$interface" type veth peer name eth0 netns "$pid"
@@ -18,10 +19,10 @@ network() {
         ip link set eth0 up' "$address"
 }
 
-# ROOT NAME PORT PEBBLE LIMIT [IMAGE]: becomes the first process of a container, in namespaces of its own.
+# ROOT NAME PORT PEBBLE LIMIT [IMAGE]: becomes the first process of a container, in its own namespaces.
 container() {
     local unit=$1 name=$2 port=$3 pebble=$4 limit=$5 image=${6-} root directory
-    # Nobody else sees this file system; where it lies does not matter.
+    # Only this mount namespace sees the mount, so any existing directory serves.
     root=/mnt
     mount -t tmpfs -o mode=755 container "$root"
     mkdir -p "$root"/{usr,etc,proc,sys/fs/cgroup,sys/devices/system/cpu,dev/shm,tmp,run,root,var/lib,opt/image}
@@ -36,7 +37,7 @@ container() {
             read_only "/$directory" "$root/$directory"
         fi
     done
-    # The user of the image that the charm's metadata names.
+    # The users of the image in the charm's metadata.
     printf '%s\n' 'root:x:0:0:root:/root:/bin/bash' 'postgres:x:584788:584788::/var/lib:/bin/false' >"$root/etc/passwd"
     printf '%s\n' 'root:x:0:' 'postgres:x:584788:' >"$root/etc/group"
     cp /etc/ld.so.cache /etc/nsswitch.conf /etc/resolv.conf /etc/hosts "$root/etc/" 2>"$root/dev/cp" || true
@@ -49,7 +50,7 @@ container() {
         mount --bind "/dev/$directory" "$root/dev/$directory"
     done
     ln -s /proc/self/fd "$root/dev/fd"
-    # The volumes of the pod.
+    # The pod's volumes.
     mount --bind "$unit/dev/shm" "$root/dev/shm"
     mount --bind "$unit/charm/containers/$name" "$root/charm/container"
     touch "$root/charm/bin/pebble"

@@ -1,17 +1,17 @@
-//! Why a word could not be done.
+//! Errors of script commands.
 
 use std::io;
 
 /// The simulator's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a word could not be done.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What was asked is wrong or impossible here, as Juju would say it.
+    /// The request is invalid or impossible in this model. The text is Juju's where Juju has one.
     #[error("{0}")]
     Refused(String),
-    /// Juju can do it, the simulator cannot.
+    /// Juju can do this; the simulator cannot.
     #[error("jujusim does not model {0}")]
     NotModelled(String),
     /// A hook keeps failing.
@@ -21,15 +21,15 @@ pub enum Error {
         unit: String,
         /// The hook.
         hook: String,
-        /// How often it failed without success in between.
+        /// How often the hook failed in a row.
         times: u32,
         /// The log of the last run.
         log: String,
     },
-    /// The hooks cause each other without end.
+    /// The hooks cause each other without end; the number of hooks that ran.
     #[error("the model did not settle within {0} hooks")]
     Unsettled(usize),
-    /// The machine refused.
+    /// An operation on the machine failed.
     #[error("cannot {doing}: {source}")]
     Io {
         /// What was tried.
@@ -45,7 +45,7 @@ impl Error {
     }
 }
 
-/// Says what was tried when the machine refuses.
+/// Adds what was tried to an IO error.
 pub(crate) trait Doing<T> {
     fn doing(self, doing: impl FnOnce() -> String) -> Result<T>;
 }

@@ -1,10 +1,10 @@
-//! What a unit's charm is run for.
+//! The events for which a unit's charm is run.
 
 use serde_json::Value;
 
 use crate::model::{Model, UnitName};
 
-/// Something a unit's charm is run for.
+/// An event for which a unit's charm is run.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
     Install,
@@ -22,7 +22,7 @@ pub(crate) enum Event {
         relation: u32,
         unit: UnitName,
     },
-    /// `unit` is none when the remote application's bag changed.
+    /// `unit` is `None` when the remote application's databag changed.
     Changed {
         relation: u32,
         unit: Option<UnitName>,
@@ -50,9 +50,10 @@ pub(crate) enum Event {
         revision: u32,
     },
     UpdateStatus,
-    /// A hook of a workload container, by its name: `<container>-pebble-ready` and the like.
+    /// A hook of a workload container, by its name, such as `<container>-pebble-ready`.
     Workload(String),
-    /// `<container>-pebble-check-failed` or `-recovered`, and the notice that it is about.
+    /// `<container>-pebble-check-failed` or `-recovered`, with the check and the notice that caused
+    /// it.
     Check {
         hook: String,
         check: String,
@@ -64,7 +65,7 @@ pub(crate) enum Event {
         number: u32,
         parameters: Value,
     },
-    /// `juju exec`, maybe in the context of a relation.
+    /// `juju exec`, with or without a relation.
     Exec {
         command: Vec<String>,
         relation: Option<u32>,
@@ -85,7 +86,7 @@ impl Event {
         }
     }
 
-    /// Whether the agent takes it before actions and commands (uniter/resolver.go).
+    /// Whether the agent runs this event before actions and commands (uniter/resolver.go).
     pub(crate) fn comes_before_actions(&self) -> bool {
         matches!(
             self,
@@ -119,12 +120,13 @@ impl Event {
         }
     }
 
-    /// Hooks; actions and `juju exec` are run beside them.
+    /// Whether this is a hook; actions and `juju exec` are not.
     pub(crate) fn is_hook(&self) -> bool {
         !matches!(self, Event::Action { .. } | Event::Exec { .. })
     }
 
-    /// The hook's name, with the endpoint as the unit calls it. An action's is its own name; `juju exec` has none.
+    /// The hook's name, with the endpoint name of this unit's side. For an action, the action's
+    /// name; for `juju exec`, `juju-exec`.
     pub(crate) fn name(&self, model: &Model, app: &str) -> String {
         let endpoint = |suffix: &str| {
             let end = self.relation().and_then(|id| model.relations.get(&id)).and_then(|r| r.end(app));

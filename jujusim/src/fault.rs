@@ -1,86 +1,88 @@
-//! Mishaps prepared for a unit's next hook.
+//! Faults to inject into a unit's next hook.
 
 use std::path::Path;
 
 use crate::commit::Refused;
 
-/// What goes wrong in the next hook of a unit, or happens meanwhile.
+/// A fault of a unit's next hook, or a command to run during that hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// At one call of a hook tool.
-    Tool { tool: String, nth: usize, mishap: Mishap },
-    /// The process makes system calls that end otherwise (`strace -e inject`).
+    /// A fault of one hook-tool call.
+    Tool { tool: String, nth: usize, tool_fault: ToolFault },
+    /// A fault of system calls, injected with `strace -e inject`.
     Syscall(Syscall),
-    /// The effects are refused.
+    /// The commit fails.
     Commit(Refused),
-    /// The hook succeeds, but the agent dies before it notes that: the hook runs a second time.
+    /// The hook succeeds, but the agent dies before it records the success: the hook runs a second
+    /// time.
     Twice,
-    /// A word is done before this moment.
-    Word { at: Moment, word: String },
+    /// Runs a script command at this point.
+    Command { at: HookPoint, command: String },
 }
 
-/// What becomes of a call of a hook tool.
+/// What happens to a hook-tool call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Mishap {
-    /// The hook dies; the call has no effect.
+pub(crate) enum ToolFault {
+    /// Kills the hook; the call has no effect.
     Kill,
     /// The tool exits with 1 and this message.
     Fail(String),
-    /// The tool prints something else than it should; the call has no effect.
+    /// The tool prints this instead of its output; the call has no effect.
     Answer { stdout: String, code: i32 },
-    /// No answer before so many seconds; without a number, never. The call has its effect when it is answered.
+    /// Delays the answer by this number of seconds; forever without a number. The call has its
+    /// effect when the tool answers.
     Hang(Option<u64>),
 }
 
 /// A point within a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Moment {
-    /// The tool was called and has not been answered.
+pub(crate) enum HookPoint {
+    /// After the tool is called, before it answers.
     Tool { tool: String, nth: usize },
-    /// The system call was made; the process goes on when the word is done.
+    /// After the system call; the process continues when the command is done.
     Syscall(Syscall),
-    /// The hook exited with 0, nothing is committed.
+    /// After the hook exits with 0, before the commit.
     Commit,
 }
 
-/// System calls that are interfered with.
+/// System calls with an injected fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Syscall {
     pub(crate) name: String,
-    /// Counted from 1, for each process by itself.
+    /// Which call, counted from 1 in each process.
     pub(crate) nth: usize,
-    /// Every later call, too.
+    /// Also every later call.
     pub(crate) onwards: bool,
-    /// Only calls that touch this file.
+    /// Only calls on this file.
     pub(crate) path: Option<String>,
     /// Also in the processes that the hook starts.
     pub(crate) follow: bool,
     pub(crate) outcome: Outcome,
 }
 
-/// How a system call that is interfered with ends.
+/// How a system call with an injected fault ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The process dies instead.
+    /// The process is killed instead.
     Kill,
-    /// It fails with this error (`ENOSPC`) and has no effect.
+    /// The call fails with this error (such as `ENOSPC`) and has no effect.
     Error(String),
-    /// The process stops after it.
+    /// The process is stopped after the call.
     Stop,
 }
 
 impl Fault {
-    /// The system call it is about.
+    /// The system call of this fault.
     pub(crate) fn syscall(&self) -> Option<&Syscall> {
         match self {
-            Fault::Syscall(syscall) | Fault::Word { at: Moment::Syscall(syscall), .. } => Some(syscall),
+            Fault::Syscall(syscall) | Fault::Command { at: HookPoint::Syscall(syscall), .. } => Some(syscall),
             _ => None,
         }
     }
 }
 
 impl Syscall {
-    /// The arguments of `strace` before the program; what it sees goes to a file.
+    /// The arguments of `strace` before the program; the trace goes to `output`.
     pub(crate) fn strace(&self, output: &Path) -> Vec<String> {
         let Syscall { name, nth, .. } = self;
         let onwards = if self.onwards { "+" } else { "" };

@@ -1,6 +1,8 @@
-//! Juju's own command line in front of a model that lives: `jujusim serve`, and the same binary under the name `juju`.
+//! The `juju` command in front of a running model: `jujusim serve`, and the same binary under the
+//! name `juju`.
 //!
-//! The model's process parses and does what `juju` was asked; `juju` itself only hands over its arguments and prints.
+//! The model's process parses and runs the command; the `juju` process only sends its arguments and
+//! prints the answer.
 
 mod charms;
 mod cli;
@@ -20,23 +22,23 @@ use serde::{Deserialize, Serialize};
 
 pub use serve::serve;
 
-/// The variable that tells `juju` where the model listens.
+/// The environment variable with the socket of the model.
 pub const SOCKET: &str = "JUJUSIM_SOCKET";
 
-/// One `juju` command: what the model's process gets of it.
+/// One `juju` command, as sent to the model's process.
 #[derive(Serialize, Deserialize)]
 struct Call {
-    /// Where it was started: relative paths begin here.
+    /// The caller's working directory: the base of relative paths.
     dir: PathBuf,
     args: Vec<String>,
 }
 
-/// A piece of what the command gets back, one a line.
+/// A part of the answer to the command, one per line.
 #[derive(Serialize, Deserialize)]
 enum Reply {
     Out(String),
     Err(String),
-    /// The command becomes this shell line, so that it has the caller's terminal.
+    /// The `juju` process replaces itself by this shell line, which then has the caller's terminal.
     Become {
         line: String,
         dir: PathBuf,
@@ -44,25 +46,25 @@ enum Reply {
     Exit(u8),
 }
 
-/// What became of a command.
+/// The result of a command.
 enum Outcome {
     Done(Answer),
-    /// Not yet: it is tried again when the model has moved.
+    /// The command cannot be done yet; it is retried when the model has changed.
     Wait {
-        /// How long, from when it was asked.
+        /// The timeout, counted from the start of the command.
         limit: Duration,
-        /// The error then.
+        /// The error after the timeout.
         overdue: String,
     },
     Become {
         line: String,
         dir: PathBuf,
     },
-    /// The log, for as long as somebody reads.
+    /// Print the log until the caller goes away.
     Follow(journal::Filter),
 }
 
-/// What a command prints and how it ends.
+/// What a command prints, and its exit code.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Answer {
     stdout: String,
@@ -75,8 +77,8 @@ impl Answer {
         Answer { stdout: stdout.into(), ..Answer::default() }
     }
 
-    /// Juju tells on standard error what it did.
-    fn said(stderr: impl Into<String>) -> Answer {
+    /// An answer on standard error, where Juju reports what it did.
+    fn message(stderr: impl Into<String>) -> Answer {
         Answer { stderr: stderr.into() + "\n", ..Answer::default() }
     }
 

@@ -1,4 +1,4 @@
-//! A hook as it was seen from outside, its environment, and the tools as an actor calls them.
+//! The record of a hook's run, a hook's environment, and the hook tools as an actor calls them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,64 +12,65 @@ use crate::model::{Bag, Model, UnitName};
 use crate::server::Sql;
 use crate::tools::{self, Context, Request};
 
-/// One run of a hook, an action or a command, as it was seen from outside.
+/// The record of one run of a hook, an action or a command.
 #[derive(Clone, Debug)]
 pub struct HookRun {
     /// The unit.
     pub unit: String,
-    /// The hook's name; an action's own; `juju-exec`.
+    /// The hook's name; for an action its name; otherwise `juju-exec`.
     pub hook: String,
-    /// How it ended.
+    /// How the run ended.
     pub exit: Exit,
-    /// Its calls of hook tools, in order.
+    /// The hook-tool calls, in order.
     pub calls: Vec<ToolCall>,
-    /// Command lines of the hook's process and of those it started, as far as they lived long enough to be seen (a few
-    /// milliseconds); the hook tools' are complete in `calls`.
+    /// Command lines of the hook's process and its descendants, if they lived long enough to be
+    /// sampled (a few milliseconds). Hook tools are complete in `calls`.
     pub processes: BTreeSet<String>,
-    /// From start to end.
+    /// Wall-clock time of the run.
     pub wall: Duration,
-    /// User and system time of the hook's process and all it waited for.
+    /// User and system time of the hook's process and of all processes it waited for.
     pub cpu: Duration,
-    /// The peak of the largest of these processes, in bytes; 0 like the times for a hook that was killed with its group.
+    /// The peak memory of the largest of these processes, in bytes. Like the times, 0 for a hook
+    /// that was killed with its process group.
     pub max_rss: u64,
-    /// What the charm asked of the model's PostgreSQL servers, in connections with the charm's name as their application name and
-    /// the login of a relation.
+    /// The charm's connections and statements to the model's PostgreSQL servers, as far as they use
+    /// the charm's name as `application_name` and the login of a relation.
     pub sql: Sql,
-    /// What the charm asked of Pebble in its containers, but for its health and its version.
+    /// The charm's requests to Pebble in its containers, except health checks and version queries.
     pub pebble: usize,
-    /// The log, each line after its level.
+    /// The log, with the level before each line.
     pub log: Vec<String>,
     /// Standard output of an action or command.
     pub stdout: String,
     /// Standard error of an action or command.
     pub stderr: String,
-    /// What `action-set` said.
+    /// The results set by `action-set`.
     pub results: BTreeMap<String, String>,
-    /// What `action-fail` said.
+    /// The message of `action-fail`.
     pub failure: Option<String>,
 }
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// With 0, and its effects are committed.
+    /// With exit code 0, and its effects were committed.
     Success,
-    /// With another code; its effects are dropped.
+    /// With another exit code; its effects were discarded.
     Code(i32),
-    /// By a signal, by its number.
+    /// By this signal.
     Killed(i32),
-    /// With 0, but Juju refused its effects.
+    /// With exit code 0, but Juju refused to commit its effects.
     Refused(String),
 }
 
-/// One call of a hook tool.
+/// One hook-tool call.
 #[derive(Clone, Debug)]
 pub struct ToolCall {
     /// The tool.
     pub name: String,
-    /// Its arguments, without standard input.
+    /// The arguments, without standard input.
     pub args: Vec<String>,
-    /// Its exit code.
+    /// The exit code.
     pub code: i32,
 }
 
@@ -94,7 +95,7 @@ impl HookRun {
         }
     }
 
-    /// How many calls of each tool.
+    /// The number of calls of each tool.
     pub fn tool_counts(&self) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::new();
         for call in &self.calls {
@@ -116,7 +117,7 @@ impl std::fmt::Display for Exit {
 }
 
 impl Model {
-    /// The environment Juju builds, from nothing.
+    /// Builds the hook's environment from scratch, as Juju does.
     pub(crate) fn environment(&self, context: &Context, root: &Path) -> Vec<(String, String)> {
         let unit = &context.unit;
         let charm = charm_dir(root, unit).display().to_string();
@@ -190,7 +191,7 @@ impl Model {
         variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// The owner's label to units of the owner, else the consumer's.
+    /// The consumer's label, otherwise, for units of the owner, the owner's label.
     fn secret_label(&self, id: &str, unit: &UnitName) -> String {
         let Some(secret) = self.secrets.get(id) else { return String::new() };
         let consumer = secret.consumers.get(unit).and_then(|consumer| consumer.label.clone());
@@ -200,7 +201,7 @@ impl Model {
 }
 
 impl Model {
-    /// Runs one tool in a unit's context outside any hook, and commits.
+    /// Runs one tool in a unit's context outside any hook, and commits its effects.
     pub(crate) fn tool_as(&mut self, unit: &UnitName, command: &str, args: &[&str]) -> Result<String> {
         let mut context = Context::new(self, unit, &Event::Exec { command: Vec::new(), relation: None });
         let request = Request {
@@ -242,13 +243,13 @@ impl Port<'_> {
         self.context.unit.app.clone()
     }
 
-    /// An option of the actor, without a tool's call.
+    /// An option of the actor, read without a tool call.
     pub(crate) fn option(&self, name: &str) -> Option<Value> {
         self.model.apps.get(&self.context.unit.app)?.effective_config().remove(name)
     }
 
-    /// How many applications ask for this database at an endpoint.
-    pub(crate) fn askers(&self, endpoint: &str, database: &str) -> usize {
+    /// How many applications request this database at an endpoint.
+    pub(crate) fn count_requests(&self, endpoint: &str, database: &str) -> usize {
         let app = &self.context.unit.app;
         let relations = self.model.relations_at(&format!("{app}:{endpoint}"));
         let asks = |id: &&u32| {
@@ -260,7 +261,7 @@ impl Port<'_> {
         relations.iter().filter(asks).count()
     }
 
-    /// A file in the unit's own directory, for what must not stand in an argument.
+    /// A file in the unit's own directory, for values that must not appear in arguments.
     pub(crate) fn scratch(&self) -> PathBuf {
         let root = self.model.units.get(&self.context.unit).map(|unit| unit.root.clone()).unwrap_or_default();
         root.join("dev/shm/content")
@@ -270,7 +271,7 @@ impl Port<'_> {
         self.model.version.has_secrets()
     }
 
-    /// Runs a tool; its standard output, or its error.
+    /// Runs a tool; returns its standard output or its error.
     pub(crate) fn tool(
         &mut self,
         command: &str,
@@ -289,7 +290,7 @@ impl Port<'_> {
         if answer.code == 0 { Ok(answer.stdout) } else { Err(format!("{command}: {}", answer.stderr.trim())) }
     }
 
-    /// A bag as `relation-get` gives it.
+    /// Reads a databag with `relation-get`.
     pub(crate) fn bag(&mut self, relation: u32, entity: &str) -> std::result::Result<Bag, String> {
         let id = relation.to_string();
         let app = if entity.contains('/') { "--app=false" } else { "--app" };
@@ -303,7 +304,7 @@ impl Port<'_> {
     }
 }
 
-/// `<root>/var/lib/juju/agents/unit-<app>-<n>/charm`.
+/// The charm's directory: `<root>/var/lib/juju/agents/unit-<app>-<n>/charm`.
 pub(crate) fn charm_dir(root: &Path, unit: &UnitName) -> PathBuf {
     agent_dir(root, unit).join("charm")
 }

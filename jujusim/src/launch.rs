@@ -1,4 +1,5 @@
-//! Starts a hook from a small process: a child's peak memory is never less than that of the process that started it.
+//! Starts a hook from a small process, because a child's peak memory is never less than that of the
+//! process that started it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -14,7 +15,7 @@ use nix::sys::signal::{Signal, raise};
 use serde::{Deserialize, Serialize};
 use wait4::Wait4 as _;
 
-/// The name under which `jujusim-tool` does this.
+/// The name under which `jujusim-tool` acts as the launcher.
 pub const NAME: &str = "jujusim-launch";
 
 /// What a hook and the processes it waited for used.
@@ -26,8 +27,8 @@ pub(crate) struct Usage {
     pub(crate) max_rss: u64,
 }
 
-/// A command that runs `program` through the launcher, which is the binary `tools`; in the `network` of this namespace,
-/// if it is another one.
+/// A command that runs `program` through the launcher, which is the binary `tools`, in the network
+/// namespace `network` if one is given.
 pub(crate) fn command(tools: &Path, report: &Path, network: Option<&Path>, program: &Path) -> Command {
     use std::os::unix::process::CommandExt as _;
     let mut command = Command::new(tools);
@@ -35,13 +36,13 @@ pub(crate) fn command(tools: &Path, report: &Path, network: Option<&Path>, progr
     command
 }
 
-/// What the launcher reported; nothing when it was killed with the hook.
+/// The usage that the launcher reported; zero if the launcher was killed with the hook.
 pub(crate) fn usage(report: &Path) -> Usage {
     std::fs::read(report).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
-/// Runs a program, leaves its cost in a file, and ends as it ended. The arguments: that file, a network namespace or
-/// nothing, the program, its arguments.
+/// Runs a program, writes its usage to a file, and ends with the program's status. The arguments
+/// are that file, a network namespace or an empty string, the program, and the program's arguments.
 pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
     let (Some(report), Some(network), Some(program)) =
         (args.next().map(PathBuf::from), args.next(), args.next())
@@ -60,7 +61,7 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
     };
     let (cpu, max_rss) = (end.rusage.utime + end.rusage.stime, end.rusage.maxrss);
     let usage = Usage { wall: started.elapsed(), cpu, max_rss };
-    // Without the report the run has no cost to show.
+    // Ignore errors: without the report the run has no usage.
     let _ = std::fs::write(report, serde_json::to_vec(&usage).unwrap_or_default());
     if let Some(signal) = end.status.signal().and_then(|number| Signal::try_from(number).ok()) {
         let _ = raise(signal);
@@ -75,7 +76,8 @@ fn join(network: &OsStr) -> io::Result<()> {
     Ok(setns(File::open(network)?, CloneFlags::CLONE_NEWNET)?)
 }
 
-/// Starts a process. A file that another process still holds open for writing is busy for a moment.
+/// Starts a process. Retries while the file is busy: another process may still have it open for
+/// writing.
 fn spawn(command: &mut Command) -> io::Result<Child> {
     for _ in 0..100 {
         match command.spawn() {

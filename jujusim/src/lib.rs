@@ -1,13 +1,17 @@
-//! A Juju model on one machine: it runs charms, in any language, the way Juju's controller and unit agents do.
+//! A Juju model on one machine: runs charms, in any language, the way Juju's controller and unit
+//! agents do.
 //!
-//! [`Sim`] takes words as a person would type them (`deploy`, `integrate`, `settle`, …); [`Sim::model`] gives typed answers
-//! to tests; [`check_script`] compares a whole script with its transcript. `jujusim` is the command line; `jujusim-tool` is, under
-//! its links' names, every hook tool.
+//! [`Sim::run`] takes commands as a person would type them (`deploy`, `integrate`, `settle`, …);
+//! [`Sim::model`] gives tests typed access; [`check_script`] compares a script with its transcript.
+//! The binary `jujusim` is the command line. The binary `jujusim-tool` is every hook tool, under
+//! the names of its links.
 
 mod actors;
+mod agent;
 mod charm;
 pub mod client;
 mod clock;
+mod commands;
 mod commit;
 mod console;
 mod container;
@@ -35,58 +39,59 @@ mod tables;
 mod tools;
 mod transcript;
 mod version;
-mod words;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
+pub use commands::help::readme as commands_table;
 pub use container::{PEBBLE, pebble_of};
 pub use error::{Error, Result};
 pub use hook::{Exit, HookRun, ToolCall};
 pub use model::{Bag, Consumer, Entity, Model, Rotate, Secret, Status, UnitName};
 pub use pooler::Instance;
-pub use prompt::converse;
+pub use prompt::run_prompt;
 pub use server::Sql;
 pub use tools::{Answer, Request};
 pub use transcript::{Transcript, accept_script, check_script, follow_script, run_script};
 pub use version::Version;
-pub use words::help::readme as words_table;
 
 use transcript::Stable;
 
-/// The programs of the PostgreSQL that a channel's charm runs; an error when they are not installed.
+/// The directory with the programs of a channel's PostgreSQL; fails if they are not installed.
 pub fn postgresql_of(channel: &str) -> Result<PathBuf> {
     server::Release::find(actors::Track::of(channel)?.major()).map(|release| release.programs)
 }
 
-/// How a model is made.
+/// How to create a model.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The `jujusim-tool` binary, which the hook tools are links to.
+    /// The `jujusim-tool` binary, to which the hook tools are links.
     pub tools: PathBuf,
-    /// The Juju to behave as: `3.6.14`, `2.9.52` without secrets, `4.0.15`.
+    /// The Juju version to behave as: `3.6.14`, `2.9.52` (without secrets) or `4.0.15`.
     pub juju: String,
     /// A directory with another `pgbouncer`, searched before `PATH`.
     pub pgbouncer: Option<PathBuf>,
-    /// The channel of PostgreSQL charms that are deployed without one, such as `14/stable`; without it the newest PostgreSQL of
-    /// the machine plays them, set up for everybody who has a password.
+    /// The channel of PostgreSQL charms that are deployed without one, such as `14/stable`. Without
+    /// it the machine's newest PostgreSQL runs, and admits everyone with a password.
     pub postgresql: Option<String>,
-    /// Run the workload containers that charms name, with this Pebble in them; without it a charm finds its workload on its own disk.
+    /// Run the workload containers in the charms' metadata, with this version of Pebble. Without it
+    /// a charm's workload is in the unit's own file system.
     pub containers: Option<String>,
-    /// Leave the model's directory behind.
+    /// Keep the model's directory.
     pub keep: bool,
     /// The model's name.
     pub model: String,
-    /// Print stable names for what changes from run to run.
+    /// Print stable names instead of values that change from run to run.
     pub stable: bool,
-    /// Decides where Juju's order is arbitrary; without it the first comes first.
+    /// Chooses where Juju's order is arbitrary; without it the first candidate is chosen.
     pub seed: Option<u64>,
 }
 
 impl Default for Options {
-    /// The binary is looked for beside the running one, or above it where test binaries lie in `deps`.
+    /// Expects the tool binary beside the running binary, or one directory above for test binaries
+    /// in `deps`.
     fn default() -> Options {
         let exe = std::env::current_exe().unwrap_or_default();
         let dir = exe.parent().unwrap_or(Path::new("/"));
@@ -105,34 +110,35 @@ impl Default for Options {
     }
 }
 
-/// A model and the state of the conversation with it.
+/// A model and the state of its command session.
 pub struct Sim {
     model: Model,
     stable: Option<Stable>,
-    /// What the previous word printed: `expect` looks there.
+    /// The output of the previous command, which `expect` searches.
     printed: String,
-    /// Whether it failed: then `expect-error` looks there, and no other expectation can be met.
+    /// Whether the previous command failed: then only `expect-error` can succeed.
     failed: bool,
-    /// The unit whose hook ran last: the next one's turn comes first.
+    /// The unit whose hook ran last; the next unit has the next turn.
     turn: Option<UnitName>,
-    /// Clients at work in the background.
+    /// Background clients of the command `load`.
     load: Option<load::Load>,
-    /// Last: removed after everything in it has ended.
+    /// The last field, so that the directory is removed after everything in it has ended.
     _dir: Option<tempfile::TempDir>,
 }
 
 impl Sim {
-    /// An empty model.
+    /// Creates an empty model.
     pub fn new(options: &Options) -> Result<Sim> {
         if !options.tools.exists() {
             return Err(Error::refused(format!(
-                "{} is not there: build jujusim first",
+                "cannot find {}: build it with `cargo build --package jujusim`",
                 options.tools.display()
             )));
         }
         sweep();
         let dir = tempfile::Builder::new().prefix("js-").rand_bytes(5).tempdir_in("/tmp");
-        let dir = dir.map_err(|source| Error::Io { doing: "make a directory in /tmp".to_owned(), source })?;
+        let dir =
+            dir.map_err(|source| Error::Io { doing: "create a directory in /tmp".to_owned(), source })?;
         let path = dir.path().to_owned();
         let dir = if options.keep {
             let _ = dir.keep();
@@ -151,9 +157,9 @@ impl Sim {
         Ok(Sim { model, stable, printed: String::new(), failed: false, turn: None, load: None, _dir: dir })
     }
 
-    /// Does one word, as a line of a script; what it prints.
+    /// Runs one command, as a line of a script; returns its output.
     pub fn run(&mut self, line: &str) -> Result<String> {
-        let result = match self.word(line) {
+        let result = match self.execute(line) {
             Ok(text) => Ok(self.cleaned(&text)),
             Err(Error::Refused(text)) => Err(Error::Refused(self.cleaned(&text))),
             Err(Error::Stuck { unit, hook, times, log }) => {
@@ -162,7 +168,7 @@ impl Sim {
             Err(other) => Err(other),
         };
         match &result {
-            // Several expectations may follow one word.
+            // Keep the output: several expectations may follow one command.
             Ok(_) if line.trim_start().starts_with("expect") => {}
             Ok(text) => {
                 self.printed.clone_from(text);
@@ -176,7 +182,7 @@ impl Sim {
         result
     }
 
-    /// Time passes outside: the model's clock goes on as far.
+    /// Advances the model's clock by the real time that passed.
     pub(crate) fn tick(&mut self, elapsed: Duration) {
         let elapsed = SignedDuration::try_from(elapsed).unwrap_or(SignedDuration::MAX);
         self.model.advance(self.model.now.saturating_add(elapsed).unwrap_or(self.model.now));
@@ -187,12 +193,12 @@ impl Sim {
         &self.model
     }
 
-    /// Text without passwords and, in a transcript, without what changes from run to run.
+    /// Masks passwords, and in transcripts replaces values that change from run to run.
     fn cleaned(&mut self, text: &str) -> String {
         let masked = transcript::mask(text, &self.model.passwords());
         match &mut self.stable {
             Some(stable) => {
-                // The machine's PostgreSQL, not the script, decides on this one.
+                // The version depends on the machine's PostgreSQL, not on the script.
                 let actors =
                     self.model.apps.values().filter(|app| matches!(app.kind, model::Kind::Actor(..)));
                 let versions = actors.map(|app| app.version.as_str()).filter(|version| !version.is_empty());
@@ -203,7 +209,8 @@ impl Sim {
     }
 }
 
-/// Removes what models left behind whose process was killed; their children got a signal then.
+/// Removes the directories of models whose process was killed; their child processes got a signal
+/// then.
 fn sweep() {
     for entry in std::fs::read_dir("/tmp").into_iter().flatten().flatten() {
         if !entry.file_name().to_string_lossy().starts_with("js-") {

@@ -1,4 +1,4 @@
-//! What the unit agent and the controller note before a hook and after it.
+//! What the unit agent and the controller record before and after a hook.
 
 use jiff::SignedDuration;
 
@@ -6,11 +6,13 @@ use crate::events::Event;
 use crate::model::{Bag, Entity, Model, Stage, Status, Unit, UnitName};
 use crate::version::Version;
 
-/// How long until an expiry or rotation is announced again that the charm did nothing about (core/secrets).
+/// How long until an expiry or rotation is announced again if the charm did not act on it
+/// (core/secrets).
 const SECRET_RETRY: SignedDuration = SignedDuration::from_mins(5);
 
 impl Model {
-    /// What the agent does before it runs a hook: enters relations, takes members in and out, forgets cached bags.
+    /// What the agent does before a hook: enters relations, updates relation members, drops cached
+    /// databags.
     pub(crate) fn before(&mut self, name: &UnitName, event: &Event) {
         let Some(unit) = self.units.get_mut(name) else { return };
         match event {
@@ -36,8 +38,8 @@ impl Model {
         }
     }
 
-    /// An agent that is about to run `-relation-created` enters every living relation of its unit (uniter/relation/resolver.go,
-    /// `SynchronizeScopes`).
+    /// Enters every living relation of the unit, as the agent does before `-relation-created`
+    /// (uniter/relation/resolver.go, `SynchronizeScopes`).
     fn enter_relations(&mut self, name: &UnitName) {
         let Some(unit) = self.units.get_mut(name) else { return };
         let address = unit.address.to_string();
@@ -55,7 +57,8 @@ impl Model {
         }
     }
 
-    /// The versions a hook was run for, taken before it runs: what is written meanwhile is a new event.
+    /// The version of the data that a hook is run for, taken before the hook runs: later writes
+    /// cause a new event.
     pub(crate) fn version_for(&self, name: &UnitName, event: &Event) -> u64 {
         if let Event::SecretRotate { id } | Event::SecretChanged { id } = event {
             return self.secrets.get(id).map_or(0, |secret| secret.latest.into());
@@ -71,7 +74,7 @@ impl Model {
         }
     }
 
-    /// What the agent and the controller note once a hook is committed.
+    /// What the agent and the controller record after a hook is committed.
     pub(crate) fn after(&mut self, name: &UnitName, event: &Event, version: u64) {
         let leader = self.is_leader(name);
         let Some(app) = self.apps.get(&name.app) else { return };
@@ -93,7 +96,7 @@ impl Model {
             }
             Event::Start => {
                 unit.stage = Stage::Started;
-                // A restarted agent tells a follower about its leader anew.
+                // A restarted agent runs `leader-settings-changed` on a follower again.
                 if unit.restarted && !leader {
                     unit.leadership = None;
                 }
@@ -151,7 +154,7 @@ impl Model {
             }
             Event::UpdateStatus => self.schedule_update_status(name),
             Event::Workload(hook) => {
-                // Of a real container its boot is remembered.
+                // With a real container the boot id is recorded instead.
                 let ready = hook.strip_suffix("-pebble-ready").filter(|_| unit.pod.is_none());
                 unit.containers.extend(ready.map(str::to_owned));
             }
@@ -164,7 +167,8 @@ impl Model {
         }
     }
 
-    /// A commit of `config-changed` writes Juju's own keys anew in every bag of the unit.
+    /// Rewrites Juju's own keys in every databag of the unit, as the commit of `config-changed`
+    /// does.
     fn refresh_addresses(&mut self, name: &UnitName) {
         let Some(unit) = self.units.get(name) else { return };
         let (version, address) = (self.version, unit.address.to_string());
@@ -177,15 +181,16 @@ impl Model {
         }
     }
 
-    /// A unit leaves a relation; the last one to leave a dying relation removes it, and the grants that live with it.
+    /// Removes a unit from a relation. The last unit to leave a dying relation removes the relation
+    /// and its grants.
     pub(crate) fn leave(&mut self, id: u32, name: &UnitName) {
         let Some(relation) = self.relations.get_mut(&id) else { return };
         relation.scope.remove(name);
         self.reap_relation(id);
     }
 
-    /// Units that entered a relation and did not come to its `-created` leave it without a hook.
-    pub(crate) fn leave_unborn(&mut self, id: u32) {
+    /// Removes units that entered a relation but did not run its `-created`, without a hook.
+    pub(crate) fn leave_uncreated(&mut self, id: u32) {
         let unborn = |unit: &Unit| unit.views.get(&id).is_some_and(|view| !view.created);
         let names: Vec<UnitName> =
             self.units.iter().filter(|(_, unit)| unborn(unit)).map(|(name, _)| name.clone()).collect();
@@ -197,27 +202,28 @@ impl Model {
         }
     }
 
-    /// Removes a dying relation that nobody is in any more.
+    /// Removes a dying relation that has no units left.
     pub(crate) fn reap_relation(&mut self, id: u32) {
         if !self.relations.get(&id).is_some_and(|relation| relation.dying && relation.scope.is_empty()) {
             return;
         }
         let Some(relation) = self.relations.remove(&id) else { return };
         for settings in relation.apps.values().chain(relation.units.values()) {
-            self.remember(&settings.values);
+            self.record_passwords(&settings.values);
         }
         for secret in self.secrets.values_mut() {
             secret.grants.retain(|_, scope| *scope != Some(id));
         }
         for unit in self.units.values_mut() {
-            // A hook of a relation that vanished is skipped.
+            // Skip a hook of a relation that no longer exists.
             unit.pending.take_if(|pending| pending.event.relation() == Some(id));
             unit.views.remove(&id);
             unit.cache.retain(|(relation, _), _| *relation != id);
         }
     }
 
-    /// A unit is dead: its pod, its bags' membership, its secrets and its leadership go; the last one takes a dying application along.
+    /// Removes a dead unit: its pod, its membership in relations, its secrets and its leadership.
+    /// The last unit also removes a dying application.
     pub(crate) fn forget_unit(&mut self, name: &UnitName) {
         let ids: Vec<u32> = self.relations.keys().copied().collect();
         for id in ids {
@@ -243,20 +249,20 @@ impl Model {
         self.reap_application(&name.app);
     }
 
-    /// A unit's server goes with it, but for the last one: its data outlives the unit.
+    /// Removes the unit's server, except the last one: the data outlives the unit.
     fn shrink_cluster(&mut self, name: &UnitName) {
         if self.units_of(&name.app).is_empty() {
             return;
         }
         let cluster = self.apps.get(&name.app).and_then(|app| app.kind.cluster());
-        // A primary that cannot hand over is lost with all it had.
+        // If no standby can take over from a primary, its data is lost.
         if let Some(Ok(Some(address))) = cluster.map(|mut cluster| cluster.remove(name.number)) {
             self.network.release(address);
             self.wake_leader(&name.app);
         }
     }
 
-    /// Removes a dying application that has no units any more, with its secrets and peer relations.
+    /// Removes a dying application without units, with its secrets and peer relations.
     pub(crate) fn reap_application(&mut self, app: &str) {
         let deserted = !self.units.keys().any(|unit| unit.app == app);
         if deserted && self.apps.get(app).is_some_and(|app| app.dying) {
@@ -276,14 +282,14 @@ impl Model {
         for id in gone {
             if let Some(secret) = self.secrets.remove(&id) {
                 for content in secret.revisions.values() {
-                    self.remember(content);
+                    self.record_passwords(content);
                 }
             }
         }
     }
 }
 
-/// The keys Juju itself keeps in every unit bag.
+/// The keys that Juju itself writes to every unit's databag.
 pub(crate) fn juju_keys(version: Version, address: &str) -> Bag {
     let mut keys = Bag::from([
         ("egress-subnets".to_owned(), format!("{address}/32")),

@@ -1,4 +1,4 @@
-//! Clients at work in the background: `pgbench`, one process a unit, or such as connect anew for each query.
+//! Background clients: `pgbench`, one process per unit, or clients that reconnect for each query.
 
 use std::fs;
 use std::io::Read as _;
@@ -21,38 +21,38 @@ use crate::server::Release;
 pub(crate) struct Target {
     pub(crate) address: Ipv4Addr,
     pub(crate) port: u16,
-    /// Where it tries next when nobody listens on the first.
+    /// The port to try if nothing listens on the first one.
     pub(crate) other_port: Option<u16>,
     pub(crate) user: String,
     pub(crate) password: String,
     pub(crate) database: String,
 }
 
-/// Background clients; they end when this is dropped.
+/// Background clients; they end when this value is dropped.
 pub(crate) struct Load {
     pgbench: Vec<(Child, PathBuf)>,
     reconnecting: Vec<(thread::JoinHandle<()>, Arc<Tally>)>,
 }
 
-/// What one client that reconnects has met.
+/// The results of one reconnecting client.
 #[derive(Default)]
 struct Tally {
     is_over: AtomicBool,
     answered: AtomicUsize,
     failed: AtomicUsize,
-    /// What the last failure was.
+    /// The last error.
     said: std::sync::Mutex<String>,
 }
 
 impl Load {
-    /// Clients that connect anew for each query.
+    /// Starts clients that connect again for each query.
     pub(crate) fn start_reconnecting(targets: Vec<Target>, clients: usize) -> Load {
         let each = clients.div_ceil(targets.len().max(1));
         let targets = targets.into_iter().flat_map(|target| std::iter::repeat_n(target, each));
         let start = |target: Target| {
             let tally = Arc::new(Tally::default());
             let its = Arc::clone(&tally);
-            (thread::spawn(move || target.query_again_and_again(&its)), tally)
+            (thread::spawn(move || target.query_until_stopped(&its)), tally)
         };
         let mut load = Load { pgbench: Vec::new(), reconnecting: targets.map(start).collect() };
         load.wait();
@@ -71,7 +71,7 @@ impl Load {
             let mut command = as_postgres("KILL");
             command
                 .arg(&pgbench)
-                // A rate that leaves the machine to those who are watched.
+                // Limit the rate, to leave CPU time for the processes under test.
                 .args(["-n", "-P", "1", "-T", "3600", "-R", "100", "-c", &share.to_string()])
                 .arg("-f")
                 .arg(&script);
@@ -84,7 +84,7 @@ impl Load {
         Ok(load)
     }
 
-    /// Until every process has reported transactions: the first report comes after a second.
+    /// Waits until every process has reported transactions; the first report comes after a second.
     fn wait(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(5);
         for (_, tally) in &self.reconnecting {
@@ -99,7 +99,8 @@ impl Load {
         }
     }
 
-    /// Ends the clients; whether transactions went through, how many errors there were, and what they said.
+    /// Ends the clients; returns whether they completed transactions, the number of errors, and the
+    /// error messages.
     pub(crate) fn stop(mut self) -> String {
         let (mut working, mut errors, mut said) = (true, 0, String::new());
         for (client, tally) in self.reconnecting.drain(..) {
@@ -137,10 +138,10 @@ impl Drop for Load {
 }
 
 impl Target {
-    fn query_again_and_again(&self, tally: &Tally) {
+    fn query_until_stopped(&self, tally: &Tally) {
         while !tally.is_over.load(Ordering::Relaxed) {
             let answer = self.query(self.port).or_else(|error| match self.other_port {
-                // Refused: the process that listened there has moved.
+                // Connection refused: the process moved to the other port.
                 Some(port) if error.as_db_error().is_none() && is_refused(&error) => self.query(port),
                 _ => Err(error),
             });
@@ -153,7 +154,7 @@ impl Target {
                     tally.failed.fetch_add(1, Ordering::Relaxed)
                 }
             };
-            // A rate that leaves the machine to those who are watched.
+            // Limit the rate, to leave CPU time for the processes under test.
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -166,13 +167,13 @@ impl Target {
     }
 }
 
-/// Whether nobody listens.
+/// Whether the connection was refused.
 fn is_refused(error: &postgres::Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
     source.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
-/// Seconds in which transactions were reported.
+/// The number of seconds with reported transactions.
 fn progress(report: &Path) -> usize {
     let some = |line: &&str| line.starts_with("progress:") && !line.contains(" 0.0 tps");
     read(report).lines().filter(some).count()

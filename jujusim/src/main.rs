@@ -1,4 +1,4 @@
-//! The command line of the simulator; under the name `juju`, its front.
+//! The command line of the simulator; under the name `juju`, the client of a served model.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -6,24 +6,24 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use jujusim::{Options, PEBBLE, Result, accept_script, check_script, converse, follow_script, front};
+use jujusim::{Options, PEBBLE, Result, accept_script, check_script, follow_script, front, run_prompt};
 
-/// A Juju model on one machine: runs a script, or the words typed.
+/// A Juju model on one machine: runs a script, or commands typed at a prompt.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
-    /// A script, one word a line.
+    /// A script, one command per line.
     script: Option<PathBuf>,
-    /// Words instead of a script, separated by newlines or `;`.
+    /// Commands instead of a script, separated by newlines or `;`.
     #[arg(short, conflicts_with = "script")]
     command: Option<String>,
-    /// Compare what the script prints with the transcript beside it, `<name>.transcript`.
+    /// Compare the output with the transcript beside the script, `<name>.transcript`.
     #[arg(long, requires = "script")]
     check: bool,
     /// Write the transcript beside the script.
     #[arg(long, requires = "script", conflicts_with = "check")]
     accept: bool,
-    /// Print stable names for what changes from run to run, as transcripts have them.
+    /// Print stable names for values that change from run to run, as in transcripts.
     #[arg(long)]
     stable: bool,
     #[command(flatten)]
@@ -34,41 +34,41 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Mode {
-    /// A model that lives, for `juju` as integration tests and people call it.
+    /// Serve a model for the `juju` command, as used by integration tests and people.
     ///
-    /// Prints what a shell needs to find that `juju`, or runs a command that does, and ends with it. What the model's hooks do is
-    /// told on standard error.
+    /// Prints the shell commands that put this `juju` on `PATH`, or runs a command with it and
+    /// exits with the command's code. Reports the model's hooks on standard error.
     Serve {
-        /// Where it listens; in the model's directory by default.
+        /// The socket of the model; by default in the model's directory.
         #[arg(long)]
         socket: Option<PathBuf>,
         #[command(flatten)]
         model: ModelOptions,
-        /// Run this, and end with it.
+        /// The command to run; the model ends with it.
         #[arg(last = true)]
         command: Vec<OsString>,
     },
 }
 
-/// How the model is made.
+/// How to create the model.
 #[derive(Args)]
 struct ModelOptions {
-    /// The Juju to behave as: 3.6.x, 2.9.x without secrets, or 4.0.x.
+    /// The Juju version to behave as: 3.6.x, 2.9.x (without secrets) or 4.0.x.
     #[arg(long, default_value = "3.6.14")]
     juju: String,
-    /// A directory with another pgbouncer.
+    /// A directory with another `pgbouncer`.
     #[arg(long, value_name = "DIR")]
     pgbouncer: Option<PathBuf>,
-    /// The channel of PostgreSQL charms that are deployed without one: 14/stable, 15, 16.
+    /// The channel of PostgreSQL charms that are deployed without one: 14/stable, 15 or 16.
     #[arg(long, value_name = "CHANNEL")]
     postgresql: Option<String>,
-    /// Run the workload containers that charms name, with this Pebble in them.
+    /// Run the workload containers in the charms' metadata, with this version of Pebble.
     #[arg(long, value_name = "PEBBLE", num_args = 0..=1, require_equals = true, default_missing_value = PEBBLE)]
     containers: Option<String>,
-    /// Leave the model's directory behind.
+    /// Keep the model's directory.
     #[arg(long)]
     keep: bool,
-    /// Decides where Juju's order is arbitrary; without it the first comes first.
+    /// Chooses where Juju's order is arbitrary; without it the first candidate is chosen.
     #[arg(long)]
     seed: Option<u64>,
 }
@@ -103,11 +103,11 @@ fn simulate(cli: Cli) -> Result<u8> {
     let options = cli.model.options(cli.stable);
     let refused = |source| jujusim::Error::Io { doing: "read the script".to_owned(), source };
     let script = match (cli.command, cli.script) {
-        (Some(words), _) => words.replace(';', "\n"),
+        (Some(commands), _) => commands.replace(';', "\n"),
         (None, Some(file)) if cli.check => return check_script(&file, &options).map(|()| 0),
         (None, Some(file)) if cli.accept => return accept_script(&file, &options).map(|()| 0),
         (None, Some(file)) => std::fs::read_to_string(file).map_err(refused)?,
-        (None, None) if io::stdin().is_terminal() => return converse(&options).map(|()| 0),
+        (None, None) if io::stdin().is_terminal() => return run_prompt(&options).map(|()| 0),
         (None, None) => io::read_to_string(io::stdin()).map_err(refused)?,
     };
     let failure = follow_script(&script, &options, |text| {

@@ -1,4 +1,5 @@
-//! What Juju's controller holds: applications, units, relations, secrets; and what each unit's agent remembers.
+//! The state that Juju's controller holds (applications, units, relations, secrets), and what each
+//! unit's agent remembers.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::actors::Actor;
+use crate::agent::{Agent, Message};
 use crate::charm::{Charm, Role};
 use crate::container::{Pod, Runtime};
 use crate::error::{Error, Result};
@@ -20,26 +22,25 @@ use crate::hook::HookRun;
 use crate::network::Network;
 use crate::pooler::Supervisor;
 use crate::ports::OpenedPort;
-use crate::run::{Agent, Message};
 pub use crate::secret::{Consumer, Rotate, Secret};
 use crate::server::Cluster;
 use crate::version::Version;
 
-/// A model: everything Juju knows, and the directory its units live under.
+/// A model: Juju's state, and the directory of its units.
 pub struct Model {
     /// The model's name.
     pub name: String,
     /// The model's UUID.
     pub uuid: String,
-    /// The Juju whose behaviour is modelled.
+    /// The modelled Juju version.
     pub version: Version,
-    /// The model's own clock: it stands still while hooks run and is moved by the words.
+    /// The model's clock: stands still while hooks run, and is moved by commands.
     pub(crate) now: Timestamp,
     pub(crate) dir: PathBuf,
     pub(crate) network: Network,
-    /// The binary that the hook tools are links to.
+    /// The binary that the hook tools link to.
     pub(crate) tools: PathBuf,
-    /// A directory searched before the caller's `PATH`: the chosen PgBouncer.
+    /// A directory with the chosen PgBouncer, searched before the caller's `PATH`.
     pub(crate) path: Option<PathBuf>,
     /// The channel of PostgreSQL charms that are deployed without one.
     pub(crate) postgresql: Option<String>,
@@ -48,31 +49,32 @@ pub struct Model {
     pub(crate) relations: BTreeMap<u32, Relation>,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) runs: Vec<HookRun>,
-    /// Decides where Juju's order is arbitrary.
+    /// Chooses where Juju's order is arbitrary.
     pub(crate) seed: Option<u64>,
-    pub(crate) habits: Habits,
-    /// Whether failed hooks are tried again (`automatically-retry-hooks`).
+    pub(crate) permanent_faults: PermanentFaults,
+    /// Whether failed hooks are retried (`automatically-retry-hooks`).
     pub(crate) retries: bool,
     pub(crate) next_run: usize,
     pub(crate) next_relation: u32,
     pub(crate) next_action: u32,
     pub(crate) supervisor: Supervisor,
-    /// How workload containers are run, if they are.
+    /// How to run workload containers; `None` without containers.
     pub(crate) runtime: Option<Runtime>,
-    /// Secret values that were removed or replaced since: a leak of one is still a leak.
+    /// Secret values that were removed or replaced: a leak of such a value still counts.
     pub(crate) past_passwords: BTreeSet<String>,
 }
 
-/// An application and its wanted configuration.
+/// An application and its configuration.
 pub(crate) struct App {
     pub(crate) kind: Kind,
-    /// Counts what it was refreshed to.
+    /// How often the charm was refreshed.
     pub(crate) revision: u32,
     pub(crate) config: BTreeMap<String, Value>,
     pub(crate) leader: Option<UnitName>,
-    /// Nobody has the lease before this time.
+    /// No unit can take the lease before this time.
     pub(crate) vacant_until: Option<Timestamp>,
-    /// Counts changes of leader: followers get `leader-settings-changed` for each (Juju up to 3.6).
+    /// Counts changes of the leader: followers get `leader-settings-changed` for each (Juju up to
+    /// 3.6).
     pub(crate) term: u64,
     pub(crate) settings: Bag,
     pub(crate) status: Option<Status>,
@@ -96,16 +98,17 @@ impl Kind {
     }
 }
 
-/// What is kept from a unit.
+/// What the commands `hold` and `lose-agent` withhold from a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Held {
-    /// The news of some relations.
+    /// Events of these relations.
     Relations(BTreeSet<u32>),
-    /// Everything: its agent is cut off, no hook runs, and what the controller last knew of it stands.
+    /// All events: the agent is cut off, no hook runs, and the controller keeps its last known
+    /// state.
     Everything,
 }
 
-/// A unit: the controller's view and what the agent remembers between hooks.
+/// A unit: the controller's state, and what the agent remembers between hooks.
 pub(crate) struct Unit {
     pub(crate) root: PathBuf,
     pub(crate) address: Ipv4Addr,
@@ -116,83 +119,83 @@ pub(crate) struct Unit {
     pub(crate) state: Bag,
     pub(crate) ports: BTreeSet<OpenedPort>,
     pub(crate) queue: VecDeque<Event>,
-    /// Hooks of workload containers.
+    /// Queued hooks of workload containers.
     pub(crate) workload: VecDeque<Event>,
-    /// Workload containers that were ready: an agent that starts finds them ready again.
+    /// Workload containers that were ready: ready again for an agent that starts.
     pub(crate) containers: BTreeSet<String>,
     pub(crate) update_status_due: Option<Timestamp>,
     pub(crate) pending: Option<Pending>,
     pub(crate) views: BTreeMap<u32, View>,
-    /// Remote unit bags as fetched, kept until an event of that unit (Juju's relation cache).
+    /// Remote unit databags as fetched, kept until an event of that unit (Juju's relation cache).
     pub(crate) cache: BTreeMap<(u32, UnitName), Bag>,
-    /// Whether the agent saw itself as leader, and in which term.
+    /// Whether the agent last saw the unit as leader, and in which term.
     pub(crate) leadership: Option<(bool, u64)>,
     pub(crate) config_seen: Option<BTreeMap<String, Value>>,
     /// The newest revision at the last `secret-changed`, per secret.
     pub(crate) secrets_seen: BTreeMap<String, u32>,
-    /// The agent was restarted: it forgot which relations are peer relations.
+    /// Whether the agent was restarted, and so does not know which relations are peer relations.
     pub(crate) restarted: bool,
     pub(crate) faults: Vec<Fault>,
-    /// What does not reach the unit for now.
+    /// What is withheld from the unit.
     pub(crate) held: Held,
     pub(crate) sender: mpsc::Sender<Message>,
-    /// What reaches the unit while a hook runs; taken away by that hook.
+    /// Messages to the unit's running hook; taken by that hook.
     pub(crate) receiver: Option<mpsc::Receiver<Message>>,
-    /// Open while the pod lives.
+    /// Set while the pod lives.
     pub(crate) agent: Option<Agent>,
-    /// The containers beside the charm's, where they are run.
+    /// The workload containers, if containers are run.
     pub(crate) pod: Option<Pod>,
 }
 
-/// Mishaps of every hook.
+/// Faults of every hook.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Habits {
-    /// Every hook is delivered twice.
+pub(crate) struct PermanentFaults {
+    /// Every hook runs twice.
     pub(crate) twice: bool,
-    /// Every hook's first commit is torn.
+    /// The first commit of every hook is torn.
     pub(crate) torn: bool,
 }
 
-/// How far a unit has come.
+/// The unit's place in its life cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     Fresh,
     Installed,
     Started,
-    /// `stop` ran because the unit is going.
+    /// `stop` ran because the unit is being removed.
     Stopped,
 }
 
-/// A hook that did not finish and runs again before any other.
+/// A hook that did not complete and runs again before any other hook.
 #[derive(Clone)]
 pub(crate) struct Pending {
     pub(crate) event: Event,
     pub(crate) failures: u32,
-    /// The unit shows `error`: the hook failed, rather than being killed.
+    /// Whether the unit shows `error`: the hook failed and was not killed.
     pub(crate) error: bool,
-    /// When it is tried again.
+    /// When the hook is retried.
     pub(crate) due: Timestamp,
-    /// It is delivered a second time although it succeeded.
+    /// Whether the hook runs a second time although it succeeded.
     pub(crate) again: bool,
 }
 
-/// One relation as the agent of one unit knows it.
+/// A relation, as the agent of one unit knows it.
 #[derive(Clone, Default)]
 pub(crate) struct View {
     pub(crate) created: bool,
     pub(crate) broken: bool,
-    /// The version of the remote application's bag at the last `-changed` for it.
+    /// The version of the remote application's databag at the last `-changed` for it.
     pub(crate) app_version: u64,
-    /// Units whose `-joined` ran, with the version of their bag at the last `-changed`.
+    /// Units whose `-joined` ran, with the version of their databag at the last `-changed`.
     pub(crate) members: BTreeMap<UnitName, u64>,
-    /// The unit whose `-joined` just ran: its `-changed` comes before anything else.
+    /// The unit whose `-joined` just ran: its `-changed` comes before any other event.
     pub(crate) joined: Option<UnitName>,
 }
 
 /// Keys and values of a databag.
 pub type Bag = BTreeMap<String, String>;
 
-/// A databag and how often it changed.
+/// A databag and the number of its changes.
 #[derive(Clone, Default)]
 pub(crate) struct Settings {
     pub(crate) values: Bag,
@@ -201,16 +204,17 @@ pub(crate) struct Settings {
 
 /// A relation between two applications, or within one.
 pub(crate) struct Relation {
-    /// One end for a peer relation, else provider and requirer.
+    /// One end for a peer relation, otherwise two: provider and requirer.
     pub(crate) ends: Vec<End>,
     pub(crate) dying: bool,
     pub(crate) suspended: bool,
-    /// Removed by force: the agents still know it, the controller does not.
+    /// Whether the relation was removed by force: the agents still know it, the controller does
+    /// not.
     pub(crate) forgotten: bool,
     pub(crate) apps: BTreeMap<String, Settings>,
-    /// Bags of the units that are or were in the relation.
+    /// Databags of the units that are or were in the relation.
     pub(crate) units: BTreeMap<UnitName, Settings>,
-    /// Units in the relation now.
+    /// Units that are now in the relation.
     pub(crate) scope: BTreeSet<UnitName>,
 }
 
@@ -222,14 +226,14 @@ pub(crate) struct End {
     pub(crate) role: Role,
 }
 
-/// Who owns a secret or a bag.
+/// The owner of a secret or a databag.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Entity {
     /// An application.
     App(String),
     /// A unit.
     Unit(UnitName),
-    /// The model's user: owns secrets, no bags.
+    /// The model's user; owns secrets, but no databags.
     Model,
 }
 
@@ -238,11 +242,11 @@ pub enum Entity {
 pub struct Status {
     /// `active`, `waiting`, …
     pub word: String,
-    /// What the charm said.
+    /// The charm's message.
     pub message: String,
 }
 
-/// `app/0`; ordered by application, then by number.
+/// The name of a unit, such as `app/0`; ordered by application, then by number.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnitName {
     /// The application.
@@ -252,7 +256,8 @@ pub struct UnitName {
 }
 
 impl Model {
-    /// A bag of a relation: `entity` is an application or a unit. Missing bags read as empty.
+    /// The databag of `entity`, an application or a unit, in a relation. A missing databag is
+    /// empty.
     pub fn bag(&self, relation: u32, entity: &str) -> Bag {
         let Some(relation) = self.relations.get(&relation) else { return Bag::new() };
         let settings = match entity.parse::<UnitName>() {
@@ -268,12 +273,12 @@ impl Model {
         self.relations.iter().filter(|(_, r)| r.ends.iter().any(has)).map(|(id, _)| *id).collect()
     }
 
-    /// The secret with this owner label, or with this id.
+    /// The secret with this owner label or id.
     pub fn secret(&self, label: &str) -> Option<&Secret> {
         self.find_secret(label).and_then(|id| self.secrets.get(&id))
     }
 
-    /// The secrets that somebody owns.
+    /// The secrets of an owner.
     pub fn secrets_of(&self, owner: &Entity) -> impl Iterator<Item = &Secret> {
         self.secrets.values().filter(move |secret| secret.owner == *owner)
     }
@@ -286,12 +291,12 @@ impl Model {
         self.secrets.iter().find(|(_, secret)| secret.label == label).map(|(id, _)| id.clone())
     }
 
-    /// Every hook that ran, oldest first.
+    /// Every hook run, oldest first.
     pub fn hook_runs(&self) -> &[HookRun] {
         &self.runs
     }
 
-    /// The directory that is `/` to the unit's charm.
+    /// The root directory of the unit's charm.
     pub fn unit_root(&self, unit: &str) -> Result<&Path> {
         Ok(&self.unit(&unit.parse()?)?.root)
     }
@@ -316,10 +321,10 @@ impl Model {
         self.apps.get(app)?.leader.as_ref()
     }
 
-    /// Every password the model has seen: for searching logs, files and arguments.
+    /// Every password that the model has seen, to search logs, files and arguments for leaks.
     ///
-    /// A field of a secret or a bag counts when its name says so or it holds a private key; so do the passwords inside the
-    /// lines of a user list, and whatever looks generated inside a secret.
+    /// Included are: fields of secrets and databags whose name says password or whose value is a
+    /// private key; the passwords inside user lists; and values of secrets that look generated.
     pub fn passwords(&self) -> BTreeSet<String> {
         let mut found = self.past_passwords.clone();
         for secret in self.secrets.values() {
@@ -356,8 +361,8 @@ impl Model {
         self.leader(&unit.app) == Some(unit)
     }
 
-    /// Remembers the passwords of content that is about to be replaced or removed.
-    pub(crate) fn remember(&mut self, content: &Bag) {
+    /// Records the passwords of content that is about to be replaced or removed.
+    pub(crate) fn record_passwords(&mut self, content: &Bag) {
         self.past_passwords.extend(passwords_in(content));
     }
 
@@ -366,7 +371,7 @@ impl Model {
     }
 }
 
-/// Passwords by the name of their field, those within user list lines, and private keys.
+/// Passwords by the name of their field, passwords inside user lists, and private keys.
 fn passwords_in(content: &Bag) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (key, value) in content {
@@ -381,7 +386,7 @@ fn passwords_in(content: &Bag) -> BTreeSet<String> {
     found
 }
 
-/// What looks generated: in a secret it counts as a password whatever its field is called.
+/// Whether a value looks generated: in a secret it counts as a password, whatever its field's name.
 fn generated(value: &str) -> bool {
     value.len() == 24 && value.chars().all(|character| character.is_ascii_alphanumeric())
 }
@@ -393,7 +398,7 @@ impl App {
         }
     }
 
-    /// Options that have a value, set or default.
+    /// The options that have a value, set or by default.
     pub(crate) fn effective_config(&self) -> BTreeMap<String, Value> {
         let mut values = BTreeMap::new();
         for (name, option) in &self.charm().options {
@@ -406,7 +411,7 @@ impl App {
 }
 
 impl Entity {
-    /// Whether this unit or its application is meant.
+    /// Whether this entity is the unit or its application.
     pub(crate) fn includes(&self, unit: &UnitName) -> bool {
         match self {
             Entity::Model => false,
@@ -417,7 +422,7 @@ impl Entity {
 }
 
 impl Relation {
-    /// Whether its units leave it.
+    /// Whether units have to leave the relation.
     pub(crate) fn is_over(&self) -> bool {
         self.dying || self.suspended
     }
@@ -431,7 +436,7 @@ impl Relation {
         self.ends.iter().find(|end| end.app == app)
     }
 
-    /// The other side; for peers the same.
+    /// The other side; for a peer relation the only side.
     pub(crate) fn remote(&self, app: &str) -> Option<&End> {
         if self.is_peer() { self.ends.first() } else { self.ends.iter().find(|end| end.app != app) }
     }
@@ -447,14 +452,14 @@ impl Relation {
 }
 
 impl Unit {
-    /// Whether one of its hooks is running now.
+    /// Whether one of the unit's hooks is running.
     pub(crate) fn is_busy(&self) -> bool {
         self.receiver.is_none()
     }
 }
 
 impl Settings {
-    /// Takes the new content; counts only a real change.
+    /// Replaces the content; counts only a real change.
     pub(crate) fn replace(&mut self, values: Bag) {
         if self.values != values {
             self.values = values;
@@ -470,12 +475,12 @@ impl Status {
 }
 
 impl UnitName {
-    /// `unit-app-0`.
+    /// The unit's tag: `unit-app-0`.
     pub(crate) fn tag(&self) -> String {
         format!("unit-{self}").replace('/', "-")
     }
 
-    /// `app-0`.
+    /// The unit's name with a dash: `app-0`.
     pub(crate) fn dashed(&self) -> String {
         format!("{}-{}", self.app, self.number)
     }

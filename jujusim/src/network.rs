@@ -8,19 +8,20 @@ use rand::RngExt as _;
 
 use crate::error::{Error, Result};
 
-/// Lower and higher ones are the model's own.
+/// Host numbers for pods and servers; the model itself uses the others.
 const HOSTS: Range<u8> = 10..251;
 
-/// A private /24 of the loopback network, held while this value lives.
+/// A private /24 of the loopback network, reserved while this value lives.
 pub(crate) struct Network {
     prefix: [u8; 3],
-    /// Hosts that somebody has.
+    /// Host numbers in use.
     taken: BTreeSet<u8>,
-    /// Where to look for the next one: an address is not used again at once.
+    /// Where the search for the next address starts, so that an address is not reused at once.
     next: u8,
-    /// Another one, once this one is full; what a transcript calls `10.1.0.N` is not of it.
+    /// A further network when this one is full. Transcripts use the names `10.1.0.N` only for the
+    /// first network.
     more: Option<Box<Network>>,
-    /// The claim: nobody else can bind this address and port.
+    /// The reservation: no other process can bind this address and port.
     _claim: TcpListener,
 }
 
@@ -28,7 +29,8 @@ impl Network {
     pub(crate) fn claim() -> Result<Network> {
         for _ in 0..1000 {
             let mut random = rand::rng();
-            // Always as long when written, so that the length of a text with an address tells nothing.
+            // Addresses always have the same length, so that the length of a text with an address
+            // does not vary.
             let prefix = [127, random.random_range(100..=254), random.random_range(100..=254)];
             if let Ok(claim) = TcpListener::bind((Ipv4Addr::new(prefix[0], prefix[1], prefix[2], 254), 17070))
             {
@@ -41,10 +43,12 @@ impl Network {
                 });
             }
         }
-        Err(Error::refused("cannot claim a loopback network: every one that was tried is in use"))
+        Err(Error::refused(
+            "cannot reserve a loopback network: every network that was tried is in use; end other models",
+        ))
     }
 
-    /// An address for a pod or a server.
+    /// Reserves an address for a pod or a server.
     pub(crate) fn take(&mut self) -> Result<Ipv4Addr> {
         let free = (self.next..HOSTS.end).chain(HOSTS).find(|host| !self.taken.contains(host));
         let Some(host) = free else {
@@ -56,7 +60,7 @@ impl Network {
         Ok(self.address(host))
     }
 
-    /// Nobody has the address any more.
+    /// Releases an address.
     pub(crate) fn release(&mut self, address: Ipv4Addr) {
         let [a, b, c, host] = address.octets();
         if [a, b, c] == self.prefix {
@@ -70,7 +74,7 @@ impl Network {
         Ipv4Addr::new(self.prefix[0], self.prefix[1], self.prefix[2], host)
     }
 
-    /// `127.x.y.`: what addresses of this model begin with.
+    /// The common prefix of this model's addresses: `127.x.y.`.
     pub(crate) fn prefix(&self) -> String {
         format!("{}.{}.{}.", self.prefix[0], self.prefix[1], self.prefix[2])
     }

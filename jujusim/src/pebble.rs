@@ -1,4 +1,4 @@
-//! What Juju's agent sees of workload containers: that one is ready, and what becomes of its checks.
+//! What Juju's agent observes of workload containers: readiness and health checks.
 
 use std::path::PathBuf;
 
@@ -10,8 +10,9 @@ use crate::events::Event;
 use crate::model::{Model, Stage, UnitName};
 
 impl Model {
-    /// Queues the hooks of containers that were started since the last look, or whose checks crossed their threshold.
-    pub(crate) fn look_at_pods(&mut self) {
+    /// Queues the hooks of containers that started since the last observation, and of checks that
+    /// crossed their threshold.
+    pub(crate) fn observe_pods(&mut self) {
         let tells_checks = self.version.at_least(3, 6, 0);
         for unit in self.units.values_mut().filter(|unit| unit.stage >= Stage::Installed) {
             let Some(pod) = &mut unit.pod else { continue };
@@ -26,7 +27,7 @@ impl Model {
         }
     }
 
-    /// Where a unit's workload has its files: in its container, or where the unit itself has them.
+    /// The root of a unit's workload files: in the workload container, or in the unit's own root.
     pub(crate) fn workload(&self, name: &UnitName) -> Result<PathBuf> {
         let unit = self.unit(name)?;
         match &unit.pod {
@@ -38,7 +39,7 @@ impl Model {
     }
 }
 
-/// `pebble-ready`, if the container is another one than before, or another agent looks.
+/// `pebble-ready`, if the container or the agent restarted since the last observation.
 fn ready(pod: &mut Pod, index: usize) -> Option<Event> {
     let name = pod.containers[index].name.clone();
     let boot = pod.ask(&name, "/v1/system-info").ok()?["boot-id"].as_str()?.to_owned();
@@ -46,7 +47,8 @@ fn ready(pod: &mut Pod, index: usize) -> Option<Event> {
     (known.as_ref() != Some(&boot)).then(|| Event::Workload(format!("{name}-pebble-ready")))
 }
 
-/// Hooks of checks whose change was noticed since the last look: one that was performed failed, one that was to recover did.
+/// Hooks of checks whose change ended since the last observation: a `perform-check` change that
+/// ended means failed, a `recover-check` change means recovered.
 fn checks(pod: &mut Pod, index: usize) -> Vec<Event> {
     let container = &pod.containers[index];
     let name = container.name.clone();
@@ -58,7 +60,7 @@ fn checks(pod: &mut Pod, index: usize) -> Vec<Event> {
     for notice in notices.as_array().into_iter().flatten() {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let (change, data) = (text(&notice["key"]), &notice["last-data"]);
-        // Who does not answer now is asked again.
+        // A Pebble that does not answer now is asked again at the next observation.
         let Ok(found) = pod.ask(&name, &format!("/v1/changes/{change}")) else { break };
         pod.containers[index].noticed = Some(text(&notice["last-repeated"]));
         let crossed = match (data["kind"].as_str(), found["status"].as_str()) {

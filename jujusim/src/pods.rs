@@ -1,4 +1,4 @@
-//! Pods: the files, address and agent of a unit, made and replaced.
+//! Creates and replaces pods: the files, address and agent of a unit.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
@@ -10,21 +10,24 @@ use std::sync::mpsc::channel;
 use jiff::Timestamp;
 
 use crate::Options;
+use crate::agent::Agent;
 use crate::charm::Charm;
 use crate::container::Runtime;
 use crate::error::{Doing as _, Error, Result};
 use crate::events::Event;
 use crate::hook::{agent_dir, charm_dir, socket};
-use crate::model::{End, Habits, Held, Kind, Model, Relation, Settings, Stage, Status, Unit, UnitName};
+use crate::model::{
+    End, Held, Kind, Model, PermanentFaults, Relation, Settings, Stage, Status, Unit, UnitName,
+};
 use crate::network::Network;
 use crate::pooler::Supervisor;
-use crate::run::Agent;
 use crate::tools;
 
-/// The host's own address in a model's network.
+/// The host's own number in a model's network.
 const GATEWAY: u8 = 254;
 
-/// When a model's clock begins: 2026-01-01T00:00:00Z, so that transcripts do not change with the day.
+/// The start of a model's clock, 2026-01-01T00:00:00Z: fixed, so that transcripts do not depend on
+/// the date.
 const EPOCH: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
 impl Model {
@@ -57,14 +60,14 @@ impl Model {
             supervisor: Supervisor::start(options.pgbouncer.clone()),
             runtime: runtime.transpose()?,
             seed: options.seed,
-            habits: Habits::default(),
+            permanent_faults: PermanentFaults::default(),
             retries: true,
             next_run: 0,
             past_passwords: BTreeSet::new(),
         })
     }
 
-    /// Adds units; where nobody ever led, one of them has the lease from the start.
+    /// Adds units; if the application never had a leader, one unit gets the lease at once.
     pub(crate) fn add_units(&mut self, app: &str, count: usize) -> Result<()> {
         for _ in 0..count {
             self.add_unit(app)?;
@@ -76,7 +79,7 @@ impl Model {
         self.grow_cluster(app)
     }
 
-    /// Every unit of an actor that operates PostgreSQL has a server.
+    /// Adds a server for every unit of an actor that operates PostgreSQL.
     fn grow_cluster(&mut self, app: &str) -> Result<()> {
         for unit in self.units_of(app) {
             if self.app(app)?.kind.cluster().is_none_or(|cluster| cluster.member(unit.number).is_some()) {
@@ -91,7 +94,7 @@ impl Model {
         Ok(())
     }
 
-    /// The leader has an `update-status` at once.
+    /// Schedules an `update-status` of the leader for now.
     pub(crate) fn wake_leader(&mut self, app: &str) {
         let (leader, now) = (self.leader(app).cloned(), self.now);
         if let Some(unit) = leader.and_then(|leader| self.units.get_mut(&leader)) {
@@ -100,7 +103,7 @@ impl Model {
     }
 
     fn add_unit(&mut self, app: &str) -> Result<()> {
-        // On Kubernetes ordinals are used again.
+        // Kubernetes reuses ordinals.
         let known = self.units_of(app);
         let number = (0..=u32::MAX)
             .find(|number| !known.iter().any(|unit| unit.number == *number))
@@ -138,16 +141,17 @@ impl Model {
         self.make_pod(&name)
     }
 
-    /// The directories, charm, tools and socket of a fresh pod.
+    /// Creates the directories, charm, tools and socket of a new pod.
     fn make_pod(&mut self, name: &UnitName) -> Result<()> {
         let unit = self.unit(name)?;
         let root = unit.root.clone();
         let charm = charm_dir(&root, name);
         for dir in [agent_dir(&root, name), root.join("dev/shm"), root.join("etc"), root.join("var/log")] {
-            fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
+            fs::create_dir_all(&dir).doing(|| format!("create {}", dir.display()))?;
         }
         if let Kind::Charm(Charm { dir, .. }) = &self.app(&name.app)?.kind {
-            // Another process copies: a file that we hold open for writing could not be run. Of a link it takes what it leads to.
+            // Copy in another process: a file that this process holds open for writing could not be
+            // run. `-H` follows a link in the argument.
             let status =
                 Command::new("cp").arg("-aH").arg(dir).arg(&charm).status().doing(|| "run cp".to_owned())?;
             if !status.success() {
@@ -174,21 +178,21 @@ impl Model {
 
     fn link_tools(&self, name: &UnitName) -> Result<()> {
         let dir = self.dir.join("tools").join(name.dashed());
-        fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
+        fs::create_dir_all(&dir).doing(|| format!("create {}", dir.display()))?;
         for tool in tools::names(self.version) {
             let link = dir.join(tool);
             if !link.exists() {
-                symlink(&self.tools, &link).doing(|| format!("make {}", link.display()))?;
+                symlink(&self.tools, &link).doing(|| format!("create {}", link.display()))?;
             }
         }
         Ok(())
     }
 
-    /// Replaces a unit's pod: its processes end, its files go, a new agent starts and finds its way back. Which containers had to
-    /// be killed, in words.
+    /// Replaces a unit's pod: ends its processes, removes its files, and starts a new agent.
+    /// Returns a line for each container that had to be killed.
     ///
-    /// `clean` when no hook was cut off, be it that only its end was not noted: else `upgrade-charm` is not run. A hook that is
-    /// still to be done comes first.
+    /// `clean` says that no hook was interrupted, except possibly before its success was recorded.
+    /// Otherwise the agent does not run `upgrade-charm`. A pending hook runs first.
     pub(crate) fn new_pod(&mut self, name: &UnitName, clean: bool) -> Result<String> {
         let unit = self.idle(name)?;
         let root = unit.root.clone();
@@ -199,7 +203,7 @@ impl Model {
         let address = self.network.take()?;
         let unit = self.unit_mut(name)?;
         let old = std::mem::replace(&mut unit.address, address);
-        // `config-changed` comes for addresses, too.
+        // `config-changed` runs again, also because of the new address.
         unit.config_seen = None;
         self.network.release(old);
         self.make_pod(name)?;
@@ -209,13 +213,13 @@ impl Model {
         Ok(words.collect())
     }
 
-    /// The charm container restarts alone: the agent starts again, all files are kept.
+    /// Restarts the charm container alone: the agent starts again, all files are kept.
     pub(crate) fn restart_agent(&mut self, name: &UnitName) -> Result<()> {
         self.idle(name)?;
         self.agent_starts(name, false)
     }
 
-    /// A unit none of whose hooks is running.
+    /// The unit; fails if one of its hooks is running.
     pub(crate) fn idle(&mut self, name: &UnitName) -> Result<&mut Unit> {
         let unit = self.unit_mut(name)?;
         if unit.is_busy() {
@@ -224,8 +228,8 @@ impl Model {
         Ok(unit)
     }
 
-    /// An agent that starts knows less: which relations are peers, and which secret changes nobody announced. It finds every
-    /// workload container ready anew.
+    /// Resets what a starting agent does not know: which relations are peer relations, and which
+    /// secret changes were not announced. Every workload container becomes ready again.
     fn agent_starts(&mut self, name: &UnitName, upgrade: bool) -> Result<()> {
         let latest: BTreeMap<String, u32> =
             self.secrets.iter().map(|(id, secret)| (id.clone(), secret.latest)).collect();
@@ -268,12 +272,12 @@ impl Model {
         id
     }
 
-    /// Marks a relation as dying; nobody in it, nobody to tell.
+    /// Marks a relation as dying. Removes it if it has no units.
     pub(crate) fn break_relation(&mut self, id: u32) {
         if let Some(relation) = self.relations.get_mut(&id) {
             relation.dying = true;
         }
-        self.leave_unborn(id);
+        self.leave_uncreated(id);
         self.reap_relation(id);
     }
 }
@@ -286,8 +290,8 @@ impl Drop for Model {
     }
 }
 
-/// PgBouncer and PostgreSQL run as another user than root and must get through.
+/// Makes a directory accessible to the user that PgBouncer and PostgreSQL run as.
 fn open_to_all(dir: &std::path::Path) -> Result<()> {
     let mode = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(dir, mode).doing(|| format!("open {}", dir.display()))
+    fs::set_permissions(dir, mode).doing(|| format!("change the mode of {}", dir.display()))
 }

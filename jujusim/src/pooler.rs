@@ -1,4 +1,4 @@
-//! PgBouncer's supervisor: whatever configuration lies under a unit's root is kept running.
+//! PgBouncer's supervisor: keeps a process running for each configuration under a unit's root.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -8,20 +8,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::console;
 use crate::error::{Error, Result};
 
 const LOOK: Duration = Duration::from_millis(10);
-/// A process that lived shorter than this waits as long before its next start.
+/// A process that ran for less than this time waits this long before its next start.
 const BACK_OFF: Duration = Duration::from_millis(300);
 
-/// Whom PgBouncer runs as on this machine.
+/// The user that PgBouncer runs as on this machine.
 const USER: &str = "postgres";
 
 /// How long a process may take to open its socket.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(1500);
+pub(crate) const START_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// Keeps one `pgbouncer` for every `<root>/var/lib/pgbouncer/instance_*/pgbouncer.ini`, until it is dropped.
+/// Keeps one `pgbouncer` running for every `<root>/var/lib/pgbouncer/instance_*/pgbouncer.ini`,
+/// until dropped.
 pub(crate) struct Supervisor(Arc<Mutex<Shared>>);
 
 #[derive(Default)]
@@ -40,18 +40,18 @@ struct Process {
     started: Option<Instant>,
 }
 
-/// A PgBouncer process as the supervisor sees it.
+/// A PgBouncer process, as the supervisor sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// The configuration file.
     pub ini: PathBuf,
-    /// Its process id while it runs.
+    /// The process id, while the process runs.
     pub pid: Option<u32>,
-    /// How often it was started again.
+    /// How often the process was restarted.
     pub restarts: u32,
-    /// Where its console is.
+    /// The directory of the console's socket.
     pub(crate) sockets: PathBuf,
-    /// Whom it runs as, by name or number.
+    /// The user that the process runs as, by name or number.
     pub(crate) user: String,
 }
 
@@ -74,12 +74,12 @@ impl Supervisor {
         Supervisor(shared)
     }
 
-    /// Looks after a unit from now on.
+    /// Starts to supervise a unit.
     pub(crate) fn add(&self, root: &Path) {
         lock(&self.0).roots.push(root.to_owned());
     }
 
-    /// Ends a unit's processes, as its pod ends, and forgets it.
+    /// Ends a unit's processes and stops supervising it, as when the pod ends.
     pub(crate) fn remove(&self, root: &Path) {
         let mut shared = lock(&self.0);
         shared.roots.retain(|other| other != root);
@@ -92,9 +92,9 @@ impl Supervisor {
         }
     }
 
-    /// Waits until everything that is configured runs and has its socket, but not for what cannot start.
+    /// Waits until every configured process runs and has its socket, or until a timeout.
     pub(crate) fn wait(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         while Instant::now() < deadline && !lock(&self.0).complete() {
             thread::sleep(LOOK);
         }
@@ -107,13 +107,13 @@ impl Supervisor {
             ini: ini.clone(),
             pid: process.running(),
             restarts: process.starts.saturating_sub(1),
-            sockets: console::setting(ini, "unix_socket_dir").unwrap_or_default().into(),
+            sockets: setting(ini, "unix_socket_dir").unwrap_or_default().into(),
             user: USER.to_owned(),
         })
         .collect()
     }
 
-    /// Kills one process; it will be started again.
+    /// Kills one process; the supervisor restarts it.
     pub(crate) fn kill(&self, ini: &Path) -> Result<()> {
         let mut shared = lock(&self.0);
         let child = shared.processes.get_mut(ini).and_then(|process| process.child.as_mut());
@@ -141,7 +141,7 @@ impl Shared {
         let wanted: Vec<PathBuf> = self.roots.iter().flat_map(|root| configurations(root)).collect();
         wanted.iter().all(|ini| {
             let running = self.processes.get_mut(ini).is_some_and(|process| process.running().is_some());
-            running && console::socket(ini).is_none_or(|socket| socket.exists())
+            running && socket(ini).is_none_or(|socket| socket.exists())
         })
     }
 
@@ -168,7 +168,7 @@ impl Shared {
                 continue;
             }
             process.started = Some(Instant::now());
-            // What cannot be started now is tried again after the back-off; its log says why.
+            // A process that cannot start is retried after the back-off; its log has the reason.
             if let Ok(child) = start(&root, &ini, self.path.as_deref()) {
                 process.child = Some(child);
                 process.starts += 1;
@@ -207,6 +207,23 @@ pub(crate) fn configurations(root: &Path) -> Vec<PathBuf> {
     inis
 }
 
+/// The last value of a setting in a configuration file.
+pub(crate) fn setting(ini: &Path, name: &str) -> Option<String> {
+    let text = fs::read_to_string(ini).ok()?;
+    let value = |line: &str| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == name).then(|| value.trim().to_owned())
+    };
+    text.lines().filter(|line| !line.trim_start().starts_with([';', '#'])).filter_map(value).next_back()
+}
+
+/// The path of the process's local socket.
+pub(crate) fn socket(ini: &Path) -> Option<PathBuf> {
+    let dir = setting(ini, "unix_socket_dir")?;
+    let port = setting(ini, "listen_port").unwrap_or_else(|| "6432".to_owned());
+    Some(PathBuf::from(dir).join(format!(".s.PGSQL.{port}")))
+}
+
 fn start(root: &Path, ini: &Path, path: Option<&Path>) -> std::io::Result<Child> {
     let instance = ini.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
     let logs = root.join("var/log");
@@ -219,12 +236,13 @@ fn start(root: &Path, ini: &Path, path: Option<&Path>) -> std::io::Result<Child>
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()
 }
 
-/// A command line that runs what follows as user `postgres` when we are root, and that gets a signal when we die.
+/// A command that runs its arguments as user `postgres` if the simulator is root, and that gets a
+/// signal when the simulator ends.
 pub(crate) fn as_postgres(signal: &str) -> Command {
     as_user(USER, signal)
 }
 
-/// As [`as_postgres`], as another user, whose group has the same name or number.
+/// As [`as_postgres`], for another user, whose group has the same name or number.
 pub(crate) fn as_user(user: &str, signal: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.arg(format!("--pdeathsig={signal}"));

@@ -4,13 +4,13 @@ use std::fmt;
 
 /// A port that a unit has open.
 ///
-/// Ordered as Juju lists them: by protocol, then by number.
+/// Ordered as Juju lists ports: by protocol, then by number.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct OpenedPort {
     pub(crate) protocol: Protocol,
-    /// 0 for `icmp`, which has none.
+    /// 0 for `icmp`, which has no ports.
     pub(crate) number: u16,
-    /// The only endpoint it is open for; none for all.
+    /// The only endpoint that the port is open for; `None` for all endpoints.
     pub(crate) endpoint: Option<String>,
 }
 
@@ -22,13 +22,13 @@ pub(crate) enum Protocol {
 }
 
 impl OpenedPort {
-    /// Whether it is the same port, maybe for another endpoint.
+    /// Whether this is the same port, regardless of the endpoint.
     pub(crate) fn same(&self, other: &OpenedPort) -> bool {
         (self.protocol, self.number) == (other.protocol, other.number)
     }
 }
 
-/// What `open-port` and `close-port` name.
+/// The argument of `open-port` and `close-port`.
 pub(crate) struct PortRange {
     pub(crate) protocol: Protocol,
     pub(crate) from: u16,
@@ -36,7 +36,8 @@ pub(crate) struct PortRange {
 }
 
 impl PortRange {
-    /// As `open-port` takes it: a port or a range, of TCP unless it says otherwise. An error is Juju's text.
+    /// Parses the argument of `open-port`: a port or a range, TCP by default. An error has Juju's
+    /// text.
     pub(crate) fn parse(text: &str) -> Result<PortRange, String> {
         let text = text.to_lowercase();
         let (range, protocol) = text.split_once('/').unwrap_or((text.as_str(), "tcp"));

@@ -1,4 +1,4 @@
-//! The prompt: words typed at a terminal, with history and completion.
+//! The prompt: commands typed at a terminal, with history and completion.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -8,11 +8,11 @@ use rustyline::error::ReadlineError;
 use rustyline::history::DefaultHistory;
 use rustyline::{CompletionType, Config, Context, Editor, Helper, Highlighter, Hinter, Validator};
 
+use crate::commands::help::COMMANDS;
 use crate::error::{Error, Result};
-use crate::words::help::WORDS;
 use crate::{Options, Sim};
 
-/// What the tab key knows: words first, then what is in the model.
+/// What the tab key completes: command names, then names in the model.
 #[derive(Helper, Highlighter, Hinter, Validator, Default)]
 struct Completion {
     /// Applications and units.
@@ -20,13 +20,13 @@ struct Completion {
 }
 
 impl Completion {
-    /// Where the last part of the line begins, and what it may become.
+    /// Where the last part of the line begins, and its completions.
     fn candidates(&self, line: &str) -> (usize, Vec<&str>) {
         let start = line.trim_end_matches(|part: char| !part.is_whitespace()).len();
         let (before, part) = line.split_at(start);
-        let words = WORDS.iter().map(|word| word.name);
+        let names = COMMANDS.iter().map(|command| command.name);
         let all: Vec<&str> = match before.trim() {
-            "" | "help" => words.collect(),
+            "" | "help" => names.collect(),
             _ => self.names.iter().map(String::as_str).collect(),
         };
         (start, all.into_iter().filter(|name| name.starts_with(part)).collect())
@@ -38,22 +38,22 @@ impl Completer for Completion {
 
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
         let (start, found) = self.candidates(&line[..at]);
-        // An application may become a unit.
+        // No blank after an application: it may become a unit.
         let end = if start == 0 { " " } else { "" };
         let pair = |name: &str| Pair { display: name.to_owned(), replacement: format!("{name}{end}") };
         Ok((start, found.into_iter().map(pair).collect()))
     }
 }
 
-/// Does what is typed, until the end of input.
-pub fn converse(options: &Options) -> Result<()> {
+/// Runs typed commands until the end of input.
+pub fn run_prompt(options: &Options) -> Result<()> {
     let mut sim = Sim::new(options)?;
     let mut editor: Editor<Completion, DefaultHistory> =
         Editor::with_config(Config::builder().completion_type(CompletionType::List).build())
             .map_err(|error| refused(&error))?;
     let history = history();
     if let Some(history) = &history {
-        // The first time there is none.
+        // The file does not exist the first time.
         let _ = editor.load_history(history);
     }
     let mut out = io::stdout();
@@ -66,7 +66,7 @@ pub fn converse(options: &Options) -> Result<()> {
             Err(error) => return Err(refused(&error)),
         };
         let _ = editor.add_history_entry(line.trim());
-        // Nobody is left to read when the terminal is gone: then the next line is the end.
+        // Ignore errors: when the terminal is gone, the next read ends the loop.
         let _ = match sim.run(&line) {
             Ok(text) => write!(out, "{text}"),
             Err(error) => writeln!(out, "ERROR {error}"),
@@ -87,7 +87,7 @@ fn names(sim: &Sim) -> Vec<String> {
     sim.model.apps.keys().cloned().chain(units).collect()
 }
 
-/// The file that keeps what was typed, in a directory that is there; none without a home.
+/// The file of the command history, in an existing directory; `None` without a home.
 fn history() -> Option<PathBuf> {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home)?;
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_part_is_completed_to_words_and_the_others_to_names() {
+    fn the_first_part_is_completed_to_commands_and_the_others_to_names() {
         let completion =
             Completion { names: ["shop", "shop/0", "pooler"].into_iter().map(str::to_owned).collect() };
         assert_eq!(completion.candidates("set"), (0, vec!["settle"]));

@@ -1,5 +1,5 @@
-//! What `juju status` and `juju show-unit` report, under Juju's own keys (juju's cmd/juju/status/formatted.go and
-//! cmd/juju/application/showunit.go).
+//! The output of `juju status` and `juju show-unit`, with Juju's own keys (juju's
+//! cmd/juju/status/formatted.go and cmd/juju/application/showunit.go).
 
 mod status;
 mod unit;
@@ -13,10 +13,10 @@ use crate::model::{App, Kind};
 pub(crate) use status::Status;
 pub(crate) use unit::{Hidden, UnitInfo};
 
-/// How a report is written.
+/// The format of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// Tables, or lines for people.
+    /// Tables, or plain text lines.
     #[default]
     Tabular,
     Yaml,
@@ -26,11 +26,11 @@ pub(crate) enum Format {
 impl Format {
     pub(crate) fn parse(text: &str) -> Result<Format> {
         clap::ValueEnum::from_str(text, false)
-            .map_err(|_| Error::refused(format!("unknown format {text:?}: tabular, yaml or json")))
+            .map_err(|_| Error::refused(format!("unknown format {text:?}: use tabular, yaml or json")))
     }
 }
 
-/// A map that keeps the order it was made in: Juju sorts `app/10` after `app/9`.
+/// A map that keeps its insertion order: Juju sorts `app/10` after `app/9`.
 pub(crate) struct Ordered<T>(pub(crate) Vec<(String, T)>);
 
 impl<T> Ordered<T> {
@@ -54,7 +54,7 @@ pub(crate) fn yaml(value: &impl Serialize) -> String {
     serde_yaml::to_string(value).unwrap_or_default()
 }
 
-/// A charm's URL: actors stand for charms from Charmhub.
+/// A charm's URL: an actor stands for a Charmhub charm.
 fn charm_url(app: &App) -> String {
     let Charm { name, .. } = app.charm();
     match app.kind {

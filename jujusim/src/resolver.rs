@@ -6,10 +6,11 @@ use crate::events::Event;
 use crate::model::{Entity, Held, Model, Relation, Secret, Stage, Unit, UnitName, View};
 
 impl Model {
-    /// The next hook of a unit, or none when the unit is idle or in the midst of one.
+    /// The next hook of a unit; `None` when the unit is idle or runs a hook.
     ///
-    /// First a hook that did not finish; then `-relation-created`, leadership, workload, secrets; then what was queued; a dying
-    /// unit only leaves; then `install`, `config-changed`, the relations, and last `update-status`.
+    /// The order: first a hook that did not complete; then `-relation-created`, leadership,
+    /// workload, secrets; then queued events. A dying unit then only leaves; any other runs
+    /// `install`, `config-changed`, relation hooks, and last `update-status`.
     pub(crate) fn next_event(&self, name: &UnitName) -> Option<Event> {
         let unit = self.units.get(name).filter(|unit| !unit.is_busy() && unit.held != Held::Everything)?;
         if let Some(pending) = &unit.pending {
@@ -44,7 +45,8 @@ impl Model {
         let born = |id: &u32| !unit.views.get(id).is_some_and(|view| view.created);
         let mine = self.relations.iter().filter(|(_, relation)| relation.end(&name.app).is_some());
         let new = mine.filter(|(id, relation)| !relation.is_over() && born(id)).map(|(id, _)| *id);
-        // Non-peers first, as the agent lists its relations; in truth the order is that of a Go map.
+        // Relations with other applications first, as the agent lists its relations; in Juju the
+        // order is that of a Go map.
         let mut new: Vec<u32> = new.collect();
         new.sort_by_key(|id| self.relations.get(id).is_some_and(Relation::is_peer));
         self.pick((name.to_string(), "created"), new).map(|relation| Event::Created { relation })
@@ -56,14 +58,14 @@ impl Model {
             (true, Some((true, _))) => None,
             (true, _) => Some(Event::LeaderElected),
             (false, Some((_, term))) if term == app.term => None,
-            // Nobody leads: nothing to tell.
+            // Without a leader there is nothing to announce.
             (false, Some(_)) if app.leader.is_none() => None,
             (false, _) => self.version.has_leader_settings().then_some(Event::LeaderSettingsChanged),
         }
     }
 
-    /// Expired, due for rotation, changed, obsolete, in this order (uniter/secrets/resolver.go); the order of several secrets is
-    /// arbitrary.
+    /// Secret hooks in this order: expired, due for rotation, changed, obsolete
+    /// (uniter/secrets/resolver.go). The order of several secrets is arbitrary.
     fn secret_event(&self, name: &UnitName, unit: &Unit) -> Option<Event> {
         let owned = |secret: &Secret| match &secret.owner {
             Entity::App(app) => *app == name.app && self.is_leader(name),
@@ -79,7 +81,7 @@ impl Model {
             (owned(secret) && due(secret.next_rotate)).then(|| Event::SecretRotate { id: id.clone() })
         };
         let changed = |(id, secret): (&String, &Secret)| {
-            // A secret's first revision is never announced.
+            // The first revision of a secret is never announced.
             let told = unit.secrets_seen.get(id).copied().unwrap_or(1);
             let consumer = secret.consumers.get(name)?;
             let stale =
@@ -104,8 +106,9 @@ impl Model {
             .or_else(|| self.pick(&question, secrets().filter_map(obsolete)))
     }
 
-    /// All non-peer relations before any peer relation, unless the agent was restarted and forgot which those are; the order
-    /// within is that of a Go map (uniter/relation/resolver.go).
+    /// Relations with other applications before peer relations, unless the agent restarted and no
+    /// longer knows which are peer relations. The order within each group is that of a Go map
+    /// (uniter/relation/resolver.go).
     fn relation_event(&self, name: &UnitName, unit: &Unit) -> Option<Event> {
         let event = |(id, relation): (&u32, &Relation)| {
             let view = unit.views.get(id).filter(|view| view.created && !view.broken)?;

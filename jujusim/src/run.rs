@@ -1,15 +1,16 @@
-//! One run of a unit's charm from its start to its commit; it may halt in the midst of it for a word to be done.
+//! One run of a unit's charm, from its start to its commit. The run may halt in between while a
+//! script command runs.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic};
+use std::sync::{Arc, Mutex, atomic};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,63 +20,39 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 
 use crate::Sim;
+use crate::agent::{Message, locked};
 use crate::clock::back_off;
 use crate::commit::Refused;
 use crate::container::Pod;
 use crate::error::{Doing as _, Error, Result};
 use crate::events::Event;
-use crate::fault::{Fault, Mishap, Moment};
+use crate::fault::{Fault, HookPoint, ToolFault};
 use crate::hook::{Exit, HookRun, Port, ToolCall, charm_dir};
 use crate::launch::{self, Usage};
 use crate::model::{Kind, Model, Pending, UnitName};
 use crate::server::Mark;
 use crate::tools::{self, Answer, Context, Request};
 
-/// A hook that runs longer than this is killed.
-const LIMIT: Duration = Duration::from_secs(120);
-/// How long output may still come after the hook's process ended: what it started may hold the pipes open.
-const LINGER: Duration = Duration::from_millis(200);
+/// The time limit of a hook; then the simulator kills the hook.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long to wait for output after the hook's process ended: processes that it started may hold
+/// the pipes open.
+const OUTPUT_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What reaches a unit while one of its hooks runs.
-pub(crate) enum Message {
-    /// A tool was called; `late` when its answer was held back until now.
-    Tool {
-        request: Request,
-        stream: UnixStream,
-        late: bool,
-    },
-    Line {
-        run: usize,
-        error: bool,
-        text: String,
-    },
-    Closed {
-        run: usize,
-    },
-    /// The process has made the system call after which it stops.
-    Stopped {
-        run: usize,
-    },
-    Exited {
-        run: usize,
-        status: io::Result<ExitStatus>,
-    },
-}
-
-/// A run that has begun.
+/// A run in progress.
 struct Running {
     context: Context,
     run: HookRun,
     faults: Vec<Fault>,
-    /// What the event was about when it began.
+    /// The version of the event's data at the start of the run.
     version: u64,
-    /// How far the logs of PostgreSQL servers had come.
+    /// The ends of the PostgreSQL servers' logs at the start of the run.
     marks: Vec<Mark>,
-    /// How many requests the unit's containers had answered.
+    /// How many requests the unit's containers had answered at the start of the run.
     requests: usize,
     inbox: Receiver<Message>,
     process: Option<Process>,
-    /// The call before whose answer a word is done.
+    /// The call that is answered after a script command has run.
     halted: Option<(Request, UnixStream)>,
     /// Calls that are never answered.
     hung: Vec<UnixStream>,
@@ -86,29 +63,29 @@ struct Process {
     number: usize,
     pid: u32,
     report: PathBuf,
-    /// When it is killed; once it ended, until when output is waited for.
+    /// When the process is killed; after its end, until when to wait for output.
     deadline: Instant,
     killed: bool,
     watch: Watch,
-    /// Streams that may still bring output.
+    /// How many output streams are still open.
     open: u8,
     ended: Option<ExitStatus>,
 }
 
 impl Sim {
-    /// Runs one event of a unit to its end, commits or drops its effects, and records it.
+    /// Runs one event of a unit to its end, commits or discards its effects, and records the run.
     pub(crate) fn run_event(&mut self, name: &UnitName, event: &Event) -> Result<&HookRun> {
         let mut running = self.model.begin(name, event)?;
         loop {
-            let word = match self.model.proceed(&mut running) {
-                Ok(Some(word)) => word,
+            let command = match self.model.proceed(&mut running) {
+                Ok(Some(command)) => command,
                 Ok(None) => return self.model.finish(running),
                 Err(error) => return self.model.abandon(running, error),
             };
-            match self.word(&word) {
+            match self.execute(&command) {
                 Ok(printed) => {
                     let lines = printed.lines().map(|line| format!("JUJUSIM   {line}"));
-                    running.context.log.push(format!("JUJUSIM > {word}"));
+                    running.context.log.push(format!("JUJUSIM > {command}"));
                     running.context.log.extend(lines);
                 }
                 Err(error) => return self.model.abandon(running, error),
@@ -145,7 +122,7 @@ impl Model {
         }
     }
 
-    /// Starts the hook's process; an actor does all its work at once.
+    /// Starts the hook's process; an actor does all its work here.
     fn start(&mut self, running: &mut Running) -> Result<()> {
         let Running { context, run, .. } = running;
         if let Kind::Actor(actor, _) = &self.app(&context.unit.app)?.kind {
@@ -168,7 +145,7 @@ impl Model {
         let number = self.next_run;
         self.next_run += 1;
         let report = self.dir.join(format!("usage-{number}"));
-        // In a pod the charm has its network with the other containers.
+        // In a pod the charm shares its network with the other containers.
         let network = self.unit(&context.unit)?.pod.as_ref().map(Pod::network);
         let launch = |program: &Path| launch::command(&self.tools, &report, network.as_deref(), program);
         let mut command = match running.faults.iter().find_map(Fault::syscall) {
@@ -204,7 +181,7 @@ impl Model {
             number,
             pid,
             report,
-            deadline: Instant::now() + LIMIT,
+            deadline: Instant::now() + HOOK_TIMEOUT,
             killed: false,
             watch: Watch::start(pid),
             open: 2,
@@ -213,37 +190,38 @@ impl Model {
         Ok(())
     }
 
-    /// Answers tools and gathers output until the hook has ended, or until a word is to be done.
+    /// Answers tools and collects output until the hook ends or a script command is due.
     fn proceed(&mut self, running: &mut Running) -> Result<Option<String>> {
         if let Some((request, stream)) = running.halted.take() {
             self.answer(running, &request, &stream);
         }
         if let Some(process) = &running.process {
-            // Where a system call stopped it.
+            // Continue the process if a system call fault stopped it.
             process.signal(Signal::SIGCONT);
         }
         while running.process.is_some() {
-            let word = self.attend(running)?;
-            if word.is_some() {
-                return Ok(word);
+            let command = self.attend(running)?;
+            if command.is_some() {
+                return Ok(command);
             }
         }
         let commits = running.run.exit == Exit::Success;
-        Ok(running.word_at(&Moment::Commit).filter(|_| commits))
+        Ok(running.take_command(&HookPoint::Commit).filter(|_| commits))
     }
 
-    /// Waits for one thing that the hook's process does.
+    /// Waits for one message from the hook's process.
     fn attend(&mut self, running: &mut Running) -> Result<Option<String>> {
         let Some(process) = &mut running.process else { return Ok(None) };
         if process.ended.is_some() && process.open == 0 {
             running.process_ended();
             return Ok(None);
         }
-        let patience = process.deadline.saturating_duration_since(Instant::now());
-        // What never stops to print does not put off its end.
-        let message = match patience {
+        let timeout = process.deadline.saturating_duration_since(Instant::now());
+        // After the deadline, do not read on: a process that prints without end would never time
+        // out.
+        let message = match timeout {
             Duration::ZERO => Err(RecvTimeoutError::Timeout),
-            _ => running.inbox.recv_timeout(patience),
+            _ => running.inbox.recv_timeout(timeout),
         };
         match message {
             Ok(Message::Tool { request, stream, late }) => {
@@ -255,27 +233,31 @@ impl Model {
             Ok(Message::Closed { run }) if run == process.number => process.open -= 1,
             Ok(Message::Stopped { run }) if run == process.number => {
                 let syscall = running.faults.iter().find_map(Fault::syscall).cloned();
-                return Ok(syscall.and_then(|syscall| running.word_at(&Moment::Syscall(syscall))));
+                return Ok(syscall.and_then(|syscall| running.take_command(&HookPoint::Syscall(syscall))));
             }
             Ok(Message::Exited { run, status }) if run == process.number => {
                 process.ended = Some(status.doing(|| format!("wait for {}", running.run.hook))?);
-                process.deadline = Instant::now() + LINGER;
+                process.deadline = Instant::now() + OUTPUT_TIMEOUT;
             }
             Ok(_) => {}
             Err(RecvTimeoutError::Timeout) if process.ended.is_some() => process.open = 0,
             Err(_) if process.killed => {
                 let HookRun { unit, hook, .. } = &running.run;
-                return Err(Error::refused(format!("{unit} {hook} cannot be ended")));
+                return Err(Error::refused(format!("cannot kill {unit} {hook}")));
             }
             Err(_) => {
                 process.kill();
-                running.run.log.push(format!("ERROR killed: did not end within {} s", LIMIT.as_secs()));
+                running
+                    .run
+                    .log
+                    .push(format!("ERROR killed: did not end within {} s", HOOK_TIMEOUT.as_secs()));
             }
         }
         Ok(None)
     }
 
-    /// A tool was called: does what is prepared for this call; the word to be done before its answer.
+    /// Handles a tool call and its fault, if one is set; returns the script command to run before
+    /// the answer.
     fn called(
         &mut self,
         running: &mut Running,
@@ -283,7 +265,8 @@ impl Model {
         stream: UnixStream,
         late: bool,
     ) -> Option<String> {
-        // The same call again, now with standard input; or one of an earlier hook, which is refused.
+        // The same call, repeated with standard input or after a delay, or a call of an earlier
+        // hook, which is refused.
         if request.stdin.is_some() || late || request.context != running.context.id {
             self.answer(running, &request, &stream);
             return None;
@@ -291,33 +274,35 @@ impl Model {
         let tool = request.command.clone();
         running.run.calls.push(ToolCall { name: tool.clone(), args: request.args.clone(), code: 0 });
         let nth = running.run.calls.iter().filter(|call| call.name == tool).count();
-        let mishap = running.faults.iter().find_map(|fault| match fault {
-            Fault::Tool { tool: of, nth: at, mishap } if *of == tool && *at == nth => Some(mishap.clone()),
+        let tool_fault = running.faults.iter().find_map(|fault| match fault {
+            Fault::Tool { tool: of, nth: at, tool_fault } if *of == tool && *at == nth => {
+                Some(tool_fault.clone())
+            }
             _ => None,
         });
-        match mishap {
-            Some(Mishap::Kill) => {
-                // A call that had no effect is none.
+        match tool_fault {
+            Some(ToolFault::Kill) => {
+                // Do not record a call that had no effect.
                 running.run.calls.pop();
                 if let Some(process) = &mut running.process {
                     process.kill();
                 }
                 None
             }
-            Some(Mishap::Fail(message)) => {
+            Some(ToolFault::Fail(message)) => {
                 let stderr = format!("ERROR {message}\n");
                 running.reply(&tool, &stream, &Answer { code: 1, stderr, ..Answer::default() });
                 None
             }
-            Some(Mishap::Answer { stdout, code }) => {
+            Some(ToolFault::Answer { stdout, code }) => {
                 running.reply(&tool, &stream, &Answer { code, stdout, ..Answer::default() });
                 None
             }
-            Some(Mishap::Hang(None)) => {
+            Some(ToolFault::Hang(None)) => {
                 running.hung.push(stream);
                 None
             }
-            Some(Mishap::Hang(Some(seconds))) => {
+            Some(ToolFault::Hang(Some(seconds))) => {
                 let sender = self.units.get(&running.context.unit)?.sender.clone();
                 thread::spawn(move || {
                     thread::sleep(Duration::from_secs(seconds));
@@ -326,18 +311,18 @@ impl Model {
                 None
             }
             None => {
-                let word = running.word_at(&Moment::Tool { tool, nth });
-                if word.is_some() {
+                let command = running.take_command(&HookPoint::Tool { tool, nth });
+                if command.is_some() {
                     running.halted = Some((request, stream));
                 } else {
                     self.answer(running, &request, &stream);
                 }
-                word
+                command
             }
         }
     }
 
-    /// The ends of all logs of PostgreSQL servers.
+    /// The current ends of all logs of PostgreSQL servers.
     fn marks(&self) -> Vec<Mark> {
         let clusters = self.apps.values().filter_map(|app| app.kind.cluster());
         clusters
@@ -354,7 +339,7 @@ impl Model {
         running.reply(&request.command, stream, &answer);
     }
 
-    /// Commits or drops the effects, notes what comes of it, and records the run.
+    /// Commits or discards the effects, updates the unit, and records the run.
     fn finish(&mut self, running: Running) -> Result<&HookRun> {
         let Running { mut context, mut run, faults, version, marks, requests, inbox, .. } = running;
         let (name, event) = (context.unit.clone(), context.event.clone());
@@ -364,10 +349,11 @@ impl Model {
                 run.sql += mark.since(&charm.name);
             }
         }
-        // A container that was replaced meanwhile counts anew.
+        // The count of a container that was replaced during the hook starts at 0.
         run.pebble = self.requests(&name).saturating_sub(requests);
         if let Event::Broken { .. } = event {
-            // The relation's passwords are still worth searching for when it is gone.
+            // Remember the relation's passwords for leak searches: the relation is about to be
+            // removed.
             self.past_passwords = self.passwords();
         }
         let first = self.unit(&name)?.pending.is_none();
@@ -376,15 +362,15 @@ impl Model {
                 Fault::Commit(refused) => Some(*refused),
                 _ => None,
             });
-            let habit = (self.habits.torn && first && event.is_hook()).then_some(Refused::Torn);
-            if let Err(text) = self.commit(&mut context, prepared.or(habit)) {
+            let permanent = (self.permanent_faults.torn && first && event.is_hook()).then_some(Refused::Torn);
+            if let Err(text) = self.commit(&mut context, prepared.or(permanent)) {
                 run.log.push(format!("ERROR {text}"));
                 run.exit = Exit::Refused(text);
             }
         }
         run.results = std::mem::take(&mut context.action.results);
         run.failure = context.action.failure.take().or(run.failure);
-        let (now, habits, retries) = (self.now, self.habits, self.retries);
+        let (now, permanent_faults, retries) = (self.now, self.permanent_faults, self.retries);
         let unit = self.unit_mut(&name)?;
         unit.receiver = Some(inbox);
         if let Some(agent) = &unit.agent {
@@ -402,7 +388,7 @@ impl Model {
                     false => now,
                 };
                 unit.pending = Some(Pending { event, failures, error, due, again });
-            } else if !again && (habits.twice || faults.contains(&Fault::Twice)) {
+            } else if !again && (permanent_faults.twice || faults.contains(&Fault::Twice)) {
                 unit.pending = Some(Pending { event, failures: 0, error: false, due: now, again: true });
             } else {
                 self.after(&name, &event, version);
@@ -412,7 +398,7 @@ impl Model {
         self.runs.last().ok_or_else(|| Error::refused("no hook ran"))
     }
 
-    /// Ends a run that cannot go on.
+    /// Ends a run after an error of the simulator.
     fn abandon<T>(&mut self, mut running: Running, error: Error) -> Result<T> {
         if let Some(process) = &mut running.process {
             process.kill();
@@ -428,12 +414,12 @@ impl Model {
 }
 
 impl Running {
-    /// The word to be done now; each is done once.
-    fn word_at(&mut self, moment: &Moment) -> Option<String> {
-        let here = |fault: &Fault| matches!(fault, Fault::Word { at, .. } if at == moment);
+    /// Takes the script command for this point of the hook; each command runs once.
+    fn take_command(&mut self, point: &HookPoint) -> Option<String> {
+        let here = |fault: &Fault| matches!(fault, Fault::Command { at, .. } if at == point);
         let index = self.faults.iter().position(here)?;
         match self.faults.remove(index) {
-            Fault::Word { word, .. } => Some(word),
+            Fault::Command { command, .. } => Some(command),
             _ => None,
         }
     }
@@ -444,11 +430,11 @@ impl Running {
         }
         let Ok(mut line) = serde_json::to_string(answer) else { return };
         line.push('\n');
-        // A caller that was killed meanwhile has no use for it.
+        // Ignore errors: the caller may have been killed.
         let _ = stream.write_all(line.as_bytes());
     }
 
-    /// A hook's output is logged line by line; an action's is its result.
+    /// Logs a hook's output line by line; collects the output of an action or command.
     fn keep_line(&mut self, error: bool, text: &str) {
         if self.context.event.is_hook() {
             let level = if error { "WARNING" } else { "DEBUG" };
@@ -478,7 +464,7 @@ impl Running {
 impl Process {
     fn kill(&mut self) {
         self.killed = true;
-        self.deadline = Instant::now() + LIMIT;
+        self.deadline = Instant::now() + HOOK_TIMEOUT;
         self.signal(Signal::SIGKILL);
     }
 
@@ -489,7 +475,7 @@ impl Process {
     }
 }
 
-/// What is run for an event, and with which arguments; nothing when the charm has nothing for it.
+/// The program and arguments for an event; `None` when the charm has no program for the event.
 fn program(context: &Context, charm: &Path) -> Result<Option<(PathBuf, Vec<String>)>> {
     if let Event::Exec { command, .. } = &context.event {
         let (program, args) = command.split_first().ok_or_else(|| Error::refused("no command specified"))?;
@@ -519,7 +505,7 @@ fn forward(stream: impl Read + Send + 'static, run: usize, error: bool, sender: 
     });
 }
 
-/// Reads what `strace` sees to its end, as `strace` would die without a reader.
+/// Reads the trace of `strace` to its end: without a reader `strace` would be killed.
 fn watch_for_stop(trace: PathBuf, run: usize, sender: Sender<Message>) {
     thread::spawn(move || {
         let Ok(file) = fs::File::open(&trace) else { return };
@@ -532,58 +518,7 @@ fn watch_for_stop(trace: PathBuf, run: usize, sender: Sender<Message>) {
     });
 }
 
-/// The socket of a unit's agent, open while the unit's pod lives.
-pub(crate) struct Agent {
-    path: PathBuf,
-    over: Arc<atomic::AtomicBool>,
-    /// The context of the hook that runs now.
-    serving: Arc<Mutex<Option<String>>>,
-}
-
-impl Agent {
-    pub(crate) fn listen(path: &Path, sender: Sender<Message>) -> Result<Agent> {
-        let listener = UnixListener::bind(path).doing(|| format!("listen at {}", path.display()))?;
-        let agent = Agent { path: path.to_owned(), over: Arc::default(), serving: Arc::default() };
-        let (over, serving) = (Arc::clone(&agent.over), Arc::clone(&agent.serving));
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                if over.load(atomic::Ordering::SeqCst) {
-                    return;
-                }
-                let Ok(stream) = stream else { continue };
-                let mut line = String::new();
-                // A tool that was killed before it sent its request is no call.
-                let Ok(_) = BufReader::new(&stream).read_line(&mut line) else { continue };
-                let Ok(request) = serde_json::from_str(&line) else { continue };
-                // Between hooks nobody answers: the caller sees its connection closed.
-                if locked(&serving).is_none() {
-                    continue;
-                }
-                if sender.send(Message::Tool { request, stream, late: false }).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(agent)
-    }
-
-    fn serve(&self, context: Option<String>) {
-        *locked(&self.serving) = context;
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.over.store(true, atomic::Ordering::SeqCst);
-        let _ = UnixStream::connect(&self.path);
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Looks at the command lines of a process and its descendants until stopped or dropped.
+/// Samples the command lines of a process and its descendants until stopped or dropped.
 struct Watch {
     over: Arc<atomic::AtomicBool>,
     seen: Arc<Mutex<BTreeSet<String>>>,
@@ -618,7 +553,7 @@ impl Drop for Watch {
 fn command_lines(pid: u32, found: &mut BTreeSet<String>) {
     if let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) {
         let text = String::from_utf8_lossy(&line).replace('\0', " ");
-        // The launcher is ours.
+        // Skip the simulator's launcher.
         if !text.is_empty() && !text.starts_with(launch::NAME) {
             found.insert(text.trim_end().to_owned());
         }

@@ -1,4 +1,4 @@
-//! Secrets as the controller keeps them.
+//! Secrets, as the controller stores them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,25 +12,25 @@ use crate::model::{Bag, Entity, UnitName};
 /// A secret with its revisions, consumers and grants.
 #[derive(Clone)]
 pub struct Secret {
-    /// Who owns it.
+    /// The owner.
     pub owner: Entity,
-    /// The owner's label, maybe empty.
+    /// The owner's label; may be empty.
     pub label: String,
-    /// What `--description` said.
+    /// The text of `--description`.
     pub description: Option<String>,
-    /// How often it is to be rotated.
+    /// The rotation policy.
     pub rotate: Rotate,
     /// When the next rotation is due.
     pub next_rotate: Option<Timestamp>,
-    /// When it expires.
+    /// When the secret expires.
     pub expire: Option<Timestamp>,
-    /// The newest revision's number, counted from 1.
+    /// The number of the newest revision, counted from 1.
     pub latest: u32,
     /// The content of each revision that was not removed.
     pub revisions: BTreeMap<u32, Bag>,
-    /// Application or unit name → the relation the grant lives with; none for a user's secret.
+    /// Application or unit name → the relation of the grant; `None` for a user's secret.
     pub grants: BTreeMap<String, Option<u32>>,
-    /// What each unit that read the secret tracks.
+    /// The units that read the secret, with what each tracks.
     pub consumers: BTreeMap<UnitName, Consumer>,
     pub(crate) obsolete_announced: BTreeSet<u32>,
 }
@@ -38,15 +38,15 @@ pub struct Secret {
 /// A unit that read a secret.
 #[derive(Clone)]
 pub struct Consumer {
-    /// The revision a plain `secret-get` returns.
+    /// The revision that a plain `secret-get` returns.
     pub pin: u32,
     /// The consumer's own label.
     pub label: Option<String>,
-    /// Labels it had before: up to Juju 3.6 they stay taken for as long as the secret lives.
+    /// Earlier labels of the consumer: up to Juju 3.6 they stay reserved while the secret exists.
     pub(crate) old_labels: BTreeSet<String>,
 }
 
-/// How often a secret is to be rotated.
+/// How often a secret should be rotated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rotate {
     /// Not at all.
@@ -66,7 +66,7 @@ pub enum Rotate {
     Yearly,
 }
 
-/// What one or more `secret-set` of a hook change.
+/// The changes of one or more `secret-set` calls of a hook.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct SecretUpdate {
     pub(crate) label: Option<String>,
@@ -77,7 +77,7 @@ pub(crate) struct SecretUpdate {
 }
 
 impl Secret {
-    /// A secret whose first revision is `content`, without any metadata.
+    /// A secret whose first revision is `content`, without metadata.
     pub(crate) fn new(owner: Entity, content: Bag) -> Secret {
         Secret {
             owner,
@@ -100,14 +100,15 @@ impl Secret {
         self.revisions.get(&self.latest).unwrap_or(&EMPTY)
     }
 
-    /// What a unit tracks; from its first read on, the revision that was the newest then.
+    /// A unit's consumer entry; the first read creates it, with the newest revision at that time.
     pub(crate) fn consumer(&mut self, unit: &UnitName) -> &mut Consumer {
         let pin = self.latest;
         let new = || Consumer { pin, label: None, old_labels: BTreeSet::new() };
         self.consumers.entry(unit.clone()).or_insert_with(new)
     }
 
-    /// Takes new metadata. What was set cannot be unset; a secret that rotates already keeps its date.
+    /// Applies new metadata. A value that was set cannot be unset; a secret that already rotates
+    /// keeps its date.
     pub(crate) fn describe(&mut self, update: &SecretUpdate, now: Timestamp) {
         if let Some(label) = &update.label {
             self.label.clone_from(label);
@@ -122,7 +123,7 @@ impl Secret {
         }
     }
 
-    /// Takes new content. Equal content makes no new revision (3.6 and later).
+    /// Applies new content. Equal content creates no new revision (3.6 and later).
     pub(crate) fn revise(&mut self, content: Bag) {
         if content != *self.content() {
             self.latest += 1;
@@ -154,7 +155,7 @@ impl Rotate {
         ("yearly", Rotate::Yearly),
     ];
 
-    /// When a rotation is due that follows one at `last`.
+    /// When the rotation after one at `last` is due.
     pub(crate) fn after(self, last: Timestamp) -> Option<Timestamp> {
         let span = match self {
             Rotate::Never => return None,
@@ -169,7 +170,8 @@ impl Rotate {
     }
 }
 
-/// As Go adds to a date: the month has as many days as it takes, January 31 and a month is March 3.
+/// Adds to a date as Go does: days beyond the end of a month continue in the next month, so January
+/// 31 plus a month is March 3.
 fn add(time: Timestamp, span: Span) -> Option<Timestamp> {
     let time = time.to_zoned(TimeZone::UTC);
     let first = time.with().day(1).build().ok()?;
@@ -193,7 +195,7 @@ impl fmt::Display for Rotate {
 }
 
 impl SecretUpdate {
-    /// A later change of the same hook: what it says holds.
+    /// Merges a later change of the same hook, which takes precedence.
     pub(crate) fn merge(&mut self, later: SecretUpdate) {
         self.label = later.label.or(self.label.take());
         self.description = later.description.or(self.description.take());

@@ -1,4 +1,4 @@
-//! A real PostgreSQL server of the model's own.
+//! A real PostgreSQL server that belongs to the model.
 
 mod access;
 mod cluster;
@@ -30,11 +30,12 @@ pub(crate) use log::Mark;
 pub use log::Sql;
 pub(crate) use release::Release;
 
-/// The port, on an address of the server's own.
+/// The port of every server; each server has its own address.
 pub(crate) const PORT: u16 = 5432;
-const PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What all servers have in common: nothing has to outlive them, and a standby may join late.
+/// Settings of all servers. Durability is off because no data outlives the model; enough WAL is
+/// kept for a standby that joins late.
 const SETTINGS: &str = "\
 password_encryption = 'scram-sha-256'
 fsync = off
@@ -48,7 +49,7 @@ log_line_prefix = '[%a] '
 lc_messages = 'C'
 ";
 
-/// A server: stopped and started at will, stopped for good when dropped.
+/// A PostgreSQL server. Can be stopped and started; ends when dropped.
 pub(crate) struct Server {
     dir: PathBuf,
     release: Release,
@@ -58,14 +59,15 @@ pub(crate) struct Server {
 
 struct Running {
     pid: Pid,
-    /// Started the server and lives as long: the server gets a signal when its starter is gone.
+    /// The thread that started the server and waits for it. The server gets a signal when this
+    /// thread ends.
     keeper: JoinHandle<()>,
     frozen: bool,
 }
 
 impl Running {
-    /// To all processes. The first one stops before, so that it starts no more, and tells who they are while it is
-    /// there.
+    /// Signals all processes. Stops the postmaster first, so that it starts no more processes, and
+    /// reads its children while it exists.
     fn signal(&self, signal: Signal) {
         let pid = self.pid;
         let _ = kill(pid, Signal::SIGSTOP);
@@ -78,33 +80,33 @@ impl Running {
 }
 
 impl Server {
-    /// A new server in `dir`, not started. Its superuser is `postgres`, by the local socket only; if it is guarded, an observer
-    /// lets in the others.
+    /// Creates a server in `dir` without starting it. The superuser is `postgres`, only by the
+    /// local socket. With `guarded`, an observer decides which other roles may log in.
     fn create(dir: &Path, address: Ipv4Addr, release: &Release, guarded: bool) -> Result<Server> {
         for dir in [dir.to_owned(), dir.join("run")] {
-            fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
+            fs::create_dir_all(&dir).doing(|| format!("create {}", dir.display()))?;
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))
-                .doing(|| format!("close {}", dir.display()))?;
-            give(&dir)?;
+                .doing(|| format!("change the mode of {}", dir.display()))?;
+            chown_to_postgres(&dir)?;
         }
         let mut server = Server { dir: dir.to_owned(), release: release.clone(), address, running: None };
         server.renew(guarded)?;
         Ok(server)
     }
 
-    /// Begins anew, with nothing in it.
+    /// Resets the server to an empty data directory.
     fn renew(&mut self, guarded: bool) -> Result<()> {
         let data = self.dir.join("data");
         if data.exists() {
             fs::remove_dir_all(&data).doing(|| format!("remove {}", data.display()))?;
         }
         self.copy_template()?;
-        // The md5 method also takes SCRAM verifiers.
+        // The md5 method also accepts SCRAM verifiers.
         let everybody = "local all,replication postgres trust\nhost all all 127.0.0.0/8 md5\n";
-        self.write("pg_hba.conf", if guarded { access::NOBODY } else { everybody })
+        self.write("pg_hba.conf", if guarded { access::BASE_RULES } else { everybody })
     }
 
-    /// Its settings: to stream from the primary in a directory, or to be one.
+    /// Writes the settings: as a standby of the primary in the given directory, or as a primary.
     fn follow(&self, primary: Option<&Path>) -> Result<()> {
         let mut settings = SETTINGS.to_owned();
         let _ = writeln!(settings, "listen_addresses = '{}'\nport = {PORT}", self.address);
@@ -121,7 +123,7 @@ impl Server {
         self.write("postgresql.auto.conf", &settings)
     }
 
-    /// Whether it streams from a primary, or would.
+    /// Whether the server is set up as a standby.
     fn is_standby(&self) -> bool {
         self.dir.join("data/standby.signal").exists()
     }
@@ -134,11 +136,11 @@ impl Server {
         &self.dir
     }
 
-    /// Among its data.
+    /// Writes a file in the data directory.
     fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.dir.join("data").join(name);
         fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
-        give(&path)
+        chown_to_postgres(&path)
     }
 
     fn start(&mut self) -> Result<()> {
@@ -171,7 +173,7 @@ impl Server {
             _ => return Err(Error::refused("cannot start PostgreSQL; is setpriv installed?")),
         };
         self.running = Some(Running { pid, keeper, frozen: false });
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         while self.superuser("postgres").is_err() {
             let ended = self.running.as_ref().is_none_or(|running| running.keeper.is_finished());
             if ended || Instant::now() > deadline {
@@ -183,12 +185,12 @@ impl Server {
         Ok(())
     }
 
-    /// What the server says, among it who connects, and statements of roles that the actor made.
+    /// The server's log, with connections, and with statements of roles that the actor created.
     pub(crate) fn log(&self) -> PathBuf {
         self.dir.join("server.log")
     }
 
-    /// A fast shutdown: connections are cut.
+    /// Fast shutdown: closes all connections.
     fn stop(&mut self) {
         self.freeze(false);
         if let Some(Running { pid, keeper, .. }) = self.running.take() {
@@ -197,7 +199,8 @@ impl Server {
         }
     }
 
-    /// Nobody is answered any more, nobody's connection ends; or it goes on.
+    /// Freezes or continues the server: a frozen server answers no client and keeps its
+    /// connections.
     fn freeze(&mut self, frozen: bool) {
         if let Some(running) = &mut self.running
             && running.frozen != frozen
@@ -211,7 +214,7 @@ impl Server {
         self.running.as_ref().is_some_and(|running| running.frozen)
     }
 
-    /// Every process of it dies at once.
+    /// Kills every process of the server.
     fn kill(&mut self) {
         if let Some(running) = self.running.take() {
             running.signal(Signal::SIGKILL);
@@ -219,19 +222,20 @@ impl Server {
         }
     }
 
-    /// The superuser's connection.
+    /// A connection of the superuser.
     fn superuser(&self, database: &str) -> std::result::Result<Client, postgres::Error> {
         superuser(&self.dir, database)
     }
 
-    /// Runs a statement, or several as one transaction, as the superuser; the rows of all of them as text.
+    /// Runs a statement as the superuser, or several as one transaction; returns the rows of all of
+    /// them as text.
     pub(crate) fn sql(
         &self,
         database: &str,
         statement: &str,
     ) -> std::result::Result<Vec<Vec<String>>, String> {
         if self.is_frozen() {
-            return Err("cannot reach PostgreSQL: it is frozen".to_owned());
+            return Err("cannot reach PostgreSQL: the server is frozen".to_owned());
         }
         let mut client =
             self.superuser(database).map_err(|error| format!("cannot reach PostgreSQL: {error}"))?;
@@ -245,7 +249,7 @@ impl Server {
         Ok(!self.sql("postgres", &found)?.is_empty())
     }
 
-    /// `initdb` takes seconds; a copy of an earlier one does not.
+    /// Copies a cached cluster, because `initdb` takes seconds.
     fn copy_template(&mut self) -> Result<()> {
         let uid = if nix::unistd::geteuid().is_root() {
             "postgres".to_owned()
@@ -271,10 +275,10 @@ impl Server {
                 "--locale=C.UTF-8",
             ]);
             done(&mut initdb)?;
-            fs::create_dir_all(&cache).doing(|| format!("make {}", cache.display()))?;
+            fs::create_dir_all(&cache).doing(|| format!("create {}", cache.display()))?;
             let fresh = cache.join(format!("new-{:016x}", rand::random::<u64>()));
             done(Command::new("cp").args(["-a", "--reflink=auto"]).arg(&data).arg(&fresh))?;
-            // Somebody else may have been quicker.
+            // Another process may have created the template meanwhile.
             if fs::rename(&fresh, &template).is_err() {
                 let _ = fs::remove_dir_all(&fresh);
             }
@@ -296,25 +300,25 @@ pub(crate) fn cells(message: &SimpleQueryMessage) -> Option<Vec<String>> {
     Some((0..row.len()).map(|column| row.get(column).unwrap_or("null").to_owned()).collect())
 }
 
-/// A name as SQL has it.
+/// Quotes a name for SQL.
 pub(crate) fn identifier(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
 }
 
-/// A text as SQL has it.
+/// Quotes a text for SQL.
 pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// The superuser's connection to the server in a directory.
+/// A superuser's connection to the server in a directory.
 fn superuser(dir: &Path, database: &str) -> std::result::Result<Client, postgres::Error> {
     let mut config = postgres::Config::new();
     config.host_path(dir.join("run")).port(PORT).user("postgres").dbname(database);
     config.connect(NoTls)
 }
 
-/// Makes user `postgres` the owner, when we are root and will run the server as that user.
-fn give(path: &Path) -> Result<()> {
+/// Makes user `postgres` the owner if the simulator is root: the server then runs as `postgres`.
+fn chown_to_postgres(path: &Path) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(());
     }
@@ -322,7 +326,7 @@ fn give(path: &Path) -> Result<()> {
     let user = user
         .ok_or_else(|| Error::refused("user postgres does not exist: PostgreSQL refuses to run as root"))?;
     chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
-        .doing(|| format!("give {} to postgres", path.display()))
+        .doing(|| format!("change the owner of {} to postgres", path.display()))
 }
 
 fn done(command: &mut Command) -> Result<()> {

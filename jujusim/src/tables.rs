@@ -1,11 +1,11 @@
-//! Columns of equal width.
+//! Tables with columns of equal width.
 
 use std::fmt::Write as _;
 
 /// Rows of cells, the header first.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
-    /// The columns that stand at the right.
+    /// The right-aligned columns.
     right: &'static [usize],
 }
 
@@ -27,7 +27,7 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Rewrites every cell: before the widths are known.
+    /// Rewrites every cell; call it before the widths are computed.
     pub(crate) fn rewrite(&mut self, mut rewrite: impl FnMut(&str) -> String) {
         for cell in self.rows.iter_mut().flatten() {
             *cell = rewrite(cell);

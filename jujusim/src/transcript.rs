@@ -1,4 +1,4 @@
-//! Scripts and their transcripts: what a person types and what the simulator prints, the same in every run.
+//! Scripts and their transcripts: the commands and their output, the same in every run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,26 +12,27 @@ use crate::error::{Doing as _, Error, Result};
 use crate::model::Model;
 use crate::{Options, Sim};
 
-/// What a script printed.
+/// The output of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transcript {
-    /// Every line typed, after `> `, and what it printed.
+    /// Every line of the script, after `> `, and its output.
     pub text: String,
     /// Why the script stopped before its end.
     pub failure: Option<String>,
 }
 
-/// Runs a script, one word a line, until its end or the first word that fails.
+/// Runs a script, one command per line, until its end or the first command that fails.
 ///
-/// A failing word goes on only when the next line is an `expect-error`, which looks at the error's text.
+/// After a command fails, the script continues only if the next line is an `expect-error`, which
+/// searches the error's text.
 pub fn run_script(script: &str, options: &Options) -> Result<Transcript> {
     let mut text = String::new();
     let failure = follow_script(script, options, |printed| text.push_str(printed))?;
     Ok(Transcript { text, failure })
 }
 
-/// Runs a script as [`run_script`] does and hands on each piece as it is printed. Tells why the script
-/// stopped before its end.
+/// Runs a script as [`run_script`] does, and passes on each piece of output at once. Returns why
+/// the script stopped before its end.
 pub fn follow_script(script: &str, options: &Options, mut print: impl FnMut(&str)) -> Result<Option<String>> {
     let mut sim = Sim::new(options)?;
     let lines: Vec<&str> = script.lines().map(str::trim).collect();
@@ -43,7 +44,7 @@ pub fn follow_script(script: &str, options: &Options, mut print: impl FnMut(&str
         print(&format!("> {line}\n"));
         if let Ok(printed) = sim.run(line) {
             print(&printed);
-            // A file may end without one.
+            // The output of `cat` may end without a newline.
             if !printed.is_empty() && !printed.ends_with('\n') {
                 print("\n");
             }
@@ -57,9 +58,10 @@ pub fn follow_script(script: &str, options: &Options, mut print: impl FnMut(&str
     Ok(None)
 }
 
-/// Runs the script in a file and compares with the transcript beside it, `<name>.transcript`.
+/// Runs the script in a file and compares its output with the transcript beside it,
+/// `<name>.transcript`.
 ///
-/// With `UPDATE_TRANSCRIPTS=1` in the environment the transcript is rewritten instead.
+/// With `UPDATE_TRANSCRIPTS=1` in the environment, rewrites the transcript instead.
 pub fn check_script(script: &Path, options: &Options) -> Result<()> {
     if std::env::var("UPDATE_TRANSCRIPTS").is_ok_and(|value| value == "1") {
         return accept_script(script, options);
@@ -71,7 +73,7 @@ pub fn check_script(script: &Path, options: &Options) -> Result<()> {
         return Ok(());
     }
     Err(Error::refused(format!(
-        "{} is not what the script prints:\n{}Accept what it prints now: {}",
+        "{} differs from the output of the script:\n{}To accept the new output: {}",
         golden.display(),
         difference(&wanted, &found),
         acceptance(script)
@@ -84,7 +86,7 @@ pub fn accept_script(script: &Path, options: &Options) -> Result<()> {
     fs::write(&golden, printed(script, options)?).doing(|| format!("write {}", golden.display()))
 }
 
-/// What a script prints that does not fail.
+/// The output of a script; fails if the script fails.
 fn printed(script: &Path, options: &Options) -> Result<String> {
     let found = run_script(&read(script)?, &Options { stable: true, ..options.clone() })?;
     match found.failure {
@@ -97,14 +99,15 @@ fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).doing(|| format!("read {}", path.display()))
 }
 
-/// The command that accepts what the script prints: of the running test, or of the simulator itself.
+/// The command that accepts the new output: of the running test, or of the simulator.
 fn acceptance(script: &Path) -> String {
     let program = std::env::current_exe().unwrap_or_default();
     let target = program.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let package = std::env::var("CARGO_PKG_NAME");
     match (package, target.rsplit_once('-')) {
         (Ok(package), Some((target, _))) => {
-            // The standard test runner names its threads; others name the test after the script.
+            // The standard test runner names its threads after tests; other runners name the test
+            // after the script.
             let stem = script.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let thread = std::thread::current();
             let test = thread.name().filter(|name| *name != "main").unwrap_or(&stem);
@@ -114,15 +117,16 @@ fn acceptance(script: &Path) -> String {
     }
 }
 
-/// A unified difference, each piece under the word that printed it.
+/// A unified diff; each hunk names the command that printed it.
 fn difference(wanted: &str, found: &str) -> String {
-    let words: Vec<&str> = wanted.lines().collect();
+    let lines: Vec<&str> = wanted.lines().collect();
     let mut text = String::new();
     for piece in TextDiff::from_lines(wanted, found).unified_diff().context_radius(3).iter_hunks() {
         let same = piece.iter_changes().take_while(|change| change.tag() == ChangeTag::Equal).count();
         let line = piece.ops().first().map_or(0, |op| op.old_range().start) + same;
-        let word = words[..line].iter().rev().find(|line| line.starts_with("> ")).unwrap_or(&"the beginning");
-        let _ = writeln!(text, "@@ line {}, {word} @@", line + 1);
+        let command =
+            lines[..line].iter().rev().find(|line| line.starts_with("> ")).unwrap_or(&"the beginning");
+        let _ = writeln!(text, "@@ line {}, {command} @@", line + 1);
         for change in piece.iter_changes() {
             let end = if change.missing_newline() { "\n" } else { "" };
             let _ = write!(text, "{}{}{end}", change.tag(), change.value());
@@ -131,19 +135,19 @@ fn difference(wanted: &str, found: &str) -> String {
     text
 }
 
-/// `text` with every password as its length.
+/// Replaces every password in `text` by its length.
 pub(crate) fn mask(text: &str, passwords: &BTreeSet<String>) -> String {
     let mut longest: Vec<&String> = passwords.iter().collect();
     longest.sort_by_key(|password| std::cmp::Reverse(password.len()));
     longest.into_iter().fold(text.to_owned(), |text, password| text.replace(password, &masked(password)))
 }
 
-/// How a secret value is shown.
+/// The form in which a secret value is shown.
 pub(crate) fn masked(value: &str) -> String {
     format!("‹{} characters›", value.chars().count())
 }
 
-/// Names for what changes from run to run, by first appearance.
+/// Stable names for values that change from run to run, numbered by first appearance.
 pub(crate) struct Stable {
     network: String,
     dir: String,
@@ -179,7 +183,7 @@ impl Stable {
                 .find(|kind| found.name(kind).is_some())
                 .unwrap_or("");
             let whole = &found[0];
-            // A secret has one name however its URI is spelled.
+            // A secret has one name, in any form of its URI.
             let key = if kind == "secret" { &whole[whole.len() - 20..] } else { whole };
             names
                 .entry(key.to_owned())
@@ -203,14 +207,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_names_the_word_that_printed_it() {
+    fn a_difference_names_the_command_that_printed_it() {
         let wanted = "> status\na\nb\nc\nd\n> hooks\none\ntwo\n";
         let found = "> status\na\nb\nc\nd\n> hooks\none\nthree\n";
         assert_eq!(difference(wanted, found), "@@ line 8, > hooks @@\n d\n > hooks\n one\n-two\n+three\n");
     }
 
     #[test]
-    fn what_is_only_added_belongs_to_the_word_before_it() {
+    fn what_is_only_added_belongs_to_the_command_before_it() {
         let wanted = "> status\na\n> hooks\n";
         let found = "> status\na\nb\n> hooks\n";
         assert_eq!(difference(wanted, found), "@@ line 3, > status @@\n > status\n a\n+b\n > hooks\n");

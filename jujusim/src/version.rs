@@ -1,11 +1,11 @@
-//! Which Juju is modelled, and what differs between releases.
+//! The modelled Juju version, and the differences between releases.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::Error;
 
-/// A Juju release: `3.6.14`. Ordered by age.
+/// A Juju release, such as `3.6.14`. Ordered by version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     major: u16,
@@ -13,7 +13,7 @@ pub struct Version {
     patch: u16,
 }
 
-/// How much a secret holds, counted in its base64 text.
+/// The maximum size of a secret, counted in base64 text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SecretLimit {
     /// Of one value.
@@ -22,14 +22,14 @@ pub(crate) struct SecretLimit {
     pub(crate) total: usize,
 }
 
-/// Which secret changes of a hook are applied on their own, before its transaction.
+/// Which secret changes of a hook are applied before the hook's transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SecretsFirst {
-    /// All of them, one by one: a later failure leaves them.
+    /// All, one by one: they survive a later failure.
     All,
-    /// New secrets only.
+    /// Only new secrets.
     Creates,
-    /// None: they are part of the transaction.
+    /// None: all are part of the transaction.
     None,
 }
 
@@ -43,7 +43,8 @@ impl Version {
         self.at_least(3, 0, 0)
     }
 
-    /// Whether `secret-changed` depends on the tracked revision (4.0, `GetConsumedSecretURIsWithChanges`), not on what was announced.
+    /// Whether `secret-changed` depends on the tracked revision (4.0,
+    /// `GetConsumedSecretURIsWithChanges`), not on the announced one.
     pub(crate) fn announces_by_pin(self) -> bool {
         self.at_least(4, 0, 0)
     }
@@ -73,19 +74,19 @@ impl Version {
         self.at_least(3, 0, 3)
     }
 
-    /// What the controller says when asked for a relation that it has forgotten.
-    pub(crate) fn text_of_a_gone_relation(self) -> &'static str {
+    /// The controller's error for a relation that no longer exists.
+    pub(crate) fn missing_relation_error(self) -> &'static str {
         if self.at_least(4, 0, 0) { "relation not found" } else { "permission denied" }
     }
 
-    /// What `secret-get` says when no secret has the label.
-    pub(crate) fn text_of_an_unknown_label(self, label: &str) -> String {
+    /// The error of `secret-get` for an unknown label.
+    pub(crate) fn unknown_label_error(self, label: &str) -> String {
         let of = if self.at_least(4, 0, 0) { "secret URI for " } else { "" };
         format!("{of}consumer label {label:?} not found")
     }
 
-    /// What a commit says of a second grant of one secret to one application.
-    pub(crate) fn text_of_a_changed_scope(self) -> &'static str {
+    /// The commit's error for a second grant of one secret to one application.
+    pub(crate) fn changed_scope_error(self) -> &'static str {
         if self.at_least(4, 0, 0) {
             "cannot change scope or subject type"
         } else {
@@ -93,17 +94,19 @@ impl Version {
         }
     }
 
-    /// Whether `relation-ids` leaves out a relation that is being removed and has no members (3.6.0 and later).
+    /// Whether `relation-ids` omits a relation that is being removed and has no members (3.6.0 and
+    /// later).
     pub(crate) fn hides_broken_relations(self) -> bool {
         self.at_least(3, 6, 0)
     }
 
-    /// Whether a follower may read its own application's bag of a relation with others.
+    /// Whether a follower may read its own application's databag of a relation with another
+    /// application.
     pub(crate) fn followers_read_own_app_bag(self) -> bool {
         self.at_least(4, 0, 0)
     }
 
-    /// Whether Juju writes `private-address` in unit bags (up to 3.6).
+    /// Whether Juju writes `private-address` to unit databags (up to 3.6).
     pub(crate) fn writes_private_address(self) -> bool {
         !self.at_least(4, 0, 0)
     }
@@ -113,7 +116,7 @@ impl Version {
         !self.at_least(4, 0, 0)
     }
 
-    /// How much a secret may hold (PR 16943, PR 20287).
+    /// The maximum size of a secret (PR 16943, PR 20287).
     pub(crate) fn secret_limit(self) -> SecretLimit {
         if self.at_least(3, 6, 9) {
             SecretLimit { value: 1_000_000, total: 1_000_000 }
@@ -122,33 +125,35 @@ impl Version {
         }
     }
 
-    /// Whether a secret's value may not be empty, wherever it comes from.
+    /// Whether a secret's value must not be empty, in all forms of input.
     pub(crate) fn refuses_empty_secret_values(self) -> bool {
         self.at_least(4, 0, 0)
     }
 
-    /// Whether only the last `secret-remove --revision` of a secret in a hook has an effect (until PR 20806).
+    /// Whether only the last `secret-remove --revision` of a secret in a hook has an effect (until
+    /// PR 20806).
     pub(crate) fn removes_one_revision_per_hook(self) -> bool {
         !self.at_least(3, 6, 11)
     }
 
-    /// Whether removing a secret or revision that is gone is an error (until PR 20796).
-    pub(crate) fn refuses_removal_of_what_is_gone(self) -> bool {
+    /// Whether removing a secret or revision that no longer exists is an error (until PR 20796).
+    pub(crate) fn refuses_repeated_removal(self) -> bool {
         !self.at_least(3, 6, 11)
     }
 
-    /// Whether `secret-get --label --refresh` sees what the hook itself has written by URI (PR 21228).
+    /// Whether `secret-get --label --refresh` returns what the hook itself wrote by URI (PR 21228).
     pub(crate) fn finds_pending_updates_by_label(self) -> bool {
         if self.at_least(4, 0, 0) { self.at_least(4, 0, 1) } else { self.at_least(3, 6, 12) }
     }
 
-    /// Whether labels of an application's secrets and of its units exclude each other, and a consumer's old label stays taken
-    /// (PR 14932; up to 3.6).
+    /// Whether labels of an application's secrets and of its units' secrets must differ, and a
+    /// consumer's old label stays reserved (PR 14932; up to 3.6).
     pub(crate) fn shares_labels_between_app_and_units(self) -> bool {
         !self.at_least(4, 0, 0)
     }
 
-    /// Which secret changes are applied before the hook's transaction (PR 22465, 22544, 22580, 22651, 22663).
+    /// Which secret changes are applied before the hook's transaction (PR 22465, 22544, 22580,
+    /// 22651, 22663).
     pub(crate) fn secrets_first(self) -> SecretsFirst {
         if self.at_least(4, 0, 14) {
             SecretsFirst::None
@@ -159,13 +164,15 @@ impl Version {
         }
     }
 
-    /// Whether owners' pins move after all other secret changes rather than after the updates (4.0.12 and later).
+    /// Whether owners' pins move after all other secret changes, not after the updates (4.0.12 and
+    /// later).
     pub(crate) fn tracks_last(self) -> bool {
         self.at_least(4, 0, 12)
     }
 
-    /// Whether a grant for a relation that is gone is passed over rather than an error (4.0.12 and later).
-    pub(crate) fn skips_grants_of_gone_relations(self) -> bool {
+    /// Whether a grant for a relation that no longer exists is skipped, not an error (4.0.12 and
+    /// later).
+    pub(crate) fn skips_grants_of_removed_relations(self) -> bool {
         self.at_least(4, 0, 12)
     }
 }
@@ -179,7 +186,8 @@ impl fmt::Display for Version {
 impl FromStr for Version {
     type Err = Error;
 
-    /// Modelled are the last of Juju 2, the long term support release of Juju 3, and Juju 4.
+    /// Parses a version. Modelled are the last release of Juju 2, the long-term release of Juju 3,
+    /// and Juju 4.
     fn from_str(text: &str) -> Result<Version, Error> {
         let numbers: Option<Vec<u16>> = text.split('.').map(|number| number.parse().ok()).collect();
         match numbers.as_deref() {

@@ -1,17 +1,18 @@
-//! Roles and databases as the PostgreSQL charms make them, one kind for tracks 14 and 15, another from 16 on.
+//! Roles and databases as the PostgreSQL charms create them: one layout for tracks 14 and 15,
+//! another from 16 on.
 
 use crate::error::{Error, Result};
 use crate::server::{Method, Server, identifier, literal};
 
-/// A track of the charm: what stands before the slash of a channel.
+/// A track of the charm: the part of a channel before the slash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Track(u32);
 
-/// Why there is no role or database for a client.
+/// Why a client gets no role or database.
 pub(super) enum Refusal {
-    /// It asked for what cannot be had; the charm's status says this.
+    /// The request is invalid; the charm shows this text as its status.
     Blocked(&'static str),
-    /// The server did not do it.
+    /// The server reported this error.
     Failed(String),
 }
 
@@ -21,18 +22,18 @@ impl From<String> for Refusal {
     }
 }
 
-/// What a client is to get.
+/// What a client should get.
 pub(super) struct Login<'a> {
     pub(super) user: &'a str,
     pub(super) password: &'a str,
     pub(super) database: &'a str,
-    /// `extra-user-roles` as it wrote them.
+    /// `extra-user-roles` as the client wrote it.
     pub(super) roles: &'a str,
-    /// No other client asked for that database.
+    /// Whether no other client asked for this database.
     pub(super) alone: bool,
 }
 
-/// What `extra-user-roles` come to.
+/// The parsed `extra-user-roles`.
 #[derive(Default)]
 struct Extra {
     attributes: Vec<&'static str>,
@@ -42,11 +43,11 @@ struct Extra {
 const SYSTEM_USERS: &str = "operator, replication, rewind, monitoring";
 const INVALID_ROLES: Refusal = Refusal::Blocked("invalid role(s) for extra user roles");
 const INVALID_DATABASE: Refusal = Refusal::Blocked("invalid database name");
-/// Members of these get no role of their database.
+/// Instance roles whose members do not get a role of their database.
 const INSTANCE_ROLES: [&str; 3] = ["charmed_stats", "charmed_read", "charmed_dml"];
 
 impl Track {
-    /// `14/stable`, `16/edge/branch`, `15`.
+    /// Parses a channel: `14/stable`, `16/edge/branch`, `15`.
     pub(crate) fn of(channel: &str) -> Result<Track> {
         match channel.split('/').next() {
             Some("14") => Ok(Track(14)),
@@ -72,7 +73,7 @@ impl Track {
         self.0 >= 16
     }
 
-    /// Makes the roles and rights that are there before any client.
+    /// Creates the roles and privileges that exist before any client.
     pub(super) fn set_up(self, server: &Server) -> std::result::Result<(), String> {
         server.sql("postgres", COMMON)?;
         if !self.has_catalog_roles() {
@@ -85,7 +86,8 @@ impl Track {
         Ok(())
     }
 
-    /// Safe to repeat: a hook that failed later comes again, with another password.
+    /// Creates a client's role and database. Safe to repeat: a hook that failed later runs again,
+    /// with another password.
     pub(super) fn create(self, server: &Server, login: &Login<'_>) -> std::result::Result<(), Refusal> {
         if self.has_catalog_roles() { create_from_16(server, login) } else { create_to_15(server, login) }
     }
@@ -110,7 +112,7 @@ fn create_to_15(server: &Server, login: &Login<'_>) -> std::result::Result<(), R
     create_database(server, login.database, "postgres")?;
     let (user, database) = (identifier(login.user), identifier(login.database));
     server.sql("postgres", &format!("GRANT ALL ON DATABASE {database} TO {user}, admin, {SYSTEM_USERS}"))?;
-    let objects = if login.alone { OWN_ALL } else { MAY_ALL };
+    let objects = if login.alone { OWN_ALL } else { GRANT_ALL };
     server.sql(login.database, &objects.replace("‹user›", &literal(login.user)))?;
     Ok(())
 }
@@ -156,7 +158,8 @@ fn create_from_16(server: &Server, login: &Login<'_>) -> std::result::Result<(),
     Ok(())
 }
 
-/// In place of `login_hook`: what it would set at the beginning of each session is a setting of the role.
+/// Replaces `login_hook`: the role that the library would set at the start of each session is a
+/// setting of the login role.
 fn log_in_as_owner(server: &Server, login: &Login<'_>, extra: &Extra) -> std::result::Result<(), String> {
     let Login { user, database, .. } = *login;
     let role = identifier(user);
@@ -257,8 +260,9 @@ const SET_UP_FUNCTION: &str = "
     GRANT EXECUTE ON FUNCTION public.set_up_predefined_catalog_roles() TO charmed_databases_owner;
     REVOKE CREATE ON DATABASE template1 FROM charmed_databases_owner";
 
-/// The first client of a database up to 15: everything outside the catalogs becomes its own, functions of others too; but for
-/// schemas whose names begin with `pg` and anything, as that charm's `LIKE` has it.
+/// Statements for the first client of a database up to 15: it becomes the owner of everything
+/// outside the catalogs, including other roles' functions. Excepted are schemas that match that
+/// charm's `LIKE`: names that begin with `pg` and anything.
 const OWN_ALL: &str = "
     DO $$
     DECLARE
@@ -280,8 +284,8 @@ const OWN_ALL: &str = "
         END LOOP;
     END $$";
 
-/// Every further client up to 15.
-const MAY_ALL: &str = "
+/// Statements for every further client up to 15.
+const GRANT_ALL: &str = "
     DO $$
     DECLARE
         schema text;

@@ -1,4 +1,4 @@
-//! A client that asks for a database and reads what it gets.
+//! A client that asks for a database and reads the answer.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,9 @@ use super::{Actor, Done, leads, remote_bag};
 use crate::events::Event;
 use crate::hook::Port;
 
-/// A client that asks for a database and reads what it gets.
 pub(super) struct Client;
 
-/// The action that tells what it got, as `data-integrator` tells it.
+/// The action that shows the credentials, named as in `data-integrator`.
 pub(super) const GET_CREDENTIALS: &str = "get-credentials";
 
 const REQUESTED: &str = r#"["username", "password", "tls", "tls-ca", "uris", "read-only-uris"]"#;
@@ -67,7 +66,7 @@ impl Actor for Client {
     }
 }
 
-/// Sets the action's results: all it was answered, and what is in the secrets.
+/// Sets the action's results: everything in the answer, and the content of its secrets.
 fn credentials(port: &mut Port<'_>) -> Done {
     let ids = port.json("relation-ids", &["database"])?;
     let relation = ids[0].as_str().and_then(|id| id.rsplit(':').next()?.parse().ok());

@@ -1,4 +1,5 @@
-//! What `postgresql-k8s` does for its clients: a role and a database for each, and the answer in secrets or plainly.
+//! What `postgresql-k8s` does for its clients: a role and a database for each, and the answer in
+//! secrets or plain.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,12 +20,13 @@ use crate::server::{Cluster, PORT, Release, identifier, literal};
 
 pub(super) struct Postgresql {
     cluster: Mutex<Cluster>,
-    /// Without one there is one rule for everybody, and no roles but those of the clients.
+    /// The track of the charm. Without a track `pg_hba.conf` has one rule for all roles, and only
+    /// the clients have roles.
     track: Option<Track>,
     version: String,
-    /// What the bags say, but for the clients' own.
+    /// The databag content that is the same for all clients.
     published: Mutex<Bag>,
-    /// Passwords are due to be changed.
+    /// Whether the clients' passwords should change in the leader's next hook.
     rotation: AtomicBool,
 }
 
@@ -38,7 +40,7 @@ impl Postgresql {
         }
         let version = cluster.primary().sql("postgres", "SHOW server_version").map_err(Error::Refused)?;
         let version = version.concat().concat().split_whitespace().next().unwrap_or_default().to_owned();
-        let published = places(&cluster, &version);
+        let published = server_fields(&cluster, &version);
         Ok(Postgresql {
             cluster: Mutex::new(cluster),
             track,
@@ -61,7 +63,7 @@ impl Actor for Postgresql {
             Event::Broken { relation } if leads(port)? => self.drop_role(&user_of(relation))?,
             _ => {}
         }
-        self.tell_news(port)
+        self.publish_changes(port)
     }
 
     fn cluster(&self) -> Option<MutexGuard<'_, Cluster>> {
@@ -93,9 +95,9 @@ impl Postgresql {
         if !is_answered(&own) {
             let (user, password) = (user_of(relation), password());
             let roles = asked.get("extra-user-roles").map(String::as_str).unwrap_or_default();
-            let alone = port.askers("database", database) == 1;
+            let alone = port.count_requests("database", database) == 1;
             match self.create(&Login { user: &user, password: &password, database, roles, alone }) {
-                Ok(()) => self.heed(&user)?,
+                Ok(()) => self.wait_until_admitted(&user)?,
                 Err(Refusal::Blocked(why)) => {
                     port.tool("status-set", &["blocked", why], None)?;
                     return Ok(());
@@ -104,16 +106,17 @@ impl Postgresql {
             }
             own.extend(self.credentials(port, relation, &asked, &password)?);
             own.insert("database".to_owned(), database.clone());
-            own.extend(self.told(port));
+            own.extend(self.server_answer(port));
         }
         publish(port, relation, &before, own)
     }
 
-    /// The clients' bags after servers changed their parts, an option what is told, or passwords are due.
-    fn tell_news(&self, port: &mut Port<'_>) -> Done {
-        let told = self.told(port);
+    /// Updates the clients' databags after a change of the servers or of an option, or when
+    /// passwords are due to rotate.
+    fn publish_changes(&self, port: &mut Port<'_>) -> Done {
+        let answer = self.server_answer(port);
         let rotates = self.rotation.load(Ordering::Relaxed);
-        if told == *lock(&self.published) && !rotates || !leads(port)? {
+        if answer == *lock(&self.published) && !rotates || !leads(port)? {
             return Ok(());
         }
         for id in strings(&port.json("relation-ids", &["database"])?) {
@@ -125,36 +128,36 @@ impl Postgresql {
                 continue;
             }
             let mut own = before.clone();
-            own.extend(told.clone());
+            own.extend(answer.clone());
             if rotates {
                 let (asked, password) = (remote_bag(port, relation)?, password());
                 let role = identifier(&user_of(relation));
                 let sql = format!("ALTER ROLE {role} PASSWORD {}", literal(&password));
                 lock(&self.cluster).primary().sql("postgres", &sql)?;
                 let new = self.credentials(port, relation, &asked, &password)?;
-                // A new revision of a secret has the same name.
+                // A new revision of a secret keeps the secret's URI.
                 own.extend(new.into_iter().filter(|(key, _)| !key.starts_with("secret-")));
             }
             publish(port, relation, &before, own)?;
         }
-        *lock(&self.published) = told;
+        *lock(&self.published) = answer;
         self.rotation.store(false, Ordering::Relaxed);
         Ok(())
     }
 
-    /// What the answer says of the servers; what option `withhold` names is empty.
-    fn told(&self, port: &Port<'_>) -> Bag {
-        let mut told = places(&lock(&self.cluster), &self.version);
+    /// The answer's fields about the servers. Fields named by the option `withhold` are empty.
+    fn server_answer(&self, port: &Port<'_>) -> Bag {
+        let mut answer = server_fields(&lock(&self.cluster), &self.version);
         let withheld = port.option("withhold");
         for key in withheld.iter().filter_map(|keys| keys.as_str()).flat_map(|keys| keys.split(',')) {
-            if let Some(value) = told.get_mut(key.trim()) {
+            if let Some(value) = answer.get_mut(key.trim()) {
                 value.clear();
             }
         }
-        told
+        answer
     }
 
-    /// The user's fields, in secrets as far as they were requested there.
+    /// The fields of the user, in secrets if the client requested secrets.
     fn credentials(&self, port: &mut Port<'_>, relation: u32, asked: &Bag, password: &str) -> Done<Bag> {
         let user = user_of(relation);
         let database = asked.get("database").map(String::as_str).unwrap_or_default();
@@ -185,8 +188,9 @@ impl Postgresql {
         Ok(plain)
     }
 
-    /// What the new role asks is logged. The charm waits until it gets in, though not for long.
-    fn heed(&self, user: &str) -> Done {
+    /// Turns on statement logging for the new role and waits for a short time until the role is
+    /// admitted.
+    fn wait_until_admitted(&self, user: &str) -> Done {
         let cluster = lock(&self.cluster);
         let sql = format!("ALTER ROLE {} SET log_statement = 'all'", identifier(user));
         cluster.primary().sql("postgres", &sql)?;
@@ -196,7 +200,8 @@ impl Postgresql {
         Ok(())
     }
 
-    /// Safe to repeat: a hook that failed later comes again, with another password.
+    /// Creates a client's role and database. Safe to repeat: a hook that failed later runs again,
+    /// with another password.
     fn create(&self, login: &Login<'_>) -> std::result::Result<(), Refusal> {
         let cluster = lock(&self.cluster);
         let server = cluster.primary();
@@ -219,7 +224,8 @@ impl Postgresql {
         Ok(())
     }
 
-    /// What the role owns goes to the superuser, its rights end, in every database.
+    /// Drops a role: in every database its objects go to the superuser and its privileges are
+    /// revoked.
     fn drop_role(&self, user: &str) -> Done {
         let cluster = lock(&self.cluster);
         let server = cluster.primary();
@@ -239,8 +245,8 @@ impl Postgresql {
     }
 }
 
-/// What every client is told of the servers.
-fn places(cluster: &Cluster, version: &str) -> Bag {
+/// The fields about the servers, the same for every client.
+fn server_fields(cluster: &Cluster, version: &str) -> Bag {
     let primary = endpoint_of(cluster.primary().address);
     let standbys: Vec<String> = cluster.standbys().map(endpoint_of).collect();
     let readers = if standbys.is_empty() { primary.clone() } else { standbys.join(",") };
@@ -258,7 +264,7 @@ fn is_answered(own: &Bag) -> bool {
     own.contains_key("secret-user") || own.contains_key("username")
 }
 
-/// Writes what differs; an empty value is none.
+/// Writes the fields that differ; an empty value removes a field.
 fn publish(port: &mut Port<'_>, relation: u32, before: &Bag, mut own: Bag) -> Done {
     own.retain(|key, value| before.get(key).map_or("", String::as_str) != value);
     if !own.is_empty() {
@@ -277,7 +283,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A secret for one group of fields, granted to the relation; an older one of that label gets the new content.
+/// Puts one group of fields into a secret and grants the secret to the relation. An existing secret
+/// of that label gets a new revision.
 fn share(port: &mut Port<'_>, relation: &str, group: &str, content: &Bag) -> Done<String> {
     let label = format!("database.{relation}.{group}.secret");
     let file = port.scratch();

@@ -1,4 +1,5 @@
-//! Every hook tool, by the name it is called under, and what starts a hook. Small, because a hook starts it many times.
+//! The binary behind every hook tool, by the name of its link, and behind the launcher of hooks.
+//! Small, because a hook starts it many times.
 
 use std::ffi::OsStr;
 use std::path::Path;

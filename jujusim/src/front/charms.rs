@@ -7,19 +7,19 @@ use super::Call;
 use crate::error::{Doing as _, Error, Result};
 use crate::model::Model;
 
-/// What `juju deploy` was given.
+/// The source of a charm, from the argument of `juju deploy`.
 pub(super) enum Source {
     /// A charm's directory.
     Local(PathBuf),
-    /// One of Charmhub that an actor stands for.
+    /// A Charmhub charm that an actor stands for.
     Charmhub { actor: &'static str },
 }
 
-/// Charms of Charmhub, and the actors that stand for them.
+/// Charmhub charms, and the actors that stand for them.
 const CHARMHUB: [(&str, &str); 2] =
     [("postgresql-k8s", "actor:postgresql"), ("data-integrator", "actor:client")];
 
-/// A charm by path, unpacked if it has to be, or by its name on Charmhub.
+/// Finds a charm by its path, unpacked if needed, or by its name on Charmhub.
 pub(super) fn find(charm: &str, call: &Call, model: &Model) -> Result<Source> {
     let path = Path::new(charm);
     if is_packed(path) || charm.starts_with(['.', '/']) {
@@ -29,8 +29,8 @@ pub(super) fn find(charm: &str, call: &Call, model: &Model) -> Result<Source> {
     match CHARMHUB.iter().find(|(known, _)| *known == name) {
         Some((_, actor)) => Ok(Source::Charmhub { actor }),
         None => Err(Error::NotModelled(format!(
-            "Charmhub's {name:?}; {} stand for charms there, others are deployed by path: ./{name}",
-            CHARMHUB.map(|(known, _)| known).join(" and ")
+            "the Charmhub charm {name:?}: use {}, or deploy a charm by path: ./{name}",
+            CHARMHUB.map(|(known, _)| known).join(" or ")
         ))),
     }
 }
@@ -39,7 +39,7 @@ fn is_packed(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "charm")
 }
 
-/// A charm's directory: the given one, or what was packed in the given file.
+/// The charm's directory: the given directory, or the unpacked content of the given file.
 pub(super) fn local(path: &Path, call: &Call, model: &Model) -> Result<PathBuf> {
     let path = call.dir.join(path);
     if !is_packed(&path) {

@@ -1,16 +1,16 @@
-//! The forms of Juju's commands.
+//! The command-line syntax of Juju's commands.
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::report::Format;
 
-/// Juju's client, in front of a model of jujusim.
+/// Juju's client for a model of jujusim.
 #[derive(Parser)]
 #[command(name = "juju", no_binary_name = true, disable_help_subcommand = true)]
 pub(super) struct Juju {
     #[command(subcommand)]
     pub(super) command: Command,
-    /// The model; there is one.
+    /// The model; only one exists.
     #[arg(short, long, global = true, value_name = "MODEL")]
     pub(super) model: Option<String>,
 }
@@ -126,13 +126,13 @@ pub(super) struct Deploy {
     pub(super) config: Vec<String>,
     #[arg(long)]
     pub(super) trust: bool,
-    /// Charms from Charmhub are the simulator's own: the channel chooses nothing.
+    /// Without effect: an actor stands for the charm, whatever the channel.
     #[arg(long)]
     channel: Option<String>,
-    /// Units have the machine's own files, not those of an image.
+    /// Without effect: units use the machine's files, not those of an image.
     #[arg(long)]
     resource: Vec<String>,
-    /// As for resources.
+    /// Without effect, as `--resource`.
     #[arg(long)]
     base: Option<String>,
 }
@@ -151,13 +151,13 @@ pub(super) struct Config {
 
 #[derive(Args)]
 pub(super) struct Run {
-    /// Units, an action, its parameters.
+    /// Units, an action and its parameters.
     #[arg(required = true, num_args = 2..)]
-    pub(super) words: Vec<String>,
-    /// Lines for people without it.
+    pub(super) args: Vec<String>,
+    /// The output format; plain text by default.
     #[arg(long, value_enum)]
     pub(super) format: Option<Format>,
-    /// How long the task may take to begin.
+    /// How long to wait for the task to start.
     #[arg(long, value_parser = duration)]
     pub(super) wait: Option<std::time::Duration>,
 }
@@ -178,17 +178,17 @@ pub(super) struct Exec {
 
 #[derive(Args)]
 pub(super) struct DebugLog {
-    /// What there is, which is printed anyway.
+    /// Print existing lines; always done.
     #[arg(long)]
     replay: bool,
     #[arg(short, long)]
     pub(super) include: Vec<String>,
-    /// The last lines only.
+    /// Print only the last lines.
     #[arg(long, default_value_t = usize::MAX)]
     pub(super) limit: usize,
     #[arg(short, long, default_value = "DEBUG")]
     pub(super) level: super::journal::Level,
-    /// Go on printing.
+    /// Keep printing new lines.
     #[arg(long)]
     pub(super) tail: bool,
     #[arg(long)]
@@ -211,7 +211,7 @@ pub(super) struct Wanted {
     pub(super) timeout: std::time::Duration,
 }
 
-/// `10m`, `1h30m`, `2.5s`, as Go reads durations.
+/// A duration as Go writes it: `10m`, `1h30m`, `2.5s`.
 fn duration(text: &str) -> Result<std::time::Duration, String> {
     let wrong = || format!("invalid duration {text:?}");
     let (mut rest, mut total) = (text, 0.0);

@@ -1,4 +1,5 @@
-//! The `juju` command's process: it asks the model's process and prints.
+//! The process of the `juju` command: sends the command to the model's process and prints the
+//! answer.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -8,10 +9,10 @@ use std::process::Command;
 
 use super::{Call, Reply, SOCKET};
 
-/// The name under which the simulator's binary does this.
+/// The name under which the simulator's binary acts as `juju`.
 pub const NAME: &str = "juju";
 
-/// Does one command; its exit code.
+/// Runs one command; returns its exit code.
 pub fn run(args: impl Iterator<Item = OsString>) -> u8 {
     ask(args).unwrap_or_else(|text| {
         let _ = writeln!(io::stderr(), "ERROR {text}");
@@ -42,5 +43,5 @@ fn ask(args: impl Iterator<Item = OsString>) -> Result<u8, String> {
         };
         done.map_err(|error| error.to_string())?;
     }
-    Err("the model went away".to_owned())
+    Err("the model's process ended before it answered: start it again with `jujusim serve`".to_owned())
 }

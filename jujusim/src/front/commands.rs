@@ -13,7 +13,7 @@ use crate::report::{self, Format, Ordered, Status, UnitInfo};
 use crate::tables::Table;
 
 impl Front {
-    /// Does a command, or says that it has to wait.
+    /// Runs a command, or returns that it has to wait.
     pub(super) fn attempt(&mut self, call: &Call) -> Outcome {
         let juju = match Juju::try_parse_from(&call.args) {
             Ok(juju) => juju,
@@ -30,7 +30,7 @@ impl Front {
         done.unwrap_or_else(|error| Answer::error(error.to_string().trim_end(), 1).into())
     }
 
-    /// `dev`, `admin/dev`, `jujusim:admin/dev`.
+    /// Checks the model's name: `dev`, `admin/dev` or `jujusim:admin/dev`.
     fn in_this_model(&self, model: Option<&str>) -> Result<()> {
         let Some(text) = model else { return Ok(()) };
         let name = text.strip_prefix("jujusim:").unwrap_or(text);
@@ -45,20 +45,20 @@ impl Front {
         let answer = match command {
             Command::Deploy(deploy) => self.deploy(&deploy, call)?,
             Command::AddUnit { app, num_units } => {
-                self.word("add-unit", [app, "-n".into(), num_units.to_string()])?
+                self.execute("add-unit", [app, "-n".into(), num_units.to_string()])?
             }
             Command::RemoveUnit { app, num_units, no_prompt: _ } => self.remove_unit(&app, num_units)?,
             Command::ScaleApplication { app, scale } => {
-                self.word("scale-application", [app.clone(), scale.to_string()])?;
-                Answer::said(format!("{app} scaled to {scale} units"))
+                self.execute("scale-application", [app.clone(), scale.to_string()])?;
+                Answer::message(format!("{app} scaled to {scale} units"))
             }
             Command::RemoveApplication { apps, no_prompt: _, force } => {
                 self.remove_applications(apps, force)?
             }
-            Command::Integrate { one, other } => self.word("integrate", [one, other])?,
+            Command::Integrate { one, other } => self.execute("integrate", [one, other])?,
             Command::RemoveRelation { one, other, force } => {
                 let force = force.then(|| "--force".to_owned());
-                self.word("remove-relation", [one, other].into_iter().chain(force).collect::<Vec<_>>())?
+                self.execute("remove-relation", [one, other].into_iter().chain(force).collect::<Vec<_>>())?
             }
             Command::Config(asked) => {
                 let trusted = self.trusted.contains(&asked.app);
@@ -82,22 +82,22 @@ impl Front {
             Command::WaitFor { what } => return wait::wait_for(&self.sim.model, &what),
             Command::Refresh { app, path } => {
                 let path =
-                    path.ok_or_else(|| Error::NotModelled("refresh from Charmhub: say --path".into()))?;
+                    path.ok_or_else(|| Error::NotModelled("refresh from Charmhub: use --path".into()))?;
                 let dir = charms::local(&path, call, &self.sim.model)?;
-                self.word("refresh", [app.clone(), "--path".into(), dir.display().to_string()])?;
-                Answer::said(format!("Added local charm {:?} to the model", self.charm_name(&app)?))
+                self.execute("refresh", [app.clone(), "--path".into(), dir.display().to_string()])?;
+                Answer::message(format!("Added local charm {:?} to the model", self.charm_name(&app)?))
             }
             Command::Trust { app, remove, scope } => self.trust(app, remove, scope.as_deref())?,
             Command::Resolve { unit, no_retry } => {
                 let no_retry = no_retry.then(|| "--no-retry".to_owned());
-                self.word("resolve", [unit].into_iter().chain(no_retry).collect::<Vec<_>>())?
+                self.execute("resolve", [unit].into_iter().chain(no_retry).collect::<Vec<_>>())?
             }
             Command::Models { format } => self.models(format),
             Command::Switch { model } => {
                 self.in_this_model(model.as_deref())?;
                 let name = format!("jujusim:admin/{}", self.sim.model.name);
                 match model {
-                    Some(_) => Answer::said(format!("{name} (no change)")),
+                    Some(_) => Answer::message(format!("{name} (no change)")),
                     None => Answer::out(name + "\n"),
                 }
             }
@@ -106,20 +106,20 @@ impl Front {
                 Answer::out(format!("Controller:  jujusim\nModel:       {model}\nUser:        admin\n"))
             }
             Command::Version => Answer::out(format!("{}-ubuntu-amd64\n", self.sim.model.version)),
-            Command::Other(words) => {
-                Answer::error(&format!("jujusim's juju does not know {:?}", words.join(" ")), 2)
+            Command::Other(args) => {
+                Answer::error(&format!("jujusim's juju does not know {:?}", args.join(" ")), 2)
             }
         };
         Ok(answer.into())
     }
 
-    /// One of the simulator's own words, which prints nothing.
-    fn word(
+    /// Runs a command of the simulator, and ignores its output.
+    fn execute(
         &mut self,
         name: &str,
         arguments: impl IntoIterator<Item = String, IntoIter: DoubleEndedIterator>,
     ) -> Result<Answer> {
-        self.sim.do_word(name, arguments).map(Answer::out)
+        self.sim.run_command(name, arguments).map(Answer::out)
     }
 
     fn charm_name(&self, app: &str) -> Result<String> {
@@ -134,9 +134,9 @@ impl Front {
                 (actor.to_owned(), "charm-hub", Some(name.clone()))
             }
         };
-        let mut words = vec![charm.clone()];
-        words.extend(name.clone());
-        words.extend(["-n".to_owned(), deploy.num_units.to_string()]);
+        let mut args = vec![charm.clone()];
+        args.extend(name.clone());
+        args.extend(["-n".to_owned(), deploy.num_units.to_string()]);
         for setting in &deploy.config {
             let pairs = match (setting.contains('='), name.as_deref()) {
                 (true, _) => vec![config::from_here(setting, call)],
@@ -145,10 +145,10 @@ impl Front {
                     return Err(Error::NotModelled("deploy --config FILE without a name".into()));
                 }
             };
-            words.extend(pairs.into_iter().flat_map(|pair| ["--config".to_owned(), pair]));
+            args.extend(pairs.into_iter().flat_map(|pair| ["--config".to_owned(), pair]));
         }
         let before: Vec<String> = self.sim.model.apps.keys().cloned().collect();
-        self.word("deploy", words)?;
+        self.execute("deploy", args)?;
         let made =
             self.sim.model.apps.keys().find(|name| !before.contains(name)).cloned().unwrap_or_default();
         let charm = self.charm_name(&made)?;
@@ -162,10 +162,10 @@ impl Front {
         } else {
             format!("Deployed {made:?} from charm-hub charm {charm:?}, revision 0")
         };
-        Ok(Answer::said(located))
+        Ok(Answer::message(located))
     }
 
-    /// On Kubernetes units go by number only: the highest ordinals.
+    /// Removes the highest ordinals: on Kubernetes Juju removes units only by number.
     fn remove_unit(&mut self, app: &str, count: Option<usize>) -> Result<Answer> {
         if app.parse::<UnitName>().is_ok() {
             return Err(Error::refused(
@@ -174,9 +174,9 @@ impl Front {
         }
         let count = count
             .ok_or_else(|| Error::refused("specify the number of units (> 0) to remove using --num-units"))?;
-        self.word("remove-unit", [app.to_owned(), "-n".to_owned(), count.to_string()])?;
+        self.execute("remove-unit", [app.to_owned(), "-n".to_owned(), count.to_string()])?;
         let left = self.sim.model.units.iter().filter(|(name, unit)| name.app == app && !unit.dying).count();
-        Ok(Answer::said(format!("scaling down to {left} units")))
+        Ok(Answer::message(format!("scaling down to {left} units")))
     }
 
     fn remove_applications(&mut self, apps: Vec<String>, force: bool) -> Result<Answer> {
@@ -186,10 +186,10 @@ impl Front {
             let units = self.sim.model.units_of(&app);
             said.extend(units.iter().map(|unit| format!("- will remove unit {unit}")));
             self.trusted.remove(&app);
-            let words = std::iter::once(app).chain(force.then(|| "--force".to_owned()));
-            self.word("remove-application", words.collect::<Vec<_>>())?;
+            let args = std::iter::once(app).chain(force.then(|| "--force".to_owned()));
+            self.execute("remove-application", args.collect::<Vec<_>>())?;
         }
-        Ok(Answer::said(said.join("\n")))
+        Ok(Answer::message(said.join("\n")))
     }
 
     fn trust(&mut self, app: String, remove: bool, scope: Option<&str>) -> Result<Answer> {

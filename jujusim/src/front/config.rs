@@ -13,7 +13,7 @@ use crate::charm::ConfigOption;
 use crate::error::{Doing as _, Error, Result};
 use crate::report::{self, Format, Ordered};
 
-/// All of an application's settings, as Juju shows them.
+/// An application's settings, as Juju prints them.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Shown {
@@ -23,7 +23,7 @@ struct Shown {
     settings: Ordered<Value>,
 }
 
-/// Sets, resets, or prints.
+/// Sets, resets or prints options.
 pub(super) fn config(sim: &mut Sim, asked: &Config, call: &Call, trusted: bool) -> Result<Answer> {
     let Config { app, settings, reset, format, file } = asked;
     let charm = sim.model.app(app)?.charm().clone();
@@ -39,10 +39,10 @@ pub(super) fn config(sim: &mut Sim, asked: &Config, call: &Call, trusted: bool) 
         [] if pairs.is_empty() && reset.is_empty() => Ok(Answer::out(show(sim, app, *format, trusted)?)),
         [] => {
             for key in reset {
-                sim.do_word("config", [app.clone(), "--reset".to_owned(), key.clone()])?;
+                sim.run_command("config", [app.clone(), "--reset".to_owned(), key.clone()])?;
             }
             if !pairs.is_empty() {
-                sim.do_word("config", std::iter::once(app.clone()).chain(pairs).collect::<Vec<_>>())?;
+                sim.run_command("config", std::iter::once(app.clone()).chain(pairs).collect::<Vec<_>>())?;
             }
             Ok(Answer::default())
         }
@@ -51,7 +51,7 @@ pub(super) fn config(sim: &mut Sim, asked: &Config, call: &Call, trusted: bool) 
     }
 }
 
-/// `k=@file` begins where the command was given.
+/// Makes the path in `k=@file` relative to the caller's directory.
 pub(super) fn from_here(pair: &str, call: &Call) -> String {
     match pair.split_once("=@") {
         Some((key, file)) => format!("{key}=@{}", call.dir.join(file).display()),
@@ -59,7 +59,7 @@ pub(super) fn from_here(pair: &str, call: &Call) -> String {
     }
 }
 
-/// The settings of one application in a YAML file, as pairs.
+/// The settings of one application from a YAML file, as `k=v` pairs.
 pub(super) fn from_file(path: &Path, app: &str) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).doing(|| format!("read {}", path.display()))?;
     let all: BTreeMap<String, BTreeMap<String, Value>> = serde_yaml::from_str(&text)
@@ -105,7 +105,7 @@ fn show(sim: &Sim, name: &str, format: Format, trusted: bool) -> Result<String> 
     Ok(if format == Format::Json { report::json(&shown) } else { report::yaml(&shown) })
 }
 
-/// One option: what it is, and where its value comes from.
+/// An option's metadata, and the source of its value.
 fn setting(option: &ConfigOption, set: Option<&Value>) -> Value {
     let mut shown = json!({
         "description": option.description,

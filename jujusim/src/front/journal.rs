@@ -1,4 +1,4 @@
-//! What `juju debug-log` prints: the model's hooks and what they logged.
+//! The output of `juju debug-log`: the model's hooks and their log lines.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::hook::{Exit, HookRun};
 use crate::model::{Model, UnitName};
 
-/// How grave a line is.
+/// The level of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 #[value(rename_all = "UPPER")]
 pub(super) enum Level {
@@ -41,7 +41,7 @@ impl fmt::Display for Line {
     }
 }
 
-/// Which lines are wanted.
+/// Which lines to print.
 pub(super) struct Filter {
     /// Units and applications; all when empty.
     pub(super) include: Vec<String>,
@@ -57,16 +57,16 @@ impl Filter {
     }
 }
 
-/// The log of a model since it is served.
+/// The log of a served model.
 #[derive(Default)]
 pub(super) struct Journal {
-    /// How many of the model's runs are in it.
+    /// How many of the model's runs the log contains.
     read: usize,
     lines: Vec<Line>,
 }
 
 impl Journal {
-    /// Takes in what ran since the last time; says so to whoever watches the server.
+    /// Adds the runs since the last call, and passes each to `watch`.
     pub(super) fn read(&mut self, model: &Model, mut watch: impl FnMut(&HookRun)) {
         for run in &model.hook_runs()[self.read..] {
             watch(run);
@@ -99,7 +99,7 @@ impl Journal {
         self.lines.len()
     }
 
-    /// The wanted lines from the given one on.
+    /// The matching lines from line `first` on.
     pub(super) fn since<'a>(&'a self, first: usize, filter: &'a Filter) -> impl Iterator<Item = String> + 'a {
         self.lines[first..].iter().filter(|line| filter.takes(line)).map(Line::to_string)
     }

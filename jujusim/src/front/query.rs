@@ -1,4 +1,4 @@
-//! The query language of `juju wait-for`, as far as scripts use it.
+//! The part of the query language of `juju wait-for` that scripts use.
 
 use serde_json::Value;
 
@@ -69,7 +69,7 @@ impl Query {
         }
     }
 
-    /// Whether it holds where the names mean these values.
+    /// Whether the query is true for these values.
     pub(super) fn holds(&self, names: &Value) -> Result<bool> {
         Ok(match self {
             Query::Either(one, other) => one.holds(names)? || other.holds(names)?,

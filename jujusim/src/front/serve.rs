@@ -1,4 +1,4 @@
-//! A model that lives: one hook at a time by itself, and between two of them what `juju` asks for.
+//! A served model: runs hooks one at a time, and `juju` commands between two hooks.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -22,22 +22,22 @@ use super::{Answer, Call, Outcome, Reply, SOCKET, client};
 use crate::error::{Doing as _, Error, Result};
 use crate::{Options, Sim};
 
-/// How often the model looks whether something falls due.
-const PULSE: Duration = Duration::from_millis(200);
-/// What reaches the model from outside.
+/// How often the model checks for expired timers.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Input of the model's loop.
 enum Message {
     Call(Call, UnixStream),
-    /// The command this model was made for ended.
+    /// The command that `serve` was started with ended.
     Ended(ExitStatus),
-    /// Somebody wants the model to end.
+    /// A signal asked the model to end.
     Stop,
 }
 
-/// A model and everybody who waits for it.
+/// A served model and the commands that wait for it.
 pub(super) struct Front {
     pub(super) sim: Sim,
     pub(super) journal: Journal,
-    /// Applications that may do everything in the cluster: shown, and without effect.
+    /// Trusted applications; shown by `juju`, without other effect.
     pub(super) trusted: BTreeSet<String>,
     waiting: Vec<Waiting>,
     followers: Vec<Follower>,
@@ -50,14 +50,14 @@ struct Waiting {
     since: Instant,
 }
 
-/// Somebody who reads the log as it grows.
+/// A `juju debug-log` that follows the log.
 struct Follower {
     stream: UnixStream,
     filter: Filter,
     read: usize,
 }
 
-/// Serves a new model: until a signal, or until `command` ends, with its exit code.
+/// Serves a new model until a signal, or until `command` ends, with its exit code.
 pub fn serve(options: &Options, socket: Option<&Path>, command: &[OsString]) -> Result<u8> {
     let (sender, receiver) = mpsc::channel();
     stop_on_signals(sender.clone())?;
@@ -95,13 +95,13 @@ pub fn serve(options: &Options, socket: Option<&Path>, command: &[OsString]) -> 
     Ok(ended?.map_or(0, code))
 }
 
-/// As a shell has it.
+/// The exit code as a shell reports it.
 fn code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
-/// A directory for `PATH` in which the simulator is called `juju`.
+/// Creates a directory for `PATH` with the simulator under the name `juju`.
 fn link(sim: &Sim, options: &Options) -> Result<PathBuf> {
     let dir = sim.model.dir.join("bin");
     std::fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
@@ -110,8 +110,8 @@ fn link(sim: &Sim, options: &Options) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Signals end the model, so that its directory and processes go with it. They are handled, not blocked: what the model starts
-/// would inherit a mask.
+/// Ends the model on a signal, so that its directory and processes are removed. The signals are
+/// handled, not blocked: child processes would inherit a signal mask.
 fn stop_on_signals(sender: Sender<Message>) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).doing(|| "handle signals".to_owned())?;
     thread::spawn(move || {
@@ -161,7 +161,8 @@ fn start(
 }
 
 impl Front {
-    /// Runs hooks and does commands until the end; how the command ended that this was for.
+    /// Runs hooks and commands until the end; returns the exit status of the command that `serve`
+    /// was started with.
     fn live(&mut self, receiver: &Receiver<Message>) -> Result<Option<ExitStatus>> {
         let mut seen = Instant::now();
         loop {
@@ -171,7 +172,7 @@ impl Front {
             let busy = self.run_hook()?;
             self.try_again();
             self.tell_followers();
-            let pause = if busy { Duration::ZERO } else { PULSE };
+            let pause = if busy { Duration::ZERO } else { POLL_INTERVAL };
             match receiver.recv_timeout(pause) {
                 Ok(Message::Call(call, stream)) => {
                     self.answer(Waiting { call, stream, since: Instant::now() });
@@ -183,9 +184,9 @@ impl Front {
         }
     }
 
-    /// Runs the next hook of the unit whose turn it is; whether there was one.
+    /// Runs the next hook of the unit whose turn it is; returns whether one ran.
     fn run_hook(&mut self) -> Result<bool> {
-        let Some(unit) = self.sim.whose_turn() else { return Ok(false) };
+        let Some(unit) = self.sim.next_unit() else { return Ok(false) };
         self.sim.run_next(&unit, false, &mut String::new())?;
         self.read_log();
         Ok(true)
@@ -220,7 +221,7 @@ impl Front {
         }
     }
 
-    /// Those who do not read any more are forgotten.
+    /// Sends new log lines to followers, and drops followers that closed their connection.
     fn tell_followers(&mut self) {
         let journal = &self.journal;
         self.followers.retain_mut(|Follower { stream, filter, read }| {
@@ -231,7 +232,7 @@ impl Front {
     }
 }
 
-/// Nobody is left to tell when the caller is gone.
+/// Sends an answer. Ignores errors: the caller may be gone.
 fn finish(stream: &UnixStream, answer: Answer) {
     let Answer { stdout, stderr, code } = answer;
     let replies = [Reply::Out(stdout), Reply::Err(stderr), Reply::Exit(code)];
@@ -243,7 +244,7 @@ fn send(mut stream: &UnixStream, reply: &Reply) -> io::Result<()> {
     stream.write_all(format!("{line}\n").as_bytes())
 }
 
-/// The socket's file, gone with the server.
+/// The socket's file, removed when dropped.
 struct Socket(PathBuf);
 
 impl Drop for Socket {

@@ -13,8 +13,8 @@ use crate::hook::{Exit, HookRun};
 use crate::model::{Model, Stage, UnitName};
 use crate::report::{self, Format, Ordered};
 
-/// How long a task may take to begin, unless said: until the unit's agent is up.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait for the unit's agent before a task times out, by default.
+const TASK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One task's result.
 struct Task {
@@ -27,9 +27,9 @@ struct Task {
 
 /// `juju run UNIT… ACTION [k=v]…`
 pub(super) fn run(sim: &mut Sim, asked: &Run) -> Result<Outcome> {
-    let is_unit = |word: &&String| word.contains('/') && !word.contains('=');
-    let count = asked.words.iter().take_while(is_unit).count();
-    let (names, rest) = asked.words.split_at(count);
+    let is_unit = |arg: &&String| arg.contains('/') && !arg.contains('=');
+    let count = asked.args.iter().take_while(is_unit).count();
+    let (names, rest) = asked.args.split_at(count);
     if names.is_empty() {
         return Err(Error::refused("no unit specified"));
     }
@@ -45,8 +45,8 @@ pub(super) fn run(sim: &mut Sim, asked: &Run) -> Result<Outcome> {
     }
     let mut tasks = Vec::new();
     for unit in &units {
-        let words = [unit.to_string(), action.clone()].into_iter().chain(parameters.iter().cloned());
-        sim.do_word("run", words.collect::<Vec<_>>())?;
+        let args = [unit.to_string(), action.clone()].into_iter().chain(parameters.iter().cloned());
+        sim.run_command("run", args.collect::<Vec<_>>())?;
         tasks.push(Task::of(last(sim)?, sim.model.next_action));
     }
     let mut said = format!("Running operation {} with {} task", tasks[0].id, tasks.len());
@@ -65,7 +65,7 @@ pub(super) fn run(sim: &mut Sim, asked: &Run) -> Result<Outcome> {
     Ok(ended(&tasks, stdout, said).into())
 }
 
-/// `juju exec --unit UNIT -- COMMAND…`: one word is a shell line, several are a command.
+/// `juju exec --unit UNIT -- COMMAND…`: one argument is a shell line, several are a command.
 pub(super) fn exec(sim: &mut Sim, asked: &Exec) -> Result<Outcome> {
     let mut names = asked.unit.clone();
     for app in &asked.application {
@@ -81,14 +81,15 @@ pub(super) fn exec(sim: &mut Sim, asked: &Exec) -> Result<Outcome> {
     }
     let command = match asked.command.as_slice() {
         [line] => ["bash", "-c", line].map(str::to_owned).to_vec(),
-        words => words.to_vec(),
+        args => args.to_vec(),
     };
     let mut tasks = Vec::new();
     for unit in &units {
-        let words = [unit.to_string(), "--".to_owned()].into_iter().chain(command.iter().cloned());
+        let args = [unit.to_string(), "--".to_owned()].into_iter().chain(command.iter().cloned());
         let before = sim.model.hook_runs().len();
-        let done = sim.do_word("exec", words.collect::<Vec<_>>());
-        // The word fails when the command does; only a command that did not run has no result.
+        let done = sim.run_command("exec", args.collect::<Vec<_>>());
+        // The command fails when the task's command fails; only a task that did not run has no
+        // result.
         if !sim.model.hook_runs()[before..].iter().any(|run| run.hook == "juju-exec") {
             done?;
         }
@@ -100,7 +101,7 @@ pub(super) fn exec(sim: &mut Sim, asked: &Exec) -> Result<Outcome> {
     Ok(ended(&tasks, stdout, String::new()).into())
 }
 
-/// One unit's command ends as the command did.
+/// With one unit, the exit code and output are those of the command.
 fn exec_text(tasks: &[Task]) -> Answer {
     let text =
         |task: &Task, stream: &str| task.results.get(stream).and_then(Value::as_str).map(str::to_owned);
@@ -115,7 +116,7 @@ fn exec_text(tasks: &[Task]) -> Answer {
     ended(tasks, stdout, String::new())
 }
 
-/// `juju ssh UNIT COMMAND…`: on the unit's machine, outside any hook.
+/// `juju ssh UNIT COMMAND…`: runs on the unit's machine, outside any hook.
 pub(super) fn ssh(model: &Model, container: &str, unit: &str, command: &[String]) -> Result<Outcome> {
     if container != "charm" {
         return Err(Error::NotModelled(format!("the container {container:?}")));
@@ -125,7 +126,7 @@ pub(super) fn ssh(model: &Model, container: &str, unit: &str, command: &[String]
     Ok(Outcome::Become { line, dir: model.unit(&unit)?.root.clone() })
 }
 
-/// A unit by its name, or the leader by `app/leader`.
+/// Finds a unit by its name, or the leader by `app/leader`.
 fn unit_named(model: &Model, name: &str) -> Result<UnitName> {
     if let Some(app) = name.strip_suffix("/leader") {
         model.app(app)?;
@@ -141,16 +142,16 @@ fn units(model: &Model, names: &[String]) -> Result<Vec<UnitName>> {
     names.iter().map(|name| unit_named(model, name)).collect()
 }
 
-/// A task begins when its unit's agent has started the charm.
+/// Waits, up to the limit, for the units whose agents have not yet started the charm.
 fn not_up(model: &Model, units: &[UnitName], limit: Option<Duration>) -> Option<Outcome> {
     let up = |unit: &UnitName| model.unit(unit).is_ok_and(|unit| unit.stage >= Stage::Started);
     let waits = units.iter().find(|unit| !up(unit))?;
     let overdue = format!("timed out waiting for results from: unit {waits}");
-    Some(Outcome::Wait { limit: limit.unwrap_or(PATIENCE), overdue })
+    Some(Outcome::Wait { limit: limit.unwrap_or(TASK_TIMEOUT), overdue })
 }
 
 fn last(sim: &Sim) -> Result<&HookRun> {
-    sim.model.hook_runs().last().ok_or_else(|| Error::refused("nothing ran"))
+    sim.model.hook_runs().last().ok_or_else(|| Error::refused("no hook ran"))
 }
 
 impl Task {
@@ -187,7 +188,7 @@ impl Task {
         value
     }
 
-    /// The results alone, and which task's they are when there are several.
+    /// The result as plain text, with the task's name if there are several tasks.
     fn text(&self, several: bool) -> String {
         let mut text = if several { format!("{}: (task {})\n", self.unit, self.id) } else { String::new() };
         if let Some(message) = &self.failure {
@@ -200,7 +201,7 @@ impl Task {
     }
 }
 
-/// `a.b` is `b` within `a`.
+/// Inserts a value by its path: `a.b` is the key `b` in the map `a`.
 fn insert(results: &mut Map<String, Value>, key: &str, value: &str) {
     let Some((first, rest)) = key.split_once('.') else {
         results.insert(key.to_owned(), Value::from(value));
@@ -217,7 +218,7 @@ fn written(tasks: &[Task], format: Format) -> String {
     if format == Format::Json { report::json(&all) } else { report::yaml(&all) }
 }
 
-/// A failed task fails the command, after its results.
+/// Fails the command if a task failed, after printing the results.
 fn ended(tasks: &[Task], stdout: String, mut stderr: String) -> Answer {
     let failed: Vec<&Task> = tasks.iter().filter(|task| task.failure.is_some()).collect();
     if failed.is_empty() {

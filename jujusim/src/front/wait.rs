@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::Model;
 use crate::report::Status;
 
-/// Done when the query holds; until then, and while there is no such thing, it waits.
+/// Done when the query is true. Waits until then, also while the entity does not exist.
 pub(super) fn wait_for(model: &Model, what: &WaitFor) -> Result<Outcome> {
     let (kind, wanted, default) = match what {
         WaitFor::Application(wanted) => ("application", wanted, r#"life=="alive" && status=="active""#),
@@ -29,13 +29,13 @@ pub(super) fn wait_for(model: &Model, what: &WaitFor) -> Result<Outcome> {
         None => false,
     };
     if holds {
-        return Ok(Answer::said(format!("{kind} {name:?} found")).into());
+        return Ok(Answer::message(format!("{kind} {name:?} found")).into());
     }
     let overdue = format!("timed out waiting for {name:?} to reach goal state");
     Ok(Outcome::Wait { limit: *timeout, overdue })
 }
 
-/// What a query may name: of the model; of each application and unit below.
+/// The values that a query can name: of the model, and below it of each application and unit.
 fn names(model: &Model) -> Value {
     let (mut applications, mut units) = (Map::new(), Map::new());
     for (name, app) in &Status::of(model).applications.0 {

@@ -9,7 +9,7 @@ use crate::charm::Role;
 use crate::model::{App, End, Held, Kind, Model, Relation, Stage, Unit, UnitName};
 use crate::tables::Table;
 
-/// A whole model.
+/// The whole model.
 #[derive(Serialize)]
 pub(crate) struct Status {
     model: ModelStatus,
@@ -87,7 +87,7 @@ pub(crate) struct UnitStatus {
     pub(crate) life: &'static str,
 }
 
-/// A status and what was said with it.
+/// A status and its message.
 #[derive(Clone, Serialize)]
 pub(crate) struct StatusInfo {
     pub(crate) current: String,
@@ -116,7 +116,8 @@ impl StatusInfo {
         StatusInfo { current: current.into(), message: message.into(), version: None }
     }
 
-    /// Which status of several units speaks for all (juju's core/status, `DeriveStatus`).
+    /// The rank of a status: of several units the highest counts (juju's core/status,
+    /// `DeriveStatus`).
     fn severity(&self) -> u8 {
         match self.current.as_str() {
             "error" => 100,
@@ -155,7 +156,7 @@ impl Status {
         }
     }
 
-    /// The tables of the tabular format, a blank line between two.
+    /// The tables of the tabular format.
     pub(crate) fn tables(&self, relations: bool) -> Vec<Table> {
         let mut tables = vec![self.model_table()];
         if !self.applications.is_empty() {
@@ -262,14 +263,14 @@ impl ApplicationStatus {
         }
     }
 
-    /// How many units have an agent, of how many wanted ones.
+    /// How many units have an agent, out of the wanted number.
     fn scale(&self) -> String {
         let up = self.units.0.iter().filter(|(_, unit)| unit.juju_status.current != "allocating").count();
         if up == self.scale { up.to_string() } else { format!("{up}/{}", self.scale) }
     }
 }
 
-/// An application that sets no status shows the worst of its units' own.
+/// The status of an application that sets none: the worst of its units' statuses.
 fn derived<'a>(units: impl Iterator<Item = &'a StatusInfo>) -> StatusInfo {
     let worst = units.reduce(|worst, next| if next.severity() > worst.severity() { next } else { worst });
     worst.cloned().unwrap_or_else(|| StatusInfo::new("unknown", ""))
@@ -326,7 +327,7 @@ impl UnitStatus {
         }
     }
 
-    /// The workload's message, after the hook that the agent runs.
+    /// The workload's message, with the name of the running hook before it.
     fn message(&self) -> String {
         let message = &self.workload_status.message;
         let hook =

@@ -1,4 +1,4 @@
-//! `juju show-unit`, and what it leaves out.
+//! `juju show-unit`, and what `juju show-unit` omits.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::{Ordered, charm_url, life};
 use crate::error::Result;
 use crate::model::{Bag, Model, Relation, UnitName};
 
-/// A unit as `juju show-unit` has it.
+/// A unit, as `juju show-unit` prints it.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct UnitInfo {
@@ -30,7 +30,7 @@ struct RelationInfo {
     relation_id: u32,
     endpoint: String,
     related_endpoint: String,
-    /// The other side's; for peers the own.
+    /// The databag of the other application; for peers of the own application.
     application_data: Bag,
     #[serde(skip_serializing_if = "Option::is_none")]
     local_unit: Option<UnitData>,
@@ -45,11 +45,11 @@ struct UnitData {
     data: Bag,
 }
 
-/// What Juju knows of a unit and shows to nobody outside the charm.
+/// What Juju knows about a unit but shows only to the charm.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Hidden {
-    /// What `state-set` keeps.
+    /// The state stored by `state-set`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     state: Bag,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -64,16 +64,16 @@ struct HiddenRelation {
     life: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     local_application_data: Option<Bag>,
-    /// Units of the own application, but for peers.
+    /// Databags of units of the own application, except for peers.
     #[serde(skip_serializing_if = "Ordered::is_empty")]
     local_units: Ordered<UnitData>,
-    /// What removed units left behind: bags outlive them.
+    /// Databags of removed units: they outlive their unit.
     #[serde(skip_serializing_if = "Ordered::is_empty")]
     departed_units: Ordered<UnitData>,
 }
 
 impl UnitInfo {
-    /// With its relations, or those at one endpoint.
+    /// The unit with its relations, or only with those at one endpoint.
     pub(crate) fn of(model: &Model, name: &UnitName, endpoint: Option<&str>) -> Result<UnitInfo> {
         let (unit, app) = (model.unit(name)?, model.app(&name.app)?);
         let relations = relations_at(model, name, endpoint);

@@ -1,5 +1,5 @@
-//! Who may log in, as the PostgreSQL charms have it: one line of `pg_hba.conf` for each role, written anew some time after roles
-//! or what they may connect to have changed.
+//! Client authentication as in the PostgreSQL charms: one line of `pg_hba.conf` for each role,
+//! rewritten some time after a change of the roles or of the databases they may connect to.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,21 +14,21 @@ use postgres::Client;
 
 use super::{identifier, superuser};
 
-/// How often it is looked.
-const LOOK: Duration = Duration::from_millis(100);
-const MOMENT: Duration = Duration::from_secs(1);
-/// How long a server may take to follow its new file.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The polling interval.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+const SHORT_DELAY: Duration = Duration::from_secs(1);
+/// How long a server may take to load its new file.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Until the first look: the superusers of the local socket, and standbys.
-pub(super) const NOBODY: &str = "local all postgres,operator trust\nlocal replication postgres trust\n";
+/// The lines before the first check: the superusers of the local socket, and standbys.
+pub(super) const BASE_RULES: &str = "local all postgres,operator trust\nlocal replication postgres trust\n";
 
-/// How roles prove who they are.
+/// How roles authenticate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Method {
-    /// `md5`, which also takes SCRAM verifiers.
+    /// `md5`, which also accepts SCRAM verifiers.
     Md5,
-    /// `scram-sha-256`, but `md5` for those whose passwords a pooler looks up.
+    /// `scram-sha-256`, but `md5` for roles whose passwords a pooler looks up.
     Scram,
 }
 
@@ -41,7 +41,7 @@ impl Method {
     }
 }
 
-/// Keeps `pg_hba.conf` of some servers after the roles of one of them, until dropped.
+/// Keeps `pg_hba.conf` of some servers up to date with the roles of the primary, until dropped.
 pub(crate) struct Observer {
     method: Method,
     watched: Arc<Mutex<Watched>>,
@@ -49,16 +49,16 @@ pub(crate) struct Observer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Servers by their directories.
+/// The observed servers, by their directories.
 struct Watched {
     primary: Option<PathBuf>,
-    /// Each with the lines it goes by.
+    /// Each server with the lines that it has loaded.
     members: BTreeMap<PathBuf, String>,
     delay: Duration,
 }
 
 impl Observer {
-    /// Of no server yet.
+    /// Starts an observer without servers.
     pub(crate) fn start(method: Method) -> Observer {
         let watched = Arc::new(Mutex::new(Watched {
             primary: None,
@@ -71,35 +71,35 @@ impl Observer {
         Observer { method, watched, end: Some(end), thread: Some(thread) }
     }
 
-    /// From now on these, after the roles of the primary.
+    /// Observes these servers; the roles are those of the primary.
     pub(super) fn watch<'a>(&self, primary: &Path, members: impl Iterator<Item = &'a Path>) {
         let mut watched = lock(&self.watched);
         watched.primary = Some(primary.to_owned());
         let before = std::mem::take(&mut watched.members);
-        let lines = |member: &Path| before.get(member).cloned().unwrap_or_else(|| NOBODY.to_owned());
+        let lines = |member: &Path| before.get(member).cloned().unwrap_or_else(|| BASE_RULES.to_owned());
         watched.members = members.map(|member| (member.to_owned(), lines(member))).collect();
     }
 
-    /// A server begins anew.
+    /// Forgets a server whose data directory is reset.
     pub(super) fn forget(&self, member: &Path) {
         lock(&self.watched).members.remove(member);
     }
 
-    /// How long a change stays unnoticed.
+    /// Sets how long the observer takes to act on a change.
     pub(super) fn set_delay(&self, delay: Duration) {
         lock(&self.watched).delay = delay;
     }
 
-    /// Waits for what is noticed in a moment, not for what takes longer.
-    pub(crate) fn wait_a_moment(&self) {
-        if lock(&self.watched).delay <= MOMENT {
-            self.wait(2 * MOMENT);
+    /// Waits for changes if the delay is short; returns at once if the delay is long.
+    pub(crate) fn wait_if_short(&self) {
+        if lock(&self.watched).delay <= SHORT_DELAY {
+            self.wait(2 * SHORT_DELAY);
         }
     }
 
-    /// Waits until every role that is there now gets in, but not longer than said; whether it does.
-    pub(crate) fn wait(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
+    /// Waits, up to a timeout, until every existing role is admitted; returns whether that is so.
+    pub(crate) fn wait(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
         loop {
             let primary = lock(&self.watched).primary.clone();
             let client = primary.and_then(|primary| superuser(&primary, "postgres").ok());
@@ -111,7 +111,7 @@ impl Observer {
             if Instant::now() > deadline {
                 return false;
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 }
@@ -128,7 +128,7 @@ impl Drop for Observer {
 fn observe(method: Method, watched: &Mutex<Watched>, ended: &Receiver<()>) {
     let mut connection: Option<(PathBuf, Client)> = None;
     let mut changed: Option<Instant> = None;
-    while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+    while ended.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         let (primary, members, delay) = {
             let watched = lock(watched);
             (watched.primary.clone(), watched.members.clone(), watched.delay)
@@ -138,7 +138,7 @@ fn observe(method: Method, watched: &Mutex<Watched>, ended: &Receiver<()>) {
         if connection.is_none() {
             connection = superuser(&primary, "postgres").ok().map(|client| (primary, client));
         }
-        // A server that is away is asked again when it is back.
+        // If the server is down, try again at the next check.
         let Some((_, client)) = &mut connection else { continue };
         let Ok(wanted) = rules(method, client) else { continue };
         let stale: Vec<PathBuf> =
@@ -147,7 +147,7 @@ fn observe(method: Method, watched: &Mutex<Watched>, ended: &Receiver<()>) {
             changed = None;
         } else if changed.get_or_insert_with(Instant::now).elapsed() >= delay {
             for member in stale {
-                // What fails is tried again at the next look.
+                // If writing fails, try again at the next check.
                 if write(&member, &wanted).is_ok()
                     && let Some(lines) = lock(watched).members.get_mut(&member)
                 {
@@ -158,9 +158,9 @@ fn observe(method: Method, watched: &Mutex<Watched>, ended: &Receiver<()>) {
     }
 }
 
-/// The lines for the roles that are there now.
+/// The lines for the existing roles.
 fn rules(method: Method, client: &mut Client) -> Result<String, postgres::Error> {
-    let mut text = NOBODY.to_owned();
+    let mut text = BASE_RULES.to_owned();
     for row in client.query(ROLES, &[])? {
         let (role, superuser): (String, bool) = (row.get(0), row.get(1));
         let databases: Vec<String> = row.get(2);
@@ -182,13 +182,14 @@ const ROLES: &str = "
                  WHERE NOT datistemplate AND has_database_privilege(r.oid, pg_database.oid, 'CONNECT') ORDER BY 1)
     FROM pg_roles r WHERE rolcanlogin ORDER BY 1";
 
-/// Until the server goes by it; one that is not running will when it starts.
+/// Writes the file and waits until the server has loaded it. A server that is not running loads it
+/// at its start.
 fn write(server: &Path, rules: &str) -> std::io::Result<()> {
     let new = server.join("data/pg_hba.new");
     fs::write(&new, rules)?;
     fs::rename(&new, server.join("data/pg_hba.conf"))?;
     let Some(before) = loaded(server, "SELECT pg_conf_load_time(), pg_reload_conf()") else { return Ok(()) };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + RELOAD_TIMEOUT;
     while loaded(server, "SELECT pg_conf_load_time()").is_some_and(|time| time == before) {
         if Instant::now() > deadline {
             return Err(std::io::ErrorKind::TimedOut.into());
@@ -198,7 +199,7 @@ fn write(server: &Path, rules: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// When the server that answers read its configuration, as a new session sees it.
+/// When the server loaded its configuration, as a new session sees it.
 fn loaded(server: &Path, question: &str) -> Option<SystemTime> {
     Some(superuser(server, "postgres").ok()?.query_one(question, &[]).ok()?.get(0))
 }

@@ -1,4 +1,4 @@
-//! A primary server and those that stream from it.
+//! A primary server and its standbys.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -9,24 +9,24 @@ use std::time::{Duration, Instant};
 use super::{Method, Observer, Release, Server};
 use crate::error::{Error, Result};
 
-/// How long a standby may take to have what the primary has.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a standby may take to catch up with the primary.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Servers by the number of the unit they belong to.
+/// Servers, by the number of their unit.
 pub(crate) struct Cluster {
-    /// Where they have their directories.
+    /// The parent directory of the servers' directories.
     dir: PathBuf,
     release: Release,
     method: Option<Method>,
     members: BTreeMap<u32, Server>,
     primary: u32,
-    /// After what it observes: it ends when that has.
+    /// Declared after the servers, and so dropped after them: its connection ends with them.
     observer: Option<Observer>,
 }
 
 impl Cluster {
-    /// A primary alone, of unit 0. With a method the observer of a PostgreSQL charm decides who gets in; without one, everybody who
-    /// has a password.
+    /// Creates a cluster with only a primary, of unit 0. With a method, an observer decides which
+    /// roles may log in, as in a PostgreSQL charm; without one, everyone with a password may.
     pub(crate) fn create(
         dir: &Path,
         address: Ipv4Addr,
@@ -58,7 +58,7 @@ impl Cluster {
         self.members.values()
     }
 
-    /// Where those are that only read; as long as the primary runs, only those that run, too.
+    /// Addresses of the read-only servers: while the primary runs, only of those that run.
     pub(crate) fn standbys(&self) -> impl Iterator<Item = Ipv4Addr> {
         let known = |server: &Server| server.is_running() || !self.primary().is_running();
         let standbys =
@@ -66,34 +66,35 @@ impl Cluster {
         standbys.map(|(_, server)| server.address)
     }
 
-    /// The observer that notices who gets in, if there is one and the primary answers it.
+    /// The observer, if there is one and the primary answers it.
     pub(crate) fn observer(&self) -> Option<&Observer> {
         self.observer.as_ref().filter(|_| !self.primary().is_frozen())
     }
 
-    /// How long the observer leaves a change unnoticed.
+    /// Sets how long the observer takes to act on a change.
     pub(crate) fn set_delay(&self, delay: Duration) {
         if let Some(observer) = &self.observer {
             observer.set_delay(delay);
         }
     }
 
-    /// The primary answers nobody any more; or again.
+    /// Freezes or continues the primary.
     pub(crate) fn freeze(&mut self, frozen: bool) {
         if let Some(server) = self.members.get_mut(&self.primary) {
             server.freeze(frozen);
         }
     }
 
-    /// A standby more. It begins where the primary began, and streams all there was since.
+    /// Adds a standby. Its copy starts from the same template as the primary's and streams all
+    /// changes.
     pub(crate) fn add(&mut self, number: u32, address: Ipv4Addr) -> Result<()> {
         let dir = self.dir.join(format!("postgresql-{}", address.octets()[3]));
         let server = Server::create(&dir, address, &self.release, self.method.is_some())?;
         self.members.insert(number, server);
-        self.bring(number)
+        self.start_member(number)
     }
 
-    /// A server leaves for good, not without an heir if it was the primary; its address is free.
+    /// Removes a server; a primary fails over first. Returns the address to release.
     pub(crate) fn remove(&mut self, number: u32) -> Result<Option<Ipv4Addr>> {
         if number == self.primary && self.members.len() > 1 {
             self.failover()?;
@@ -103,9 +104,9 @@ impl Cluster {
         Ok(gone)
     }
 
-    /// A fast shutdown of all: connections are cut.
+    /// Fast shutdown of all servers: closes all connections.
     pub(crate) fn stop(&mut self) {
-        // The primary first: it waits until its standbys have everything.
+        // The primary first: it waits until its standbys have received everything.
         let (primary, standbys): (Vec<_>, Vec<_>) =
             self.members.iter_mut().partition(|(number, _)| **number == self.primary);
         for (_, server) in primary.into_iter().chain(standbys) {
@@ -114,25 +115,25 @@ impl Cluster {
     }
 
     pub(crate) fn start(&mut self) -> Result<()> {
-        self.bring(self.primary)?;
+        self.start_member(self.primary)?;
         let numbers: Vec<u32> = self.members.keys().copied().collect();
-        numbers.into_iter().try_for_each(|number| self.bring(number))
+        numbers.into_iter().try_for_each(|number| self.start_member(number))
     }
 
-    /// The primary is killed, a standby takes its place. Nothing is lost that was committed.
+    /// Kills the primary and promotes a standby. No committed data is lost.
     pub(crate) fn failover(&mut self) -> Result<()> {
         let fit = |number: &u32, server: &Server| *number != self.primary && server.is_running();
-        let heir = self.members.iter().find(|(number, server)| fit(number, server));
-        let heir = *heir.ok_or_else(|| Error::refused("no standby runs"))?.0;
-        self.catch_up(heir)?;
+        let successor = self.members.iter().find(|(number, server)| fit(number, server));
+        let successor = *successor.ok_or_else(|| Error::refused("cannot fail over: no standby runs"))?.0;
+        self.catch_up(successor)?;
         if let Some(server) = self.members.get_mut(&self.primary) {
             server.kill();
         }
-        self.members[&heir].sql("postgres", "SELECT pg_promote()").map_err(Error::Refused)?;
-        self.primary = heir;
+        self.members[&successor].sql("postgres", "SELECT pg_promote()").map_err(Error::Refused)?;
+        self.primary = successor;
         let primary = self.primary().dir().to_owned();
         for (number, server) in &self.members {
-            if *number != heir && server.is_running() {
+            if *number != successor && server.is_running() {
                 server.follow(Some(&primary))?;
                 server.sql("postgres", "SELECT pg_reload_conf()").map_err(Error::Refused)?;
             }
@@ -141,8 +142,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts a server in its part. What was a primary once begins anew: it may have what the others do not.
-    fn bring(&mut self, number: u32) -> Result<()> {
+    /// Starts a server in its current role. A former primary is reset first: it may have data that
+    /// the others lack.
+    fn start_member(&mut self, number: u32) -> Result<()> {
         let primary = (number != self.primary).then(|| self.primary().dir().to_owned());
         let method = self.method;
         let Some(server) = self.members.get_mut(&number) else { return Ok(()) };
@@ -167,20 +169,22 @@ impl Cluster {
         }
     }
 
-    /// Waits until a standby has what the primary has now; a primary that is away has nothing to give.
+    /// Waits until a standby has caught up with the primary. A primary that does not answer has
+    /// nothing more to send.
     fn catch_up(&self, number: u32) -> Result<()> {
         let Ok(position) = self.primary().sql("postgres", "SELECT pg_current_wal_insert_lsn()") else {
             return Ok(());
         };
-        // Something behind that position, at once: until then it may lie on a page that does not begin yet.
+        // Write more WAL at once: otherwise the position may be on a page that has not begun yet,
+        // which no standby reaches.
         let more = "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'jujusim', '')";
         self.primary().sql("postgres", more).map_err(Error::Refused)?;
         let has =
             format!("SELECT pg_last_wal_replay_lsn() >= {}", super::literal(&position.concat().concat()));
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + CATCH_UP_TIMEOUT;
         while self.members[&number].sql("postgres", &has).map_err(Error::Refused)? != [["t"]] {
             if Instant::now() > deadline {
-                return Err(Error::refused("the standby does not follow the primary"));
+                return Err(Error::refused("the standby did not catch up with the primary"));
             }
             thread::sleep(Duration::from_millis(10));
         }

@@ -1,4 +1,4 @@
-//! What was asked of a server, by its own log.
+//! What clients asked of a server, from the server's log.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
@@ -8,9 +8,9 @@ use std::path::PathBuf;
 /// What a hook asked of PostgreSQL servers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sql {
-    /// Connections that were let in.
+    /// Authorized connections.
     pub connections: usize,
-    /// Messages with statements; several statements in one are one.
+    /// Messages with statements; several statements in one message count once.
     pub statements: usize,
 }
 
@@ -34,20 +34,20 @@ impl std::fmt::Display for Sql {
     }
 }
 
-/// A place in a server's log.
+/// A position in a server's log.
 pub(crate) struct Mark {
     log: PathBuf,
     position: u64,
 }
 
 impl Mark {
-    /// The end as it is now.
+    /// The current end of a log.
     pub(crate) fn end(log: PathBuf) -> Mark {
         let position = log.metadata().map(|metadata| metadata.len()).unwrap_or_default();
         Mark { log, position }
     }
 
-    /// What clients with this application name asked since; the server logs before it answers.
+    /// What clients with this application name asked since then; the server logs before it answers.
     pub(crate) fn since(&self, application: &str) -> Sql {
         let mut sql = Sql::default();
         let Ok(mut log) = File::open(&self.log) else { return sql };

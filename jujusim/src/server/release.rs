@@ -1,20 +1,20 @@
-//! Which PostgreSQL is installed, and where.
+//! Which versions of PostgreSQL are installed, and where.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// A major version that is installed.
+/// An installed major version.
 #[derive(Clone, Debug)]
 pub(crate) struct Release {
     pub(crate) major: u32,
-    /// Where its programs are.
+    /// The directory of its programs.
     pub(crate) programs: PathBuf,
 }
 
 impl Release {
-    /// The newest of the machine's own.
+    /// The newest version installed on the machine.
     pub(crate) fn newest() -> Result<Release> {
         let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
         let majors = versions.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -22,7 +22,7 @@ impl Release {
         newest.ok_or_else(|| Error::refused("PostgreSQL is not installed in /usr/lib/postgresql"))
     }
 
-    /// This major version: what `scripts/postgresql` fetched, or the machine's own.
+    /// This major version, from `scripts/postgresql` or installed on the machine.
     pub(crate) fn find(major: u32) -> Result<Release> {
         let fetched = cache().join(format!("postgresql-{major}"));
         let found = [fetched, system(major)].iter().find_map(|home| Release::at(major, home));
@@ -44,7 +44,7 @@ fn system(major: u32) -> PathBuf {
     Path::new("/usr/lib/postgresql").join(major.to_string())
 }
 
-/// Where the project's scripts keep what they fetched and built.
+/// The cache directory of the project's scripts.
 pub(crate) fn cache() -> PathBuf {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("PGBOUNCER_K8S_CACHE").unwrap_or_else(|| {

@@ -1,4 +1,4 @@
-//! What goes into a secret: its fields, and when it expires.
+//! The content of a secret: its fields and its expiry.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -14,12 +14,13 @@ use super::{Refusal, Result, failed, usage};
 use crate::model::Bag;
 use crate::version::Version;
 
-/// Content from `key=value`, `key#base64=…`, `key#file=…` and `--file`, which wins (core/secrets/createsecret.go).
+/// Reads content from `key=value`, `key#base64=…`, `key#file=…` and `--file`; the last one takes
+/// precedence (core/secrets/createsecret.go).
 pub(super) fn new_fields(version: Version, args: &Args<'_>, pairs: &[String]) -> Result<Bag> {
     let mut content = Bag::new();
     for pair in pairs {
         let not_valid = || Refusal::Usage(format!("key value {pair:?} not valid"));
-        // Padding at the end is no separator.
+        // Padding at the end of base64 is not a separator.
         let separator = pair.trim_end_matches('=').find('=').filter(|at| *at > 0).ok_or_else(not_valid)?;
         let (key, value) = (&pair[..separator], &pair[separator + 1..]);
         if let Some(key) = key.strip_suffix("#file") {
@@ -39,7 +40,7 @@ pub(super) fn new_fields(version: Version, args: &Args<'_>, pairs: &[String]) ->
     Ok(content)
 }
 
-/// A file as the agent finds it: it does not run in the caller's directory.
+/// Reads a file as the agent does: relative to the agent's directory, not to the caller's.
 fn agent_file(file: &str) -> Result<String> {
     let path = Path::new("/").join(file);
     let bytes = std::fs::read(&path).map_err(|error| Refusal::Usage(cannot_open(&path, &error)))?;
@@ -57,7 +58,7 @@ fn content_file(version: Version, key: &str, file: &str) -> Result<String> {
     Ok(text)
 }
 
-/// JSON, else YAML.
+/// Parses JSON, or else YAML.
 fn read_fields(file: &str) -> Result<Bag> {
     let text = agent_file(file)?;
     if text.contains("!!binary") {
@@ -66,7 +67,7 @@ fn read_fields(file: &str) -> Result<Bag> {
     serde_json::from_str(&text).or_else(|_| parse_yaml(&text)).or_else(usage)
 }
 
-/// A key without its `#base64`, and the value as it is meant.
+/// The key without `#base64`, and the decoded value.
 fn decoded(key: &str, value: &str) -> Result<(String, String)> {
     let Some(key) = key.strip_suffix("#base64") else { return Ok((valid_key(key)?, value.to_owned())) };
     let key = valid_key(key)?;
@@ -80,7 +81,8 @@ fn text(bytes: Vec<u8>) -> Result<String> {
     String::from_utf8(bytes).or_else(|_| failed("jujusim does not model secret content that is not UTF-8"))
 }
 
-/// `^([a-z](?:-?[a-z0-9]){2,})$`: letters and digits with single inner hyphens, at least three without them.
+/// Checks a key: `^([a-z](?:-?[a-z0-9]){2,})$`, that is letters and digits with single inner
+/// hyphens, at least three without the hyphens.
 fn valid_key(key: &str) -> Result<String> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let valid = key.starts_with(|c: char| c.is_ascii_lowercase())
@@ -110,7 +112,7 @@ fn limit(version: Version, content: &Bag) -> Result<()> {
     Ok(())
 }
 
-/// A time of RFC 3339, the same without a zone, or a Go duration from now.
+/// Parses an expiry: an RFC 3339 time, the same without a zone, or a Go duration from now.
 pub(super) fn expiry(now: Timestamp, text: &str) -> Result<Timestamp> {
     static TIME: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(Z|[+-]\d\d:\d\d)?$").ok());
@@ -126,7 +128,7 @@ pub(super) fn expiry(now: Timestamp, text: &str) -> Result<Timestamp> {
     now.checked_add(duration).map_err(|_| not_valid())
 }
 
-/// `1h30m`, `1.5h`, `-2s`, `0`.
+/// Parses a Go duration: `1h30m`, `1.5h`, `-2s`, `0`.
 fn go_duration(text: &str) -> Option<SignedDuration> {
     const UNITS: [(&str, f64); 8] = [
         ("ns", 1e-9),

@@ -11,7 +11,8 @@ use super::flags::Args;
 use super::{Refusal, Result, usage};
 use crate::model::Bag;
 
-/// `key=value` arguments as `relation-set` and `state-set` take them: trimmed, no key twice (juju/utils keyvalues).
+/// Parses `key=value` arguments of `relation-set` and `state-set`: trimmed, and no key twice
+/// (juju/utils keyvalues).
 pub(super) fn key_values(args: &[String]) -> Result<Bag> {
     let mut values = Bag::new();
     for arg in args {
@@ -27,7 +28,7 @@ pub(super) fn key_values(args: &[String]) -> Result<Bag> {
     Ok(values)
 }
 
-/// `--file`: one YAML map, not trimmed; `-` is standard input.
+/// Reads `--file`: one YAML map, values not trimmed; `-` is standard input.
 pub(super) fn file_values(args: &Args<'_>) -> Result<Bag> {
     let text = match args.text("file") {
         None => return Ok(Bag::new()),
@@ -42,7 +43,7 @@ pub(super) fn file_values(args: &Args<'_>) -> Result<Bag> {
     parse_yaml(&text).map_err(Refusal::Failed)
 }
 
-/// Why a file cannot be had, as Go says it.
+/// Why a file cannot be opened, in Go's words.
 pub(super) fn cannot_open(path: &Path, error: &io::Error) -> String {
     let why = match error.kind() {
         io::ErrorKind::NotFound => "no such file or directory".to_owned(),
@@ -53,7 +54,8 @@ pub(super) fn cannot_open(path: &Path, error: &io::Error) -> String {
     format!("open {}: {why}", path.display())
 }
 
-/// The first document, a map of texts: scalars keep the text they had, null is empty. An error is Juju's text.
+/// Parses the first document, a map of strings: scalars keep their text, null is empty. An error
+/// has Juju's text.
 pub(super) fn parse_yaml(text: &str) -> std::result::Result<Bag, String> {
     let Some(first) = Deserializer::from_str(text).next() else { return Ok(Bag::new()) };
     match <Option<BTreeMap<String, Option<String>>>>::deserialize(first) {
@@ -66,7 +68,7 @@ pub(super) fn parse_yaml(text: &str) -> std::result::Result<Bag, String> {
     }
 }
 
-/// What go-yaml says of it: a fault of the text, or of what it holds.
+/// The error of go-yaml: a syntax error, or a value of the wrong type.
 fn not_a_map_of_texts(text: &str, error: &serde_yaml::Error) -> String {
     let line = error.location().map_or(1, |location| location.line());
     let first = Deserializer::from_str(text).next().map(Value::deserialize);

@@ -1,32 +1,33 @@
-//! Flags as Juju's command package reads them: anywhere among the arguments, until `--`.
+//! Command-line flags, parsed as Juju's command package does: anywhere among the arguments, until
+//! `--`.
 
 use super::format::Format;
 use super::{Refusal, Request, Result, usage};
 
-/// A flag: its names separated by `|`, the long one last.
+/// A flag: its names separated by `|`, the long name last.
 pub(super) struct Flag(pub(super) &'static str, pub(super) Kind);
 
-/// What a flag takes.
+/// What a flag takes as its value.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
-    /// Nothing, or `=` and a boolean.
+    /// No value, or `=` and a boolean.
     Switch,
     /// Any text.
     Text,
-    /// An output format; the first is the default.
+    /// An output format; the first one is the default.
     Format(&'static [(&'static str, Format)]),
 }
 
-/// `--format` with `smart`, the default, `yaml` and `json`.
+/// `--format` with `smart` (the default), `yaml` and `json`.
 pub(super) const FORMAT: Flag =
     Flag("format", Kind::Format(&[("smart", Format::Smart), ("yaml", Format::Yaml), ("json", Format::Json)]));
-/// `--format` with `yaml`, the default, and `json`.
+/// `--format` with `yaml` (the default) and `json`.
 pub(super) const YAML_OR_JSON: Flag =
     Flag("format", Kind::Format(&[("yaml", Format::Yaml), ("json", Format::Json)]));
 pub(super) const OUTPUT: Flag = Flag("o|output", Kind::Text);
 pub(super) const RELATION: Flag = Flag("r|relation", Kind::Text);
 
-/// What `strconv.ParseBool` takes.
+/// The values that `strconv.ParseBool` accepts.
 const BOOLEANS: [(&str, bool); 12] = [
     ("1", true),
     ("t", true),
@@ -46,13 +47,13 @@ const BOOLEANS: [(&str, bool); 12] = [
 pub(super) struct Args<'a> {
     given: Vec<Given<'a>>,
     pub(super) rest: Vec<String>,
-    /// Where the caller is, and what it has on standard input.
+    /// The call: the caller's directory and standard input.
     pub(super) request: &'a Request,
-    /// How the result is to be printed.
+    /// The output format.
     pub(super) format: Format,
 }
 
-/// A flag with its value; a switch has the text of its boolean.
+/// A flag with its value; the value of a switch is a boolean.
 struct Given<'a> {
     name: &'static str,
     spelling: String,
@@ -86,7 +87,7 @@ impl<'a> Args<'a> {
         Ok(parsed)
     }
 
-    /// One or more letters: switches in a row, or a flag with its value at once.
+    /// Parses `-abc`: several switches, or a flag directly followed by its value.
     fn take_short(
         &mut self,
         flags: &[Flag],
@@ -154,7 +155,8 @@ impl<'a> Args<'a> {
         self.last(long).map(|given| given.value)
     }
 
-    /// The same, with nothing for the empty text, as most of Juju's tools see it.
+    /// The last value given for a flag; `None` for an empty value, as most of Juju's tools treat
+    /// it.
     pub(super) fn text(&self, long: &str) -> Option<&'a str> {
         self.value(long).filter(|value| !value.is_empty())
     }
@@ -164,7 +166,7 @@ impl<'a> Args<'a> {
         self.value(long).and_then(boolean).unwrap_or(false)
     }
 
-    /// The spelling a flag was given in, for error texts.
+    /// The spelling in which a flag was given, for error texts.
     pub(super) fn spelling(&self, long: &str) -> &str {
         self.last(long).map_or("", |given| given.spelling.as_str())
     }
@@ -174,7 +176,7 @@ impl<'a> Args<'a> {
         self.rest.get(index).map(String::as_str)
     }
 
-    /// Refuses more than `count` positional arguments.
+    /// Rejects more than `count` positional arguments.
     pub(super) fn at_most(&self, count: usize) -> Result<()> {
         match self.rest.get(count..) {
             Some(surplus) if !surplus.is_empty() => {
@@ -186,7 +188,7 @@ impl<'a> Args<'a> {
     }
 }
 
-/// The flag of this spelling: names of one letter after one dash, longer ones after two.
+/// Finds the flag of this spelling: one dash before a name of one letter, two before a longer name.
 fn find<'a>(flags: &'a [Flag], spelling: &str) -> Option<&'a Flag> {
     let name = spelling.trim_start_matches('-');
     let short = !spelling.starts_with("--");

@@ -1,11 +1,11 @@
-//! Values as Juju prints them: `smart`, `yaml`, `json`.
+//! Values in Juju's output formats: `smart`, `yaml`, `json`.
 
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use serde_json::{Number, Value};
 
-/// How a result is printed.
+/// The format of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Smart,
@@ -13,13 +13,14 @@ pub(super) enum Format {
     Json,
 }
 
-/// A tool's result before it is printed.
+/// A tool's result before formatting.
 pub(super) enum Shown {
-    /// Null, a boolean, a number or text.
+    /// Null, a boolean, a number or a string.
     Scalar(Value),
     Time(Timestamp),
     List(Vec<Shown>),
-    /// In the order in which it is printed: a map's keys sorted, a structure's fields as Juju declares them.
+    /// In output order: a map's keys sorted, a structure's fields in the order of Juju's
+    /// declaration.
     Map(Vec<(String, Shown)>),
 }
 
@@ -29,19 +30,19 @@ impl Shown {
         Shown::Map(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 
-    /// A map; the caller has sorted it.
+    /// A map; the caller sorts it.
     pub(super) fn map(entries: impl IntoIterator<Item = (String, Shown)>) -> Shown {
         Shown::Map(entries.into_iter().collect())
     }
 
-    /// A list of texts.
+    /// A list of strings.
     pub(super) fn texts<T: ToString>(texts: impl IntoIterator<Item = T>) -> Shown {
         Shown::List(texts.into_iter().map(|text| Shown::from(text.to_string())).collect())
     }
 
     pub(super) const NULL: Shown = Shown::Scalar(Value::Null);
 
-    /// With its newline.
+    /// Formats the value, with a newline at the end.
     pub(super) fn render(&self, format: Format) -> String {
         match format {
             Format::Json => {
@@ -54,7 +55,7 @@ impl Shown {
         }
     }
 
-    /// Bare strings, `True` and `False`, one line an element; maps and numbers as YAML.
+    /// Bare strings, `True` and `False`, one line per list element; maps and numbers as YAML.
     fn smart(&self) -> String {
         match self {
             Shown::Scalar(Value::String(text)) if text.is_empty() => String::new(),
@@ -73,7 +74,7 @@ impl Shown {
         }
     }
 
-    /// Go's encoder: compact, and `<`, `>`, `&` escaped.
+    /// JSON of Go's encoder: compact, with `<`, `>` and `&` escaped.
     fn json(&self) -> String {
         match self {
             Shown::Scalar(Value::Number(number)) => plain_number(number),
@@ -101,7 +102,8 @@ impl Shown {
         lines.into_iter().map(|line| line + "\n").collect()
     }
 
-    /// The lines of a block, the first of which may stand after a key or a dash. Lines of a text are not indented yet.
+    /// The lines of a block; the first line may follow a key or a dash. Lines of multi-line strings
+    /// are not indented yet.
     fn yaml_lines(&self) -> Vec<String> {
         match self {
             Shown::Scalar(Value::Number(number)) => vec![yaml_number(number)],
@@ -135,7 +137,7 @@ impl Shown {
     }
 }
 
-/// The first line after `lead`, the others indented.
+/// Puts the first line after `lead`, and indents the others.
 fn below(lead: &str, mut lines: Vec<String>) -> Vec<String> {
     for (number, line) in lines.iter_mut().enumerate() {
         if number == 0 {
@@ -167,7 +169,7 @@ fn json_text(text: &str) -> String {
     escaped
 }
 
-/// A whole number has no fraction, whatever it was.
+/// Formats a number; an integral float has no fraction.
 fn plain_number(number: &Number) -> String {
     match number.as_f64().filter(|_| number.is_f64()) {
         Some(float) => float.to_string(),
@@ -175,7 +177,7 @@ fn plain_number(number: &Number) -> String {
     }
 }
 
-/// Numbers reach the agent as floats: from a million on they have an exponent.
+/// Formats a number as the agent's float: from a million on with an exponent.
 fn yaml_number(number: &Number) -> String {
     let Some(float) = number.as_f64() else { return number.to_string() };
     let scientific = format!("{float:e}");
@@ -188,14 +190,15 @@ fn yaml_number(number: &Number) -> String {
     }
 }
 
-/// The lines of a YAML text: bare where it is read back as that text, else quoted, in a block if it has lines.
+/// The lines of a YAML string: bare if YAML reads it back as the same string, otherwise quoted, or
+/// a block if it has several lines.
 fn yaml_text(text: &str) -> Vec<String> {
     let printable = text.chars().all(|c| c == '\n' || !c.is_control());
     if text.contains('\n') && printable && !text.ends_with(' ') && !text.contains(" \n") {
         return yaml_block(text);
     }
     if text.is_empty() || !printable || text.contains('\n') || means_something_else(text) {
-        // JSON's escapes are YAML's.
+        // JSON's escapes are valid in YAML.
         return vec![Value::from(text).to_string()];
     }
     if bare(text) { vec![text.to_owned()] } else { vec![format!("'{}'", text.replace('\'', "''"))] }
@@ -214,7 +217,7 @@ fn yaml_block(text: &str) -> Vec<String> {
     lines
 }
 
-/// Whether YAML would read the bare text as a number, a boolean, a date or nothing.
+/// Whether YAML reads the bare text as a number, a boolean, a date or null.
 fn means_something_else(text: &str) -> bool {
     const WORDS: [&str; 36] = [
         "~", "null", "Null", "NULL", "y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "n", "N", "no", "No",
@@ -237,7 +240,7 @@ fn means_something_else(text: &str) -> bool {
     WORDS.contains(&text) || number || radix("0x", 16) || radix("0b", 2) || sexagesimal || date
 }
 
-/// Whether the text can stand without quotes.
+/// Whether the string needs no quotes.
 fn bare(text: &str) -> bool {
     let leads = text
         .starts_with(['#', ',', '[', ']', '{', '}', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`', ' ']);
@@ -350,7 +353,7 @@ mod tests {
         }
     }
 
-    /// What is printed as YAML is read back as the same text.
+    /// YAML output is read back as the same string.
     #[test]
     fn yaml_keeps_every_text() {
         let texts = [

@@ -1,7 +1,7 @@
-//! The hook tools: what a charm calls, answered as Juju's unit agent answers.
+//! The hook tools, with the answers of Juju's unit agent.
 //!
-//! Parsing, output shapes, error texts and exit codes are Juju's (package `jujuc`); where Juju only refuses at the end of the
-//! hook, so do we (`crate::commit`).
+//! Parsing, output, error texts and exit codes are Juju's (package `jujuc`). Where Juju refuses
+//! only at the end of the hook, so does the simulator (`crate::commit`).
 
 mod content;
 mod files;
@@ -25,7 +25,7 @@ use crate::version::Version;
 use flags::{Args, Flag};
 use format::Shown;
 
-/// One call of a hook tool, as it comes over the unit's socket.
+/// One call of a hook tool, as sent over the unit's socket.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
     /// `JUJU_CONTEXT_ID`.
@@ -36,38 +36,38 @@ pub struct Request {
     pub command: String,
     /// Its arguments.
     pub args: Vec<String>,
-    /// All of standard input; sent only after an answer asked for it.
+    /// All of standard input; sent only after the answer asked for it.
     pub stdin: Option<String>,
 }
 
-/// What a hook tool prints and returns.
+/// The output and exit code of a hook tool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// The exit code: 0, 1 for a failure while running, 2 for wrong usage.
+    /// The exit code: 0, 1 for an error while running, 2 for a usage error.
     pub code: i32,
     /// Standard output.
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
-    /// The tool wants to read standard input: send the request again with it.
+    /// The tool needs standard input: the caller sends the request again with it.
     pub wants_stdin: bool,
 }
 
-/// A tool's refusal.
+/// Why a tool failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// Wrong flags or arguments: exit code 2.
     Usage(String),
-    /// Failed while running: exit code 1.
+    /// An error while running: exit code 1.
     Failed(String),
-    /// Needs standard input first.
+    /// The tool needs standard input first.
     Stdin,
     /// `--help`.
     Help,
 }
 
 impl Refusal {
-    /// A failure, with what it hindered before it.
+    /// Prefixes the error with what failed.
     fn because(self, what: &str) -> Refusal {
         match self {
             Refusal::Failed(text) => Refusal::Failed(format!("{what}: {text}")),
@@ -86,30 +86,31 @@ fn failed<T>(text: impl Into<String>) -> Result<T> {
     Err(Refusal::Failed(text.into()))
 }
 
-/// What a tool returns when it ran.
+/// What a tool returns on success.
 enum Output {
-    /// Nothing to print.
+    /// No output.
     Silent,
     /// A value to be formatted.
     Value(Shown),
-    /// Text as it is.
+    /// Text, printed as it is.
     Text(String),
 }
 
-/// One hook while it runs: who runs, why, and the effects that wait for its end.
+/// A hook while it runs: the unit, the event, and the buffered effects.
 pub(crate) struct Context {
     pub(crate) id: String,
     pub(crate) unit: UnitName,
     pub(crate) event: Event,
     pub(crate) hook: String,
     pub(crate) buffer: Buffer,
-    /// Whether the unit led when the hook began: then the agent knows the application's secrets.
+    /// Whether the unit was the leader when the hook began: then the agent knows the application's
+    /// secrets.
     led: bool,
-    /// Once `is-leader` said no it says no until the hook ends.
+    /// Whether `is-leader` said no: then it says no until the hook ends.
     lost: bool,
-    /// Bags as this hook first saw them, by relation and owner.
+    /// Databags as this hook first read them, by relation and owner.
     fetched: BTreeMap<(u32, String), Bag>,
-    /// The configuration as this hook first saw it.
+    /// The configuration as this hook first read it.
     config: Option<BTreeMap<String, Value>>,
     /// The status at the first `status-get`; `status-set` does not change it.
     status: Option<Status>,
@@ -135,19 +136,19 @@ pub(crate) struct PendingSecrets {
     pub(crate) tracking: BTreeSet<String>,
     pub(crate) grants: Vec<(String, String, u32)>,
     pub(crate) revokes: Vec<(String, String)>,
-    /// None: the whole secret.
+    /// Revisions to remove; `None` removes the whole secret.
     pub(crate) removes: BTreeMap<String, Option<BTreeSet<u32>>>,
 }
 
-/// What an action said.
+/// The results of an action.
 #[derive(Default)]
 pub(crate) struct ActionResult {
-    /// By path: `said.to`. A path holds either a text or longer paths.
+    /// Results by their path, such as `said.to`. A path holds either a text or longer paths.
     pub(crate) results: BTreeMap<String, String>,
     pub(crate) failure: Option<String>,
 }
 
-/// What a tool does. The model and the hook's own view of it are in its hands.
+/// The function of a tool, which gets the model and the hook's own view of it.
 type Run = fn(&mut Model, &mut Context, &Args<'_>) -> Result<Output>;
 
 /// A hook tool.
@@ -156,9 +157,9 @@ struct Tool {
     /// What follows the name, in `--help`.
     usage: &'static str,
     flags: &'static [Flag],
-    /// Which releases have it.
+    /// Whether a release has the tool.
     known: fn(Version) -> bool,
-    /// None: it is not modelled.
+    /// `None` if the tool is not modelled.
     run: Option<Run>,
 }
 
@@ -199,13 +200,13 @@ const NOT_MODELLED: &[Tool] = &[
     Tool::refused("add-metric", Version::has_metrics),
 ];
 
-/// The tools of this Juju (runner/jujuc/server.go).
+/// The tools of this Juju version (runner/jujuc/server.go).
 fn tools(version: Version) -> impl Iterator<Item = &'static Tool> {
     let all = [relations::TOOLS, unit::TOOLS, secrets::TOOLS, NOT_MODELLED];
     all.into_iter().flatten().filter(move |tool| (tool.known)(version))
 }
 
-/// The names under which the unit agent of this Juju links the hook tools.
+/// The names under which this Juju version's unit agent links the hook tools.
 pub(crate) fn names(version: Version) -> Vec<&'static str> {
     tools(version).map(|tool| tool.name).collect()
 }
@@ -226,7 +227,7 @@ pub(crate) fn call(model: &mut Model, context: &mut Context, request: &Request) 
         Ok(args) => args,
         Err(refusal) => return answer_refusal(refusal, tool),
     };
-    // A tool that prints nothing takes `--format`, and complains once it runs.
+    // A tool without output accepts `--format`, with a warning when it runs.
     let mut complaint = String::new();
     if args.text("format").is_some() && !tool.flags.iter().any(|flag| flag.0 == flags::OUTPUT.0) {
         complaint = format!("--format flag deprecated for command {:?}", tool.name);
@@ -257,7 +258,7 @@ fn refuse(code: i32, text: &str) -> Answer {
     Answer { code, stderr: format!("ERROR {text}\n"), ..Answer::default() }
 }
 
-/// What goes to standard output; with `--output` it goes to that file.
+/// The text for standard output; with `--output` writes it to that file instead.
 fn print(output: Output, args: &Args<'_>) -> Result<String> {
     let text = match output {
         Output::Silent => String::new(),
@@ -273,7 +274,7 @@ fn print(output: Output, args: &Args<'_>) -> Result<String> {
 }
 
 impl ActionResult {
-    /// The last value at a path holds; where it was a map before, or a text above, that is gone.
+    /// Sets the value of a path; replaces a map at this path and a text at a prefix of it.
     fn set(&mut self, path: &str, value: &str) {
         let below =
             |short: &str, long: &str| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('.'));
@@ -302,7 +303,8 @@ impl Context {
         }
     }
 
-    /// Leadership as this hook sees it: asked anew each time, but never regained.
+    /// Whether the unit is the leader in this hook: checked each time, but never true again after
+    /// it was false.
     fn leads(&mut self, model: &Model) -> bool {
         if !model.is_leader(&self.unit) {
             self.lost = true;

@@ -41,7 +41,8 @@ pub(super) const TOOLS: &[Tool] = &[
     Tool::new("goal-state", "", &[YAML_OR_JSON, OUTPUT], goal_state),
 ];
 
-/// The relation meant: `-r`, else the hook's own. Text before the last `:` is thrown away, as Juju does.
+/// The relation of a call: `-r`, otherwise the hook's own. As in Juju, text before the last `:` is
+/// ignored.
 pub(super) fn relation_id(model: &Model, context: &Context, args: &Args<'_>) -> Result<Option<u32>> {
     let Some(given) = args.value("relation") else { return Ok(context.event.relation()) };
     let option = args.spelling("relation");
@@ -56,7 +57,8 @@ pub(super) fn relation_id(model: &Model, context: &Context, args: &Args<'_>) -> 
     }
 }
 
-/// Relations exist for a unit from the time its agent entered them, which is after `install`, until it left them.
+/// Whether the unit knows the relation: from the time its agent enters it, after `install`, until
+/// it leaves it.
 fn known(model: &Model, context: &Context, id: u32) -> bool {
     let view = model.units.get(&context.unit).and_then(|unit| unit.views.get(&id));
     view.is_some_and(|view| !view.broken) && model.relations.contains_key(&id)
@@ -102,7 +104,7 @@ fn list(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Out
     Ok(Output::Value(Shown::texts(names)))
 }
 
-/// The application at the other end; among peers the own.
+/// The application at the other end; for a peer relation the own application.
 pub(super) fn remote_app(model: &Model, context: &Context, id: u32) -> Option<String> {
     model.relations.get(&id)?.remote(&context.unit.app).map(|end| end.app.clone())
 }
@@ -118,7 +120,7 @@ fn model_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Resul
     Ok(Output::Value(Shown::fields([("uuid", Shown::from(model.uuid.as_str()))])))
 }
 
-/// Whose bag is read.
+/// Whose databag is read.
 enum Member {
     Unit(UnitName),
     App(String),
@@ -139,7 +141,8 @@ fn get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Outp
     }))
 }
 
-/// The unit or application named, else the hook's remote unit, else its remote application.
+/// The unit or application named, otherwise the hook's remote unit, otherwise its remote
+/// application.
 fn member(model: &Model, context: &Context, args: &Args<'_>) -> Result<Member> {
     let Some(name) = args.at(1) else {
         let remote_app = context.event.relation().and_then(|id| remote_app(model, context, id));
@@ -161,14 +164,16 @@ fn member(model: &Model, context: &Context, args: &Args<'_>) -> Result<Member> {
     }
 }
 
-/// Words of small letters and digits with hyphens between; the first begins with a letter, the others have one.
+/// Whether a name is valid: parts of lowercase letters and digits, joined by hyphens. The first
+/// part begins with a letter; every other part contains one.
 pub(crate) fn valid_app(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         && name.split('-').all(|word| word.contains(|c: char| c.is_ascii_lowercase()))
 }
 
-/// Own bag with this hook's writes; a member's as its last event left it; anybody else's as this hook first saw it.
+/// The own databag includes this hook's writes. A member's databag is as of its last event; any
+/// other as this hook first read it.
 fn unit_bag(model: &mut Model, context: &mut Context, id: u32, unit: &UnitName) -> Result<Bag> {
     if *unit == context.unit
         && let Some(pending) = context.buffer.unit_bags.get(&id)
@@ -211,7 +216,8 @@ fn app_bag(model: &Model, context: &mut Context, id: u32, app: &str) -> Result<B
 }
 
 impl Context {
-    /// What the controller says of a bag, asked once a hook. A relation that it has forgotten it says nothing of.
+    /// Reads a databag from the controller, once per hook. A relation that the controller no longer
+    /// knows gives an error.
     fn fetch(
         &mut self,
         model: &Model,
@@ -224,7 +230,7 @@ impl Context {
             return Ok(bag.clone());
         }
         let Some(relation) = model.relations.get(&id).filter(|relation| !relation.forgotten) else {
-            return failed(model.version.text_of_a_gone_relation());
+            return failed(model.version.missing_relation_error());
         };
         let bag = ask(relation)?;
         self.fetched.insert(key, bag.clone());
@@ -300,7 +306,7 @@ fn network_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Res
     }))
 }
 
-/// All there is to say of a binding. YAML repeats what older charms look for.
+/// The network information of a binding. YAML output repeats fields that older charms use.
 fn network(address: &str, format: Format) -> Shown {
     let text = |value: &str| Shown::from(value);
     let mut bound = vec![("hostname", text("")), ("value", text(address)), ("cidr", text(""))];
@@ -323,7 +329,7 @@ fn network(address: &str, format: Format) -> Shown {
     ])
 }
 
-/// Own units and, per endpoint, the remote applications and their units; peers are left out.
+/// The own units and, by endpoint, the remote applications and their units, without peers.
 fn goal_state(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     args.at_most(0)?;
     let since = model.now.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
@@ -364,7 +370,7 @@ pub(crate) fn environment(model: &Model, context: &Context) -> Vec<(&'static str
     let app = &context.unit.app;
     let endpoint = relation.end(app).map_or("", |end| end.endpoint.as_str());
     let restarted = model.units.get(&context.unit).is_some_and(|unit| unit.restarted);
-    // After a restart of the agent `-broken` does not know the remote application (LP 1960934).
+    // After a restart of the agent, `-broken` does not know the remote application (LP 1960934).
     let blank = restarted && matches!(context.event, Event::Broken { .. });
     let remote = relation.remote(app).filter(|_| !blank).map_or("", |end| end.app.as_str());
     let mut variables = vec![

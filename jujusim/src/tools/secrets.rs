@@ -1,4 +1,4 @@
-//! `secret-*`: owners and consumers track revisions, followers read by owner label.
+//! `secret-*`: owners and consumers track revisions; followers read by the owner's label.
 
 use std::sync::LazyLock;
 use std::time::SystemTime;
@@ -45,7 +45,7 @@ pub(super) const TOOLS: &[Tool] = &[
     Tool::new("secret-remove", "<ID>", &[Flag("revision", Kind::Text)], remove).when(Version::has_secrets),
 ];
 
-/// The id in any spelling of a secret's URI (core/secrets/secret.go).
+/// The id in any form of a secret's URI (core/secrets/secret.go).
 fn parse_uri(text: &str) -> Result<String> {
     static URI: LazyLock<Option<Regex>> = LazyLock::new(|| {
         let uuid = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
@@ -57,7 +57,7 @@ fn parse_uri(text: &str) -> Result<String> {
     }
 }
 
-/// Ids sort by age, as Juju's do: the time first, then what nobody can guess.
+/// Creates an id. Ids sort by age, as in Juju: a time, followed by a random part.
 pub(crate) fn new_id() -> String {
     use rand::RngExt as _;
     let digit = |value: u128| char::from(b"0123456789abcdefghijklmnopqrstuv"[(value % 32) as usize]);
@@ -67,7 +67,7 @@ pub(crate) fn new_id() -> String {
     time.chain((0..7).map(|_| digit(random.random_range(0..32)))).collect()
 }
 
-/// The metadata flags shared by `secret-add` and `secret-set`.
+/// The metadata flags of `secret-add` and `secret-set`.
 fn metadata(model: &Model, args: &Args<'_>) -> Result<SecretUpdate> {
     let text = |flag| args.text(flag).map(str::to_owned);
     let expire = args.text("expire").map(|text| expiry(model.now, text)).transpose()?;
@@ -79,7 +79,7 @@ fn metadata(model: &Model, args: &Args<'_>) -> Result<SecretUpdate> {
     Ok(SecretUpdate { label: text("label"), description: text("description"), rotate, expire, content: None })
 }
 
-/// Whom `--owner` means.
+/// The owner that `--owner` names.
 fn owner(context: &Context, args: &Args<'_>) -> Result<Entity> {
     match args.value("owner").unwrap_or("application") {
         "application" => Ok(Entity::App(context.unit.app.clone())),
@@ -121,7 +121,7 @@ fn manages(context: &Context, owner: &Entity) -> bool {
     owner.includes(&context.unit) && (context.led || !matches!(owner, Entity::App(_)))
 }
 
-/// Refuses a former leader; a secret that the agent does not know it leaves to the commit.
+/// Rejects a former leader. A secret that the agent does not know is checked only at the commit.
 fn still_manages(model: &Model, context: &mut Context, id: &str) -> Result<()> {
     let known = managed(model, context, id).map(|secret| secret.owner.clone());
     if matches!(known, Some(Entity::App(_))) && !context.leads(model) {
@@ -130,7 +130,7 @@ fn still_manages(model: &Model, context: &mut Context, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// A secret this unit manages, pending ones included, removed ones not.
+/// A secret that this unit manages, including pending ones, without removed ones.
 fn managed<'a>(model: &'a Model, context: &'a Context, id: &str) -> Option<&'a Secret> {
     let pending = &context.buffer.secrets;
     let created = pending.creates.iter().find(|(create, _)| create == id).map(|(_, secret)| secret);
@@ -138,7 +138,8 @@ fn managed<'a>(model: &'a Model, context: &'a Context, id: &str) -> Option<&'a S
     created.or_else(known).filter(|secret| manages(context, &secret.owner))
 }
 
-/// Own labels first, with this hook's renames, then the unit's consumer labels.
+/// Finds a secret by label: first own labels, with this hook's renames, then the unit's consumer
+/// labels.
 fn by_label(model: &Model, context: &Context, label: &str) -> Option<String> {
     let pending = &context.buffer.secrets;
     if let Some((id, _)) = pending.creates.iter().find(|(_, secret)| secret.label == label) {
@@ -155,7 +156,7 @@ fn by_label(model: &Model, context: &Context, label: &str) -> Option<String> {
     mine.or_else(|| model.secrets.iter().find(|(_, secret)| consumer_label(secret))).map(|(id, _)| id.clone())
 }
 
-/// Which revision is asked for.
+/// Which revision to read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Read {
     Pinned,
@@ -195,7 +196,8 @@ fn get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Outp
     }))
 }
 
-/// What this hook itself added; or changed, to those who ask for the newest. A label given with the URI is a new name.
+/// Content that this hook added; or changed, if the newest is requested. A label given with the URI
+/// renames the secret.
 fn pending_content(
     model: &Model,
     context: &mut Context,
@@ -233,7 +235,7 @@ fn pending_content(
     Some(fields)
 }
 
-/// Reads a committed secret: makes or moves the consumer's pin, sets the label, at once.
+/// Reads a committed secret. Creates or moves the consumer's pin and sets the label, both at once.
 fn committed_content(
     model: &mut Model,
     context: &Context,
@@ -243,7 +245,7 @@ fn committed_content(
 ) -> Result<Bag> {
     let new_label = label.filter(|_| uri.is_some());
     let Some(id) = uri.or_else(|| by_label(model, context, label?)) else {
-        return failed(model.version.text_of_an_unknown_label(label.unwrap_or_default()));
+        return failed(model.version.unknown_label_error(label.unwrap_or_default()));
     };
     let unit = &context.unit;
     let Some(secret) = model.secrets.get(&id) else { return failed(format!("secret {id:?} not found")) };
@@ -255,7 +257,8 @@ fn committed_content(
     let manager = check_manager(model, unit, &secret.owner).is_ok();
     match new_label {
         Some(label) if manager => rename(model, &id, label)?,
-        // A follower's own label for its application's secret is ignored without a word (since LP 2064772).
+        // Juju silently ignores a follower's own label for its application's secret (since LP
+        // 2064772).
         Some(label) if !own => relabel(model, unit, &id, label)?,
         _ => {}
     }
@@ -272,7 +275,7 @@ fn committed_content(
     }
 }
 
-/// A new owner label, at once (PR 15537).
+/// Sets an owner's label, at once (PR 15537).
 fn rename(model: &mut Model, id: &str, label: &str) -> Result<()> {
     let Some(secret) = model.secrets.get(id).filter(|secret| secret.label != label) else { return Ok(()) };
     if label_taken(model, id, &secret.owner, label) {
@@ -284,7 +287,7 @@ fn rename(model: &mut Model, id: &str, label: &str) -> Result<()> {
     Ok(())
 }
 
-/// A consumer's own label, at once.
+/// Sets a consumer's label, at once.
 fn relabel(model: &mut Model, unit: &UnitName, id: &str, label: &str) -> Result<()> {
     let Some(secret) = model.secrets.get(id) else { return Ok(()) };
     let present = secret.consumers.get(unit).and_then(|consumer| consumer.label.as_deref());
@@ -300,7 +303,7 @@ fn relabel(model: &mut Model, unit: &UnitName, id: &str, label: &str) -> Result<
     Ok(())
 }
 
-/// Who may change a secret; an error is Juju's text (common/secrets/access.go).
+/// Checks who may change a secret; an error has Juju's text (common/secrets/access.go).
 pub(crate) fn check_manager(
     model: &Model,
     unit: &UnitName,
@@ -315,8 +318,9 @@ pub(crate) fn check_manager(
     }
 }
 
-/// Whether an owner's label is taken. Up to 3.6 an application's collides with every label of the application and its units,
-/// a unit's with those of the application and its own; in 4.0 only labels of the same owner collide.
+/// Whether an owner's label is in use. Up to 3.6, an application's label collides with every label
+/// of the application and its units, and a unit's label with those of the application and its own.
+/// In 4.0, only labels of the same owner collide.
 pub(crate) fn label_taken(model: &Model, id: &str, owner: &Entity, label: &str) -> bool {
     if !model.version.shares_labels_between_app_and_units() {
         return others(model, id).any(|secret| secret.owner == *owner && secret.label == label);
@@ -341,7 +345,7 @@ pub(crate) fn label_taken(model: &Model, id: &str, owner: &Entity, label: &str) 
     })
 }
 
-/// Whether a consumer's label is taken: up to 3.6 as if the unit owned the secret.
+/// Whether a consumer's label is in use: up to 3.6 as if the unit owned the secret.
 fn consumer_label_taken(model: &Model, id: &str, unit: &UnitName, label: &str) -> bool {
     if model.version.shares_labels_between_app_and_units() {
         return label_taken(model, id, &Entity::Unit(unit.clone()), label);
@@ -505,11 +509,12 @@ fn revoke(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<O
     Ok(Output::Silent)
 }
 
-/// Buffered without a look: what is wrong with it shows at commit. Drops this hook's other changes of the secret.
+/// Buffers a removal without checks: errors show at the commit. Drops this hook's other changes of
+/// the secret.
 fn remove(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let revision = match args.value("revision").map(|text| (text, text.parse::<i64>())) {
         None => None,
-        // Nothing below the first revision names one.
+        // A number below 1 names no revision.
         Some((_, Ok(revision))) => u32::try_from(revision).ok().filter(|revision| *revision > 0),
         Some((text, Err(_))) => {
             return usage(format!(
@@ -551,7 +556,7 @@ mod tests {
 
     const ID: &str = "0123456789abcdefghij";
 
-    /// A user's secret: charms are ordinary consumers of it.
+    /// Charms are ordinary consumers of a user's secret.
     #[test]
     fn a_user_s_secret_is_read_by_whom_the_user_granted_it_to() {
         let tools = std::env::current_exe().expect("this test");

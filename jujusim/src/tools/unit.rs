@@ -1,4 +1,5 @@
-//! What a unit says about itself and asks about its application: leadership, configuration, status, state, ports, actions.
+//! Tools about the unit and its application: leadership, configuration, status, state, ports,
+//! actions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,7 +124,7 @@ fn status_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Resu
     Ok(Output::Value(if word_only { Shown::from(status.word) } else { details(&status, data, None) }))
 }
 
-/// A status as a map; with its message if asked for, and with the units of an application.
+/// A status as a map; if requested with its message, and with the units of an application.
 fn details(status: &Status, data: bool, units: Option<Shown>) -> Shown {
     let mut details = BTreeMap::from([("status", Shown::from(status.word.as_str()))]);
     if data {
@@ -141,7 +142,7 @@ fn unit_details(model: &Model, context: &Context, data: bool) -> Shown {
     Shown::map(all)
 }
 
-/// What the leader set, else the gravest of the units'.
+/// The status that the leader set, otherwise the worst of the units' statuses.
 fn app_status(model: &Model, app: &str) -> Status {
     const GRAVE: [&str; 5] = ["terminated", "active", "waiting", "maintenance", "blocked"];
     let grave = |status: &&Status| GRAVE.iter().position(|word| *word == status.word);
@@ -246,7 +247,7 @@ fn close_port(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Resu
     Ok(Output::Silent)
 }
 
-/// The port named, once for each endpoint named.
+/// The named port, once for each named endpoint.
 fn ports(model: &Model, context: &Context, args: &Args<'_>) -> Result<Vec<OpenedPort>> {
     let Some(text) = args.at(0) else { return usage("no port or range specified") };
     let PortRange { protocol, from, to } = PortRange::parse(text).or_else(usage)?;
@@ -316,7 +317,7 @@ fn leader_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Resu
     }))
 }
 
-/// Written at once. Followers learn of it by `leader-settings-changed`.
+/// Written at once. Followers get `leader-settings-changed`.
 fn leader_set(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     let written = key_values(&args.rest)?;
     if !context.leads(model) {
@@ -357,7 +358,7 @@ fn action_set(_: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<O
     Ok(Output::Silent)
 }
 
-/// `a.b=value`: the path and the value.
+/// Splits `a.b=value` into the path and the value.
 fn action_result(arg: &str) -> Result<(&str, &str)> {
     let Some((path, value)) = arg.split_once('=') else {
         return usage(format!("argument {arg:?} must be of the form key...=value"));

@@ -1,4 +1,4 @@
-//! What the unit agent does around hooks: priorities, time, restarts, mishaps.
+//! The unit agent's behaviour around hooks: priorities, time, restarts, faults.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +6,12 @@ use jujusim::{Exit, Options, Sim};
 
 use crate::puppets::{model, model_of, options, run, script, since, tool};
 
-/// The last run's log.
+/// The log of the last run.
 fn log(sim: &Sim) -> Vec<String> {
     sim.model().hook_runs().last().expect("a run").log.clone()
 }
 
-/// What the hook wrote to its standard output: the order of lines of both streams is chance.
+/// The lines that the hook wrote to standard output: the order between the two streams varies.
 fn printed(log: &[String]) -> Vec<&str> {
     log.iter().filter_map(|line| line.strip_prefix("DEBUG ")).collect()
 }
@@ -20,15 +20,15 @@ fn runs(sim: &Sim) -> usize {
     sim.model().hook_runs().len()
 }
 
-/// Makes `update-status` run these shell lines, and runs it.
+/// Makes `update-status` run these shell lines, and runs the hook.
 fn once(sim: &mut Sim, unit: &str, lines: &str) {
     script(sim, unit, "update-status", lines);
     run(sim, &format!("trigger {unit} update-status"));
 }
 
-fn refused(sim: &mut Sim, word: &str, why: &str) {
-    let error = sim.run(word).expect_err(word).to_string();
-    assert!(error.contains(why), "{word}: {error}");
+fn refused(sim: &mut Sim, command: &str, why: &str) {
+    let error = sim.run(command).expect_err(command).to_string();
+    assert!(error.contains(why), "{command}: {error}");
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn what_waits_is_taken_in_juju_s_order() {
         "settle",
     ]);
     let start = runs(&sim);
-    let words = [
+    let commands = [
         "trigger puppet/1 update-status",
         "databag puppet:peers puppet seen=1",
         "config puppet port=1",
@@ -53,8 +53,8 @@ fn what_waits_is_taken_in_juju_s_order() {
         "leader puppet/1",
         "integrate puppet:db far:back",
     ];
-    for word in words {
-        run(&mut sim, word);
+    for command in commands {
+        run(&mut sim, command);
     }
     for _ in 0..8 {
         run(&mut sim, "step --unit puppet/1");
@@ -87,13 +87,13 @@ fn a_failed_hook_is_tried_again_after_a_growing_pause() {
     let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
     once(&mut sim, "puppet/0", "exit 1");
     run(&mut sim, "step --unit puppet/0");
-    // It does not keep the other unit waiting, nor an action of its own.
+    // A failed hook delays neither the other unit nor an action of its own unit.
     run(&mut sim, "trigger puppet/1 update-status");
     let start = runs(&sim);
     run(&mut sim, "step");
     run(&mut sim, "run puppet/0 greet");
     assert_eq!(since(&sim, start), ["puppet/1 update-status", "puppet/0 greet"]);
-    // After 5, 10 and 20 seconds; the fourth comes 40 seconds later.
+    // Retries come after 5, 10 and 20 seconds; the fourth comes 40 seconds later.
     let start = runs(&sim);
     script(
         &sim,
@@ -285,7 +285,7 @@ fn a_hook_is_delivered_twice() {
     run(&mut sim, "settle");
     assert_eq!(since(&sim, start), ["puppet/0 update-status", "puppet/0 update-status"]);
     assert_eq!(tool(&mut sim, "puppet/0", "state-get a").1, "xx\n");
-    // Every hook, of a new unit too.
+    // Every hook, also of a new unit.
     run(&mut sim, "every-hook twice");
     let start = runs(&sim);
     run(&mut sim, "add-unit puppet");
@@ -327,9 +327,9 @@ fn news_of_a_relation_are_held_back() {
 fn a_seed_decides_the_order_and_repeats_it() {
     let order = |seed: u64| {
         let options = Options { seed: Some(seed), ..options() };
-        let words =
+        let commands =
             ["deploy PUPPET -n 3", "deploy PUPPET far -n 2", "integrate puppet:db far:back", "settle"];
-        let sim = model_of(&words, &options);
+        let sim = model_of(&commands, &options);
         since(&sim, 0)
     };
     let orders: Vec<Vec<String>> = (1..5).map(order).collect();
@@ -377,7 +377,7 @@ fn a_restarted_agent_starts_anew_and_has_forgotten() {
         ["puppet/1 stop", "puppet/1 work-pebble-ready", "puppet/1 start", "puppet/1 leader-settings-changed"]
     );
     assert!(kept.exists());
-    // What was changed meanwhile is never announced (uniter/secrets/secrets.go).
+    // Changes during that time are never announced (uniter/secrets/secrets.go).
     run(&mut sim, "secret-edit top password=three");
     let start = runs(&sim);
     run(&mut sim, "restart-agent puppet/1 --killed");
@@ -385,7 +385,8 @@ fn a_restarted_agent_starts_anew_and_has_forgotten() {
     assert!(
         !since(&sim, start).iter().any(|hook| hook == "puppet/1 secret-changed" || hook == "puppet/1 stop")
     );
-    // It does not know its peers as such any more, nor who was at the other end (LP 1960934).
+    // After the restart the agent no longer knows which relations are peer relations, nor the
+    // remote application (LP 1960934).
     script(&sim, "puppet/1", "db-relation-broken", "echo \"<$JUJU_REMOTE_APP>\"");
     run(&mut sim, "remove-unit puppet");
     let start = runs(&sim);
@@ -512,7 +513,7 @@ fn after_its_hook_nobody_answers_a_process() {
         text = std::fs::read_to_string(&late).unwrap_or_default();
     }
     assert_eq!(text, "ERROR connection is shut down\nended 1\n");
-    // Within a later hook its context is known to be another one.
+    // In a later hook the context id is rejected as another one.
     once(&mut sim, "puppet/0", "JUJU_CONTEXT_ID=puppet/0-old is-leader");
     run(&mut sim, "step");
     assert!(
@@ -522,7 +523,8 @@ fn after_its_hook_nobody_answers_a_process() {
     );
 }
 
-/// Always set (uniter/runner/context/context.go `HookVars`, env.go), whatever the simulator's own environment is.
+/// Variables that are always set (uniter/runner/context/context.go `HookVars`, env.go), whatever
+/// the simulator's own environment.
 const ALWAYS: &[&str] = &[
     "APT_LISTCHANGES_FRONTEND",
     "CHARM_DIR",
@@ -573,9 +575,9 @@ fn the_environment_is_built_from_nothing() {
         ("databag puppet:peers puppet/1 a=1", "peers-relation-changed", &relation),
         ("remove-relation puppet far", "db-relation-departed", &departed),
     ];
-    for (word, hook, own) in cases {
+    for (command, hook, own) in cases {
         script(&sim, "puppet/0", hook, "tr '\\0' '\\n' </proc/$$/environ");
-        run(&mut sim, word);
+        run(&mut sim, command);
         let start = runs(&sim);
         run(&mut sim, "settle");
         let found =
@@ -596,7 +598,7 @@ fn the_environment_is_built_from_nothing() {
 #[test]
 fn what_juju_could_not_produce_is_refused() {
     let mut sim = model(&["deploy PUPPET -n 2", "deploy PUPPET far", "settle"]);
-    for (word, why) in [
+    for (command, why) in [
         ("add-unit nobody", "application nobody not found"),
         ("deploy PUPPET puppet", "already exists"),
         ("deploy PUPPET ../puppet", "invalid application name"),
@@ -616,12 +618,12 @@ fn what_juju_could_not_produce_is_refused() {
         ("leader puppet/7", "unit puppet/7 not found"),
         ("trigger puppet/0 peers-relation-changed", "only hooks without a relation or secret"),
         ("trigger puppet/0 install", "only hooks without a relation or secret"),
-        ("trigger puppet/0 stop", "stops with its agent"),
+        ("trigger puppet/0 stop", "is not being removed"),
         ("trigger puppet/0 none-pebble-ready", "no such container"),
-        ("trigger puppet/0 leader-settings-changed", "it leads"),
-        ("trigger puppet/1 leader-elected", "does not lead"),
+        ("trigger puppet/0 leader-settings-changed", "the unit is the leader"),
+        ("trigger puppet/1 leader-elected", "is not the leader"),
         ("databag puppet:db far a=1", "no relation at puppet:db"),
-        ("databag puppet:peers far/0 a=1", "has no part in"),
+        ("databag puppet:peers far/0 a=1", "is not part of"),
         ("databag puppet:peers puppet/5 a=1", "has not entered"),
         ("secret-edit none a=1", "secret \"none\" not found"),
         ("kill puppet/0 at relation-fetch", "is no hook tool"),
@@ -633,15 +635,15 @@ fn what_juju_could_not_produce_is_refused() {
         ("wait long", "invalid duration"),
         ("every-hook thrice", "twice, torn or once"),
         ("model-config development=true", "does not model"),
-        ("fly", "unknown word"),
+        ("fly", "unknown command"),
     ] {
-        refused(&mut sim, &word.replace("PUPPET", &crate::puppets::puppet()), why);
+        refused(&mut sim, &command.replace("PUPPET", &crate::puppets::puppet()), why);
     }
     run(&mut sim, "remove-application far");
     refused(&mut sim, "add-unit far", "is not alive");
     refused(&mut sim, "integrate puppet:db far:back", "is not alive");
     refused(&mut sim, "config far port=1", "is not alive");
-    // Nothing has happened.
+    // The refused commands changed nothing.
     let start = runs(&sim);
     run(&mut sim, "settle");
     assert!(!since(&sim, start).iter().any(|hook| hook.starts_with("puppet")), "{:?}", since(&sim, start));
@@ -674,7 +676,7 @@ fn time_brings_rotation_and_expiry() {
     let start = runs(&sim);
     run(&mut sim, "wait 125m");
     assert_eq!(rotations(&sim, start), 2);
-    // One that does nothing is asked again after five minutes.
+    // A leader that does nothing gets the event again after five minutes.
     std::fs::write(sim.model().unit_root("puppet/0").expect("a unit").join("etc/lazy"), "").expect("a file");
     let start = runs(&sim);
     run(&mut sim, "wait 66m");
@@ -810,7 +812,7 @@ fn a_workload_that_was_not_seen_to_is_announced_again() {
 #[test]
 fn a_relation_that_ends_before_it_was_created_is_left_without_a_hook() {
     let mut sim = model(&["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back"]);
-    // The first of its `-created` hooks is another relation's; it has entered both.
+    // The unit's first `-created` hook is for the other relation; the agent has entered both.
     run(&mut sim, "seed 3");
     run(&mut sim, "step --unit puppet/0 2");
     assert!(since(&sim, 0).contains(&"puppet/0 peers-relation-created".to_owned()), "{:?}", since(&sim, 0));

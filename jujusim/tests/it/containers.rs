@@ -11,13 +11,13 @@ use crate::puppets::{model_of, options, run, since};
 /// Both versions that `scripts/pebble` builds.
 const VERSIONS: [&str; 2] = ["1.26.0", "1.32.1"];
 
-/// Models with two units of a charm that has the container `work`, one for each Pebble, or a word that they cannot be had here.
-/// Under `CI=true` they can.
+/// One model for each Pebble, with two units of a charm that has the container `work`. Prints a
+/// message instead if containers cannot run here; with `CI=true` they must.
 fn models() -> impl Iterator<Item = Sim> {
     VERSIONS.into_iter().filter_map(|version| {
         if let Err(error) = pebble_of(version) {
             assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{error}");
-            // Not eprintln!, which nobody sees of a test that passes.
+            // Not `eprintln!`: its output is hidden when a test passes.
             let _ =
                 writeln!(std::io::stderr(), "NOT RUN: a test of containers with Pebble {version}: {error}");
             return None;
@@ -48,7 +48,7 @@ fn where_root_may_make_no_namespaces_that_is_said() {
         let output = without.args(["--containers", "-c", "status"]).output().expect("setpriv");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success());
-        assert!(said.contains("containers need namespaces, which cannot be made here: "), "{said}");
+        assert!(said.contains("containers need namespaces, which cannot be created here: "), "{said}");
         assert!(said.contains("not permitted") || said.contains("denied"), "{said}");
     }
 }
@@ -129,14 +129,14 @@ fn all_of_a_pod_has_one_address_which_no_other_shares() {
 fn a_container_is_ready_whenever_it_has_started_and_whenever_the_agent_has() {
     for mut sim in models() {
         assert_eq!(pebble_ready(&sim, 0).len(), 2, "once for each unit");
-        for word in ["restart-container puppet/0", "restart-agent puppet/0", "replace-pod puppet/0"] {
+        for command in ["restart-container puppet/0", "restart-agent puppet/0", "replace-pod puppet/0"] {
             let start = sim.model().hook_runs().len();
-            run(&mut sim, word);
+            run(&mut sim, command);
             run(&mut sim, "settle");
-            assert_eq!(pebble_ready(&sim, start), ["puppet/0 work-pebble-ready"], "{word}");
+            assert_eq!(pebble_ready(&sim, start), ["puppet/0 work-pebble-ready"], "{command}");
             let start = sim.model().hook_runs().len();
             run(&mut sim, "settle");
-            assert_eq!(pebble_ready(&sim, start), Vec::<String>::new(), "{word}: only once");
+            assert_eq!(pebble_ready(&sim, start), Vec::<String>::new(), "{command}: only once");
         }
         let start = sim.model().hook_runs().len();
         run(&mut sim, "stop-container puppet/0");
@@ -202,7 +202,7 @@ fn nothing_is_left_of_a_model() {
         assert!(!pid.is_empty() && root.join("dev/shm/x").exists());
         drop(sim);
         assert!(!root.exists());
-        // The kernel takes namespaces down in its own time.
+        // The kernel removes namespaces asynchronously.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while routes().contains(&format!("{address} ")) {
             assert!(std::time::Instant::now() < deadline, "its network is still there");

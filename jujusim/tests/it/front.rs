@@ -1,4 +1,4 @@
-//! Juju's own commands, as an integration test's script gives them to a model that lives.
+//! The `juju` command, as the script of an integration test runs it against a served model.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -9,26 +9,26 @@ use serde_json::Value;
 
 use crate::puppets::puppet;
 
-/// What a shell script sees of a model of its own: `PUPPET` is the puppet's directory.
+/// Runs a shell script in its own served model; `PUPPET` is the puppet's directory.
 fn script(lines: &str) -> Output {
     let text = format!("set -eu\n{}", lines.replace("PUPPET", &puppet()));
     let mut serve = Command::new(env!("CARGO_BIN_EXE_jujusim"));
     serve.args(["serve", "--", "sh", "-c", &text]).output().expect("the simulator runs")
 }
 
-/// What it printed; it must have come to its end.
+/// The output of a script, which must succeed.
 fn printed(lines: &str) -> String {
     let output = script(lines);
     assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// The JSON documents it printed, one a line.
+/// The JSON documents that a script prints, one per line.
 fn documents(lines: &str) -> Vec<Value> {
     printed(lines).lines().map(|line| serde_json::from_str(line).expect(line)).collect()
 }
 
-/// What one command said on standard error, and its exit code, in a model with a settled puppet.
+/// Standard error and exit code of one command, in a model with a settled puppet.
 fn refused(command: &str) -> (String, i32) {
     let settled = "juju deploy PUPPET 2>/dev/null; juju wait-for unit puppet/0 --query='agent-status==\"idle\"' 2>/dev/null";
     let found = printed(&format!("{settled}; {command} 2>&1 || echo \"exit $?\""));
@@ -276,8 +276,8 @@ fn what_is_wrong_or_not_modelled_is_refused_as_juju_refuses() {
         ("juju status -m other", "ERROR model jujusim:admin/other not found\n", 1),
         ("juju switch other", "ERROR model jujusim:admin/other not found\n", 1),
         ("juju status --watch 5s", "ERROR jujusim does not model status --watch\n", 1),
-        ("juju deploy mysql-k8s", "ERROR jujusim does not model Charmhub's \"mysql-k8s\"", 1),
-        ("juju deploy ./nowhere", "neither metadata.yaml nor charmcraft.yaml is there\n", 1),
+        ("juju deploy mysql-k8s", "ERROR jujusim does not model the Charmhub charm \"mysql-k8s\"", 1),
+        ("juju deploy ./nowhere", "it has neither metadata.yaml nor charmcraft.yaml\n", 1),
         ("juju deploy ./nowhere.charm", "No such file or directory", 1),
         ("juju ssh --container pgbouncer puppet/0 ls", "ERROR jujusim does not model the container", 1),
         ("juju config nobody", "ERROR application nobody not found\n", 1),

@@ -1,4 +1,4 @@
-//! Which hooks run, in which order, and what becomes of their effects.
+//! Which hooks run, in which order, and what happens to their effects.
 
 use crate::puppets::{model, run, script, since, tool};
 use jujusim::Exit;
@@ -72,7 +72,7 @@ fn a_write_to_the_peer_application_bag_wakes_the_leader_too() {
     run(&mut sim, "settle");
     let woken = since(&sim, start + 1);
     assert_eq!(woken, ["puppet/0 peers-relation-changed", "puppet/1 peers-relation-changed"]);
-    // The same value again is no change.
+    // Writing the same value again is not a change.
     let start = sim.model().hook_runs().len();
     run(&mut sim, "exec puppet/0 -- relation-set -r 0 --app a=1");
     run(&mut sim, "settle");
@@ -210,7 +210,7 @@ fn a_new_pod_has_nothing_but_what_the_controller_keeps() {
     );
     assert!(!root.join("etc/lost").exists());
     assert_eq!(tool(&mut sim, "puppet/1", "state-get kept").1, "1\n");
-    // Its address is another one, and its bags say so since its config-changed.
+    // The unit has a new address, and its databags contain it after config-changed.
     let address = sim.model().unit_address("puppet/1").expect("a unit").to_string();
     assert_ne!(address, old);
     assert_eq!(sim.model().bag(0, "puppet/1")["ingress-address"], address);
@@ -312,7 +312,8 @@ fn a_new_revision_is_announced_to_all_who_read_the_secret() {
     let start = sim.model().hook_runs().len();
     tool(&mut sim, "puppet/0", &format!("secret-set {id} password=two"));
     run(&mut sim, "settle");
-    // The writer hears of it too; then nobody tracks the old revision, and the leader is told.
+    // The writer gets the event, too. Then no unit tracks the old revision, and the leader gets the
+    // event for that.
     assert_eq!(
         since(&sim, start + 1),
         ["puppet/0 secret-changed", "puppet/1 secret-changed", "puppet/0 secret-remove"]
@@ -382,7 +383,7 @@ fn another_unit_leads_when_the_leader_is_gone() {
     let start = sim.model().hook_runs().len();
     run(&mut sim, "settle");
     let hooks = since(&sim, start);
-    // The lease is kept until the unit is gone.
+    // The lease stays until the unit is gone.
     let removed = hooks.iter().position(|hook| hook == "puppet/1 remove").expect("removed");
     assert_eq!(hooks[removed + 1..], ["puppet/0 leader-elected"]);
     let last = sim.model().hook_runs().iter().rfind(|run| run.hook == "remove").expect("removed");

@@ -1,4 +1,4 @@
-//! Every test that CONTRACT.md names is there, and so is every promise it leaves to a test.
+//! Checks that every test named in CONTRACT.md exists, and that every guarantee names a test.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,7 @@ fn every_test_that_the_contract_names_is_there() {
     }
     let contract = include_str!("../../CONTRACT.md");
     let named: BTreeSet<String> =
-        contract.split('`').filter(|word| word.contains("::")).map(str::to_owned).collect();
+        contract.split('`').filter(|command| command.contains("::")).map(str::to_owned).collect();
     let missing: Vec<&String> = named.difference(&there).collect();
     assert!(missing.is_empty() && named.len() > 80, "not there: {missing:?}, of {}", named.len());
 }

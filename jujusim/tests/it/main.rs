@@ -1,6 +1,7 @@
-//! The simulator, from outside.
+//! Tests of the simulator through its public interface.
 
 mod agent;
+mod commands;
 mod containers;
 mod contract;
 mod front;
@@ -9,5 +10,4 @@ mod listed;
 mod puppets;
 mod servers;
 mod witness;
-mod words;
 mod workload;

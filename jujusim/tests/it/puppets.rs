@@ -1,4 +1,4 @@
-//! A model with puppets: charms whose hooks are shell lines that a test writes.
+//! Models with puppets: charms whose hooks run shell lines that a test writes.
 
 use std::path::{Path, PathBuf};
 
@@ -12,32 +12,32 @@ pub(crate) fn puppet() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charms/puppet").display().to_string()
 }
 
-/// A model after these words; `PUPPET` is the puppet's directory.
-pub(crate) fn model(words: &[&str]) -> Sim {
-    model_of(words, &options())
+/// A model after these commands; `PUPPET` is the puppet's directory.
+pub(crate) fn model(commands: &[&str]) -> Sim {
+    model_of(commands, &options())
 }
 
-pub(crate) fn model_of(words: &[&str], options: &Options) -> Sim {
+pub(crate) fn model_of(commands: &[&str], options: &Options) -> Sim {
     let mut sim = Sim::new(options).expect("a new model");
-    for word in words {
-        run(&mut sim, word);
+    for command in commands {
+        run(&mut sim, command);
     }
     sim
 }
 
-pub(crate) fn run(sim: &mut Sim, word: &str) -> String {
-    sim.run(&word.replace("PUPPET", &puppet())).unwrap_or_else(|error| panic!("{word}: {error}"))
+pub(crate) fn run(sim: &mut Sim, command: &str) -> String {
+    sim.run(&command.replace("PUPPET", &puppet())).unwrap_or_else(|error| panic!("{command}: {error}"))
 }
 
-/// Makes the shell lines what the unit does in this hook.
+/// Sets the shell lines that the unit runs in this hook.
 pub(crate) fn script(sim: &Sim, unit: &str, hook: &str, lines: &str) {
     let path = sim.model().unit_root(unit).expect("a unit").join("etc").join(hook);
     std::fs::write(path, lines).expect("a file under the unit's root");
 }
 
-/// One tool in the unit's context: exit code, standard output, standard error.
+/// Runs one tool in the unit's context: exit code, standard output, standard error.
 pub(crate) fn tool(sim: &mut Sim, unit: &str, line: &str) -> (i32, String, String) {
-    // The word fails when the tool does; what it said is in the run.
+    // The command fails when the tool fails; the output is in the record of the run.
     let _ = sim.run(&format!("exec {unit} -- {line}"));
     let run = sim.model().hook_runs().last().expect("a run");
     let code = match &run.exit {
@@ -48,7 +48,7 @@ pub(crate) fn tool(sim: &mut Sim, unit: &str, line: &str) -> (i32, String, Strin
     (code, run.stdout.clone(), run.stderr.clone())
 }
 
-/// The hooks that ran since the given number of runs, as `unit hook`.
+/// The hooks that ran after the given number of runs, as `unit hook`.
 pub(crate) fn since(sim: &Sim, start: usize) -> Vec<String> {
     sim.model().hook_runs().iter().skip(start).map(named).collect()
 }

@@ -1,4 +1,4 @@
-//! PostgreSQL as the charms of its channels set it up.
+//! PostgreSQL, as the charms of its channels set it up.
 
 use std::io::Write as _;
 
@@ -6,20 +6,21 @@ use jujusim::Sql;
 
 use crate::puppets::{model, run};
 
-/// A model with a server of a channel and a client `shop`, or a word that it cannot be had here. Under `CI=true` it can.
-fn server(channel: &str, config: &str, words: &[&str]) -> Option<jujusim::Sim> {
+/// A model with a server of a channel and a client `shop`. Prints a message instead if that server
+/// is not installed; with `CI=true` it must be.
+fn server(channel: &str, config: &str, commands: &[&str]) -> Option<jujusim::Sim> {
     let mut sim = model(&[]);
     let deployed = sim.run(&format!("deploy actor:postgresql --channel {channel} {config}"));
     if let Err(error) = deployed {
         let text = error.to_string();
         assert!(text.contains("is not installed"), "{text}");
         assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{text}");
-        // Not eprintln!, which nobody sees of a test that passes.
+        // Not `eprintln!`: its output is hidden when a test passes.
         let _ = writeln!(std::io::stderr(), "NOT RUN: a test on channel {channel}: {text}");
         return None;
     }
-    for word in words {
-        run(&mut sim, word);
+    for command in commands {
+        run(&mut sim, command);
     }
     Some(sim)
 }
@@ -85,8 +86,8 @@ fn from_16_a_client_logs_in_as_the_owner_of_its_database() {
 fn roles_that_a_charm_does_not_give_leave_the_client_unanswered() {
     for (channel, roles) in [("14", "nonsense"), ("16", "admin"), ("16", "superuser,createdb")] {
         let client = format!("deploy actor:client shop --config extra-user-roles={roles}");
-        let words = [client.as_str(), "integrate shop postgresql-k8s", "settle"];
-        let Some(mut sim) = server(channel, "", &words) else { continue };
+        let commands = [client.as_str(), "integrate shop postgresql-k8s", "settle"];
+        let Some(mut sim) = server(channel, "", &commands) else { continue };
         assert!(!sim.model().bag(0, "postgresql-k8s").contains_key("endpoints"), "{channel} {roles}");
         assert!(run(&mut sim, "status").contains("invalid role(s) for extra user roles"));
     }
@@ -162,8 +163,8 @@ fn a_role_gets_into_its_databases_by_the_method_of_its_track() {
 #[test]
 fn a_hook_s_connections_and_statements_are_counted_by_its_charm_s_name() {
     let mut sim = model(&["deploy actor:postgresql"]);
-    for word in SHOP.into_iter().chain(["deploy PUPPET", "settle"]) {
-        run(&mut sim, word);
+    for command in SHOP.into_iter().chain(["deploy PUPPET", "settle"]) {
+        run(&mut sim, command);
     }
     let secret = sim.model().secret("database.0.user.secret").expect("the user's secret").content().clone();
     let asked = |sim: &mut jujusim::Sim, application: &str| {
@@ -228,8 +229,8 @@ fn a_frozen_primary_answers_nobody_until_it_goes_on_or_another_takes_its_place()
 fn the_number_of_servers_is_that_of_the_units() {
     let mut sim = model(&["deploy actor:postgresql"]);
     let early = "sql postgresql-k8s 'CREATE TABLE early ()' --database shop";
-    for word in SHOP.into_iter().chain([early, "add-unit postgresql-k8s -n 2", "settle"]) {
-        run(&mut sim, word);
+    for command in SHOP.into_iter().chain([early, "add-unit postgresql-k8s -n 2", "settle"]) {
+        run(&mut sim, command);
     }
     let readers = |sim: &jujusim::Sim| sim.model().bag(0, "postgresql-k8s")["read-only-endpoints"].clone();
     assert_eq!(readers(&sim).split(',').count(), 2, "{}", readers(&sim));
@@ -252,8 +253,8 @@ fn a_rotated_password_is_a_new_revision_or_a_plain_value() {
     for juju in ["3.6.14", "2.9.52"] {
         let options = jujusim::Options { juju: juju.to_owned(), ..crate::puppets::options() };
         let mut sim = crate::puppets::model_of(&["deploy actor:postgresql"], &options);
-        for word in SHOP {
-            run(&mut sim, word);
+        for command in SHOP {
+            run(&mut sim, command);
         }
         let before = sim.model().bag(0, "postgresql-k8s");
         run(&mut sim, "postgresql rotate");

@@ -1,5 +1,6 @@
-//! A charm on ops, Python's framework for charms, of another make than ours: it finds in the simulator the Juju that it
-//! was written for. It checks in every hook what it is told; here its record is compared with the model.
+//! An independent charm on `ops`, Python's charm framework: checks that the simulator behaves as
+//! the Juju that `ops` was written for. The charm checks in every hook what Juju should guarantee;
+//! these tests compare its record with the model.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::puppets::{options, run};
 
-/// What Juju or the charm writes into each bag alike.
+/// Keys that Juju or the charm writes into every databag.
 const ALIKE: [&str; 11] = [
     "ingress-address",
     "egress-subnets",
@@ -26,7 +27,7 @@ const ALIKE: [&str; 11] = [
     "accents",
 ];
 
-/// Python with ops, as scripts/ops made it. Under `CI=true` it is there.
+/// Python with ops, as installed by scripts/ops. With `CI=true` it must exist.
 fn python() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("PGBOUNCER_K8S_CACHE").unwrap_or_else(|| {
@@ -45,7 +46,7 @@ fn python() -> Option<PathBuf> {
         "no ops in {}: run scripts/ops",
         venv.display()
     );
-    // Not eprintln!, which nobody sees of a test that passes.
+    // Not `eprintln!`: its output is hidden when a test passes.
     let _ = writeln!(std::io::stderr(), "NOT RUN: a test of the witness needs ops: run scripts/ops");
     None
 }
@@ -54,15 +55,15 @@ fn charm() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charms/witness")
 }
 
-/// A model, and the charm with its Python as packing it would have put it.
+/// A model, and the charm with its Python environment, as packing would lay it out.
 struct Stage {
     sim: Sim,
     dir: TempDir,
 }
 
 impl Stage {
-    /// None where there is no ops.
-    fn new(juju: &str, words: &[&str]) -> Option<Stage> {
+    /// `None` if ops is not installed.
+    fn new(juju: &str, commands: &[&str]) -> Option<Stage> {
         let python = python()?;
         let dir = tempfile::tempdir().expect("a temporary directory");
         let copied = Command::new("cp").arg("-a").arg(charm()).arg(dir.path()).status().expect("cp");
@@ -70,15 +71,15 @@ impl Stage {
         std::os::unix::fs::symlink(python, dir.path().join("witness/venv")).expect("a link");
         let sim = Sim::new(&Options { juju: juju.to_owned(), ..options() }).expect("a new model");
         let mut stage = Stage { sim, dir };
-        stage.run(words);
+        stage.run(commands);
         Some(stage)
     }
 
-    /// `WITNESS` is the charm's directory.
-    fn run(&mut self, words: &[&str]) {
-        for word in words {
-            let word = word.replace("WITNESS", &self.dir.path().join("witness").display().to_string());
-            run(&mut self.sim, &word);
+    /// Runs a command; `WITNESS` is the charm's directory.
+    fn run(&mut self, commands: &[&str]) {
+        for command in commands {
+            let command = command.replace("WITNESS", &self.dir.path().join("witness").display().to_string());
+            run(&mut self.sim, &command);
         }
     }
 
@@ -86,15 +87,15 @@ impl Stage {
         self.sim.model().hook_runs().last().expect("a run")
     }
 
-    /// An action that succeeds; what it set.
-    fn action(&mut self, word: &str) -> Value {
-        self.run(&[&format!("run {word}")]);
+    /// Runs an action that must succeed; its results.
+    fn action(&mut self, command: &str) -> Value {
+        self.run(&[&format!("run {command}")]);
         let run = self.last();
-        assert_eq!((&run.exit, &run.failure), (&Exit::Success, &None), "{word}: {}", run.stderr);
+        assert_eq!((&run.exit, &run.failure), (&Exit::Success, &None), "{command}: {}", run.stderr);
         json!(run.results)
     }
 
-    /// The charm's record, after a look whether it is the model's.
+    /// The charm's record, after a check that it matches the model.
     fn report(&mut self, unit: &str) -> Value {
         let results = self.action(&format!("{unit} report"));
         let report: Value =
@@ -139,14 +140,14 @@ impl Stage {
         relations.find(named).cloned().unwrap_or_default()
     }
 
-    /// Every hook and action so far ended with 0.
+    /// Checks that every hook and action so far ended with 0.
     fn all_ended_well(&self) {
         for run in self.sim.model().hook_runs() {
             assert_eq!(run.exit, Exit::Success, "{} {}:\n{}", run.unit, run.hook, run.log.join("\n"));
         }
     }
 
-    /// The unit's next hook fails with this in its log.
+    /// Checks that the unit's next hook fails with this text in its log.
     fn complains(&mut self, unit: &str, complaint: &str) {
         self.run(&[&format!("step --unit {unit}")]);
         let run = self.last();
@@ -163,14 +164,14 @@ impl Stage {
 
 const ACTIONS: [&str; 6] = ["report", "tools", "rotate", "revoke", "schedule", "echo"];
 
-/// The hooks a report tells of, without the charm's own events and what may be deferred.
+/// The hooks in a report, without the charm's own events and those that may be deferred.
 fn hooks_of(report: &Value) -> Vec<String> {
     let events = report["events"].as_array().expect("events").iter().filter_map(Value::as_str);
     let hooks = events.map(|event| event.split([' ', ',']).next().unwrap_or_default().to_owned());
     hooks.filter(|hook| hook != "checked" && hook != "update-status").collect()
 }
 
-/// The hooks that ended with 0 since the unit's pod began.
+/// The hooks that ended with 0 since the unit's pod started.
 fn ran(runs: &[HookRun], unit: &str) -> Vec<String> {
     let mine = runs.iter().filter(|run| run.unit == unit && run.exit == Exit::Success);
     let mut hooks: Vec<String> = mine.map(|run| run.hook.clone()).collect();
@@ -210,7 +211,7 @@ fn three_units_live_and_die() {
     );
     assert_eq!(changed["status"], json!(["blocked", "the flag is down"]));
 
-    // A deferred event comes again before the next one, of whatever kind that is.
+    // A deferred event runs again before the next event of any kind.
     stage.run(&["trigger witness/1 update-status", "settle", "trigger witness/1 config-changed", "settle"]);
     let report = stage.report("witness/1");
     let events: Vec<&Value> = report["events"].as_array().expect("events").iter().rev().take(4).collect();
@@ -239,11 +240,12 @@ fn three_units_live_and_die() {
     stage.all_ended_well();
 }
 
-/// A database and its client, from the first hook to the last; on a Juju with secrets these are given and renewed.
+/// The whole life of a database and its client; on a Juju with secrets, these are granted and
+/// rotated.
 fn two_applications(juju: &str) -> Option<Stage> {
-    let words =
+    let commands =
         ["deploy WITNESS -n 2", "deploy WITNESS far", "settle", "integrate witness:db far:back", "settle"];
-    let mut stage = Stage::new(juju, &words)?;
+    let mut stage = Stage::new(juju, &commands)?;
     let secrets = stage.sim.model().version.has_secrets();
     let id = stage.sim.model().relations_at("witness:db")[0];
     let back = stage.relation("far/0", "back");
@@ -285,7 +287,7 @@ fn two_applications(juju: &str) -> Option<Stage> {
 #[test]
 fn two_applications_meet_and_part_on_juju_3_6() {
     let Some(mut stage) = two_applications("3.6.14") else { return };
-    // Once more, and then an application goes: the relation breaks with it.
+    // Repeat, then remove an application: the relation breaks with the application.
     stage.run(&["integrate witness:db far:back", "settle", "remove-application witness", "settle"]);
     assert_eq!(stage.relation("far/0", "back"), Value::Null);
     stage.all_ended_well();
@@ -336,7 +338,8 @@ fn actions_and_logs_come_through() {
     assert!(size > 131_000, "the first part of a line that is longer than an argument may be: {size}");
 }
 
-/// A wrong answer of a tool: the call that gets it, the answer, the word that causes the hook, the complaint.
+/// A wrong answer of a tool: the call that gets it, the answer, the command that causes the hook,
+/// the complaint.
 type Lie = (&'static str, &'static str, &'static str, &'static str);
 
 const LIES: [Lie; 11] = [
@@ -385,15 +388,16 @@ const LIES: [Lie; 11] = [
 
 #[test]
 fn what_is_wrong_is_noticed() {
-    let words = ["deploy WITNESS", "deploy WITNESS far", "settle", "integrate witness:db far:back", "settle"];
-    let Some(mut stage) = Stage::new("3.6.14", &words) else { return };
+    let commands =
+        ["deploy WITNESS", "deploy WITNESS far", "settle", "integrate witness:db far:back", "settle"];
+    let Some(mut stage) = Stage::new("3.6.14", &commands) else { return };
     for (tool, answer, cause, complaint) in LIES {
         let lie = format!("answer witness/0 {tool} --stdout '{answer}\\n'");
         stage.run(&[cause, &lie]);
         stage.complains("witness/0", complaint);
         stage.run(&["settle"]);
     }
-    // Of a hook that failed nothing is kept: it is in the record once.
+    // Nothing of a failed hook is kept: the event is in the record once.
     stage.report("witness/0");
 
     stage.run(&["fail witness/0 secret-get --message 'no time for this'", "trigger witness/0 start"]);
@@ -425,7 +429,7 @@ fn what_is_wrong_is_noticed() {
 #[test]
 fn our_own_charm_is_a_charm_to_ops() {
     let Some(venv) = python() else { return };
-    // As it was packed, where it was.
+    // The charm's directory as it was packed, at its original place.
     let packed = std::env::var_os("PGBOUNCER_K8S_CHARM").map(PathBuf::from);
     let root = packed.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
     let mut reader = Command::new(venv.join("bin/python"));

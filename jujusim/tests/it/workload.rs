@@ -1,4 +1,4 @@
-//! What really runs: a PgBouncer for each unit, PostgreSQL behind, clients in front.
+//! Real processes: PgBouncer for each unit, with PostgreSQL and clients.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -41,10 +41,10 @@ fn what_is_known_to_be_a_password_is_never_printed() {
     let mut sim = pooler();
     let passwords = sim.model().passwords();
     assert!(!passwords.is_empty());
-    for word in ["show-unit shop/0", "cat pooler/0 /var/lib/pgbouncer/instance_0/userlist.txt"] {
-        let printed = run(&mut sim, word);
+    for command in ["show-unit shop/0", "cat pooler/0 /var/lib/pgbouncer/instance_0/userlist.txt"] {
+        let printed = run(&mut sim, command);
         assert!(printed.contains("‹24 characters›"), "{printed}");
-        assert!(!passwords.iter().any(|password| printed.contains(password)), "{word}");
+        assert!(!passwords.iter().any(|password| printed.contains(password)), "{command}");
     }
 }
 
@@ -72,13 +72,13 @@ fn the_client_s_secret_is_read_as_a_consumer_reads_it() {
 
 #[test]
 fn without_secrets_the_answer_is_plain() {
-    let words = [
+    let commands = [
         "deploy actor:postgresql",
         "deploy actor:client shop --config database=shop",
         "integrate shop postgresql-k8s",
         "settle",
     ];
-    let mut sim = model_of(&words, &Options { juju: "2.9.52".to_owned(), ..options() });
+    let mut sim = model_of(&commands, &Options { juju: "2.9.52".to_owned(), ..options() });
     let answer = sim.model().bag(0, "postgresql-k8s");
     assert!(answer.contains_key("password") && !answer.contains_key("secret-user"));
     assert_eq!(run(&mut sim, "sql shop 'SELECT current_user'"), "relation_id_0\n");

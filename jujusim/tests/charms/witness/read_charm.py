@@ -1,5 +1,8 @@
-"""Reads the charm in the directory that is named as ops does in a pod, and runs every event and action of it once, with
-the defaults, in ops' own imitation of Juju, whose consistency checks refuse metadata that no Juju would take."""
+"""Read the charm in the given directory as ops does in a pod, and run each of its events and actions once.
+
+The events run with default values in ops' own simulation of Juju, whose consistency checks refuse metadata that Juju
+would refuse.
+"""
 
 import json
 import pathlib

@@ -25,12 +25,12 @@ fn outside_of_actions_there_is_none() {
     );
 }
 
-/// The rows in an action that was run with these parameters; its results.
+/// Runs the rows in an action with these parameters; returns the action's results.
 fn action(parameters: &str, rows: &[Row]) -> String {
     let mut bench = Bench::new(&["deploy PUPPET", "settle"]);
     let lines = bench.write_lines("puppet/0", rows);
     script(&bench.sim, "puppet/0", "greet", &format!("cd $JUJU_CHARM_DIR\n{lines}"));
-    let printed = bench.word(&format!("run puppet/0 greet {parameters}"));
+    let printed = bench.command(&format!("run puppet/0 greet {parameters}"));
     let answers = bench.read_answers("puppet/0", rows.len());
     bench.compare("runner/jujuc/action-*.go", rows, &answers);
     printed
@@ -95,7 +95,7 @@ fn an_action_fails_by_its_word_or_its_exit() {
     let mut bench = Bench::new(&["deploy PUPPET", "settle"]);
     let mut run = |lines: &str| {
         script(&bench.sim, "puppet/0", "greet", lines);
-        let printed = bench.word("run puppet/0 greet");
+        let printed = bench.command("run puppet/0 greet");
         let kept = bench.output("puppet/0", "state-get kept; state-delete kept");
         (printed, kept)
     };
@@ -120,6 +120,6 @@ fn an_action_fails_by_its_word_or_its_exit() {
         "{printed}"
     );
     script(&bench.sim, "puppet/0", "greet", "action-log half way");
-    bench.word("run puppet/0 greet");
+    bench.command("run puppet/0 greet");
     assert_eq!(bench.sim.model().hook_runs().last().expect("a run").log, ["ACTION half way"]);
 }

@@ -1,4 +1,4 @@
-//! How tools reach the agent, take flags and print.
+//! How tools reach the agent, parse flags and print.
 
 use super::{Bench, Row, Stderr, fails, fails_with, misused, prints, silent};
 

@@ -1,8 +1,9 @@
-//! `secret-grant`, `secret-revoke`, and what consumers call a secret.
+//! `secret-grant`, `secret-revoke`, and consumers' labels.
 
 use super::{Bench, fails, prints, silent};
 
-/// `puppet` with a follower, related at `db` (2) to `near` and at `db` (4) to `far`; nothing relates `near` and `far`.
+/// `puppet` with a follower, related at `db` (2) to `near` and at `db` (4) to `far`; `near` and
+/// `far` are not related.
 pub(super) fn related() -> Bench {
     Bench::new(&[
         "deploy PUPPET -n 2",
@@ -113,9 +114,9 @@ fn a_secret_is_granted_in_a_relation() {
 fn a_grant_has_one_relation_and_dies_with_it() {
     let mut bench = Bench::new(&["deploy PUPPET", "deploy PUPPET third", "settle"]);
     bench.secret("puppet/0", "ID", "secret-add --label top password=one");
-    bench.word("integrate puppet:back third:db");
-    bench.word("integrate third:back puppet:db");
-    bench.word("settle");
+    bench.command("integrate puppet:back third:db");
+    bench.command("integrate third:back puppet:db");
+    bench.command("settle");
     let ids = [bench.sim.model().relations_at("puppet:back"), bench.sim.model().relations_at("third:back")];
     bench.knows("FIRST", &ids[0][0].to_string());
     bench.knows("SECOND", &ids[1][0].to_string());
@@ -135,8 +136,8 @@ fn a_grant_has_one_relation_and_dies_with_it() {
         "state/relation.go",
         &[fails("S18: then it is gone", "secret-get %ID%", "permission denied")],
     );
-    bench.word("integrate puppet:back third:db");
-    bench.word("settle");
+    bench.command("integrate puppet:back third:db");
+    bench.command("settle");
     let new = bench.sim.model().relations_at("puppet:back")[0].to_string();
     bench.knows("NEW", &new);
     bench.output("puppet/0", "secret-grant %ID% -r %NEW%");
@@ -145,15 +146,15 @@ fn a_grant_has_one_relation_and_dies_with_it() {
         "state/secrets.go",
         &[prints("S18: the same URI and label again", "secret-get --label mine", "password: one\n")],
     );
-    // While the relation goes, nothing is granted in it.
+    // While a relation is being removed, no secret can be granted in it.
     crate::puppets::script(
         &bench.sim,
         "puppet/0",
         "back-relation-departed",
         &bench.filled("secret-add password=two >$root/dev/shm/uri\nsecret-grant $(cat $root/dev/shm/uri) -r %NEW%; rm $root/etc/back-relation-departed"),
     );
-    bench.word("remove-relation puppet:back third:db");
-    bench.word("settle");
+    bench.command("remove-relation puppet:back third:db");
+    bench.command("settle");
     let refused = bench.sim.model().hook_runs().iter().rev().find_map(|run| match &run.exit {
         jujusim::Exit::Refused(why) => Some(why.clone()),
         _ => None,

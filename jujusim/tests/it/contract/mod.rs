@@ -1,4 +1,5 @@
-//! The hook tools, row by row: each table says which file of Juju (or which change of it) it was read from.
+//! The hook tools, row by row: each table names the file of Juju, or the change to it, that it was
+//! read from.
 
 mod actions;
 mod conventions;
@@ -19,7 +20,8 @@ use crate::puppets::{model_of, options, run, script};
 /// A call and its answer.
 struct Row {
     name: &'static str,
-    /// A line for the shell in the charm's directory; `%NAME%` stands for what the bench knows under that name.
+    /// A shell line for the charm's directory; `%NAME%` stands for a value that the bench has
+    /// stored under that name.
     line: &'static str,
     code: i32,
     stdout: &'static str,
@@ -28,7 +30,7 @@ struct Row {
 
 enum Stderr {
     Is(&'static str),
-    /// Juju's own text is not known to the letter.
+    /// The exact text of Juju is not known.
     Has(&'static str),
 }
 
@@ -42,35 +44,35 @@ const fn silent(name: &'static str, line: &'static str) -> Row {
     prints(name, line, "")
 }
 
-/// Wrong usage: exits with 2 and this after `ERROR `.
+/// Usage error: exits with 2 and prints this after `ERROR `.
 const fn misused(name: &'static str, line: &'static str, stderr: &'static str) -> Row {
     Row { name, line, code: 2, stdout: "", stderr: Stderr::Is(stderr) }
 }
 
-/// Fails while it runs: exits with 1 and this after `ERROR `.
+/// Error while running: exits with 1 and prints this after `ERROR `.
 const fn fails(name: &'static str, line: &'static str, stderr: &'static str) -> Row {
     Row { name, line, code: 1, stdout: "", stderr: Stderr::Is(stderr) }
 }
 
-/// The same, with this somewhere in the error.
+/// The same, with this text somewhere in the error.
 const fn fails_with(name: &'static str, line: &'static str, part: &'static str) -> Row {
     Row { name, line, code: 1, stdout: "", stderr: Stderr::Has(part) }
 }
 
-/// A model and what a table's rows may name.
+/// A model, and the values that the rows of a table may name.
 struct Bench {
     sim: Sim,
     names: Vec<(&'static str, String)>,
 }
 
 impl Bench {
-    fn new(words: &[&str]) -> Bench {
-        Bench::of("3.6.14", words)
+    fn new(commands: &[&str]) -> Bench {
+        Bench::of("3.6.14", commands)
     }
 
     /// A model of this release.
-    fn of(juju: &str, words: &[&str]) -> Bench {
-        let sim = model_of(words, &Options { juju: juju.to_owned(), ..options() });
+    fn of(juju: &str, commands: &[&str]) -> Bench {
+        let sim = model_of(commands, &Options { juju: juju.to_owned(), ..options() });
         let uuid = sim.model().uuid.clone();
         Bench { sim, names: vec![("UUID", uuid)] }
     }
@@ -79,12 +81,12 @@ impl Bench {
         self.names.insert(0, (name, value.trim().to_owned()));
     }
 
-    fn word(&mut self, word: &str) -> String {
-        let word = self.filled(word);
-        run(&mut self.sim, &word)
+    fn command(&mut self, command: &str) -> String {
+        let command = self.filled(command);
+        run(&mut self.sim, &command)
     }
 
-    /// What a shell line of the unit prints, in a context of its own; it must not fail.
+    /// The output of a shell line in a new context of the unit; the line must succeed.
     fn output(&mut self, unit: &str, line: &str) -> String {
         let line = self.filled(line);
         let (code, stdout, stderr) = self.call(unit, &line);
@@ -92,7 +94,7 @@ impl Bench {
         stdout
     }
 
-    /// Adds a secret and knows its id under a name.
+    /// Adds a secret and stores its id under a name.
     fn secret(&mut self, unit: &str, name: &'static str, line: &str) {
         let uri = self.output(unit, line);
         let id = uri.trim().rsplit(['/', ':']).next().expect("an id").to_owned();
@@ -108,7 +110,7 @@ impl Bench {
     fn call(&mut self, unit: &str, line: &str) -> (i32, String, String) {
         let file = self.file(unit, "line");
         std::fs::write(&file, line).expect("a file");
-        // The word fails when the line does; what it said is in the run.
+        // The command fails when the line fails; the output is in the record of the run.
         let _ = self.sim.run(&format!("exec {unit} -- sh {file}"));
         let run = self.sim.model().hook_runs().last().expect("a run");
         let code = match &run.exit {
@@ -119,7 +121,7 @@ impl Bench {
         (code, run.stdout.clone(), run.stderr.clone())
     }
 
-    /// Why the commit after a shell line is refused.
+    /// The reason for which the commit after a shell line is refused.
     fn refusal(&mut self, unit: &str, line: &str) -> String {
         let file = self.file(unit, "line");
         std::fs::write(&file, self.filled(line)).expect("a file");
@@ -136,7 +138,7 @@ impl Bench {
         root.join("dev/shm").join(name).display().to_string()
     }
 
-    /// Each row in a context of its own, committed.
+    /// Runs each row in a new context, with a commit.
     fn each(&mut self, unit: &str, source: &str, rows: &[Row]) {
         let answers: Vec<_> = rows
             .iter()
@@ -148,7 +150,7 @@ impl Bench {
         self.compare(source, rows, &answers);
     }
 
-    /// All rows in one context, then the commit.
+    /// Runs all rows in one context, then commits.
     fn together(&mut self, unit: &str, source: &str, rows: &[Row]) {
         let lines = self.write_lines(unit, rows);
         self.output(unit, &lines);
@@ -156,13 +158,13 @@ impl Bench {
         self.compare(source, rows, &answers);
     }
 
-    /// All rows in the unit's next hook of this name, which the word brings about.
-    fn within(&mut self, unit: &str, hook: &str, word: &str, source: &str, rows: &[Row]) {
+    /// Runs all rows in the unit's next hook of this name, which the command causes.
+    fn within(&mut self, unit: &str, hook: &str, command: &str, source: &str, rows: &[Row]) {
         let lines = self.write_lines(unit, rows);
         let lines = format!("cd $JUJU_CHARM_DIR\n{lines}rm $root/etc/{hook}\n");
         script(&self.sim, unit, hook, &lines);
-        self.word(word);
-        self.word("settle");
+        self.command(command);
+        self.command("settle");
         let answers = self.read_answers(unit, rows.len());
         self.compare(source, rows, &answers);
     }

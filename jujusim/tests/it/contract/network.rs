@@ -145,7 +145,7 @@ fn goal_state_tells_who_will_be_there() {
     let mut bench =
         Bench::new(&["deploy PUPPET -n 3", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
     bench.output("puppet/1", "status-set active");
-    bench.word("remove-unit puppet");
+    bench.command("remove-unit puppet");
     bench.each(
         "puppet/0",
         "runner/jujuc/goal-state.go, apiserver/facades/agent/uniter/uniter.go `oneGoalState`",
@@ -164,8 +164,8 @@ fn goal_state_tells_who_will_be_there() {
             misused("arguments", "goal-state a", "unrecognized args: [\"a\"]"),
         ],
     );
-    bench.word("settle");
-    bench.word("remove-relation puppet:db far:back");
+    bench.command("settle");
+    bench.command("remove-relation puppet:db far:back");
     bench.each(
         "puppet/0",
         "apiserver/facades/agent/uniter/uniter.go `oneGoalState`",

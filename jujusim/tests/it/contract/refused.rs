@@ -1,4 +1,4 @@
-//! What is not modelled is refused by name.
+//! What is not modelled is refused with a message.
 
 use super::{Bench, fails, fails_with};
 

@@ -2,7 +2,7 @@
 
 use super::{Bench, Row, fails, fails_with, misused, prints, silent};
 
-/// Relations 0 and 1 are the peers of `puppet` and of `far`, 2 is between them.
+/// Relations 0 and 1 are the peer relations of `puppet` and of `far`; relation 2 connects the two.
 fn related() -> Bench {
     Bench::new(&["deploy PUPPET -n 2", "deploy PUPPET far", "integrate puppet:db far:back", "settle"])
 }
@@ -80,15 +80,16 @@ fn relations_and_units_are_listed_sorted_as_text() {
 
 #[test]
 fn ids_sort_as_text() {
-    // Ten applications bring a peer relation each: the eleventh and twelfth relations have two digits.
+    // Ten applications have a peer relation each: the eleventh and twelfth relations have two
+    // digits.
     let mut bench = Bench::new(&["deploy PUPPET"]);
     for number in 1..=8 {
-        bench.word(&format!("deploy PUPPET p{number}"));
+        bench.command(&format!("deploy PUPPET p{number}"));
     }
     for number in 1..=3 {
-        bench.word(&format!("integrate puppet:db p{number}:back"));
+        bench.command(&format!("integrate puppet:db p{number}:back"));
     }
-    bench.word("settle");
+    bench.command("settle");
     bench.each(
         "puppet/0",
         "runner/jujuc/relation-ids.go",
@@ -106,8 +107,8 @@ fn ids_sort_as_text() {
 #[test]
 fn the_hook_gives_the_defaults() {
     let mut bench = related();
-    bench.word("databag puppet:db far mark=app");
-    bench.word("settle");
+    bench.command("databag puppet:db far mark=app");
+    bench.command("settle");
     bench.within(
         "puppet/0",
         "db-relation-changed",
@@ -150,8 +151,8 @@ fn the_hook_gives_the_defaults() {
 fn members_are_those_that_joined() {
     let mut bench =
         Bench::new(&["deploy PUPPET", "deploy PUPPET far", "settle", "integrate puppet:db far:back"]);
-    bench.word("step --unit puppet/0");
-    bench.word("step --unit far/0");
+    bench.command("step --unit puppet/0");
+    bench.command("step --unit far/0");
     bench.each(
         "puppet/0",
         "uniter/relation/statetracker.go",
@@ -164,7 +165,7 @@ fn members_are_those_that_joined() {
             prints("R10: peers of one unit", "relation-list -r 0 --format=json", "[]\n"),
         ],
     );
-    bench.word("settle");
+    bench.command("settle");
     let row = prints("R11: and is there afterwards", "relation-list -r 2 --format=json", "[\"far/0\"]\n");
     bench.each("puppet/0", "uniter/relation/statetracker.go", &[row]);
 }
@@ -172,8 +173,8 @@ fn members_are_those_that_joined() {
 #[test]
 fn relation_get_names_whose_bag_it_reads() {
     let mut bench = related();
-    bench.word("databag puppet:db far mark=<1>");
-    bench.word("databag puppet:db puppet own=2");
+    bench.command("databag puppet:db far mark=<1>");
+    bench.command("databag puppet:db puppet own=2");
     bench.each(
         "puppet/0",
         "runner/jujuc/relation-get.go",
@@ -246,11 +247,11 @@ fn a_hook_sees_its_own_writes_and_one_state_of_the_others() {
         ],
     );
     assert_eq!(bench.sim.model().bag(2, "puppet"), [("c".to_owned(), "3".to_owned())].into());
-    bench.word("settle");
-    // What a remote unit wrote shows in a hook for it, not before.
+    bench.command("settle");
+    // What a remote unit wrote is visible in a hook for that unit, not before.
     bench.each("puppet/0", "runner/context/cache.go", &[silent("fetch", "relation-get -r 2 mark far/0")]);
-    bench.word("databag puppet:db far/0 mark=1");
-    bench.word("databag puppet:db far mark=2");
+    bench.command("databag puppet:db far/0 mark=1");
+    bench.command("databag puppet:db far mark=2");
     bench.each(
         "puppet/0",
         "runner/context/cache.go `Prune`",
@@ -263,7 +264,7 @@ fn a_hook_sees_its_own_writes_and_one_state_of_the_others() {
             prints("a remote application's does not", "relation-get -r 2 --app mark far", "2\n"),
         ],
     );
-    bench.word("settle");
+    bench.command("settle");
     bench.each(
         "puppet/0",
         "runner/context/cache.go `Prune`",
@@ -290,7 +291,7 @@ fn bags_have_juju_s_keys_from_the_start() {
     );
 }
 
-/// Writes, then reads a key of the own bag.
+/// Writes, then reads a key of the own databag.
 const fn stored(name: &'static str, line: &'static str, json: &'static str) -> Row {
     prints(name, line, json)
 }
@@ -459,7 +460,8 @@ fn large_values_go_through_a_file() {
         )],
     );
     let mut bench = related();
-    // One bag holds 16 MiB: 3.x by its store, 4.0.12 and later by a rule (PR 22664).
+    // A databag holds up to 16 MiB: in 3.x by the database, in 4.0.12 and later by a rule (PR
+    // 22664).
     let why = bench.refusal("puppet/0", "printf 'a: %017000000d' 1 | relation-set -r 0 --file -");
     assert!(why.contains("16777216"), "{why}");
     assert!(!bench.sim.model().bag(0, "puppet/0").contains_key("a"));
@@ -493,9 +495,9 @@ fn in_install_no_relation_is_known() {
 #[test]
 fn a_relation_that_breaks_is_still_read() {
     let mut bench = related();
-    bench.word("databag puppet:db far mark=app");
-    bench.word("databag puppet:db far/0 mark=unit");
-    bench.word("settle");
+    bench.command("databag puppet:db far mark=app");
+    bench.command("databag puppet:db far/0 mark=unit");
+    bench.command("settle");
     bench.within(
         "puppet/0",
         "db-relation-broken",
@@ -521,7 +523,7 @@ fn only_a_difference_wakes_the_others() {
     let wakes = |bench: &mut Bench, line: &str| {
         bench.output("puppet/0", line);
         let start = bench.sim.model().hook_runs().len();
-        bench.word("settle");
+        bench.command("settle");
         crate::puppets::since(&bench.sim, start)
     };
     let woken = wakes(&mut bench, "relation-set -r 2 a=1; relation-set -r 2 a=2; relation-set -r 2 b=3");
@@ -547,11 +549,11 @@ fn only_a_difference_wakes_the_others() {
 #[test]
 fn what_others_do_within_a_hook_is_not_seen_in_it() {
     let mut bench = related();
-    bench.word("databag puppet:db far mark=old");
-    bench.word("settle");
-    bench.word("at puppet/0 is-leader do databag puppet:db far mark=new");
-    bench.word("at puppet/0 is-leader 2 do databag puppet:db far/0 mark=new");
-    bench.word("at puppet/0 is-leader 3 do config puppet port=1");
+    bench.command("databag puppet:db far mark=old");
+    bench.command("settle");
+    bench.command("at puppet/0 is-leader do databag puppet:db far mark=new");
+    bench.command("at puppet/0 is-leader 2 do databag puppet:db far/0 mark=new");
+    bench.command("at puppet/0 is-leader 3 do config puppet port=1");
     bench.within(
         "puppet/0",
         "update-status",
@@ -587,8 +589,8 @@ fn what_others_do_within_a_hook_is_not_seen_in_it() {
 #[test]
 fn a_relation_that_the_controller_forgot_answers_nothing() {
     for (juju, text) in [("3.6.14", "permission denied"), ("4.0.15", "relation not found")] {
-        let words = ["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"];
-        let mut bench = Bench::of(juju, &words);
+        let commands = ["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"];
+        let mut bench = Bench::of(juju, &commands);
         bench.knows("TEXT", text);
         bench.within(
             "puppet/0",
@@ -618,15 +620,15 @@ fn a_relation_that_the_controller_forgot_answers_nothing() {
 #[test]
 fn a_relation_forgotten_before_the_commit_fails_the_hook() {
     let mut bench = related();
-    bench.word("at puppet/0 commit do remove-relation --force puppet:db far:back");
+    bench.command("at puppet/0 commit do remove-relation --force puppet:db far:back");
     crate::puppets::script(
         &bench.sim,
         "puppet/0",
         "update-status",
         "relation-set -r 2 a=1; rm $root/etc/update-status",
     );
-    bench.word("trigger puppet/0 update-status");
-    bench.word("step --unit puppet/0");
+    bench.command("trigger puppet/0 update-status");
+    bench.command("step --unit puppet/0");
     let run = bench.sim.model().hook_runs().last().expect("a run");
     assert_eq!(run.exit, jujusim::Exit::Refused("permission denied".to_owned()));
 }

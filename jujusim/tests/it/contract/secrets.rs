@@ -374,7 +374,7 @@ fn a_pinned_revision_is_read_until_refresh() {
             prints("by --owner", "secret-info-get %ID% | grep owner", "  owner: application\n"),
         ],
     );
-    // A first read with --peek makes a record and pins, too.
+    // A first read with --peek also creates a consumer with a pin.
     bench.secret("puppet/0", "NEW", "secret-add --label new password=one");
     bench.each(
         "puppet/1",
@@ -667,14 +667,14 @@ fn revisions_are_removed_at_the_commit() {
 #[test]
 fn secrets_are_committed_before_the_rest() {
     let mut bench = Bench::new(&["deploy PUPPET", "settle"]);
-    // The state is too large: the transaction fails, the secret is there.
+    // The state is too large: the transaction fails, the secret exists.
     let large = "for n in $(seq 33); do state-set v$n=$(printf '%065500d' 1); done";
     let why = bench
         .refusal("puppet/0", &format!("secret-add --label top password=one; relation-set -r 0 a=1; {large}"));
     assert!(why.contains("2097152"), "{why}");
     assert!(bench.sim.model().secret("top").is_some(), "S2");
     assert!(!bench.sim.model().bag(0, "puppet/0").contains_key("a"));
-    // Creates come before updates, deletes last: what came before the failure stays.
+    // Creates come before updates, deletes last: changes before the failure stay.
     let why = bench.refusal(
         "puppet/0",
         "secret-add --label early password=one; secret-set 0123456789abcdefghij password=two; relation-set -r 0 a=1",
@@ -701,7 +701,7 @@ fn new_revisions_are_announced_to_those_who_read() {
     crate::puppets::script(&bench.sim, "puppet/0", "secret-remove", "echo $JUJU_SECRET_REVISION");
     bench.output("puppet/0", "secret-set %ID% password=two");
     let start = bench.sim.model().hook_runs().len();
-    bench.word("settle");
+    bench.command("settle");
     assert_eq!(
         crate::puppets::since(&bench.sim, start),
         ["puppet/0 secret-changed", "puppet/1 secret-changed", "puppet/0 secret-remove"],
@@ -718,13 +718,13 @@ fn secrets_go_with_their_owner() {
     bench.secret("puppet/0", "APP", "secret-add --label app password=one");
     bench.secret("puppet/1", "OWN", "secret-add --owner unit --label own password=one");
     bench.output("puppet/1", "secret-get --label app; state-set a=1");
-    bench.word("remove-unit puppet");
-    bench.word("settle");
+    bench.command("remove-unit puppet");
+    bench.command("settle");
     let model = bench.sim.model();
     assert!(model.secret("own").is_none(), "a unit's with the unit");
     assert!(model.secret("app").expect("the application's stays").consumers.is_empty());
-    bench.word("add-unit puppet");
-    bench.word("settle");
+    bench.command("add-unit puppet");
+    bench.command("settle");
     bench.each(
         "puppet/1",
         "state/secrets.go, state/unit.go",
@@ -742,10 +742,10 @@ fn a_change_within_secret_changed_is_announced_again() {
     bench.output("puppet/1", "secret-get %ID%");
     let lines = bench.filled("secret-get %ID% --refresh; juju-log read");
     crate::puppets::script(&bench.sim, "puppet/1", "secret-changed", &lines);
-    bench.word("secret-edit top password=two");
-    bench.word("at puppet/1 juju-log do secret-edit top password=three");
+    bench.command("secret-edit top password=two");
+    bench.command("at puppet/1 juju-log do secret-edit top password=three");
     let start = bench.sim.model().hook_runs().len();
-    bench.word("settle");
+    bench.command("settle");
     let mut ran = crate::puppets::since(&bench.sim, start);
     ran.retain(|hook| !hook.ends_with("secret-remove"));
     assert_eq!(ran, ["puppet/1 secret-changed"; 2]);

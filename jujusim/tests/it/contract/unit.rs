@@ -53,7 +53,7 @@ fn configuration_is_typed() {
             misused("two keys", "config-get a b", "unrecognized args: [\"b\"]"),
         ],
     );
-    bench.word("config puppet limit=1000000 ratio=1.5 label='a: b' token=secret:0123456789abcdefghij");
+    bench.command("config puppet limit=1000000 ratio=1.5 label='a: b' token=secret:0123456789abcdefghij");
     bench.each(
         "puppet/0",
         "runner/jujuc/config-get.go, juju/cmd output.go",
@@ -72,7 +72,7 @@ fn configuration_is_typed() {
             ),
         ],
     );
-    bench.word("config puppet limit=2345678 ratio=3");
+    bench.command("config puppet limit=2345678 ratio=3");
     bench.each(
         "puppet/0",
         "juju/cmd output.go",
@@ -215,7 +215,7 @@ fn the_version_is_set_by_any_unit() {
             silent("one", "application-version-set -- 1.2.3"),
         ],
     );
-    assert!(bench.word("status").contains("1.2.3"));
+    assert!(bench.command("status").contains("1.2.3"));
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn log_lines_have_a_level() {
     }
     script(&bench.sim, "puppet/0", "peers-relation-changed", "juju-log hello");
     bench.output("puppet/1", "relation-set -r 0 a=1");
-    bench.word("settle");
+    bench.command("settle");
     let runs = bench.sim.model().hook_runs();
     let log = &runs.iter().rfind(|run| run.unit == "puppet/0").expect("a run").log;
     assert_eq!(*log, ["INFO peers:0: hello"], "in a relation hook the line names the relation");
@@ -372,7 +372,7 @@ fn leader_settings_are_read_by_all() {
 fn a_former_leader_is_refused_at_once_or_at_the_commit() {
     let mut bench = Bench::new(&["deploy PUPPET -n 2", "settle"]);
     bench.secret("puppet/0", "ID", "secret-add --label top password=one");
-    bench.word("at puppet/0 juju-log do leader puppet/1");
+    bench.command("at puppet/0 juju-log do leader puppet/1");
     bench.within(
         "puppet/0",
         "update-status",
@@ -403,14 +403,15 @@ fn a_former_leader_is_refused_at_once_or_at_the_commit() {
             ),
         ],
     );
-    // Lost after the last tool: the commit fails; secrets, each checked by itself, fail first (uniter.go).
-    bench.word("leader puppet/0");
-    bench.word("settle");
+    // Leadership is lost after the last tool: the commit fails. Secrets, which are checked one by
+    // one, fail first (uniter.go).
+    bench.command("leader puppet/0");
+    bench.command("settle");
     for (lines, why) in [
         ("relation-set -r 0 --app a=1", "cannot write relation settings: not the leader"),
         ("secret-set %ID% password=two", "updating secrets: \"puppet/0\" is not leader of \"puppet\""),
     ] {
-        bench.word("at puppet/0 commit do leader puppet/1");
+        bench.command("at puppet/0 commit do leader puppet/1");
         let lines = bench.filled(lines);
         crate::puppets::script(
             &bench.sim,
@@ -418,11 +419,11 @@ fn a_former_leader_is_refused_at_once_or_at_the_commit() {
             "update-status",
             &format!("{lines}; rm $root/etc/update-status"),
         );
-        bench.word("trigger puppet/0 update-status");
-        bench.word("step --unit puppet/0");
+        bench.command("trigger puppet/0 update-status");
+        bench.command("step --unit puppet/0");
         let run = bench.sim.model().hook_runs().last().expect("a run");
         assert_eq!(run.exit, jujusim::Exit::Refused(why.to_owned()), "L2: {lines}");
-        bench.word("leader puppet/0");
-        bench.word("settle");
+        bench.command("leader puppet/0");
+        bench.command("settle");
     }
 }

@@ -119,7 +119,7 @@ fn juju_4_has_its_own_ways() {
     );
     let address = bench.sim.model().unit_address("puppet/0").expect("a unit").to_string();
     bench.knows("ADDRESS", &address);
-    bench.word("databag puppet:db puppet own=2");
+    bench.command("databag puppet:db puppet own=2");
     let uri = bench.output("puppet/0", "secret-add --label top password=one");
     assert!(uri.starts_with("secret:") && !uri.contains('/'), "the short URI: {uri}");
     bench.knows("ID", &uri["secret:".len()..]);
@@ -154,14 +154,14 @@ fn juju_4_has_its_own_ways() {
     );
     let why = bench.refusal("puppet/0", "secret-add --label top password=two");
     assert_eq!(why, "create secrets: secret with label \"top\" already exists");
-    // Labels are taken within one owner only.
+    // Labels are unique only within one owner.
     bench.output("puppet/1", "secret-add --owner unit --label top password=two");
     bench.output("puppet/0", "secret-set %ID% --label new");
 }
 
 #[test]
 fn the_transaction_takes_in_the_secrets() {
-    // Release, whether a new secret and a grant survive a failure of the rest.
+    // The release, and whether a new secret and a grant survive a failure of the rest.
     for (juju, created, updated) in
         [("3.6.14", true, true), ("4.0.11", true, true), ("4.0.12", true, false), ("4.0.14", false, false)]
     {
@@ -175,7 +175,7 @@ fn the_transaction_takes_in_the_secrets() {
         assert_eq!(model.secret("top").expect("the secret").latest == 2, updated, "{juju}");
         assert!(!model.bag(0, "puppet/0").contains_key("a"), "{juju}");
     }
-    // One step that fails takes the others along.
+    // One failed step undoes the others.
     let mut bench = Bench::of("4.0.15", &["deploy PUPPET", "settle"]);
     let why = bench.refusal("puppet/0", "secret-add --label new password=one; secret-set 0123456789abcdefghij password=two; relation-set -r 0 a=1");
     assert_eq!(why, "update secrets: secret \"0123456789abcdefghij\" not found");
@@ -194,8 +194,8 @@ fn a_torn_commit_tears_where_the_release_can_tear() {
             "update-status",
             "secret-info-get --label top || secret-add --label top password=one\nrelation-set -r 0 a=1",
         );
-        bench.word("trigger puppet/0 update-status");
-        bench.word("step");
+        bench.command("trigger puppet/0 update-status");
+        bench.command("step");
         assert_eq!(bench.sim.model().secret("top").is_some(), kept, "{juju}");
         assert!(!bench.sim.model().bag(0, "puppet/0").contains_key("a"), "{juju}");
     }
@@ -218,14 +218,14 @@ fn a_grant_in_a_relation_that_is_gone_fails_or_is_passed_over() {
         ),
         ("4.0.12", None),
     ] {
-        let words = ["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"];
-        let mut bench = Bench::of(juju, &words);
+        let commands = ["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"];
+        let mut bench = Bench::of(juju, &commands);
         bench.secret("puppet/0", "ID", "secret-add password=one");
         let line = bench.filled("secret-grant %ID% -r 2; rm $root/etc/update-status");
         crate::puppets::script(&bench.sim, "puppet/0", "update-status", &line);
-        bench.word("at puppet/0 commit do remove-relation --force puppet:db far:back");
-        bench.word("trigger puppet/0 update-status");
-        bench.word("step --unit puppet/0");
+        bench.command("at puppet/0 commit do remove-relation --force puppet:db far:back");
+        bench.command("trigger puppet/0 update-status");
+        bench.command("step --unit puppet/0");
         let expected = why.map_or(jujusim::Exit::Success, |why| jujusim::Exit::Refused(why.to_owned()));
         assert_eq!(bench.sim.model().hook_runs().last().expect("a run").exit, expected, "{juju}");
     }
@@ -237,14 +237,14 @@ fn a_grant_keeps_its_relation_in_the_words_of_the_release() {
         ("3.6.14", "granting secrets access: cannot change secret permission scope"),
         ("4.0.15", "granting secrets access: cannot change scope or subject type"),
     ] {
-        let words = [
+        let commands = [
             "deploy PUPPET",
             "deploy PUPPET far",
             "integrate puppet:db far:back",
             "integrate puppet:back far:db",
             "settle",
         ];
-        let mut bench = Bench::of(juju, &words);
+        let mut bench = Bench::of(juju, &commands);
         bench.secret("puppet/0", "ID", "secret-add password=one");
         bench.output("puppet/0", "secret-grant %ID% -r 2");
         assert_eq!(bench.refusal("puppet/0", "secret-grant %ID% -r 3"), why);

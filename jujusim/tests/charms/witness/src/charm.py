@@ -22,7 +22,7 @@ from tools import check_tools
 logger = logging.getLogger(__name__)
 
 PORTS = {ops.Port('tcp', 6432), ops.Port('udp', 53)}
-# Values that a careless way from here to the bag and back would change.
+# Values that wrong quoting or parsing between the charm and the databag would change.
 AWKWARD = {
     'blanks': '  two before, two after  ',
     'lines': 'one\ntwo\n',
@@ -33,7 +33,7 @@ AWKWARD = {
     'colon': 'key: value # no comment',
     'accents': 'gr\u00fc\u00dfe \u2028',
 }
-# None of these changes anything when it is observed: only their order is of interest.
+# The handlers of these events change nothing: only the order of the events matters.
 LIFE = ('install', 'start', 'upgrade_charm', 'stop', 'remove', 'leader_settings_changed')
 
 
@@ -45,11 +45,11 @@ class CheckedEvent(ops.EventBase):
         self.number = number
 
     def snapshot(self) -> dict[str, Any]:
-        """What is kept while the event waits."""
+        """Return the data to keep while the event is deferred."""
         return {'number': self.number}
 
     def restore(self, snapshot: dict[str, Any]):
-        """Back from what was kept."""
+        """Restore the kept data."""
         self.number = snapshot['number']
 
 
@@ -92,7 +92,7 @@ class Witness(ops.CharmBase):
             observe(getattr(self.on, f'{name}_action'), getattr(self, f'_on_{name}_action'))
 
     def _record(self, event: str, relation: ops.Relation | None = None):
-        """Note an event, after a look at what holds in each."""
+        """Record an event, after checking what holds in every event."""
         if relation is not None:
             wanted = self._stored.joined.pop(str(relation.id), event)
             expect(event, wanted, 'what follows the joined of a unit, in its relation,')
@@ -109,7 +109,7 @@ class Witness(ops.CharmBase):
         expect({name: kind for name, kind in types.items() if name != 'unset'}, wanted, 'the types of the options')
         expect(types.get('unset', 'str'), 'str', 'the type of an option without default')
 
-    # The unit's life
+    # The unit's life cycle
 
     def _on_life(self, event: ops.HookEvent):
         name = event.handle.kind.replace('_', '-')
@@ -121,7 +121,7 @@ class Witness(ops.CharmBase):
             status = self.unit.status
             expect(status, ops.MaintenanceStatus('installing charm software'), 'the status in install')
         elif name == 'start':
-            # A pod that was lost in the midst of a hook goes on with that.
+            # After a pod was lost during a hook, the new pod resumes that hook.
             if before[:1] in (['install'], ['upgrade-charm']):
                 holds('config-changed' in before, 'config-changed comes before start')
             self._start()
@@ -149,7 +149,7 @@ class Witness(ops.CharmBase):
             self._own_secret()
 
     def _own_secret(self):
-        """A secret of the unit; it may be there already, from before a new pod."""
+        """Add a secret of the unit; it may exist already, from before a new pod."""
         content = {'token': self.unit.name, 'multi-line': AWKWARD['lines']}
         try:
             secret = self.model.get_secret(label='own')
@@ -186,7 +186,7 @@ class Witness(ops.CharmBase):
         self._stored.events.append(f'checked {event.number}')
 
     def _on_update_status(self, event: ops.UpdateStatusEvent):
-        """Deferred once: it comes again at the beginning of the next hook, before that one's own event."""
+        """Defer once: the event runs again at the start of the next hook, before that hook's own event."""
         if self._stored.deferred == 0:
             self._stored.deferred = 1
             self._record('update-status, deferred')
@@ -196,7 +196,7 @@ class Witness(ops.CharmBase):
             self._record('update-status')
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent):
-        """The worst wins, and the first among equals."""
+        """Show the worst status, and the first among equals."""
         event.add_status(ops.ActiveStatus('ready'))
         event.add_status(ops.ActiveStatus('not the first'))
         if not self.model.config['flag']:
@@ -226,14 +226,14 @@ class Witness(ops.CharmBase):
         seen = hookcmds.relation_get(relation.id, endpoint=relation.name, unit=self.unit.name)
         mine = {key: value for key, value in seen.items() if not key.endswith(('-address', '-subnets'))}
         expect(mine, {'name': self.unit.name, **AWKWARD}, 'the own bag within the hook')
-        # Python escapes it as a pair of surrogates, which is no YAML.
+        # Python escapes it as a pair of surrogates, which is not valid YAML.
         refused(ops.ModelError, lambda: own.update({'face': '\U0001f600'}), 'an escaped surrogate pair', 'yaml')
         self._check_access(relation)
         if relation.name == 'db' and self.leads:
             self._serve(relation)
 
     def _check_access(self, relation: ops.Relation):
-        """What a unit may not read or write, and what ops says to that."""
+        """Check what a unit must not read or write, and the errors of ops."""
         peer = relation.name == 'peers'
         error = ops.RelationDataAccessError
         if not peer:
@@ -255,7 +255,7 @@ class Witness(ops.CharmBase):
     def _check_relation(self, event: ops.RelationEvent, active: bool = True):
         relation = event.relation
         if event.app is None:
-            # Only an agent that was restarted does not know it, and only when the relation breaks.
+            # Only a restarted agent does not know it, and only when the relation breaks.
             holds(not active and self._stored.events[0] == 'upgrade-charm', 'the application is named')
         elif relation.name == 'peers':
             expect(event.app, self.app, "the application of a peer relation's event")
@@ -293,7 +293,7 @@ class Witness(ops.CharmBase):
     def _on_departed(self, event: ops.RelationDepartedEvent):
         relation = event.relation
         self._record(f'{relation.name}-relation-departed {event.unit.name}', relation)
-        # With its last unit a relation that goes is listed no more.
+        # A relation that is being removed is no longer listed after its last unit has left.
         self._check_relation(event, active=relation.active or bool(relation.units))
         listed = hookcmds.relation_list(relation.id, endpoint=relation.name)
         holds(event.unit.name not in listed, f'{event.unit.name}, which departs, is not listed')
@@ -301,7 +301,7 @@ class Witness(ops.CharmBase):
         assert departing is not None
         own = departing is self.unit
         holds(own or departing is event.unit, f'{departing.name}, said to depart, is this unit or the other')
-        # Of peers ops has no bag of a unit that departs.
+        # For a peer relation ops has no databag of a departing unit.
         name = hookcmds.relation_get(relation.id, key='name', unit=event.unit.name)
         expect(name, event.unit.name, f'the name in the bag of {event.unit.name}, which departs,')
 
@@ -316,7 +316,7 @@ class Witness(ops.CharmBase):
             for peers in self.model.relations['peers']:
                 peers.data[self.app][f'db-{relation.id}'] = ''
 
-    # Secrets: the leader of the side "db" makes one for each relation, the other side reads it.
+    # Secrets: the leader of the side "db" adds one for each relation, and the other side reads it.
 
     def _serve(self, relation: ops.Relation):
         bag = relation.data[self.app]
@@ -331,7 +331,7 @@ class Witness(ops.CharmBase):
             peers.data[self.app][f'db-{relation.id}'] = secret.id
 
     def _follow(self, peers: ops.Relation):
-        """A follower reads its application's secrets by their labels and can do nothing else with them."""
+        """Check that a follower can only read its application's secrets, by their labels."""
         labels = [key for key in peers.data[self.app] if key.startswith('db-')]
         for label in labels:
             secret = self.model.get_secret(label=label)
@@ -413,7 +413,7 @@ class Witness(ops.CharmBase):
         refused(ops.SecretNotFoundError, unknown, 'an unknown secret')
 
     def _on_schedule_action(self, event: ops.ActionEvent):
-        """The first time adds the secret, the second time looks at it and changes it, the third sees the change."""
+        """Add the secret in the first call, check and change it in the second, see the change in the third."""
         expire = datetime.datetime(2036, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
         try:
             info = self.model.get_secret(label='scheduled').get_info()
@@ -485,14 +485,14 @@ class Witness(ops.CharmBase):
         }
 
     def _read_secret(self) -> str:
-        """What the other side's secret says, or what Juju says."""
+        """Return the content of the other side's secret, or Juju's error."""
         try:
             return self.model.get_secret(label='back').get_content(refresh=True)['password']
         except ops.ModelError as error:
             return f'{type(error).__name__}: {error}'.strip()
 
     def _bag(self, relation: ops.Relation, whose: ops.Unit | ops.Application) -> dict[str, str]:
-        """What charms wrote into it."""
+        """Return what charms wrote into the databag."""
         theirs = {'ingress-address', 'egress-subnets', 'private-address', *AWKWARD}
         return {key: value for key, value in relation.data[whose].items() if key not in theirs}
 

@@ -1,4 +1,4 @@
-"""How the charm says that something is not as it should be."""
+"""Checks of the charm; a failed check raises an error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def expect(got: object, wanted: object, what: str):
 
 
 def holds(true: bool, what: str):
-    """Raise unless it is so."""
+    """Raise unless the condition is true."""
     if not true:
         raise AssertionError(f'expected that {what}')
 

@@ -1,4 +1,4 @@
-"""Every hook tool that ops wraps in hookcmds, called and checked in an action."""
+"""Call and check, in an action, every hook tool that ops wraps in hookcmds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_tools(charm: Witness):
-    """Raise when one of them does not answer as Juju does."""
+    """Raise if a tool does not answer as Juju does."""
     _check_unit(charm)
     _check_state()
     _check_relations(charm)
@@ -127,5 +127,5 @@ def _check_secrets(charm: Witness):
     refused(error, lambda: hookcmds.secret_grant(own.id, 99), 'an unknown relation', 'relation not found')
     if not charm.leads:
         refused(error, lambda: hookcmds.secret_add({'token': 'x'}), 'a follower', 'not the leader')
-    # Removed in the hook that added it: nothing is left of it.
+    # Added and removed in the same hook: nothing is left.
     hookcmds.secret_remove(uri)

@@ -1,4 +1,4 @@
-//! The words' own table: help, the README, near misses; and scripts by hand.
+//! The table of commands: help, README, unknown commands; and commands that are typed by hand.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -6,36 +6,36 @@ use std::process::{Command, Output};
 use crate::puppets::{model, run};
 
 #[test]
-fn the_readme_lists_exactly_the_words_there_are() {
+fn the_readme_lists_all_commands() {
     let readme = include_str!("../../README.md");
-    let start = readme.find("| word | does |").expect("a table of words");
-    let table = readme[start..].split("\n\n").next().expect("a table of words");
-    assert_eq!(format!("{table}\n"), jujusim::words_table());
+    let start = readme.find("| command | what it does |").expect("a table of commands");
+    let table = readme[start..].split("\n\n").next().expect("a table of commands");
+    assert_eq!(format!("{table}\n"), jujusim::commands_table());
 }
 
 #[test]
-fn help_lists_all_words_and_tells_of_one() {
+fn help_lists_all_commands_and_describes_one() {
     let mut sim = model(&[]);
     let all = run(&mut sim, "help");
-    for word in ["deploy", "settle", "show-unit", "expect-error", "help"] {
-        assert!(all.lines().any(|line| line.split(' ').next() == Some(word)), "{word}:\n{all}");
+    for command in ["deploy", "settle", "show-unit", "expect-error", "help"] {
+        assert!(all.lines().any(|line| line.split(' ').next() == Some(command)), "{command}:\n{all}");
     }
     assert_eq!(
         run(&mut sim, "help leader"),
-        "leader UNIT|--none APP\n  moves the lease; with `--none` nobody has it for a minute\n"
+        "leader UNIT|--none APP\n  moves the lease; with `--none` no unit has it for a minute\n"
     );
     assert!(sim.run("help nonsense").is_err());
 }
 
 #[test]
-fn a_word_that_is_not_there_is_refused_with_the_nearest_one() {
+fn an_unknown_command_is_refused_with_the_most_similar_one() {
     let mut sim = model(&[]);
     for (line, near) in [
-        ("stauts", "unknown word \"stauts\": did you mean status?"),
-        ("stat", "unknown word \"stat\": did you mean status?"),
-        ("addunit puppet", "unknown word \"addunit\": did you mean add-unit?"),
-        ("expct nothing", "unknown word \"expct\": did you mean expect?"),
-        ("xyzzy", "unknown word \"xyzzy\": help lists all"),
+        ("stauts", "unknown command \"stauts\": did you mean status?"),
+        ("stat", "unknown command \"stat\": did you mean status?"),
+        ("addunit puppet", "unknown command \"addunit\": did you mean add-unit?"),
+        ("expct nothing", "unknown command \"expct\": did you mean expect?"),
+        ("xyzzy", "unknown command \"xyzzy\": help lists all commands"),
     ] {
         assert_eq!(sim.run(line).expect_err(line).to_string(), near);
     }

@@ -1,4 +1,4 @@
-//! Words that look: tables and YAML for people.
+//! Commands that show the model, as tables and YAML.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::Words;
+use super::Arguments;
 use crate::Sim;
 use crate::error::{Doing as _, Error, Result};
 use crate::model::UnitName;
@@ -19,10 +19,10 @@ use crate::transcript::masked;
 
 impl Sim {
     /// `status [--relations] [--format F]`: the model as `juju status` shows it.
-    pub(crate) fn status(&mut self, mut words: Words) -> Result<String> {
-        let relations = words.flag("--relations");
-        let format = words.option("--format")?.map_or(Ok(Format::Tabular), |text| Format::parse(&text))?;
-        words.end()?;
+    pub(crate) fn status(&mut self, mut args: Arguments) -> Result<String> {
+        let relations = args.flag("--relations");
+        let format = args.option("--format")?.map_or(Ok(Format::Tabular), |text| Format::parse(&text))?;
+        args.end()?;
         let status = Status::of(&self.model);
         Ok(match format {
             Format::Json => report::json(&status),
@@ -37,13 +37,14 @@ impl Sim {
         })
     }
 
-    /// `show-unit UNIT [--endpoint NAME] [--format F]`: the unit as `juju show-unit` shows it, with its relations or those at one
-    /// endpoint. Below, in YAML, what Juju leaves out: the charm's state, the own application's bags.
-    pub(crate) fn show_unit(&mut self, mut words: Words) -> Result<String> {
-        let endpoint = words.option("--endpoint")?;
-        let format = words.option("--format")?.map_or(Ok(Format::Yaml), |text| Format::parse(&text))?;
-        let name: UnitName = words.next("a unit")?.parse()?;
-        words.end()?;
+    /// `show-unit UNIT [--endpoint NAME] [--format F]`: the unit as `juju show-unit` shows it, with
+    /// its relations or only those at one endpoint. Then, in YAML, what Juju omits: the charm's
+    /// state and the own application's databags.
+    pub(crate) fn show_unit(&mut self, mut args: Arguments) -> Result<String> {
+        let endpoint = args.option("--endpoint")?;
+        let format = args.option("--format")?.map_or(Ok(Format::Yaml), |text| Format::parse(&text))?;
+        let name: UnitName = args.next("a unit")?.parse()?;
+        args.end()?;
         let endpoint = endpoint.as_deref();
         let info = BTreeMap::from([(name.to_string(), UnitInfo::of(&self.model, &name, endpoint)?)]);
         if format == Format::Json {
@@ -55,10 +56,10 @@ impl Sim {
         Ok(report::yaml(&info) + &below)
     }
 
-    /// `show-secret LABEL`: without its values.
-    pub(crate) fn show_secret(&mut self, mut words: Words) -> Result<String> {
-        let label = words.next("a label or id")?;
-        words.end()?;
+    /// `show-secret LABEL`: without the secret's values.
+    pub(crate) fn show_secret(&mut self, mut args: Arguments) -> Result<String> {
+        let label = args.next("a label or id")?;
+        args.end()?;
         let id = self
             .model
             .find_secret(&label)
@@ -88,13 +89,14 @@ impl Sim {
         Ok(text)
     }
 
-    /// `hooks [UNIT] [--last N] [--sql] [--pebble] [--cost]`: what ran, how it ended, its calls by tool; with `--sql` what it
-    /// asked of PostgreSQL, with `--pebble` how many requests it made there; with `--cost` also what changes from run to run: time from start to end, CPU time, memory.
-    pub(crate) fn hooks(&mut self, mut words: Words) -> Result<String> {
-        let (cost, sql, pebble) = (words.flag("--cost"), words.flag("--sql"), words.flag("--pebble"));
-        let last = words.count("--last", usize::MAX)?;
-        let unit = words.maybe();
-        words.end()?;
+    /// `hooks [UNIT] [--last N] [--sql] [--pebble] [--cost]`: the hooks that ran, how they ended,
+    /// and their calls by tool. With `--sql` also their SQL, with `--pebble` their requests to
+    /// Pebble, with `--cost` wall-clock time, CPU time and memory, which change from run to run.
+    pub(crate) fn hooks(&mut self, mut args: Arguments) -> Result<String> {
+        let (cost, sql, pebble) = (args.flag("--cost"), args.flag("--sql"), args.flag("--pebble"));
+        let last = args.count("--last", usize::MAX)?;
+        let unit = args.maybe();
+        args.end()?;
         let wanted: Vec<_> =
             self.model.runs.iter().filter(|run| unit.as_ref().is_none_or(|unit| *unit == run.unit)).collect();
         let mut rows = Vec::new();
@@ -117,18 +119,19 @@ impl Sim {
         Ok(self.table(rows))
     }
 
-    /// `log UNIT [--last N]`: the log of its last hooks, one by default.
-    pub(crate) fn log(&mut self, mut words: Words) -> Result<String> {
-        let last = words.count("--last", 1)?;
-        let unit = words.next("a unit")?;
-        words.end()?;
+    /// `log UNIT [--last N]`: the log of the unit's last hooks, by default of one.
+    pub(crate) fn log(&mut self, mut args: Arguments) -> Result<String> {
+        let last = args.count("--last", 1)?;
+        let unit = args.next("a unit")?;
+        args.end()?;
         let runs: Vec<_> = self.model.runs.iter().filter(|run| run.unit == unit).collect();
         let mut text = String::new();
         for run in runs.iter().skip(runs.len().saturating_sub(last)) {
             let _ = writeln!(text, "{}: {}", run.hook, run.exit);
             let mut lines: Vec<&String> = run.log.iter().collect();
             if self.stable.is_some() {
-                // Each stream of a hook arrives in its own time, and `juju-log` in a third way.
+                // Sort by stream: the order between standard output, standard error and `juju-log`
+                // varies.
                 let streams = ["WARNING", "DEBUG"];
                 let stream = |line: &&String| streams.iter().position(|level| line.starts_with(level));
                 lines.sort_by_key(|line| stream(line).unwrap_or(streams.len()));
@@ -140,11 +143,11 @@ impl Sim {
         Ok(text)
     }
 
-    /// `files UNIT`: what lies under its root, without the charm's own files; in a container what was put there, with directories
-    /// and groups.
-    pub(crate) fn files(&mut self, mut words: Words) -> Result<String> {
-        let unit: UnitName = words.next("a unit")?.parse()?;
-        words.end()?;
+    /// `files UNIT`: the files under the unit's root, without the charm's own; in a container the
+    /// files that were put there, with directories and groups.
+    pub(crate) fn files(&mut self, mut args: Arguments) -> Result<String> {
+        let unit: UnitName = args.next("a unit")?.parse()?;
+        args.end()?;
         let root = self.model.workload(&unit)?;
         let is_contained = self.model.unit(&unit)?.pod.is_some();
         let tops = if is_contained { &IN_A_CONTAINER[..] } else { &[""] };
@@ -155,7 +158,7 @@ impl Sim {
         let mut rows = Vec::new();
         for (path, metadata) in found.into_iter().filter(|(_, metadata)| is_contained || !metadata.is_dir()) {
             let inside = path.strip_prefix(&root).unwrap_or(&path).display().to_string();
-            // The volume itself is the pod's.
+            // The volume directory itself belongs to the pod.
             if !inside.starts_with("var/lib/juju") && inside != "dev/shm" {
                 let owner = if is_contained {
                     format!("{}:{}", user(metadata.uid()), group(metadata.gid()))
@@ -171,7 +174,8 @@ impl Sim {
         Ok(self.table(rows))
     }
 
-    /// A file's size in bytes, with stable names for what changes from run to run; none for what grows or is no file.
+    /// A file's size in bytes, with stable names for values that change from run to run; empty for
+    /// a file that grows and for anything except a regular file.
     fn size(&mut self, path: &Path, metadata: &fs::Metadata, inside: &str) -> String {
         if !metadata.is_file() || inside.starts_with("var/log") || inside.ends_with("pid") {
             return String::new();
@@ -183,15 +187,15 @@ impl Sim {
     }
 
     /// `cat UNIT PATH`
-    pub(crate) fn cat(&mut self, mut words: Words) -> Result<String> {
-        let unit: UnitName = words.next("a unit")?.parse()?;
-        let path = words.next("a path")?;
-        words.end()?;
+    pub(crate) fn cat(&mut self, mut args: Arguments) -> Result<String> {
+        let unit: UnitName = args.next("a unit")?.parse()?;
+        let path = args.next("a path")?;
+        args.end()?;
         let path = self.model.workload(&unit)?.join(path.trim_start_matches('/'));
         fs::read_to_string(&path).doing(|| format!("read {}", path.display()))
     }
 
-    /// Columns of equal width, after volatile names became stable ones.
+    /// Formats a table after replacing values that change from run to run by stable names.
     pub(crate) fn table(&mut self, rows: Vec<Vec<String>>) -> String {
         let mut table = Table::of(rows);
         table.rewrite(|cell| self.cleaned(cell));
@@ -199,12 +203,12 @@ impl Sim {
     }
 }
 
-/// A container is a whole system: what was put there lies in these.
+/// Where a workload puts its files in a container, which otherwise is a whole system.
 const IN_A_CONTAINER: [&str; 3] = ["var/lib/pgbouncer", "dev/shm", "charm/container/pgbouncer"];
 
-/// A directory and all below it.
+/// Collects a path and everything below it.
 fn walk(path: &Path, found: &mut BTreeMap<PathBuf, fs::Metadata>) -> Result<()> {
-    // What goes meanwhile was not there.
+    // Skip files that are removed meanwhile.
     let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
     if metadata.is_dir() {
         for entry in fs::read_dir(path).doing(|| format!("read {}", path.display()))?.flatten() {
@@ -215,7 +219,7 @@ fn walk(path: &Path, found: &mut BTreeMap<PathBuf, fs::Metadata>) -> Result<()> 
     Ok(())
 }
 
-/// By name, or by number where the machine has none.
+/// The user's name, or the number if the machine has no such user.
 fn user(id: u32) -> String {
     let known = User::from_uid(Uid::from_raw(id)).ok().flatten();
     known.map_or_else(|| id.to_string(), |user| user.name)

@@ -1,9 +1,9 @@
-//! Words that change the model: what an operator, Kubernetes or bad luck would do.
+//! Commands that change the model, as an operator, Kubernetes or a failure would.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::Words;
+use super::Arguments;
 use super::edit::outside_value;
 use crate::Sim;
 use crate::charm::{Charm, Role};
@@ -13,26 +13,26 @@ use crate::tools::relations::valid_app;
 
 impl Sim {
     /// `deploy PATH|actor:KIND [NAME] [-n N] [--channel CHANNEL] [--config k=v]…`
-    pub(crate) fn deploy(&mut self, mut words: Words) -> Result<String> {
-        let count = words.count("-n", 1)?;
-        let channel = words.option("--channel")?;
+    pub(crate) fn deploy(&mut self, mut args: Arguments) -> Result<String> {
+        let count = args.count("-n", 1)?;
+        let channel = args.option("--channel")?;
         let mut config = Vec::new();
-        while let Some(pair) = words.option("--config")? {
+        while let Some(pair) = args.option("--config")? {
             config.push(pair);
         }
-        let source = words.next("a charm's directory")?;
+        let source = args.next("a charm's directory")?;
         let kind = match source.strip_prefix("actor:") {
             Some(actor) => crate::actors::make(actor, channel.as_deref(), &mut self.model)?,
             None if channel.is_some() => {
-                return Err(Error::refused("a charm in a directory has no channels"));
+                return Err(Error::refused("a local charm has no channels"));
             }
             None => Kind::Charm(Charm::read(Path::new(&source))?),
         };
         let charm = match &kind {
             Kind::Charm(charm) | Kind::Actor(_, charm) => charm.clone(),
         };
-        let name = words.maybe().unwrap_or_else(|| charm.name.clone());
-        words.end()?;
+        let name = args.maybe().unwrap_or_else(|| charm.name.clone());
+        args.end()?;
         if !valid_app(&name) {
             return Err(Error::refused(format!("invalid application name {name:?}")));
         }
@@ -67,16 +67,16 @@ impl Sim {
     }
 
     /// `add-unit APP [-n N]`
-    pub(crate) fn add_unit(&mut self, mut words: Words) -> Result<String> {
-        let count = words.count("-n", 1)?;
-        let app = words.next("an application")?;
-        words.end()?;
+    pub(crate) fn add_unit(&mut self, mut args: Arguments) -> Result<String> {
+        let count = args.count("-n", 1)?;
+        let app = args.next("an application")?;
+        args.end()?;
         self.alive(&app)?;
         self.model.add_units(&app, count)?;
         Ok(String::new())
     }
 
-    /// Refuses an application that is going.
+    /// Refuses an application that is being removed.
     fn alive(&self, app: &str) -> Result<()> {
         if self.model.app(app)?.dying {
             return Err(Error::refused(format!("application {app:?} is not alive")));
@@ -84,12 +84,13 @@ impl Sim {
         Ok(())
     }
 
-    /// `remove-unit APP [-n N] [--force]`: the highest ordinals, as Kubernetes does; by force without a hook.
-    pub(crate) fn remove_unit(&mut self, mut words: Words) -> Result<String> {
-        let force = words.flag("--force");
-        let count = words.count("-n", 1)?;
-        let app = words.next("an application")?;
-        words.end()?;
+    /// `remove-unit APP [-n N] [--force]`: removes the highest ordinals, as Kubernetes does; by
+    /// force without hooks.
+    pub(crate) fn remove_unit(&mut self, mut args: Arguments) -> Result<String> {
+        let force = args.flag("--force");
+        let count = args.count("-n", 1)?;
+        let app = args.next("an application")?;
+        args.end()?;
         self.model.app(&app)?;
         let mut alive = self.model.units_of(&app);
         alive.retain(|unit| self.model.units.get(unit).is_some_and(|unit| !unit.dying));
@@ -111,10 +112,10 @@ impl Sim {
     }
 
     /// `remove-application APP [--force]`
-    pub(crate) fn remove_application(&mut self, mut words: Words) -> Result<String> {
-        let force = words.flag("--force");
-        let app = words.next("an application")?;
-        words.end()?;
+    pub(crate) fn remove_application(&mut self, mut args: Arguments) -> Result<String> {
+        let force = args.flag("--force");
+        let app = args.next("an application")?;
+        args.end()?;
         self.model.app_mut(&app)?.dying = true;
         for unit in self.model.units_of(&app) {
             self.model.unit_mut(&unit)?.dying = true;
@@ -135,13 +136,15 @@ impl Sim {
         Ok(String::new())
     }
 
-    /// `refresh APP [--path DIR]`: every pod is replaced, the highest ordinal first, by one with the new charm.
+    /// `refresh APP [--path DIR]`: replaces every pod by one with the new charm, highest ordinal
+    /// first.
     ///
-    /// No pod waits for the one before: without a readiness check of its own it is ready before its hooks have run.
-    pub(crate) fn refresh(&mut self, mut words: Words) -> Result<String> {
-        let path = words.option("--path")?;
-        let name = words.next("an application")?;
-        words.end()?;
+    /// Does not wait between pods: a pod without its own readiness check is ready before its hooks
+    /// have run.
+    pub(crate) fn refresh(&mut self, mut args: Arguments) -> Result<String> {
+        let path = args.option("--path")?;
+        let name = args.next("an application")?;
+        args.end()?;
         self.alive(&name)?;
         let app = self.model.app_mut(&name)?;
         let Kind::Charm(charm) = &mut app.kind else {
@@ -182,9 +185,9 @@ impl Sim {
     }
 
     /// `integrate A[:endpoint] B[:endpoint]`
-    pub(crate) fn integrate(&mut self, mut words: Words) -> Result<String> {
-        let (one, two) = (words.next("an application")?, words.next("another application")?);
-        words.end()?;
+    pub(crate) fn integrate(&mut self, mut args: Arguments) -> Result<String> {
+        let (one, two) = (args.next("an application")?, args.next("another application")?);
+        args.end()?;
         let app = |text: &str| text.split(':').next().unwrap_or_default().to_owned();
         for text in [&one, &two] {
             self.alive(&app(text))?;
@@ -244,7 +247,7 @@ impl Sim {
         Ok(String::new())
     }
 
-    /// Endpoints that `app` or `app:endpoint` may mean, with their interfaces.
+    /// The endpoints that `app` or `app:endpoint` can mean, with their interfaces.
     fn candidates(&self, text: &str) -> Result<Vec<(End, String)>> {
         let (app, wanted) =
             text.split_once(':').map_or((text, None), |(app, endpoint)| (app, Some(endpoint)));
@@ -263,10 +266,11 @@ impl Sim {
             .collect())
     }
 
-    /// `remove-relation A[:endpoint] B[:endpoint] [--force]`: by force the controller forgets it at once, the agents later.
-    pub(crate) fn remove_relation(&mut self, mut words: Words) -> Result<String> {
-        let force = words.flag("--force");
-        let id = self.one_relation(words)?;
+    /// `remove-relation A[:endpoint] B[:endpoint] [--force]`: by force the controller removes the
+    /// relation at once, and the agents later.
+    pub(crate) fn remove_relation(&mut self, mut args: Arguments) -> Result<String> {
+        let force = args.flag("--force");
+        let id = self.one_relation(args)?;
         self.model.break_relation(id);
         if let Some(relation) = self.model.relations.get_mut(&id) {
             relation.forgotten = force;
@@ -274,19 +278,21 @@ impl Sim {
         Ok(String::new())
     }
 
-    /// `suspend-relation A[:endpoint] B[:endpoint]`: its units leave it, its bags stay.
-    pub(crate) fn suspend_relation(&mut self, words: Words) -> Result<String> {
-        let id = self.one_relation(words)?;
+    /// `suspend-relation A[:endpoint] B[:endpoint]`: the units leave the relation, the databags
+    /// stay.
+    pub(crate) fn suspend_relation(&mut self, args: Arguments) -> Result<String> {
+        let id = self.one_relation(args)?;
         if let Some(relation) = self.model.relations.get_mut(&id) {
             relation.suspended = true;
         }
-        self.model.leave_unborn(id);
+        self.model.leave_uncreated(id);
         Ok(String::new())
     }
 
-    /// `resume-relation A[:endpoint] B[:endpoint]`: for those that left, it begins anew (uniter/relation/statetracker.go).
-    pub(crate) fn resume_relation(&mut self, words: Words) -> Result<String> {
-        let id = self.one_relation(words)?;
+    /// `resume-relation A[:endpoint] B[:endpoint]`: the units that left join again
+    /// (uniter/relation/statetracker.go).
+    pub(crate) fn resume_relation(&mut self, args: Arguments) -> Result<String> {
+        let id = self.one_relation(args)?;
         if let Some(relation) = self.model.relations.get_mut(&id) {
             relation.suspended = false;
         }
@@ -296,10 +302,10 @@ impl Sim {
         Ok(String::new())
     }
 
-    /// The one living relation between two applications, or two of their endpoints.
-    fn one_relation(&self, mut words: Words) -> Result<u32> {
-        let (one, two) = (words.next("an application")?, words.next("another application")?);
-        words.end()?;
+    /// The only living relation between two applications, or between two of their endpoints.
+    fn one_relation(&self, mut args: Arguments) -> Result<u32> {
+        let (one, two) = (args.next("an application")?, args.next("another application")?);
+        args.end()?;
         let fits = |relation: &Relation, text: &str| {
             let (app, endpoint) =
                 text.split_once(':').map_or((text, None), |(app, endpoint)| (app, Some(endpoint)));
@@ -311,15 +317,15 @@ impl Sim {
         match found.as_slice() {
             [id] => Ok(*id),
             [] => Err(Error::refused(format!("relation {one} {two} not found"))),
-            _ => Err(Error::refused(format!("ambiguous relation: {one} {two}; name the endpoints"))),
+            _ => Err(Error::refused(format!("ambiguous relation: {one} {two}: name the endpoints"))),
         }
     }
 
-    /// `config APP k=v… [--reset k]`; without values prints what is in effect.
-    pub(crate) fn config(&mut self, mut words: Words) -> Result<String> {
-        let reset = words.option("--reset")?;
-        let app = words.next("an application")?;
-        let pairs = words.rest();
+    /// `config APP k=v… [--reset k]`; without values prints the options in effect.
+    pub(crate) fn config(&mut self, mut args: Arguments) -> Result<String> {
+        let reset = args.option("--reset")?;
+        let app = args.next("an application")?;
+        let pairs = args.rest();
         self.alive(&app)?;
         let charm = self.model.app(&app)?.charm().clone();
         if reset.is_none() && pairs.is_empty() {

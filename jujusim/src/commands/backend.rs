@@ -1,28 +1,28 @@
-//! Words about the PostgreSQL servers that actors operate.
+//! Commands about the PostgreSQL servers that actors operate.
 
 use std::sync::MutexGuard;
 use std::time::Duration;
 
-use super::Words;
+use super::Arguments;
 use crate::Sim;
 use crate::error::{Error, Result};
 use crate::model::{Kind, Model, UnitName};
 use crate::server::Cluster;
 
-/// How long an observer may take beyond its delay.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait for an observer.
+const OBSERVER_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Sim {
     /// `postgresql stop|start|freeze|thaw|failover|rotate|noticed [APP]`
-    pub(crate) fn postgresql(&mut self, mut words: Words) -> Result<String> {
-        let what = words.next("what happens to it")?;
-        let app = words.maybe().unwrap_or_else(|| "postgresql-k8s".to_owned());
-        words.end()?;
+    pub(crate) fn postgresql(&mut self, mut args: Arguments) -> Result<String> {
+        let what = args.next("an operation")?;
+        let app = args.maybe().unwrap_or_else(|| "postgresql-k8s".to_owned());
+        args.end()?;
         match what.as_str() {
             "stop" => self.model.cluster(&app)?.stop(),
             "start" => {
                 self.model.cluster(&app)?.start()?;
-                // Alone it is where it was.
+                // A single server has the same address as before.
                 if self.model.cluster(&app)?.members().count() > 1 {
                     self.model.wake_leader(&app);
                 }
@@ -41,11 +41,18 @@ impl Sim {
                 self.model.wake_leader(&app);
             }
             "noticed" => {
-                if self.model.cluster(&app)?.observer().is_some_and(|observer| !observer.wait(PATIENCE)) {
-                    return Err(Error::refused("the observer has not noticed all roles"));
+                if self
+                    .model
+                    .cluster(&app)?
+                    .observer()
+                    .is_some_and(|observer| !observer.wait(OBSERVER_TIMEOUT))
+                {
+                    return Err(Error::refused(
+                        "the observer did not admit all roles within 60 s: lower hba-delay",
+                    ));
                 }
             }
-            other => return Err(Error::refused(format!("{other:?}: help postgresql lists what happens"))),
+            other => return Err(Error::refused(format!("unknown operation {other:?}: see help postgresql"))),
         }
         Ok(String::new())
     }
@@ -57,7 +64,8 @@ impl Model {
         self.app(app)?.kind.cluster().ok_or_else(|| Error::refused(format!("{app} has no server")))
     }
 
-    /// What the superuser is told by an application's primary, or by a unit's own server; nothing if there is no server.
+    /// Runs a statement as the superuser, on an application's primary or on a unit's own server;
+    /// `None` if there is no server.
     pub(super) fn ask_server(
         &self,
         name: &str,
@@ -75,11 +83,11 @@ impl Model {
         server.sql(database.unwrap_or("postgres"), statement).map(Some).map_err(Error::Refused)
     }
 
-    /// Waits, as those do who are about to log in, until observers have noticed in a moment what they notice.
+    /// Waits, before a login, until observers with a short delay have admitted new roles.
     pub(super) fn await_observers(&self) {
         for cluster in self.apps.values().filter_map(|app| app.kind.cluster()) {
             if let Some(observer) = cluster.observer() {
-                observer.wait_a_moment();
+                observer.wait_if_short();
             }
         }
     }

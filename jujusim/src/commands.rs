@@ -1,4 +1,4 @@
-//! The words of a script: Juju's own, and the simulator's.
+//! The commands of a script: Juju's own, and the simulator's.
 
 mod backend;
 mod change;
@@ -16,14 +16,14 @@ mod workload;
 use crate::Sim;
 use crate::error::{Error, Result};
 
-/// The words after the first, with options taken out as they are asked for.
-pub(crate) struct Words {
+/// The arguments of a command. Options are removed as they are read.
+pub(crate) struct Arguments {
     words: Vec<String>,
 }
 
-impl Words {
-    /// Splits as a shell would: blanks, quotes, backslashes; `#` begins a comment.
-    fn split(line: &str) -> Result<Words> {
+impl Arguments {
+    /// Splits a line as a shell does: blanks, quotes, backslashes; `#` starts a comment.
+    fn split(line: &str) -> Result<Arguments> {
         let mut words = Vec::new();
         let mut word: Option<String> = None;
         let mut quote = None;
@@ -42,15 +42,15 @@ impl Words {
             }
         }
         if quote.is_some() {
-            return Err(Error::refused(format!("a quote is not closed: {line}")));
+            return Err(Error::refused(format!("missing closing quote: {line}")));
         }
         words.extend(word);
         words.reverse();
-        Ok(Words { words })
+        Ok(Arguments { words })
     }
 
     fn next(&mut self, what: &str) -> Result<String> {
-        self.words.pop().ok_or_else(|| Error::refused(format!("{what} expected")))
+        self.words.pop().ok_or_else(|| Error::refused(format!("expected {what}")))
     }
 
     fn maybe(&mut self) -> Option<String> {
@@ -63,14 +63,15 @@ impl Words {
         rest
     }
 
-    /// Takes a flag out, wherever it stands.
+    /// Removes a flag, at any position; returns whether it was there.
     fn flag(&mut self, name: &str) -> bool {
         let before = self.words.len();
         self.words.retain(|word| word != name);
         self.words.len() < before
     }
 
-    /// Takes an option and its value out, wherever it stands; the last given first.
+    /// Removes an option and its value, at any position. If it is given more than once, the last
+    /// one is removed first.
     fn option(&mut self, name: &str) -> Result<Option<String>> {
         let Some(index) = self.words.iter().position(|word| word == name) else { return Ok(None) };
         if index == 0 {
@@ -80,7 +81,7 @@ impl Words {
         Ok(Some(self.words.remove(index - 1)))
     }
 
-    /// A count after an option, `default` without it.
+    /// The number after an option, `default` without the option.
     fn count(&mut self, name: &str, default: usize) -> Result<usize> {
         match self.option(name)? {
             Some(text) => {
@@ -90,25 +91,25 @@ impl Words {
         }
     }
 
-    /// A number at the end, 1 without it.
+    /// An optional number, 1 by default.
     fn nth(&mut self) -> Result<usize> {
         match self.maybe() {
             Some(text) => {
-                text.parse().map_err(|_| Error::refused(format!("a number expected, got {text:?}")))
+                text.parse().map_err(|_| Error::refused(format!("expected a number, got {text:?}")))
             }
             None => Ok(1),
         }
     }
 
-    /// The words before the first `mark`, and those after it in their order.
-    fn split_at(mut self, mark: &str) -> (Words, Vec<String>) {
+    /// The arguments before the first `mark`, and those after it.
+    fn split_at(mut self, mark: &str) -> (Arguments, Vec<String>) {
         let Some(index) = self.words.iter().rposition(|word| word == mark) else { return (self, Vec::new()) };
         let before = self.words.split_off(index + 1);
         self.words.pop();
-        (Words { words: before }, self.rest())
+        (Arguments { words: before }, self.rest())
     }
 
-    /// One line that splits into these words again.
+    /// Joins arguments into a line that splits into the same arguments.
     fn join(words: &[String]) -> String {
         let quoted: Vec<String> = words
             .iter()
@@ -130,31 +131,32 @@ impl Words {
 }
 
 impl Sim {
-    pub(crate) fn word(&mut self, line: &str) -> Result<String> {
-        if let Some((word @ ("expect" | "expect-not" | "expect-error"), text)) = line.trim().split_once(' ') {
+    pub(crate) fn execute(&mut self, line: &str) -> Result<String> {
+        if let Some((name @ ("expect" | "expect-not" | "expect-error"), text)) = line.trim().split_once(' ') {
             let text = text.trim().trim_matches('"');
-            // The text of an error is no answer: a digit of its address would meet an `expect 1`.
-            if self.failed != (word == "expect-error") {
+            // Do not search the text of an error: a digit of an address in it would match an
+            // `expect 1`.
+            if self.failed != (name == "expect-error") {
                 let ended = if self.failed { "failed" } else { "did not fail" };
                 return Err(Error::refused(format!(
-                    "expectation failed: the word before {ended}:\n{}",
+                    "expectation failed: the previous command {ended}:\n{}",
                     self.printed
                 )));
             }
-            return self.expect(word != "expect-not", text);
+            return self.expect(name != "expect-not", text);
         }
-        let mut words = Words::split(line)?;
-        let Some(word) = words.maybe() else { return Ok(String::new()) };
-        (help::find(&word)?.run)(self, words)
+        let mut args = Arguments::split(line)?;
+        let Some(name) = args.maybe() else { return Ok(String::new()) };
+        (help::find(&name)?.run)(self, args)
     }
 
-    /// Does one word whose arguments are split already.
-    pub(crate) fn do_word(
+    /// Runs a command whose arguments are already split.
+    pub(crate) fn run_command(
         &mut self,
         name: &str,
         arguments: impl IntoIterator<Item = String, IntoIter: DoubleEndedIterator>,
     ) -> Result<String> {
-        (help::find(name)?.run)(self, Words { words: arguments.into_iter().rev().collect() })
+        (help::find(name)?.run)(self, Arguments { words: arguments.into_iter().rev().collect() })
     }
 
     fn expect(&self, wanted: bool, text: &str) -> Result<String> {

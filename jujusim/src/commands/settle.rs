@@ -1,33 +1,34 @@
-//! Running hooks: until nothing is left to do, or a few.
+//! Commands that run hooks: until no hook is left, or a number of hooks.
 
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::Words;
+use super::Arguments;
 use crate::Sim;
 use crate::error::{Error, Result};
 use crate::hook::Exit;
 use crate::model::UnitName;
 
 /// A hook that failed this often in a row stops `settle`.
-const PATIENCE: u32 = 5;
-/// More hooks than this mean that they cause each other.
-const BOUND: usize = 5000;
+const MAX_FAILURES: u32 = 5;
+/// The limit of hooks: more mean that the hooks cause each other without end.
+const MAX_HOOKS: usize = 5000;
 
 impl Sim {
-    /// Runs hooks until no unit has one; when only failed hooks and free leases are left, the clock moves on to the next of them.
-    pub(crate) fn settle(&mut self, mut words: Words) -> Result<String> {
-        let verbose = words.flag("--verbose");
-        words.end()?;
+    /// Runs hooks until no unit has one left. When only failed hooks and free leases are left,
+    /// moves the clock to the next of them.
+    pub(crate) fn settle(&mut self, mut args: Arguments) -> Result<String> {
+        let verbose = args.flag("--verbose");
+        args.end()?;
         self.settle_until(Timestamp::MAX, verbose)
     }
 
-    /// As [`Sim::settle`], but the clock does not pass `end`.
+    /// As [`Sim::settle`], but does not move the clock beyond `end`.
     pub(crate) fn settle_until(&mut self, end: Timestamp, verbose: bool) -> Result<String> {
         let (mut printed, mut failures) = (String::new(), 0);
-        for count in 0..BOUND {
-            let Some(unit) = self.someone_s_turn(end) else {
+        for count in 0..MAX_HOOKS {
+            let Some(unit) = self.next_turn(end) else {
                 let _ = writeln!(printed, "settled: {count} hooks, {failures} failed");
                 return Ok(printed);
             };
@@ -36,19 +37,19 @@ impl Sim {
                 self.patience(&unit)?;
             }
         }
-        Err(Error::Unsettled(BOUND))
+        Err(Error::Unsettled(MAX_HOOKS))
     }
 
     /// `step [--unit UNIT] [N]`: runs the next hooks, of all units or of one; one hook by default.
-    pub(crate) fn step(&mut self, mut words: Words) -> Result<String> {
-        let only = words.option("--unit")?.map(|unit| unit.parse::<UnitName>()).transpose()?;
-        let count = words.nth()?;
-        words.end()?;
+    pub(crate) fn step(&mut self, mut args: Arguments) -> Result<String> {
+        let only = args.option("--unit")?.map(|unit| unit.parse::<UnitName>()).transpose()?;
+        let count = args.nth()?;
+        args.end()?;
         let mut printed = String::new();
         for _ in 0..count {
             let next = match &only {
                 Some(unit) => self.turn_of(unit)?.then(|| unit.clone()),
-                None => self.someone_s_turn(Timestamp::MAX),
+                None => self.next_turn(Timestamp::MAX),
             };
             let Some(unit) = next else {
                 printed.push_str("nothing to do\n");
@@ -59,11 +60,11 @@ impl Sim {
         Ok(printed)
     }
 
-    /// The next unit with something to do; time passes as far as a retry or a lease needs it.
-    fn someone_s_turn(&mut self, end: Timestamp) -> Option<UnitName> {
+    /// The next unit with a hook to run; moves the clock if a retry or a lease needs it.
+    fn next_turn(&mut self, end: Timestamp) -> Option<UnitName> {
         loop {
-            self.model.look_at_pods();
-            if let Some(unit) = self.whose_turn() {
+            self.model.observe_pods();
+            if let Some(unit) = self.next_unit() {
                 return Some(unit);
             }
             let next = self.model.next_retry_or_lease().filter(|next| *next <= end)?;
@@ -71,9 +72,9 @@ impl Sim {
         }
     }
 
-    /// Whether the unit has something to do, be it after the pause before a retry.
+    /// Whether the unit has a hook to run, possibly after the delay of a retry.
     fn turn_of(&mut self, unit: &UnitName) -> Result<bool> {
-        self.model.look_at_pods();
+        self.model.observe_pods();
         let due = self.model.unit(unit)?.pending.as_ref().map(|pending| pending.due);
         if let Some(due) = due.filter(|_| self.model.retries) {
             self.model.advance(due);
@@ -81,8 +82,9 @@ impl Sim {
         Ok(self.model.next_event(unit).is_some())
     }
 
-    /// The next unit with something to do, after the one that had its turn; any of them under a seed.
-    pub(crate) fn whose_turn(&self) -> Option<UnitName> {
+    /// The next unit with a hook to run, after the one whose hook ran last; with a seed any of
+    /// them.
+    pub(crate) fn next_unit(&self) -> Option<UnitName> {
         let busy = |unit: &&UnitName| self.model.next_event(unit).is_some();
         let ready: Vec<&UnitName> = self.model.units.keys().filter(busy).collect();
         if self.model.seed.is_some() {
@@ -107,7 +109,7 @@ impl Sim {
         let Some(pending) = self.model.units.get_mut(unit).and_then(|unit| unit.pending.as_mut()) else {
             return Ok(());
         };
-        if pending.failures < PATIENCE {
+        if pending.failures < MAX_FAILURES {
             return Ok(());
         }
         let times = std::mem::take(&mut pending.failures);

@@ -1,4 +1,4 @@
-//! Words about what really runs: PgBouncer's processes, PostgreSQL, and clients that log in.
+//! Commands about the real processes: PgBouncer, PostgreSQL, and clients that log in.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -8,42 +8,46 @@ use std::time::{Duration, Instant};
 
 use postgres::NoTls;
 
-use super::Words;
+use super::Arguments;
 use crate::Sim;
 use crate::console;
 use crate::container::{self, Pod};
 use crate::error::{Error, Result};
 use crate::load::{Load, Target};
 use crate::model::{Bag, Model, Unit, UnitName};
-use crate::pooler::Instance;
+use crate::pooler::{self, Instance};
 use crate::server::cells;
 
-/// How long a client waits for its answer.
+/// How long a client waits for an answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// A login that a relation gave to a client.
+/// The login that a client got over a relation.
 struct Login {
     user: String,
     password: String,
     database: String,
-    /// The first of the endpoints.
+    /// The host of the first endpoint.
     host: String,
     port: u16,
-    /// Who gave it.
+    /// The application that provided the login.
     provider: String,
 }
 
 impl Sim {
-    /// `sql CLIENT STATEMENT [--through UNIT]`: logs in as the relation says and prints the rows.
-    /// `sql SERVER STATEMENT [--database NAME]`: as the superuser, without a password.
+    /// `sql CLIENT STATEMENT [--through UNIT]`: logs in with the client's credentials and prints
+    /// the rows.
     ///
-    /// With `--through` the login goes to that unit, and its own processes must have counted it.
-    pub(crate) fn sql(&mut self, mut words: Words) -> Result<String> {
-        let database = words.option("--database")?;
-        let through = words.option("--through")?.map(|unit| unit.parse::<UnitName>()).transpose()?;
-        let client = words.next("a client")?;
-        let statement = words.next("a statement")?;
-        words.end()?;
+    /// `sql SERVER STATEMENT [--database NAME]`: runs the statement as the superuser, without a
+    /// password.
+    ///
+    /// With `--through` the client logs in at that unit, whose own processes must have counted the
+    /// query.
+    pub(crate) fn sql(&mut self, mut args: Arguments) -> Result<String> {
+        let database = args.option("--database")?;
+        let through = args.option("--through")?.map(|unit| unit.parse::<UnitName>()).transpose()?;
+        let client = args.next("a client")?;
+        let statement = args.next("a statement")?;
+        args.end()?;
         if let Some(rows) = self.model.ask_server(&client, database.as_deref(), &statement)? {
             return Ok(lines(rows));
         }
@@ -58,22 +62,24 @@ impl Sim {
         let address = self.model.unit(&unit)?.address;
         let before = self.model.queries(&unit);
         let printed = query(&login, address, &statement)?;
-        // A query is counted when its connection is given back, just after the answer.
+        // PgBouncer counts a query when it releases the server connection, just after the answer.
         let deadline = Instant::now() + Duration::from_secs(5);
         while self.model.queries(&unit) <= before {
             if Instant::now() > deadline {
-                return Err(Error::refused(format!("{printed}but the processes of {unit} did not count it")));
+                return Err(Error::refused(format!(
+                    "{printed}but the processes of {unit} did not count the query"
+                )));
             }
             thread::sleep(Duration::from_millis(10));
         }
         Ok(printed)
     }
 
-    /// `kill-process UNIT [N]`: one PgBouncer process dies; the first by default.
-    pub(crate) fn kill_process(&mut self, mut words: Words) -> Result<String> {
-        let unit: UnitName = words.next("a unit")?.parse()?;
-        let wanted = words.maybe();
-        words.end()?;
+    /// `kill-process UNIT [N]`: kills one PgBouncer process, by default the first.
+    pub(crate) fn kill_process(&mut self, mut args: Arguments) -> Result<String> {
+        let unit: UnitName = args.next("a unit")?.parse()?;
+        let wanted = args.maybe();
+        args.end()?;
         let instances = self.model.instances_of(&unit)?;
         let fits =
             |instance: &&Instance| wanted.as_ref().is_none_or(|wanted| name_of(instance).ends_with(wanted));
@@ -90,9 +96,9 @@ impl Sim {
     }
 
     /// `processes UNIT`
-    pub(crate) fn processes(&mut self, mut words: Words) -> Result<String> {
-        let unit: UnitName = words.next("a unit")?.parse()?;
-        words.end()?;
+    pub(crate) fn processes(&mut self, mut args: Arguments) -> Result<String> {
+        let unit: UnitName = args.next("a unit")?.parse()?;
+        args.end()?;
         let mut rows = vec![["Instance", "Running", "Restarts"].map(str::to_owned).to_vec()];
         for instance in self.model.instances_of(&unit)? {
             let running = if instance.pid.is_some() { "yes" } else { "no" };
@@ -101,10 +107,10 @@ impl Sim {
         Ok(self.table(rows))
     }
 
-    /// `reloads UNIT`: how often each process was told to read its configuration again, by its log.
-    pub(crate) fn reloads(&mut self, mut words: Words) -> Result<String> {
-        let unit: UnitName = words.next("a unit")?.parse()?;
-        words.end()?;
+    /// `reloads UNIT`: how many SIGHUPs each process has logged.
+    pub(crate) fn reloads(&mut self, mut args: Arguments) -> Result<String> {
+        let unit: UnitName = args.next("a unit")?.parse()?;
+        args.end()?;
         let mut printed = String::new();
         for instance in self.model.instances_of(&unit)? {
             let known = self.model.unit(&unit)?;
@@ -118,31 +124,31 @@ impl Sim {
         Ok(printed)
     }
 
-    /// `show-config UNIT NAME`: a setting, as each process of the unit itself says it has it.
-    pub(crate) fn show_config(&mut self, mut words: Words) -> Result<String> {
-        let unit: UnitName = words.next("a unit")?.parse()?;
-        let name = words.next("a setting")?;
-        words.end()?;
+    /// `show-config UNIT NAME`: a setting, as each process of the unit reports it.
+    pub(crate) fn show_config(&mut self, mut args: Arguments) -> Result<String> {
+        let unit: UnitName = args.next("a unit")?.parse()?;
+        let name = args.next("a setting")?;
+        args.end()?;
         let mut printed = String::new();
         for instance in self.model.instances_of(&unit)? {
             let value = console::loaded(&instance, &name);
-            let value = value.ok_or_else(|| Error::refused(format!("{unit} does not tell its {name}")))?;
+            let value = value.ok_or_else(|| Error::refused(format!("{unit} does not report {name}")))?;
             let _ = writeln!(printed, "{}: {value}", name_of(&instance));
         }
         Ok(printed)
     }
 
-    /// `pooler APP`: what each unit should run and what its processes say they loaded.
-    pub(crate) fn pooler(&mut self, mut words: Words) -> Result<String> {
-        let app = words.next("an application")?;
-        words.end()?;
+    /// `pooler APP`: what each unit should run, and how many of its processes have loaded it.
+    pub(crate) fn pooler(&mut self, mut args: Arguments) -> Result<String> {
+        let app = args.next("an application")?;
+        args.end()?;
         let head = ["Unit", "Address", "Status", "Digest", "Loaded", "Queries"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         self.model.app(&app)?;
         for unit in self.model.units_of(&app) {
             let mark = if self.model.is_leader(&unit) { "*" } else { "" };
             let instances = self.model.instances_of(&unit)?;
-            let digest = |i: &Instance| console::setting(&i.ini, "syslog_ident").unwrap_or_default();
+            let digest = |i: &Instance| pooler::setting(&i.ini, "syslog_ident").unwrap_or_default();
             let loaded = |i: &&Instance| {
                 console::loaded(i, "syslog_ident")
                     .is_some_and(|ident| !ident.is_empty() && ident == digest(i))
@@ -161,19 +167,20 @@ impl Sim {
         Ok(self.table(rows))
     }
 
-    /// `load start CLIENT [-c N] [--through UNIT] [--reconnect [--or-port PORT]]`, `load stop`: simple queries in the
-    /// background, through every unit or one; with `--reconnect` each in a connection of its own, on the other port where nobody listens on the first.
-    pub(crate) fn load(&mut self, mut words: Words) -> Result<String> {
-        match words.next("start or stop")?.as_str() {
+    /// `load start CLIENT [-c N] [--through UNIT] [--reconnect [--or-port PORT]]`, `load stop`:
+    /// simple queries in the background, through every unit or one. With `--reconnect` each query
+    /// has its own connection, to the other port if nothing listens on the first.
+    pub(crate) fn load(&mut self, mut args: Arguments) -> Result<String> {
+        match args.next("start or stop")?.as_str() {
             "start" => {
-                let clients = words.count("-c", 4)?;
-                let reconnect = words.flag("--reconnect");
-                let through = words.option("--through")?.map(|unit| unit.parse::<UnitName>()).transpose()?;
+                let clients = args.count("-c", 4)?;
+                let reconnect = args.flag("--reconnect");
+                let through = args.option("--through")?.map(|unit| unit.parse::<UnitName>()).transpose()?;
                 let not_a_port = |_| Error::refused("--or-port needs a port");
-                let other_port = words.option("--or-port")?.map(|port| port.parse());
+                let other_port = args.option("--or-port")?.map(|port| port.parse());
                 let other_port = other_port.transpose().map_err(not_a_port)?;
-                let client = words.next("a client")?;
-                words.end()?;
+                let client = args.next("a client")?;
+                args.end()?;
                 let login = self.model.login(&client)?;
                 self.model.supervisor.wait();
                 self.model.await_observers();
@@ -197,11 +204,11 @@ impl Sim {
                 Ok(String::new())
             }
             "stop" => {
-                words.end()?;
-                let load = self.load.take().ok_or_else(|| Error::refused("there is no load"))?;
+                args.end()?;
+                let load = self.load.take().ok_or_else(|| Error::refused("no load runs: use load start"))?;
                 Ok(load.stop())
             }
-            other => Err(Error::refused(format!("start or stop expected, got {other:?}"))),
+            other => Err(Error::refused(format!("expected start or stop, got {other:?}"))),
         }
     }
 }
@@ -220,13 +227,14 @@ impl Model {
         Ok(self.supervisor.instances(&self.unit(unit)?.root))
     }
 
-    /// How many queries of clients a unit's processes answered, by their own account.
+    /// How many client queries a unit's processes have answered, as they report it.
     fn queries(&self, unit: &UnitName) -> u64 {
         let instances = self.instances_of(unit).unwrap_or_default();
         instances.iter().map(console::client_queries).sum()
     }
 
-    /// The login of a client application: from the databag, or from the secret, read as its first unit would.
+    /// The login of a client application: from the databag, or from the secret as the client's
+    /// first unit reads it.
     fn login(&mut self, client: &str) -> Result<Login> {
         self.app(client)?;
         let none = || Error::refused(format!("{client} has no login yet"));
@@ -257,7 +265,8 @@ impl Model {
         })
     }
 
-    /// An address, or what Kubernetes' DNS would say: `<app>-<n>.…` is a unit, `<app>…` the first unit of a service.
+    /// Resolves an address, or a name as Kubernetes' DNS does: `<app>-<n>.…` is a unit, `<app>…` a
+    /// unit of the application's service.
     fn resolve(&self, host: &str) -> Result<Ipv4Addr> {
         if let Ok(address) = host.parse() {
             return Ok(address);
@@ -267,7 +276,7 @@ impl Model {
         let service = |name: &UnitName| {
             label == name.app || label.strip_prefix(&name.app).is_some_and(|rest| rest.starts_with('-'))
         };
-        // Kubernetes sends nobody to a pod that is not ready.
+        // Kubernetes sends clients only to pods that are ready.
         let is_ready = |unit: &Unit| unit.pod.as_ref().is_none_or(Pod::is_ready);
         let found = unit.or_else(|| self.units.iter().find(|(name, unit)| service(name) && is_ready(unit)));
         found.map(|(_, unit)| unit.address).ok_or_else(|| Error::refused(format!("cannot resolve {host}")))
@@ -278,14 +287,14 @@ fn name_of(instance: &Instance) -> String {
     instance.ini.parent().and_then(|dir| dir.file_name()).unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// What a client is answered, if it is answered at all.
+/// The answer to a client's query.
 fn query(login: &Login, address: Ipv4Addr, statement: &str) -> Result<String> {
     let mut config = postgres::Config::new();
     config.host(&address.to_string()).port(login.port).user(&login.user).password(&login.password);
     config.dbname(&login.database).connect_timeout(ANSWER);
     let (sender, receiver) = channel();
     let statement = statement.to_owned();
-    // Only connecting can be bounded; who waits for a frozen server is left behind.
+    // Only connecting can have a timeout: a thread that waits for a frozen server is abandoned.
     thread::spawn(move || {
         let answer = config.connect(NoTls).and_then(|mut client| client.simple_query(&statement));
         let _ = sender.send(answer);
@@ -298,7 +307,7 @@ fn query(login: &Login, address: Ipv4Addr, statement: &str) -> Result<String> {
     Ok(lines(messages.iter().filter_map(cells)))
 }
 
-/// Rows as they are printed.
+/// Formats rows.
 fn lines(rows: impl IntoIterator<Item = Vec<String>>) -> String {
     rows.into_iter().map(|cells| cells.join(" | ") + "\n").collect()
 }

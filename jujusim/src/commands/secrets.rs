@@ -1,6 +1,6 @@
 //! Secrets of the model's user, which charms get by an option.
 
-use super::Words;
+use super::Arguments;
 use super::edit::outside_value;
 use crate::Sim;
 use crate::error::{Error, Result};
@@ -9,26 +9,27 @@ use crate::secret::Secret;
 use crate::tools::secrets::new_id;
 
 impl Sim {
-    /// `add-secret NAME field=value…`: prints its URI, the value of an option of type `secret`.
-    pub(crate) fn add_secret(&mut self, mut words: Words) -> Result<String> {
-        let name = words.next("a name")?;
+    /// `add-secret NAME field=value…`: prints the secret's URI, a value for an option of type
+    /// `secret`.
+    pub(crate) fn add_secret(&mut self, mut args: Arguments) -> Result<String> {
+        let name = args.next("a name")?;
         if !self.model.version.has_secrets() {
             return Err(Error::refused(format!("Juju {} has no secrets", self.model.version)));
         }
         if self.users_secret(&name).is_ok() {
             return Err(Error::refused(format!("secret with name {name:?} already exists")));
         }
-        let mut secret = Secret::new(Entity::Model, fields(words)?);
+        let mut secret = Secret::new(Entity::Model, fields(args)?);
         secret.label = name;
         let id = new_id();
         self.model.secrets.insert(id.clone(), secret);
         Ok(format!("secret:{id}\n"))
     }
 
-    /// `update-secret NAME field=value…`: a new revision.
-    pub(crate) fn update_secret(&mut self, mut words: Words) -> Result<String> {
-        let id = self.users_secret(&words.next("a name")?)?;
-        let content = fields(words)?;
+    /// `update-secret NAME field=value…`: adds a revision.
+    pub(crate) fn update_secret(&mut self, mut args: Arguments) -> Result<String> {
+        let id = self.users_secret(&args.next("a name")?)?;
+        let content = fields(args)?;
         if let Some(secret) = self.model.secrets.get_mut(&id) {
             secret.revise(content);
         }
@@ -36,9 +37,9 @@ impl Sim {
     }
 
     /// `grant-secret NAME APP`
-    pub(crate) fn grant_secret(&mut self, mut words: Words) -> Result<String> {
-        let (id, app) = (self.users_secret(&words.next("a name")?)?, words.next("an application")?);
-        words.end()?;
+    pub(crate) fn grant_secret(&mut self, mut args: Arguments) -> Result<String> {
+        let (id, app) = (self.users_secret(&args.next("a name")?)?, args.next("an application")?);
+        args.end()?;
         self.model.app(&app)?;
         if let Some(secret) = self.model.secrets.get_mut(&id) {
             secret.grants.insert(app, None);
@@ -47,9 +48,9 @@ impl Sim {
     }
 
     /// `revoke-secret NAME APP`
-    pub(crate) fn revoke_secret(&mut self, mut words: Words) -> Result<String> {
-        let (id, app) = (self.users_secret(&words.next("a name")?)?, words.next("an application")?);
-        words.end()?;
+    pub(crate) fn revoke_secret(&mut self, mut args: Arguments) -> Result<String> {
+        let (id, app) = (self.users_secret(&args.next("a name")?)?, args.next("an application")?);
+        args.end()?;
         if let Some(secret) = self.model.secrets.get_mut(&id) {
             secret.grants.remove(&app);
         }
@@ -57,11 +58,11 @@ impl Sim {
     }
 
     /// `remove-secret NAME`
-    pub(crate) fn remove_secret(&mut self, mut words: Words) -> Result<String> {
-        let id = self.users_secret(&words.next("a name")?)?;
-        words.end()?;
+    pub(crate) fn remove_secret(&mut self, mut args: Arguments) -> Result<String> {
+        let id = self.users_secret(&args.next("a name")?)?;
+        args.end()?;
         if let Some(secret) = self.model.secrets.remove(&id) {
-            secret.revisions.values().for_each(|content| self.model.remember(content));
+            secret.revisions.values().for_each(|content| self.model.record_passwords(content));
         }
         Ok(String::new())
     }
@@ -76,9 +77,9 @@ impl Sim {
     }
 }
 
-fn fields(mut words: Words) -> Result<Bag> {
+fn fields(mut args: Arguments) -> Result<Bag> {
     let mut content = Bag::new();
-    for pair in words.rest() {
+    for pair in args.rest() {
         let (key, value) = pair
             .split_once('=')
             .ok_or_else(|| Error::refused(format!("expected field=value, got {pair:?}")))?;

@@ -1,24 +1,25 @@
-//! Words about units and what runs in them: leadership, pods, agents, actions, commands, time.
+//! Commands about units and what runs in them: leadership, pods, agents, actions, commands, time.
 
 use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::Words;
+use super::Arguments;
 use crate::Sim;
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::fault::{Fault, Mishap};
+use crate::fault::{Fault, ToolFault};
 use crate::hook::{Exit, HookRun};
 use crate::model::{Kind, Stage, UnitName};
 
 impl Sim {
-    /// `leader UNIT`: moves the lease. `leader --none APP`: it ends, and nobody has it for a minute.
-    pub(crate) fn leader(&mut self, mut words: Words) -> Result<String> {
-        let nobody = words.flag("--none");
-        let name = words.next(if nobody { "an application" } else { "a unit" })?;
-        words.end()?;
+    /// `leader UNIT`: moves the lease. `leader --none APP`: ends the lease; no unit has it for a
+    /// minute.
+    pub(crate) fn leader(&mut self, mut args: Arguments) -> Result<String> {
+        let nobody = args.flag("--none");
+        let name = args.next(if nobody { "an application" } else { "a unit" })?;
+        args.end()?;
         if nobody {
             self.model.app(&name)?;
             self.model.lease(&name, None);
@@ -30,17 +31,18 @@ impl Sim {
         Ok(String::new())
     }
 
-    /// `replace-pod UNIT [--mid-hook [--hard] | --after-hook]`: what the pod held is gone; the unit and what the controller
-    /// knows stay.
+    /// `replace-pod UNIT [--mid-hook [--hard] | --after-hook]`: removes everything in the pod; the
+    /// unit and the controller's data stay.
     ///
-    /// With `--mid-hook` the pod dies within the unit's next hook, at its first hook tool: the new pod resumes that hook, and
-    /// there is no `upgrade-charm` (uniter/operation/deploy.go); after a `--hard` kill it counts as failed first. With
-    /// `--after-hook` the hook's effects are committed, and the pod dies before that is noted: the hook is marked as done.
-    pub(crate) fn replace_pod(&mut self, mut words: Words) -> Result<String> {
-        let (mid_hook, hard) = (words.flag("--mid-hook"), words.flag("--hard"));
-        let after_hook = words.flag("--after-hook");
-        let name: UnitName = words.next("a unit")?.parse()?;
-        words.end()?;
+    /// With `--mid-hook` the pod ends during the unit's next hook, at its first hook tool. The new
+    /// pod resumes that hook, without `upgrade-charm` (uniter/operation/deploy.go); after a
+    /// `--hard` kill the hook first counts as failed. With `--after-hook` the pod ends after the
+    /// hook's effects are committed and before the agent records that: the hook counts as done.
+    pub(crate) fn replace_pod(&mut self, mut args: Arguments) -> Result<String> {
+        let (mid_hook, hard) = (args.flag("--mid-hook"), args.flag("--hard"));
+        let after_hook = args.flag("--after-hook");
+        let name: UnitName = args.next("a unit")?.parse()?;
+        args.end()?;
         let unit = self.model.unit(&name)?;
         if hard && !mid_hook || mid_hook && after_hook {
             return Err(Error::refused("replace-pod UNIT [--mid-hook [--hard] | --after-hook]"));
@@ -55,14 +57,16 @@ impl Sim {
         let event = event.ok_or_else(|| Error::refused(format!("{name} has no hook to run")))?;
         if mid_hook {
             for tool in crate::tools::names(self.model.version) {
-                let fault = Fault::Tool { tool: tool.to_owned(), nth: 1, mishap: Mishap::Kill };
+                let fault = Fault::Tool { tool: tool.to_owned(), nth: 1, tool_fault: ToolFault::Kill };
                 self.model.unit_mut(&name)?.faults.push(fault);
             }
         }
         let run = self.run_event(&name, &event)?;
         let (hook, killed) = (run.hook.clone(), matches!(run.exit, Exit::Killed(_)));
         if mid_hook && !killed {
-            return Err(Error::refused(format!("{name} {hook} ended before it called a hook tool")));
+            return Err(Error::refused(format!(
+                "{name} {hook} ended before it called a hook tool: use --after-hook"
+            )));
         }
         if let Some(pending) = &mut self.model.unit_mut(&name)?.pending
             && hard
@@ -70,13 +74,13 @@ impl Sim {
             pending.error = true;
         }
         if hard {
-            // Nobody is asked.
+            // Dropping the pod kills its processes without SIGTERM.
             self.model.unit_mut(&name)?.pod = None;
         }
         self.model.new_pod(&name, false)
     }
 
-    /// Everything in the pod is told to end, and another pod comes.
+    /// Terminates everything in the pod, and creates another pod.
     pub(super) fn end_pod(&mut self, name: &UnitName) -> Result<String> {
         if let Some(pod) = &mut self.model.idle(name)?.pod {
             pod.terminate();
@@ -85,10 +89,11 @@ impl Sim {
         self.model.new_pod(name, true)
     }
 
-    /// The agent got a SIGTERM: nothing more is begun but `stop`, which has no second chance.
+    /// What the agent does after SIGTERM: it starts no more hooks except `stop`, which is not
+    /// retried.
     fn stop_agent(&mut self, name: &UnitName) -> Result<()> {
         let unit = self.model.unit(name)?;
-        // Of a unit that goes the agent just ends.
+        // The agent of a unit that is being removed just ends.
         if unit.stage != Stage::Started || unit.dying {
             return Ok(());
         }
@@ -98,11 +103,11 @@ impl Sim {
         Ok(())
     }
 
-    /// `restart-agent UNIT [--killed]`: the charm container restarts alone, its files are kept.
-    pub(crate) fn restart_agent(&mut self, mut words: Words) -> Result<String> {
-        let killed = words.flag("--killed");
-        let name: UnitName = words.next("a unit")?.parse()?;
-        words.end()?;
+    /// `restart-agent UNIT [--killed]`: restarts only the charm container; its files are kept.
+    pub(crate) fn restart_agent(&mut self, mut args: Arguments) -> Result<String> {
+        let killed = args.flag("--killed");
+        let name: UnitName = args.next("a unit")?.parse()?;
+        args.end()?;
         self.has_process(&name)?;
         if !killed {
             self.stop_agent(&name)?;
@@ -111,11 +116,11 @@ impl Sim {
         Ok(String::new())
     }
 
-    /// `trigger UNIT HOOK`: a hook that Kubernetes, Pebble or time causes.
-    pub(crate) fn trigger(&mut self, mut words: Words) -> Result<String> {
-        let name: UnitName = words.next("a unit")?.parse()?;
-        let hook = words.next("a hook")?;
-        words.end()?;
+    /// `trigger UNIT HOOK`: queues a hook that Kubernetes, Pebble or time causes.
+    pub(crate) fn trigger(&mut self, mut args: Arguments) -> Result<String> {
+        let name: UnitName = args.next("a unit")?.parse()?;
+        let hook = args.next("a hook")?;
+        args.end()?;
         let (now, leads) = (self.model.now, self.model.is_leader(&name));
         let refuse = |why: &str| Err(Error::refused(format!("cannot trigger {hook:?} of {name}: {why}")));
         let containers = &self.model.app(&name.app)?.charm().containers;
@@ -131,27 +136,27 @@ impl Sim {
             "config-changed" => Event::ConfigChanged,
             "start" => Event::Start,
             "upgrade-charm" => Event::UpgradeCharm,
-            "leader-elected" if !leads => return refuse("it does not lead"),
+            "leader-elected" if !leads => return refuse("the unit is not the leader"),
             "leader-elected" => Event::LeaderElected,
-            "leader-settings-changed" if leads => return refuse("it leads"),
+            "leader-settings-changed" if leads => return refuse("the unit is the leader"),
             "leader-settings-changed" => Event::LeaderSettingsChanged,
-            "stop" => return refuse("a unit that stays stops with its agent: restart-agent, replace-pod"),
-            _ if known == Some(false) => return refuse("its charm has no such container"),
+            "stop" => return refuse("the unit is not being removed: use restart-agent or replace-pod"),
+            _ if known == Some(false) => return refuse("the charm has no such container"),
             _ if known.is_some() => {
                 unit.workload.push_back(Event::Workload(hook));
                 return Ok(String::new());
             }
-            _ => return refuse("only hooks without a relation or secret"),
+            _ => return refuse("only hooks without a relation or secret can be triggered"),
         };
         unit.queue.push_back(queued);
         Ok(String::new())
     }
 
-    /// `resolve UNIT [--no-retry]`: the failed hook runs again at once, or counts as done.
-    pub(crate) fn resolve(&mut self, mut words: Words) -> Result<String> {
-        let skip = words.flag("--no-retry");
-        let name: UnitName = words.next("a unit")?.parse()?;
-        words.end()?;
+    /// `resolve UNIT [--no-retry]`: runs the failed hook again at once, or marks it as done.
+    pub(crate) fn resolve(&mut self, mut args: Arguments) -> Result<String> {
+        let skip = args.flag("--no-retry");
+        let name: UnitName = args.next("a unit")?.parse()?;
+        args.end()?;
         let now = self.model.now;
         let unit = self.model.unit_mut(&name)?;
         let Some(pending) = unit.pending.as_mut().filter(|pending| pending.error) else {
@@ -167,10 +172,11 @@ impl Sim {
         Ok(String::new())
     }
 
-    /// `wait DURATION`: settles and lets time pass, with all that falls due: `update-status`, retries, leases, secrets.
-    pub(crate) fn wait(&mut self, mut words: Words) -> Result<String> {
-        let text = words.next("a duration (90s, 5m)")?;
-        words.end()?;
+    /// `wait DURATION`: settles and advances the clock, with everything due until then:
+    /// `update-status`, retries, leases, secrets.
+    pub(crate) fn wait(&mut self, mut args: Arguments) -> Result<String> {
+        let text = args.next("a duration (90s, 5m)")?;
+        args.end()?;
         let end = text.parse().ok().and_then(|span: SignedDuration| self.model.now.checked_add(span).ok());
         let end = end.ok_or_else(|| Error::refused(format!("invalid duration {text:?}; write 90s or 5m")))?;
         let mut printed = String::new();
@@ -189,9 +195,9 @@ impl Sim {
     }
 
     /// `model-config automatically-retry-hooks=true|false`
-    pub(crate) fn model_config(&mut self, mut words: Words) -> Result<String> {
-        let pair = words.next("a setting")?;
-        words.end()?;
+    pub(crate) fn model_config(&mut self, mut args: Arguments) -> Result<String> {
+        let pair = args.next("a setting")?;
+        args.end()?;
         let retry = match pair.as_str() {
             "automatically-retry-hooks=true" => true,
             "automatically-retry-hooks=false" => false,
@@ -205,10 +211,10 @@ impl Sim {
         Ok(String::new())
     }
 
-    /// `run UNIT ACTION [k=v]…`, also with the unit in error.
-    pub(crate) fn action(&mut self, mut words: Words) -> Result<String> {
-        let unit: UnitName = words.next("a unit")?.parse()?;
-        let name = words.next("an action")?;
+    /// `run UNIT ACTION [k=v]…`, also while the unit is in error.
+    pub(crate) fn action(&mut self, mut args: Arguments) -> Result<String> {
+        let unit: UnitName = args.next("a unit")?.parse()?;
+        let name = args.next("an action")?;
         let charm = self.model.charm(&unit.app).cloned().unwrap_or_default();
         let action = charm.actions.get(&name);
         let action =
@@ -219,7 +225,7 @@ impl Sim {
                 parameters[key] = default.clone();
             }
         }
-        for pair in words.rest() {
+        for pair in args.rest() {
             let (key, value) =
                 pair.split_once('=').ok_or_else(|| Error::refused(format!("expected k=v, got {pair:?}")))?;
             let value = serde_yaml::from_str::<Value>(value).unwrap_or_else(|_| Value::from(value));
@@ -232,9 +238,9 @@ impl Sim {
         Ok(action_text(run))
     }
 
-    /// `exec UNIT [--relation ID] -- COMMAND…`: in the unit's context without a hook's name.
-    pub(crate) fn exec(&mut self, words: Words) -> Result<String> {
-        let (mut before, command) = words.split_at("--");
+    /// `exec UNIT [--relation ID] -- COMMAND…`: in the unit's context, without a hook's name.
+    pub(crate) fn exec(&mut self, args: Arguments) -> Result<String> {
+        let (mut before, command) = args.split_at("--");
         let relation = before.option("--relation")?;
         let unit: UnitName = before.next("a unit")?.parse()?;
         let command = if command.is_empty() { before.rest() } else { command };
@@ -250,7 +256,8 @@ impl Sim {
         }
     }
 
-    /// What comes before actions and commands: the unit's installation, new relations, leadership, workload, secrets.
+    /// Runs what the agent runs before actions and commands: installation, new relations,
+    /// leadership, workload, secrets.
     fn urgent(&mut self, name: &UnitName) -> Result<()> {
         while self.model.unit(name)?.pending.is_none()
             && let Some(event) = self.model.next_event(name)
@@ -268,7 +275,7 @@ impl Sim {
         number.filter(mine).ok_or_else(|| Error::refused(format!("relation {id:?} not found")))
     }
 
-    /// Refuses actors, which have no process to run anything in or to kill.
+    /// Refuses an actor, which has no process.
     pub(super) fn has_process(&self, unit: &UnitName) -> Result<()> {
         self.model.unit(unit)?;
         match &self.model.app(&unit.app)?.kind {
@@ -278,7 +285,7 @@ impl Sim {
     }
 }
 
-/// An action's result as `juju run` prints it.
+/// An action's result, as `juju run` prints it.
 fn action_text(run: &HookRun) -> String {
     let mut text = String::new();
     let (code, failure) = match &run.exit {

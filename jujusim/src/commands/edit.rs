@@ -1,15 +1,16 @@
-//! Words that write behind everybody's back.
+//! Commands that change data without a hook.
 
-use super::Words;
+use super::Arguments;
 use crate::Sim;
 use crate::error::{Error, Result};
 use crate::model::{Entity, UnitName};
 
 impl Sim {
-    /// `databag APP:ENDPOINT ENTITY k=v…`: writes into a bag behind everybody's back; `k=@file` and `k=@hex:…` too.
-    pub(crate) fn databag(&mut self, mut words: Words) -> Result<String> {
-        let place = words.next("an endpoint (app:endpoint, or app:endpoint:id)")?;
-        let name = words.next("an application or unit")?;
+    /// `databag APP:ENDPOINT ENTITY k=v…`: writes to a databag without a hook; accepts `k=@file`
+    /// and `k=@hex:…`.
+    pub(crate) fn databag(&mut self, mut args: Arguments) -> Result<String> {
+        let place = args.next("an endpoint (app:endpoint, or app:endpoint:id)")?;
+        let name = args.next("an application or unit")?;
         let id = self.relation_at(&place)?;
         let entity = match name.parse::<UnitName>() {
             Ok(unit) => Entity::Unit(unit),
@@ -17,7 +18,7 @@ impl Sim {
         };
         let app = name.split('/').next().unwrap_or(&name);
         if self.model.relations.get(&id).is_none_or(|relation| relation.end(app).is_none()) {
-            return Err(Error::refused(format!("{name} has no part in {place}")));
+            return Err(Error::refused(format!("{name} is not part of {place}")));
         }
         if let Entity::Unit(unit) = &entity
             && !self.model.relations.get(&id).is_some_and(|relation| relation.units.contains_key(unit))
@@ -25,7 +26,7 @@ impl Sim {
             return Err(Error::refused(format!("{name} has not entered {place}: it has no bag there")));
         }
         let mut bag = self.model.bag(id, &name);
-        for pair in words.rest() {
+        for pair in args.rest() {
             let (key, value) =
                 pair.split_once('=').ok_or_else(|| Error::refused(format!("expected k=v, got {pair:?}")))?;
             let value = outside_value(value)?;
@@ -39,7 +40,7 @@ impl Sim {
         Ok(String::new())
     }
 
-    /// The one relation at `app:endpoint`, or the named one at `app:endpoint:id`.
+    /// The only relation at `app:endpoint`, or the one named by `app:endpoint:id`.
     pub(crate) fn relation_at(&self, place: &str) -> Result<u32> {
         let (endpoint, wanted) = match place.rsplit_once(':') {
             Some((endpoint, number)) if endpoint.contains(':') => (endpoint, number.parse::<u32>().ok()),
@@ -50,21 +51,21 @@ impl Sim {
             (Some(id), ids) if ids.contains(&id) => Ok(id),
             (None, [id]) => Ok(*id),
             (None, [_, ..]) => Err(Error::refused(format!(
-                "{place} has relations {found:?}; add one's number: {place}:{}",
+                "{place} has relations {found:?}: add a number, such as {place}:{}",
                 found[0]
             ))),
             _ => Err(Error::refused(format!("no relation at {place}"))),
         }
     }
 
-    /// `secret-edit LABEL field=value…`: a new revision from outside.
-    pub(crate) fn secret_edit(&mut self, mut words: Words) -> Result<String> {
-        let label = words.next("a label or id")?;
+    /// `secret-edit LABEL field=value…`: adds a revision without a hook.
+    pub(crate) fn secret_edit(&mut self, mut args: Arguments) -> Result<String> {
+        let label = args.next("a label or id")?;
         let id = self
             .model
             .find_secret(&label)
             .ok_or_else(|| Error::refused(format!("secret {label:?} not found")))?;
-        let pairs = words.rest();
+        let pairs = args.rest();
         let Some(secret) = self.model.secrets.get_mut(&id) else { return Ok(String::new()) };
         let mut content = secret.content().clone();
         for pair in pairs {
@@ -83,13 +84,13 @@ impl Sim {
     }
 }
 
-/// A value given by hand: `@file`, `@hex:…`, or itself.
+/// The value of an argument: `@file`, `@hex:…`, or literal.
 pub(super) fn outside_value(text: &str) -> Result<String> {
     let not_text = || Error::refused(format!("{text}: jujusim does not model values that are not UTF-8"));
     if let Some(hex) = text.strip_prefix("@hex:") {
         let bytes: Option<Vec<u8>> =
             (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(hex.get(i..i + 2)?, 16).ok()).collect();
-        let bytes = bytes.ok_or_else(|| Error::refused(format!("{text}: not hexadecimal")))?;
+        let bytes = bytes.ok_or_else(|| Error::refused(format!("cannot read {text}: not hexadecimal")))?;
         return String::from_utf8(bytes).map_err(|_| not_text());
     }
     match text.strip_prefix('@') {

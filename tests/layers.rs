@@ -46,7 +46,8 @@ fn paths(text: &str) -> Vec<String> {
         text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
     let uses = Regex::new(r"(?s)\buse\s+([^;]+);").expect("a pattern");
     let inline = Regex::new(r"\b((?:crate|super)(?:::\w+)+)").expect("a pattern");
-    let mut found: Vec<String> = inline.captures_iter(&code).map(|path| path[1].to_owned()).collect();
+    let rest = uses.replace_all(&code, "");
+    let mut found: Vec<String> = inline.captures_iter(&rest).map(|path| path[1].to_owned()).collect();
     for tree in uses.captures_iter(&code) {
         spell_out("", &tree[1].split_whitespace().collect::<Vec<_>>().join(" "), &mut found);
     }

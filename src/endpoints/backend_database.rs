@@ -1,19 +1,20 @@
 //! The relation `backend-database`: PostgreSQL, whose client we are.
 
+pub mod users;
+
 use anyhow::Result;
 
+use self::users::{Fresh, auth_user, is_complete, made_by_python};
 use crate::endpoints::database::client::{self, Answered, NewClientFacts};
 use crate::endpoints::peers::{Leadership, publish_users};
 use crate::event::{Endpoint, RelationId};
 use crate::facts::Texts;
 use crate::facts::backend::Backend;
 use crate::facts::lookup::{GetAuth, Lookup, Noted};
-use crate::facts::users::{Store, Users, admin_user, stats_user};
+use crate::facts::users::{Store, Users};
 use crate::look::Look;
 use crate::notes::Trust;
 use crate::peer_bag::{AUTH, DELETED, GET_AUTH, field};
-use crate::pgbouncer::verifier;
-use crate::pgbouncer::{AUTH_USER_PREFIX, User, UserList};
 use crate::plan::{Bag, Effect, NewClient, Plan, Step, Value};
 use crate::secret::Secret;
 use crate::status::Wait;
@@ -125,19 +126,6 @@ enum Goodbye {
     Said(GetAuth),
     /// It was, and a unit of PostgreSQL has joined since.
     Over,
-}
-
-/// Random values for one set of users.
-#[derive(Clone, Debug)]
-pub struct Fresh {
-    /// Of the auth role.
-    pub auth: Secret,
-    /// Of the statistics user.
-    pub monitoring: Secret,
-    /// Of the administrator.
-    pub admin: Secret,
-    /// One salt for each verifier: of the auth role, the statistics user, the administrator.
-    pub salts: [[u8; 16]; 3],
 }
 
 /// The relation's hooks, and every hook in which the leader finds that PostgreSQL lacks something.
@@ -308,14 +296,6 @@ fn leader_view(look: &mut Look<'_>, backend: &Backend, username: Option<String>)
     })
 }
 
-/// Whether a role of a client's name may be taken over although it carries no comment. Only the
-/// Python charm made such roles, and it left an md5 line for the auth role of this very relation. On
-/// another PostgreSQL the role may be somebody else's.
-fn made_by_python(list: Option<&UserList>, auth_user: &str) -> bool {
-    let line = list.and_then(|list| list.line(auth_user));
-    line.is_some_and(|line| line.reveal().starts_with("md5"))
-}
-
 /// Handles every hook of `backend-database`.
 pub fn decide(seen: &Seen) -> Plan {
     match seen {
@@ -352,7 +332,7 @@ fn changed(seen: &Related) -> Plan {
         Ok(lookup) => lookup,
         Err(wait) => return plan.wait(wait.clone()),
     };
-    let users = users(leader, &lookup.auth_user);
+    let users = users::complete(&leader.users, &lookup.auth_user, &leader.app_name, &leader.fresh);
     let (mut publish, mut finish) = (Plan::default(), Plan::default());
     if !leader.installed {
         for user in users.list.0.iter().filter(|user| user.name == lookup.auth_user) {
@@ -474,70 +454,12 @@ fn remember(seen: &Related) -> Plan {
     client::seen_data(Bag::Unit(seen.relation), &seen.unit, &seen.remote)
 }
 
-/// The role PgBouncer asks for verifiers as. PostgreSQL's charms know it by the beginning of its name.
-pub fn auth_user(username: &str) -> String {
-    format!("{AUTH_USER_PREFIX}{}", username.replace('-', "_"))
-}
-
-/// The users as they should be. What is there stays: a new leader changes no password. Missing or outdated
-/// lines are made good.
-fn users(leader: &LeaderView, auth_user: &str) -> Users {
-    let old = Some(&leader.users).filter(|users| users.list.auth_user() == Some(auth_user));
-    let line = |name: &str| old?.list.line(name).cloned();
-    let password = |old: Option<&Secret>, fresh: &Secret| old.unwrap_or(fresh).clone();
-    let monitoring = password(leader.users.monitoring.as_ref(), &leader.fresh.monitoring);
-    let admin = password(leader.users.admin.as_ref(), &leader.fresh.admin);
-    // A line is kept only together with the password it was made of.
-    let scram = |name: &str, password: &Secret, known: bool, salt: &[u8; 16]| {
-        line(name)
-            .filter(|secret| known && is_scram(secret))
-            .unwrap_or_else(|| verifier::scram_sha_256(password, salt, verifier::ITERATIONS))
-    };
-    let (stats_user, admin_user) = (stats_user(&leader.app_name), admin_user(&leader.app_name));
-    let known = |pick: fn(&Users) -> Option<&Secret>| old.and_then(pick).is_some();
-    let stats_line =
-        scram(&stats_user, &monitoring, known(|u| u.monitoring.as_ref()), &leader.fresh.salts[1]);
-    let admin_line = scram(&admin_user, &admin, known(|u| u.admin.as_ref()), &leader.fresh.salts[2]);
-    // The auth role's own password: PgBouncer cannot log in as `auth_user` with a SCRAM verifier, and an md5
-    // verifier would bind PostgreSQL to md5. One that an older charm left is kept: nobody knows its password.
-    let auth_line = line(auth_user).unwrap_or_else(|| leader.fresh.auth.clone());
-    let list = UserList(vec![
-        User { name: auth_user.to_owned(), secret: auth_line },
-        User { name: stats_user, secret: stats_line },
-        User { name: admin_user, secret: admin_line },
-    ]);
-    Users { list, monitoring: Some(monitoring), admin: Some(admin) }
-}
-
-/// Whether nothing is missing from the users that could be made good without a new auth role.
-fn is_complete(users: &Users, app_name: &str) -> bool {
-    let has_line = |name: String| users.list.line(&name).is_some_and(is_scram);
-    users.monitoring.is_some()
-        && users.admin.is_some()
-        && has_line(stats_user(app_name))
-        && has_line(admin_user(app_name))
-}
-
-fn is_scram(secret: &Secret) -> bool {
-    secret.reveal().starts_with("SCRAM-SHA-256$")
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::users::tests::{AUTH_USER, fresh, made};
     use super::*;
-
-    fn fresh() -> Fresh {
-        Fresh {
-            auth: Secret::new("fresh auth"),
-            monitoring: Secret::new("fresh monitoring"),
-            admin: Secret::new("fresh admin"),
-            salts: [[1; 16], [2; 16], [3; 16]],
-        }
-    }
-
-    const AUTH_USER: &str = "pgbouncer_auth_relation_id_4";
 
     fn lookup() -> Lookup {
         Lookup { auth_user: AUTH_USER.into(), database: "pgbouncer".into(), everywhere: false }
@@ -696,16 +618,6 @@ finally: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer",
     }
 
     #[test]
-    fn a_role_without_comment_is_known_only_beside_an_auth_line_of_the_python_charm() {
-        let mut list = users(&leader(), AUTH_USER).list;
-        assert!(!made_by_python(Some(&list), AUTH_USER));
-        list.0[0].secret = verifier::md5(AUTH_USER, &Secret::new("known to nobody"));
-        assert!(made_by_python(Some(&list), AUTH_USER));
-        assert!(!made_by_python(Some(&list), "pgbouncer_auth_relation_id_9"));
-        assert!(!made_by_python(None, AUTH_USER));
-    }
-
-    #[test]
     fn what_was_made_in_postgresql_goes_while_we_still_may() {
         let mut seen = Ending {
             relation: RelationId(4),
@@ -732,46 +644,6 @@ drop the roles of clients that are gone";
     }
 
     #[test]
-    fn users_that_are_there_keep_every_password_and_line() {
-        let made = users(&leader(), AUTH_USER);
-        assert!(is_complete(&made, "pgbouncer-k8s"));
-        let other = Fresh { auth: Secret::new("other"), salts: [[9; 16]; 3], ..fresh() };
-        let again = LeaderView { users: made.clone(), fresh: other, ..leader() };
-        assert_eq!(users(&again, AUTH_USER), made);
-    }
-
-    #[test]
-    fn an_md5_stats_line_and_a_missing_admin_line_are_made_good() {
-        let whole = users(&leader(), AUTH_USER);
-        let mut old = whole.clone();
-        old.list.0[1].secret =
-            verifier::md5("pgbouncer_stats_pgbouncer_k8s", &Secret::new("fresh monitoring"));
-        assert!(!is_complete(&old, "pgbouncer-k8s"));
-        old.list.0.truncate(2);
-        old.admin = None;
-        assert!(!is_complete(&old, "pgbouncer-k8s"));
-        let again = LeaderView { users: old, ..leader() };
-        assert_eq!(users(&again, AUTH_USER), whole);
-    }
-
-    #[test]
-    fn an_md5_line_of_the_auth_role_is_kept() {
-        let mut old = users(&leader(), AUTH_USER);
-        old.list.0[0].secret = verifier::md5(AUTH_USER, &Secret::new("known to nobody"));
-        let again = LeaderView { users: old.clone(), ..leader() };
-        assert_eq!(users(&again, AUTH_USER), old);
-    }
-
-    #[test]
-    fn another_backend_gets_an_auth_role_of_its_own() {
-        let old = users(&leader(), AUTH_USER);
-        let again = LeaderView { users: old.clone(), ..leader() };
-        let new = users(&again, "pgbouncer_auth_relation_id_9");
-        assert_eq!(new.list.auth_user(), Some("pgbouncer_auth_relation_id_9"));
-        assert_eq!(new.monitoring, old.monitoring);
-    }
-
-    #[test]
     fn a_broken_relation_marks_the_users_as_deleted() {
         let unrelated = |users: Option<Users>, store| Unrelated {
             leads: true,
@@ -780,7 +652,7 @@ drop the roles of clients that are gone";
             users,
             store,
         };
-        let made = users(&leader(), AUTH_USER);
+        let made = made();
         let plan = broken(&unrelated(Some(made.clone()), leader().store));
         let Some(Effect::SetPeerSecret { content, .. }) = plan.effects().last() else { panic!("{plan}") };
         assert_eq!(content["auth-file"], Secret::new("None"));
@@ -799,7 +671,7 @@ drop the roles of clients that are gone";
                 leads,
                 leaves_others,
                 note: GetAuth::parse(note),
-                users: Some(users(&leader(), AUTH_USER)),
+                users: Some(made()),
                 store: Store::Bag,
             });
             assert_eq!(plan.to_string().contains("remove peer app get_auth"), leads, "{plan}");

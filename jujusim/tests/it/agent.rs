@@ -626,7 +626,7 @@ fn what_juju_could_not_produce_is_refused() {
         ("databag puppet:peers far/0 a=1", "is not part of"),
         ("databag puppet:peers puppet/5 a=1", "has not entered"),
         ("secret-edit none a=1", "secret \"none\" not found"),
-        ("kill puppet/0 at relation-fetch", "is no hook tool"),
+        ("kill puppet/0 at relation-fetch", "is not a hook tool"),
         ("run puppet/0 none", "not defined"),
         ("resolve puppet/0", "not in an error state"),
         ("replace-pod puppet/0 --mid-hook", "has no hook to run"),

@@ -41,9 +41,9 @@ enum Work {
 
 /// The rows. Between `database`'s two the processes load what the first one entered.
 pub const TABLE: [Row; 14] = [
-    Row::new("pgb-peers-created", is_peers_created, peers::created),
     Row::of(Endpoint::BackendDatabase, backend_database::is_due, backend_database::plan),
     Row::of(Endpoint::Database, database::is_due, database::admit),
+    Row::new("pgb-peers-created", is_peers_created, peers::created),
     Row::not_built(Endpoint::Db),
     Row::not_built(Endpoint::DbAdmin),
     Row::not_built(Endpoint::Certificates),

@@ -1,6 +1,6 @@
-//! PgBouncer's files: what the leader publishes, what one process runs, and the user list.
+//! PgBouncer's files: the published configuration, that of one process, and the user list.
 //!
-//! Everything here is pure, and equal input gives equal bytes.
+//! Everything here is pure. Equal input gives equal bytes.
 
 mod auth;
 pub mod choices;

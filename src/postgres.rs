@@ -1,4 +1,4 @@
-//! The PostgreSQL server behind the pooler: roles, databases, and the function PgBouncer looks passwords up with.
+//! The PostgreSQL server behind the pooler: roles, databases, and the lookup of passwords.
 
 mod admission;
 mod client;

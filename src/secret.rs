@@ -1,11 +1,11 @@
-//! A text that hides itself: passwords and verifiers never reach a log, an error or a transcript.
+//! A text that hides itself: passwords and verifiers reach no log, error or transcript.
 
 use std::fmt;
 
 use serde::Deserialize;
 
-/// A secret text. `Debug` and `Display` show its length only; [`Secret::reveal`] is the one way to
-/// the text, so that `grep reveal` finds every place that hands it on.
+/// A secret text. `Debug` and `Display` show only its length. [`Secret::reveal`] is the only way to
+/// the text, so `grep reveal` finds every place that passes it on.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -16,7 +16,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself: to a file, to standard input, to the wire. Never to a log or an argument.
+    /// The text itself, for a file, standard input or a connection. Never for a log or an argument.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0

@@ -13,8 +13,8 @@ use crate::status::Wait;
 pub(super) fn perform(effect: &Effect, look: &mut Look<'_>) -> Result<Option<Wait>> {
     match effect {
         Effect::EnsureAuthRole { role, secret, salt, comment } => {
-            let verifier = verifier::of_line(secret, salt);
-            let fits = |stored: &str| verifier::fits_line(stored, role, secret);
+            let verifier = verifier::for_secret(secret, salt);
+            let fits = |stored: &str| verifier::matches_secret(stored, role, secret);
             sql(effect, look, |server| server.ensure_auth_role(role, &verifier, comment, &fits))
         }
         Effect::RemoveAuth { role, comment } => sql(effect, look, |server| server.remove_auth(role, comment)),

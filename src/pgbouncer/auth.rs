@@ -1,17 +1,20 @@
-//! Who looks up passwords, and who may use the console: the lines that are forced once there is a backend.
+//! The lines about logins, which are forced once there is a backend: the lookup of passwords, and
+//! the users of the console.
 
 use super::choices::AuthType;
 use super::ini::Ini;
 use super::text::Unrepresentable;
 
-/// Who looks up passwords, and who may use the console. All three are names of letters, digits and `_`.
+/// The role that looks up passwords, and the users of the console. All three names consist of
+/// letters, digits and `_`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
-    /// The role that owns the schema of the lookup function, which bears the same name.
+    /// The role that looks up passwords. It owns a schema of the same name, with the lookup
+    /// function.
     pub auth_user: String,
-    /// May use `SHOW`.
+    /// The user that may use `SHOW`.
     pub stats_user: String,
-    /// May use every console command.
+    /// The user that may use every console command.
     pub admin_user: String,
     /// How clients prove their password.
     pub auth_type: AuthType,
@@ -23,7 +26,7 @@ pub(super) const LINES: [&str; 4] = ["auth_type", "auth_query", "admin_users", "
 const QUERY: (&str, &str) = ("SELECT username, password FROM ", ".get_auth($1)");
 
 impl Auth {
-    /// The lines to force: an operator who could change one of them could let in everybody, or nobody.
+    /// The lines to force. An operator who changed one of them could let in everybody, or nobody.
     pub(super) fn lines(&self) -> Result<[(&'static str, String); 4], Unrepresentable> {
         for (name, what) in [
             (&self.auth_user, "auth_user"),
@@ -41,7 +44,8 @@ impl Auth {
         Ok([
             // It must fit the verifiers in the user list: SCRAM refuses a list of MD5 ones.
             (auth_type, self.auth_type.to_string()),
-            // The function that the charm made; the default reads pg_authid, which needs a superuser.
+            // The function that the charm made; the default reads pg_authid, which needs a
+            // superuser.
             (auth_query, format!("{}{}{}", QUERY.0, self.auth_user, QUERY.1)),
             // Only the user whose password the charm keeps: others could read secrets by SHOW FDS.
             (admin_users, self.admin_user.clone()),
@@ -50,7 +54,7 @@ impl Auth {
         ])
     }
 
-    /// Reads the lines back, which are all there as [`Auth::lines`] gives them, or all absent. The error is the
+    /// Reads the lines back: all of them as [`Auth::lines`] gives them, or none. The error is the
     /// name of a line and what is wrong with it.
     pub(super) fn read(ini: &Ini) -> Result<Option<Self>, (&'static str, &'static str)> {
         if LINES.iter().all(|name| ini.setting(name).is_none()) {
@@ -79,7 +83,7 @@ impl Auth {
     }
 }
 
-/// A name that SQL and PgBouncer's lists take without quotes and without folding.
+/// Whether a name needs no quotes, and keeps its case, in SQL and in PgBouncer's lists.
 fn is_identifier(name: &str) -> bool {
     let start = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
     start && name.len() <= 63 && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))

@@ -1,4 +1,4 @@
-//! `auth_type` and `pool_mode`: settings that are one of a few words.
+//! The settings `auth_type` and `pool_mode`, whose values are a few words.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ macro_rules! words {
         pub enum $name { $($(#[$variant_doc])* $variant,)+ }
 
         impl $name {
-            /// Reads the word as PgBouncer's documentation spells it.
+            /// Reads the word, spelled as in PgBouncer's documentation.
             pub fn parse(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
             }
@@ -24,17 +24,17 @@ macro_rules! words {
 }
 
 words! {
-    /// `auth_type`, as far as it is used here.
+    /// The values of `auth_type` that the charm uses.
     AuthType {
-        /// Any verifier will do, SCRAM included.
+        /// The user list may have verifiers of any kind, SCRAM included.
         Md5 = "md5",
-        /// No MD5 verifier is accepted.
+        /// The user list must not have MD5 verifiers.
         ScramSha256 = "scram-sha-256",
     }
 }
 
 words! {
-    /// `pool_mode`.
+    /// `pool_mode`: when a server connection goes back to its pool.
     PoolMode {
         /// When the client leaves.
         Session = "session",

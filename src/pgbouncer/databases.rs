@@ -1,4 +1,4 @@
-//! Which database each client relation has: the peer databag's `pgb_dbs_config`.
+//! The databases by client relation: `pgb_dbs_config` of the peer databag.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,48 +11,49 @@ use sha3::digest::{ExtendableOutput, Update, XofReader};
 use super::names::DATABASE_NAME_LIMIT;
 use super::text::{hex, printable};
 
-/// The databases by relation. Sorted as they are written.
+/// The databases by relation, sorted as they are written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PgbDbs(pub BTreeMap<Origin, Entry>);
 
-/// Who asked for a database. The order is that of the text: relations by number, then the wildcard.
+/// The reason for an entry. Sorted as in the text: relations by number, then the wildcard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     /// A client relation, by its id.
     Relation(u32),
-    /// `*`: a client whose role may use every database.
+    /// `*`, for clients whose roles may use every database.
     Wildcard,
 }
 
-/// One database. `name` is as it was read; [`DatabaseName`] tells whether it can be served.
+/// One database. Its `name` is not checked; [`DatabaseName`](super::DatabaseName) checks whether it
+/// can be served.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Entry {
-    /// The database; `*` for the wildcard.
+    /// The name of the database; `*` for the wildcard.
     pub name: String,
-    /// Asked for over `db` or `db-admin`. Not written by charms before revision 316.
+    /// Whether the relation is `db` or `db-admin`. Charms before revision 316 do not write it.
     #[serde(default)]
     pub legacy: bool,
-    /// Where the wildcard's users are looked up.
+    /// The database in which the passwords of the wildcard's users are looked up.
     #[serde(default)]
     pub auth_dbname: Option<String>,
 }
 
-/// A `pgb_dbs_config` that is not one.
+/// Why a text is not a `pgb_dbs_config`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPgbDbs {
-    /// Not a JSON object.
+    /// It is not a JSON object.
     #[error("cannot read pgb_dbs_config: not a JSON object")]
     NotAnObject,
     /// An entry is malformed.
     #[error("cannot read pgb_dbs_config: the entry {key} is malformed")]
     Entry {
-        /// Printable form of its key.
+        /// The printable form of its key.
         key: String,
     },
 }
 
 impl PgbDbs {
-    /// Reads today's layout and the older ones; keys that are not known are passed over.
+    /// Reads the current layout and the older ones. Ignores unknown keys.
     pub fn parse(text: &str) -> Result<Self, InvalidPgbDbs> {
         let Ok(Value::Object(object)) = serde_json::from_str(text) else {
             return Err(InvalidPgbDbs::NotAnObject);
@@ -74,8 +75,8 @@ impl PgbDbs {
         self.0.get(&Origin::Wildcard)
     }
 
-    /// The relation that has `name` as the read-only alias of its database.
-    pub fn has_alias(&self, name: &str) -> Option<&Entry> {
+    /// The entry that has `name` as the read-only alias of its database.
+    pub fn with_alias(&self, name: &str) -> Option<&Entry> {
         self.0.values().find(|entry| entry.aliases().any(|alias| alias == name))
     }
 
@@ -87,8 +88,8 @@ impl PgbDbs {
     }
 }
 
-/// What a unit answers in `pgb_dbs`: SHAKE128, 16 bytes in hex, of `pgb_dbs_config` exactly as read
-/// (`{}` if there is none).
+/// The hash by which a unit confirms `pgb_dbs_config` in `pgb_dbs`: SHAKE128, 16 bytes in hex, of
+/// the text exactly as read (`{}` if there is none).
 pub fn hash(text: &str) -> String {
     let mut digest = [0; 16];
     let mut hasher = Shake128::default();
@@ -98,7 +99,7 @@ pub fn hash(text: &str) -> String {
 }
 
 impl Origin {
-    /// The id of the client relation; none for the wildcard.
+    /// The id of the client relation; `None` for the wildcard.
     pub fn relation(self) -> Option<u32> {
         match self {
             Self::Relation(id) => Some(id),
@@ -124,7 +125,8 @@ impl fmt::Display for Origin {
 }
 
 impl Entry {
-    /// The names under which the database can be read from a replica, as far as PgBouncer takes them.
+    /// The names by which clients read the database from a replica, except those too long for
+    /// PgBouncer.
     pub fn aliases(&self) -> impl Iterator<Item = String> {
         let suffixes: &[&str] = if self.legacy { &["_readonly", "_standby"] } else { &["_readonly"] };
         let aliases = suffixes.iter().map(|suffix| format!("{}{suffix}", self.name));
@@ -143,13 +145,13 @@ impl Entry {
     }
 }
 
-/// A JSON list of texts as Python writes it.
+/// A JSON list of texts, as Python writes it.
 pub fn python_list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     let texts: Vec<String> = texts.into_iter().map(python_string).collect();
     format!("[{}]", texts.join(", "))
 }
 
-/// A JSON string in ASCII, as Python's `ensure_ascii` writes it.
+/// A JSON string in ASCII, as Python writes it with `ensure_ascii`.
 fn python_string(text: &str) -> String {
     let mut json = String::from('"');
     for c in text.chars() {

@@ -1,7 +1,8 @@
 //! What it takes to bring a running process from one configuration to another.
 //!
-//! A reload changes less than it seems: some settings it ignores, and of others it keeps the old value where
-//! the new file does not name them (PgBouncer's source, `cf_load_file` and `loader.c`). It reports neither.
+//! A reload changes less than it seems. PgBouncer ignores changes of some settings, and keeps the
+//! old value of others that the new file does not name. It reports neither (PgBouncer's source,
+//! `cf_load_file` and `loader.c`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +18,7 @@ use super::{
     version::Version,
 };
 
-/// Every change that a process has to notice, and what else makes a reload or a restart necessary.
+/// Every change that a process has to notice, and every other cause of a reload or a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Difference(BTreeSet<Cause>);
 
@@ -39,7 +40,7 @@ pub enum Need {
 pub struct Cause {
     /// What changes.
     pub what: What,
-    /// What a reload makes of it.
+    /// What a reload does with it.
     pub reload: OnReload,
 }
 
@@ -60,7 +61,7 @@ pub enum What {
     User(String),
     /// The line of a peer.
     Peer(u16),
-    /// The port, which refuses connections although the process runs.
+    /// The port: it refuses connections although the process runs.
     RefusedPort,
     /// The whole file: the old one cannot be read.
     UnreadableFile,
@@ -68,7 +69,7 @@ pub enum What {
     UnreadableRecord,
 }
 
-/// What a reload makes of a change.
+/// What a reload does with a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnReload {
@@ -87,7 +88,7 @@ pub enum OnReload {
 }
 
 impl Difference {
-    /// From what a process of this version runs to what it is to run.
+    /// The changes from what a process of this version runs to what it is to run.
     pub fn between(old: &Ini, new: &Ini, version: Version) -> Self {
         let mut causes = BTreeSet::new();
         settings(old, new, version, &mut causes);
@@ -102,12 +103,13 @@ impl Difference {
         Self(causes)
     }
 
-    /// What a process still ignores of a file that it has just loaded, going by its `SHOW CONFIG`: the
-    /// settings it shows, with their values and built-in defaults. Old values of databases do not show there.
+    /// What a process still ignores of a file that it has just loaded. `shown` has the settings of
+    /// its `SHOW CONFIG`, with values and built-in defaults. Old values of databases do not show
+    /// there.
     pub fn left<'a>(new: &Ini, shown: impl Iterator<Item = (&'a str, &'a str, &'a str)>) -> Self {
         let ignored = |(name, value, default): (&str, &str, &str)| {
             let setting = lookup(Section::Pgbouncer, name)?;
-            // The file's own name, which the command line gave.
+            // The path of the file, from the command line.
             if name == "conffile" {
                 return None;
             }
@@ -123,12 +125,12 @@ impl Difference {
         Self(shown.filter_map(ignored).collect())
     }
 
-    /// A process that does not listen on the port of its file. It tried once, when it started.
+    /// The port of a process that does not listen on it. A process tries only once, when it starts.
     pub fn refused_port() -> Self {
         Self::unknown(What::RefusedPort)
     }
 
-    /// From a file that cannot be read to any other.
+    /// The change from a file that cannot be read.
     pub fn unreadable_file() -> Self {
         Self::unknown(What::UnreadableFile)
     }
@@ -142,7 +144,7 @@ impl Difference {
         self.0.extend(other.0);
     }
 
-    /// What all changes together take.
+    /// What the process needs for all causes together.
     pub fn need(&self) -> Need {
         self.0.iter().map(Cause::need).max().unwrap_or(Need::Nothing)
     }
@@ -156,24 +158,25 @@ impl Difference {
         })
     }
 
-    /// The changes, in the order of a file.
+    /// The causes, in the order of a file.
     pub fn causes(&self) -> impl Iterator<Item = &Cause> {
         self.0.iter()
     }
 
-    /// The record of everything that takes more than a reload, for whoever comes after a kill.
+    /// The record of everything that takes more than a reload, for the load after one that was
+    /// killed.
     pub fn record(&self) -> String {
         let causes: Vec<_> = self.0.iter().filter(|cause| cause.need() > Need::Reload).collect();
-        // An empty record is one that cannot be read, and so a restart.
+        // An empty record cannot be read, and so counts as a restart.
         serde_json::to_string(&causes).unwrap_or_default()
     }
 
-    /// Reads [`Difference::record`]. A record that cannot be read is a cause of its own, for a restart.
+    /// Reads [`Difference::record`]. A record that cannot be read is a cause for a restart.
     pub fn from_record(text: &str) -> Self {
         serde_json::from_str(text).map_or_else(|_| Self::unreadable_record(), Self)
     }
 
-    /// What a record that cannot be read may have held.
+    /// The causes of a record that cannot be read: unknown, and so a restart.
     pub fn unreadable_record() -> Self {
         Self::unknown(What::UnreadableRecord)
     }
@@ -258,8 +261,8 @@ fn databases(
     }
 }
 
-/// A value in one spelling. `SHOW CONFIG` shows a mode in decimal and its default in octal, and a level that
-/// is not set as 0.
+/// A value in one spelling. `SHOW CONFIG` shows a mode in decimal and its default in octal, and an
+/// unset level as 0.
 fn shown_as(name: &str, value: &str) -> String {
     match (name, value) {
         ("unix_socket_mode", octal) if octal.starts_with('0') => {
@@ -270,7 +273,7 @@ fn shown_as(name: &str, value: &str) -> String {
     }
 }
 
-/// What is not the same on both sides, by name.
+/// The keys whose values differ, with the value on either side.
 fn changes<'a, K: Ord, V: PartialEq>(
     old: &'a BTreeMap<K, V>,
     new: &'a BTreeMap<K, V>,
@@ -313,13 +316,13 @@ impl fmt::Display for What {
     }
 }
 
-/// The change, and why a reload is not enough for it or what else the reload does.
+/// The change, and why a reload is not enough or what else it does.
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let why = match self.reload {
             OnReload::Applies | OnReload::Unknown => return self.what.fmt(f),
             OnReload::Disconnects => "a reload disconnects its clients",
-            OnReload::SparesConnections => "the server connections there are keep the old one",
+            OnReload::SparesConnections => "open server connections keep the old one",
             OnReload::KeepsOld => "a reload without it keeps the old one",
             OnReload::Ignores => "a reload ignores it",
         };
@@ -394,7 +397,7 @@ mod tests {
             (
                 "[databases]\na = host=a timezone=UTC\n[pgbouncer]\n",
                 "[databases]\na = host=b\n[pgbouncer]\n",
-                "reconnect for timezone of the database a (the server connections there are keep the old one)",
+                "reconnect for timezone of the database a (open server connections keep the old one)",
             ),
             (
                 "[users]\na = pool_mode=session\nb = pool_mode=session\n[pgbouncer]\n",
@@ -420,7 +423,7 @@ mod tests {
         assert!(text.contains("password of the database a") && !text.contains("hunter"), "{text}");
     }
 
-    /// A restart whose load was killed and a new change, in both orders of the alphabet.
+    /// The pairs are the causes recorded by a killed load and those of the next load.
     #[test]
     fn merged_causes_are_all_kept_and_so_is_their_record() {
         let read = |text: &str| Ini::parse(text, Version::NEWEST).expect("the text can be read");
@@ -429,7 +432,7 @@ mod tests {
         let address = ("[pgbouncer]\nlisten_addr = a\n", "[pgbouncer]\nlisten_addr = b\n");
         let wildcard = ("[databases]\n* = host=a\n[pgbouncer]\n", "[databases]\n[pgbouncer]\n");
         let mode = ("[pgbouncer]\npool_mode = session\n", "[pgbouncer]\npool_mode = statement\n");
-        // Its name is no setting.
+        // A database that has the name of a setting.
         let named = (
             "[databases]\nlisten_port = host=a user=u\n[pgbouncer]\n",
             "[databases]\nlisten_port = host=a\n[pgbouncer]\n",

@@ -1,7 +1,7 @@
 //! `pgbouncer.ini`, read and written exactly as PgBouncer's own parser takes it.
 //!
-//! The grammar is that of libusual's `cfparser.c`, connection strings that of PgBouncer's
-//! `cstr_get_pair`. Where PgBouncer is lax, for instance about a key given twice, this module refuses.
+//! The grammar is that of libusual's `cfparser.c`; connection strings follow PgBouncer's
+//! `cstr_get_pair`. Where PgBouncer is lax, such as about a key given twice, this module refuses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,32 +11,32 @@ use super::settings::{Section, lookup};
 use super::text::{Unrepresentable, printable};
 use super::version::Version;
 
-/// A whole file. Written in this order; read in any, but with exactly one `[pgbouncer]`.
+/// A whole file. It is written in this order, and read in any with exactly one `[pgbouncer]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ini {
-    /// The lines at the very top that begin with `; `, without it.
+    /// The lines at the top that begin with `; `, without that prefix.
     pub comment: Vec<String>,
-    /// `[databases]`; `*` is the fallback for names not listed.
+    /// `[databases]`, by name; `*` is for names that are not listed.
     pub databases: BTreeMap<String, ConnectionString>,
-    /// `[users]`: limits of single users; the section is written only if there are any.
+    /// `[users]`, limits of single users. An empty section is not written.
     pub users: BTreeMap<String, ConnectionString>,
-    /// `[peers]`, since 1.19; the section is written only if there are any.
+    /// `[peers]`, since 1.19. An empty section is not written.
     pub peers: BTreeMap<u16, ConnectionString>,
-    /// `[pgbouncer]`, in the order of the file. The last section, so that a reload that fails in
-    /// another one leaves the settings alone.
+    /// `[pgbouncer]`, in the order of the file. It is the last section, so that a reload that fails
+    /// in another section leaves the settings unchanged.
     pub pgbouncer: Vec<(String, String)>,
 }
 
-/// The right side of a database, user or peer: `host='10.0.0.1' port='5432'`.
+/// The right side of the line of a database, user or peer: `host='10.0.0.1' port='5432'`.
 ///
-/// `Debug` shows the keys only, for a value can be a password.
+/// `Debug` shows only the keys, because a value can be a password.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ConnectionString(BTreeMap<Key, String>);
 
-/// A key of a connection string. The position in [`KEYS`] is its place in the line.
+/// A key of a connection string: its position in [`KEYS`], which is the order in a line.
 type Key = usize;
 
-/// Those of databases, users and peers in all versions; [`lookup`] tells which belong where.
+/// The keys of databases, users and peers in all versions. [`lookup`] knows which belongs where.
 const KEYS: [&str; 28] = [
     "host",
     "port",
@@ -68,17 +68,17 @@ const KEYS: [&str; 28] = [
     "application_name",
 ];
 
-/// A text that is not the file we want: where, and why. Never holds a value of the file.
+/// Where and why a text is not a valid file. Never holds a value of the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot read line {line} of pgbouncer.ini: {reason}")]
 pub struct ParseError {
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub line: usize,
     /// What is wrong, by name.
     pub reason: String,
 }
 
-/// A key and its value as they stand in the file.
+/// A key and its value, as in the file.
 #[derive(Clone, Copy)]
 pub(super) struct Entry<'a> {
     pub(super) section: Section,
@@ -87,7 +87,8 @@ pub(super) struct Entry<'a> {
 }
 
 impl Ini {
-    /// Reads a whole file as this version does. CRLF is taken as PgBouncer takes it: the CR is blank space.
+    /// Reads a whole file as this version of PgBouncer does. The CR of a CRLF is blank space, as
+    /// for PgBouncer.
     pub fn parse(text: &str, version: Version) -> Result<Self, ParseError> {
         let mut ini = Self { comment: leading_comment(text), ..Self::default() };
         for (line, entry) in scan(text, version) {
@@ -130,7 +131,7 @@ impl Ini {
         match lookup(section, key) {
             _ if !known => Ok(()),
             Some(setting) => Err(format!("{}: given twice", setting.name)),
-            // A name that is no setting's may be anything: the line is enough to find it.
+            // An unknown name may be part of a password: the error has only the line.
             None => Err("given twice".into()),
         }
     }
@@ -140,7 +141,7 @@ impl Ini {
         self.pgbouncer.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The text of the file, if everything in it can be written for this version to read.
+    /// The text of the file, if this version can read everything in it.
     pub fn render(&self, version: Version) -> Result<String, Unrepresentable> {
         let mut lines = Vec::new();
         for line in &self.comment {
@@ -202,8 +203,8 @@ impl Ini {
     }
 }
 
-/// The keys of the file, each with its line, and the lines that cannot be read. What is found wrong in
-/// the whole file stands at the last line.
+/// The keys of the file and the lines that cannot be read, each with its line number. A problem of
+/// the whole file has the number of the last line.
 pub(super) fn scan(text: &str, version: Version) -> Vec<(usize, Result<Entry<'_>, String>)> {
     let mut found = Vec::new();
     let mut section = None;
@@ -233,7 +234,7 @@ fn entry<'a>(
     if rest.contains('\0') {
         return Err("a NUL byte, where PgBouncer would stop reading".into());
     }
-    // A section header may be followed by anything, a key or another header included.
+    // A section header may be followed by anything, including a key or another header.
     while let Some(header) = rest.strip_prefix('[') {
         let (name, after) = header.split_once(']').ok_or("a section without ]")?;
         *section = Some(section_named(name, version)?);
@@ -278,7 +279,8 @@ fn named(
         name.into()
     } else if version < Version::QUOTED_KEYS {
         return Err(refused(
-            "PgBouncer before 1.25 reads only letters, digits, _ . - and * in a name; choose another name",
+            "PgBouncer before 1.25 reads only letters, digits, _ . - and * in a name; \
+             choose another name",
         ));
     } else if name.contains(['\'', '\n', '\0']) {
         return Err(refused("PgBouncer reads no ' and no line break in a name; choose another name"));
@@ -299,24 +301,24 @@ impl ConnectionString {
         self.0.keys().map(|&key| KEYS[key])
     }
 
-    /// Sets a key of PgBouncer's; whether the value can be written shows when rendering.
+    /// Sets a key. [`ConnectionString::render`] checks whether the value can be written.
     ///
     /// # Panics
     ///
-    /// If there is no such key: keys are spelled in our code, never taken from input.
+    /// If there is no such key. Keys are literals in the code, never input.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.0.insert(place(key).expect("keys are spelled in code"), value.into());
+        self.0.insert(place(key).expect("keys are literals in the code"), value.into());
         self
     }
 
-    /// The same without this key, and whether it was there.
+    /// Removes this key; true if it was there.
     pub fn remove(&mut self, key: &str) -> bool {
         place(key).is_some_and(|key| self.0.remove(&key).is_some())
     }
 
-    /// Reads the right side of a line in this section. What it cannot take it tells by the parameter
-    /// before, because a text that is no parameter may be part of a password.
+    /// Reads the right side of a line in this section. An error names the parameter before the
+    /// problem, because a text that is no parameter may be part of a password.
     pub fn parse(text: &str, section: Section, version: Version) -> Result<Self, String> {
         let mut pairs = BTreeMap::new();
         let mut before = "=";
@@ -344,8 +346,8 @@ impl ConnectionString {
         Ok(Self(pairs))
     }
 
-    /// The right side of a line in this section: every value in quotes, so that only the quote itself is
-    /// special. `what` names the line in errors.
+    /// The right side of a line in this section. Every value is in quotes, where only the quote
+    /// itself is special. `what` names the line in errors.
     pub fn render(&self, section: Section, what: &str, version: Version) -> Result<String, Unrepresentable> {
         let mut pairs = Vec::new();
         for (&key, value) in &self.0 {
@@ -380,8 +382,8 @@ fn place(key: &str) -> Option<Key> {
     KEYS.iter().position(|name| *name == key)
 }
 
-/// One value of a connection string and what follows it. PgBouncer swallows the byte after a closing
-/// quote whatever it is; here it has to be a space.
+/// One value of a connection string, and the text after it. PgBouncer skips the byte after a
+/// closing quote, whatever it is; here it must be a space.
 fn value(text: &str) -> Result<(String, &str), &'static str> {
     let Some(mut rest) = text.strip_prefix('\'') else {
         let (value, rest) = text.split_once(' ').unwrap_or((text, ""));
@@ -482,7 +484,7 @@ mod tests {
         Ini { databases: BTreeMap::from([(name.into(), connection)]), ..Ini::default() }
     }
 
-    /// All texts of up to three characters that a tokeniser may stumble over.
+    /// All texts of up to three characters that are special to a tokeniser.
     fn awkward_texts() -> Vec<String> {
         let alphabet = ["'", "=", ";", "#", "\\", " ", "\"", "[", "%", "\t", "\r", "é", "a"];
         let mut texts = vec![String::new()];

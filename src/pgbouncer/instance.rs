@@ -1,4 +1,4 @@
-//! The file of one process: the shared configuration, and what belongs to this unit and instance.
+//! The file of one process: the shared configuration with the settings of its unit and instance.
 
 use sha2::{Digest, Sha256};
 
@@ -10,58 +10,59 @@ use super::text::{Unrepresentable, hex};
 use super::userlist::UserList;
 use super::version::Version;
 
-/// What one unit adds.
+/// The facts of one unit that its files depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
-    /// `*` in a pod; an address where several units share a machine.
+    /// `*` in a pod; an address of its own where several units share a machine.
     pub listen_addr: String,
-    /// Absolute path of the user list, as the processes see it.
+    /// The absolute path of the user list, as the processes see it.
     pub auth_file: String,
     /// The processes that share the port, at least one.
     pub places: Vec<Place>,
-    /// The version that will read the files.
+    /// The version of PgBouncer that will read the files.
     pub version: Version,
 }
 
-/// What one process has for itself, in absolute paths as it sees them.
+/// The directory and file that one process has for itself: absolute paths, as the process sees
+/// them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Where its console socket is.
+    /// The directory of its console socket.
     pub socket_dir: String,
-    /// Where it notes its process id, unless whoever started it knows it anyway.
+    /// The file for its process id; `None` where the service manager knows the id.
     pub pid_file: Option<String>,
 }
 
 impl Place {
-    /// With both in one directory.
+    /// A place with both in one directory.
     pub fn at(directory: &str) -> Self {
         Self { socket_dir: directory.to_owned(), pid_file: Some(format!("{directory}/pgbouncer.pid")) }
     }
 }
 
 impl Unit {
-    /// How many processes share the port.
+    /// The number of processes that share the port.
     pub fn processes(&self) -> u16 {
         u16::try_from(self.places.len()).unwrap_or(u16::MAX)
     }
 }
 
-/// The file of one process, and how to tell whether it runs it.
+/// The file of one process, and the digest by which the process proves that it runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceConfig {
-    /// Counted from 0.
+    /// The number of the process, counted from 0.
     pub instance: u16,
-    /// `pgbouncer.ini`.
+    /// The text of `pgbouncer.ini`.
     pub text: String,
-    /// What `SHOW CONFIG` gives for `syslog_ident` once all of [`text`](Self::text) was read. It stands for the
-    /// user list too.
+    /// The `syslog_ident` that `SHOW CONFIG` shows once the process has read all of
+    /// [`text`](Self::text). It depends on the user list, too.
     pub digest: String,
-    /// What the running version does not know, each fit for a warning.
+    /// The settings that the running version does not know, each in words for a warning.
     pub left_out: Vec<String>,
 }
 
 impl InstanceConfig {
-    /// Equal input gives equal bytes.
+    /// Renders the file of one instance. Equal input gives equal bytes.
     pub fn derive(
         shared: &SharedConfig,
         users: &UserList,
@@ -73,7 +74,7 @@ impl InstanceConfig {
 
         ini.comment = vec![format!("instance {instance}, written by the charm, which overwrites changes")];
         if unit.version < Version::PEERS {
-            // Each database that is listed has a lookup function of its own for these versions.
+            // For these versions each listed database has a lookup function of its own.
             for connection in ini.databases.values_mut() {
                 connection.remove("auth_dbname");
             }
@@ -81,7 +82,8 @@ impl InstanceConfig {
                 left_out.push("auth_dbname of the database *".to_owned());
             }
         } else {
-            // Every process lists all of them, itself included: a cancel request can arrive at any.
+            // Every process lists all of them, including itself: a cancel request can reach any of
+            // them.
             let peer = |place: &Place| {
                 ConnectionString::default()
                     .with("host", place.socket_dir.clone())
@@ -95,7 +97,7 @@ impl InstanceConfig {
             Unrepresentable::new(format!("instance {instance}"), "this unit has no such process")
         })?;
         let pid_file = place.pid_file.clone().map(|file| ("pidfile", file));
-        // What is forced for one process; `reserved` in layers.rs has the reasons.
+        // The forced settings of one process; `reserved` in layers.rs has the reasons.
         let sockets = [
             ("listen_addr", unit.listen_addr.clone()),
             ("so_reuseport", "1".into()),
@@ -111,14 +113,14 @@ impl InstanceConfig {
                 reset::query(unit.version, shared.pool_mode, shared.max_prepared_statements),
             ),
             ("server_reset_query_always", "1".into()),
-            ("server_fast_close", u8::from(unit.version >= Version::RELOADS_IN_PEACE).to_string()),
+            ("server_fast_close", u8::from(unit.version >= Version::KEEPS_TLS_ON_RELOAD).to_string()),
             ("peer_id", instance.saturating_add(1).to_string()),
         ];
         let settings = std::mem::take(&mut ini.pgbouncer).into_iter();
         let own = sockets.into_iter().chain(pid_file).chain(own);
         for (key, value) in settings.chain(own.map(|(key, value)| (key.to_owned(), value))) {
             if lookup(Section::Pgbouncer, &key).is_some_and(|setting| unit.version < setting.since) {
-                // These are ours alone; nobody asked for them.
+                // The operator did not choose these two, so they are no news.
                 if !["auth_dbname", "peer_id"].contains(&key.as_str()) {
                     left_out.push(key);
                 }
@@ -132,14 +134,14 @@ impl InstanceConfig {
         let mut text = ini.render(unit.version)?;
         let hash = Sha256::new().chain_update(&text).chain_update(users.file_text()?).finalize();
         let digest = format!("pgb-{}", &hex(&hash)[..24]);
-        // Last, because a reload that fails resets what stands below the fault: only a file that was
-        // read to its end shows this.
+        // The last line: a reload that fails resets everything below the bad line, so only a
+        // process that read the file to its end shows this digest.
         text = format!("{text}syslog_ident = {digest}\n");
         Ok(Self { instance, text, digest, left_out })
     }
 }
 
-/// Server connections of one pool in one process.
+/// The numbers of server connections of one pool in one process.
 struct Pools {
     default: u32,
     min: u32,
@@ -147,8 +149,9 @@ struct Pools {
 }
 
 impl Pools {
-    /// Half of a process's share for the pool, a quarter each to keep ready and to have in reserve,
-    /// so that two users of one database can work side by side.
+    /// Gives the pool half of the process's share of `max_db_connections`, and a quarter each to
+    /// the connections kept ready and to the reserve: two users of one database can work at the
+    /// same time.
     fn share(max_db_connections: u32, processes: u16) -> Self {
         if max_db_connections == 0 {
             return Self { default: 20, min: 10, reserve: 10 };

@@ -2,8 +2,9 @@
 //!
 //! 1. ours ([`OURS`]): better defaults for a pooler in front of one PostgreSQL;
 //! 2. the operator's: the charm's options, and `pgbouncer-parameters`;
-//! 3. forced: what would let in everybody or nobody, mix sessions, or hide what a process runs. The lines stand
-//!    where their values are known, in `auth.rs` and `instance.rs`; [`reserved`] has the reason of each.
+//! 3. forced: settings by which an operator could let in everybody or nobody, mix sessions, or hide
+//!    what a process runs. `auth.rs` and `instance.rs` know their values; [`reserved`] has the
+//!    reasons.
 
 use std::collections::BTreeMap;
 
@@ -11,49 +12,51 @@ use super::names::AUTH_DATABASE;
 
 /// The layers of the configuration that all units share.
 pub(super) struct Layers<'a> {
-    /// The operator's, by an option of the charm: named in [`OPTIONS`], in its order.
+    /// The operator's settings from options of the charm, in the order of [`OPTIONS`].
     pub(super) options: [(&'static str, String); 4],
-    /// The operator's, by `pgbouncer-parameters`; none of them is reserved.
+    /// The operator's settings from `pgbouncer-parameters`. None of them is reserved.
     pub(super) parameters: BTreeMap<&'static str, &'a str>,
-    /// What is forced.
+    /// The forced settings.
     pub(super) forced: Vec<(&'static str, String)>,
 }
 
 /// The first layer, each line with its reason.
 pub const OURS: [(&str, &str); 12] = [
-    // In one database the lookup function is safe from whoever owns a client's. Named also while there is
-    // no backend, because a process keeps the old value when the line goes.
+    // The owner of a client's database cannot change the lookup function in this one. The line is
+    // there without a backend, too, because a process keeps the old value when the line goes.
     ("auth_dbname", AUTH_DATABASE),
-    // The pool, not the door, is what limits PostgreSQL's load.
+    // The pools limit the load of PostgreSQL, not the number of clients.
     ("max_client_conn", "10000"),
-    // What JDBC and libpq clients send on connecting and PgBouncer would refuse.
+    // JDBC and libpq clients send these on connecting, and PgBouncer would refuse them.
     ("ignore_startup_parameters", "extra_float_digits,options"),
-    // With PgBouncer's 120 s a client of a backend that is down hangs past its own patience.
+    // With PgBouncer's 120 s a client of a backend that is down waits longer than its own timeout.
     ("query_wait_timeout", "30"),
-    // With PgBouncer's 15 s a failover costs each pool that much more, and a reload that meets a server's
-    // login costs a client as much. With 0 a backend that is down costs half a processor.
+    // With PgBouncer's 15 s each pool is down for so much longer after a failover, and so is a
+    // client whose server is logging in during a reload. With 0 a backend that is down costs half a
+    // processor.
     ("server_login_retry", "1"),
-    // A pool makes one connection at a time: an address that swallows packets holds up all of it.
+    // A pool opens one connection at a time: an address that drops packets blocks the whole pool.
     ("server_connect_timeout", "5"),
-    // The name of a primary moves to another address.
+    // After a failover the name of the primary has another address.
     ("dns_max_ttl", "2"),
     ("dns_nxdomain_ttl", "2"),
-    // What a lost network would hang for a quarter of an hour ends: what was sent and is not acknowledged,
-    // and what waits for an answer. A shorter one would cut a busy server that does not read.
+    // Without these a connection over a lost network lasts for a quarter of an hour, with data that
+    // nobody acknowledges or an answer that never comes. Shorter times would cut off a server that
+    // is too busy to read.
     ("tcp_user_timeout", "15000"),
     ("tcp_keepidle", "10"),
     ("tcp_keepintvl", "5"),
-    // The default since 1.20, so that 1.18 speaks TLS to the backend too.
+    // The default since 1.20: with 1.18, too, the backend is reached over TLS.
     ("server_tls_sslmode", "prefer"),
 ];
 
 /// The settings that have an option of their own.
 const OPTIONS: [&str; 4] = ["listen_port", "pool_mode", "max_db_connections", "max_prepared_statements"];
 
-/// The setting whose value of ours an operator adds to: the parameters that drivers send.
+/// The setting to whose words the operator adds: the parameters that drivers send.
 const EXTENDED: &str = "ignore_startup_parameters";
 
-/// What an operator may not set, and why.
+/// The settings that `pgbouncer-parameters` may not contain, by reason.
 const RESERVED: [(&str, &[&str]); 7] = [
     (
         "it has an option of its own",
@@ -108,7 +111,7 @@ const RESERVED: [(&str, &[&str]); 7] = [
         ],
     ),
     (
-        "the log goes to the container's, and the charm tells by syslog_ident what is loaded",
+        "the log goes to standard error, and syslog_ident holds the digest of what is loaded",
         &["logfile", "syslog", "syslog_facility", "syslog_ident"],
     ),
     (
@@ -117,13 +120,14 @@ const RESERVED: [(&str, &[&str]); 7] = [
     ),
 ];
 
-/// Why the charm keeps a setting to itself.
+/// Why `pgbouncer-parameters` may not contain a setting; `None` if it may.
 pub fn reserved(name: &str) -> Option<&'static str> {
     RESERVED.iter().find(|(_, names)| names.contains(&name)).map(|(reason, _)| *reason)
 }
 
 impl Layers<'_> {
-    /// One line for each setting: ours with the operator's values, then the operator's own, then the forced ones.
+    /// One line for each setting: ours or the operator's value of it, then the operator's, then the
+    /// forced ones.
     pub(super) fn lines(self) -> Vec<(&'static str, String)> {
         let Self { options, mut parameters, forced } = self;
         let mut lines = Vec::new();
@@ -139,12 +143,12 @@ impl Layers<'_> {
     }
 }
 
-/// Whether a setting is of the first layer or has an option of its own.
+/// Whether a setting is in the first layer or has an option of its own.
 pub(super) fn has(name: &str) -> bool {
     OURS.iter().any(|(ours, _)| *ours == name) || OPTIONS.contains(&name)
 }
 
-/// The operator's value of a setting of ours.
+/// The value of a setting of ours that the operator has chosen, too.
 fn with_ours(name: &str, ours: &str, chosen: &str) -> String {
     if name == EXTENDED {
         [ours].into_iter().chain(added(ours, chosen)).collect::<Vec<_>>().join(",")
@@ -153,7 +157,7 @@ fn with_ours(name: &str, ours: &str, chosen: &str) -> String {
     }
 }
 
-/// What the operator has chosen, of the value that stands in a file.
+/// The part of a value in a file that the operator has chosen.
 pub(super) fn without_ours(name: &str, value: &str) -> String {
     match OURS.iter().find(|(ours, _)| *ours == EXTENDED && *ours == name) {
         Some((_, ours)) => added(ours, value).collect::<Vec<_>>().join(","),
@@ -161,7 +165,7 @@ pub(super) fn without_ours(name: &str, value: &str) -> String {
     }
 }
 
-/// The words of a list that are not among ours.
+/// The words of a list that are not ours.
 fn added<'a>(ours: &str, list: &'a str) -> impl Iterator<Item = &'a str> {
     let is_new = |word: &&str| !word.is_empty() && !ours.split(',').any(|own| own == *word);
     list.split([',', ' ']).filter(is_new)
@@ -225,7 +229,7 @@ mod tests {
     #[test]
     fn only_settings_are_reserved() {
         for name in RESERVED.iter().flat_map(|(_, names)| *names) {
-            // A build for Windows has it.
+            // Only a build for Windows has it.
             let is_known = lookup(Section::Pgbouncer, name).is_some_and(|setting| setting.name == *name);
             assert!(is_known || *name == "service_name", "{name}");
         }

@@ -4,37 +4,39 @@ use std::fmt;
 
 use super::text::printable;
 
-/// PostgreSQL cuts names at this many bytes, and PgBouncer refuses longer ones of databases.
+/// The longest name of a database, in bytes: PostgreSQL truncates longer ones, PgBouncer refuses
+/// them.
 pub const DATABASE_NAME_LIMIT: usize = 63;
 
-/// The longest name of a user, in bytes, its quotes doubled (PgBouncer's `MAX_USERNAME`, less the end mark).
+/// The longest name of a user, in bytes with doubled quotes (PgBouncer's `MAX_USERNAME` without the
+/// terminating NUL).
 pub(super) const USER_NAME_LIMIT: usize = 127;
 
-/// How the name of the auth role begins: PostgreSQL's charms recognise it by that.
+/// The prefix by which PostgreSQL's charms recognise the auth role.
 pub const AUTH_USER_PREFIX: &str = "pgbouncer_auth_";
 
-/// The entry behind which, on the primary, the lookup function lies. It is no client's: PostgreSQL lets
-/// only us and the auth role into the database it leads to.
+/// The entry of the database with the lookup function, on the primary. No client uses this entry:
+/// PostgreSQL lets only the charm and the auth role into its database.
 pub const AUTH_DATABASE: &str = "pgbouncer_auth";
-/// The same on the replicas, so that who only reads can log in while there is no primary.
+/// The same on the replicas, so that clients that only read can log in while there is no primary.
 pub const AUTH_DATABASE_READONLY: &str = "pgbouncer_auth_readonly";
 
-/// The name of a database that a client may have: one that every supported PgBouncer can list and
-/// PostgreSQL can create.
+/// A database name that a client may have: every supported PgBouncer can list it, and PostgreSQL
+/// can create it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DatabaseName(String);
 
-/// A name that cannot be served.
+/// Why a database name cannot be served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid database name {name:?}: {reason}", name = Bare(.name))]
 pub struct InvalidName {
-    /// Printable form of the name.
+    /// The printable form of the name.
     pub name: String,
-    /// Why, and the remedy.
+    /// The reason and the remedy.
     pub reason: &'static str,
 }
 
-/// A text that is quoted but not escaped a second time.
+/// A text that is printed in quotes, without being escaped again.
 struct Bare<'a>(&'a str);
 
 impl fmt::Debug for Bare<'_> {
@@ -44,7 +46,7 @@ impl fmt::Debug for Bare<'_> {
 }
 
 impl DatabaseName {
-    /// Takes a name exactly as it is, or refuses it in words.
+    /// Takes a name exactly as it is, or says why not.
     pub fn parse(name: &str) -> Result<Self, InvalidName> {
         let reason = match name {
             "" => "the name is empty",
@@ -63,7 +65,7 @@ impl DatabaseName {
         Err(InvalidName { name: printable(name), reason })
     }
 
-    /// By the rules of PostgreSQL 16's charm, which names roles after databases.
+    /// Checks the rules of PostgreSQL 16's charm, which names roles after databases.
     pub fn from_16(self) -> Result<Self, InvalidName> {
         let reason = match self.as_str() {
             "databases" => "the name belongs to PostgreSQL 16's charm; choose another name",
@@ -73,7 +75,7 @@ impl DatabaseName {
         Err(InvalidName { name: self.0, reason })
     }
 
-    /// The name.
+    /// The name as a text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! The settings that an operator chooses: the option `pgbouncer-parameters`.
+//! The option `pgbouncer-parameters`: settings that the operator chooses.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,15 @@ use super::text::printable;
 use super::validate::validate;
 use super::version::Version;
 
-/// Settings of `[pgbouncer]` by name, none of them the charm's own.
+/// Settings of `[pgbouncer]` by name. None of them is reserved for the charm.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parameters(BTreeMap<&'static str, String>);
 
 impl Parameters {
-    /// Reads a YAML map; nothing of it is the empty one. A list stands for its words with commas between them.
-    /// The error is fit for a status. Whether a version takes the values is another question:
-    /// [`check`](Self::check).
+    /// Reads a YAML map; an empty text is an empty map. A list stands for its words, separated by
+    /// commas.
+    ///
+    /// The error is part of a status. [`check`](Self::check) checks the values for a version.
     pub fn parse(yaml: &str) -> Result<Self, String> {
         let map = match serde_yaml::from_str(yaml) {
             Ok(Value::Null) => return Ok(Self::default()),
@@ -41,7 +42,7 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Adds one that the charm does not keep to itself.
+    /// Adds a setting, unless it is reserved for the charm.
     pub(super) fn insert(&mut self, name: &'static str, value: String) -> Result<(), String> {
         if let Some(reason) = reserved(name) {
             return Err(format!("cannot set {name}: {reason}"));
@@ -55,7 +56,7 @@ impl Parameters {
         }
     }
 
-    /// Whether a process of this version takes them all, else why not.
+    /// Checks that a process of this version takes all settings.
     pub fn check(&self, version: Version) -> Result<(), String> {
         let own = |(name, value): (&&'static str, &String)| ((*name).to_owned(), value.clone());
         let ini = Ini { pgbouncer: self.0.iter().map(own).collect(), ..Ini::default() };
@@ -76,13 +77,13 @@ impl Parameters {
         self.0.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
-    /// Whether there are none.
+    /// Whether the operator has chosen no settings.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// A value as the file has it.
+/// A value as it stands in the file.
 fn text(value: &Value, kind: Kind) -> Option<String> {
     match value {
         Value::Bool(value) if kind == Kind::Bool => Some(u8::from(*value).to_string()),

@@ -1,30 +1,31 @@
-//! The settings of PgBouncer's file: what each holds, its default, first version, and what a change takes.
+//! The settings of PgBouncer's file: kind, default, first version, and what a change takes.
 //!
-//! The facts are those of PgBouncer's documentation and changelog, compared with `SHOW CONFIG` of 1.18 to
-//! 1.25. No setting of these versions was ever taken away.
+//! The facts are those of PgBouncer's documentation and changelog, compared with `SHOW CONFIG` of
+//! 1.18 to 1.25. None of these versions removed a setting.
 
 use std::fmt;
 use std::net::IpAddr;
 
+use super::names::DATABASE_NAME_LIMIT;
 use super::text::printable;
 use super::version::Version;
 
 /// One setting, or one key of a database, user or peer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// Where it stands.
+    /// The section in which it stands.
     pub section: Section,
-    /// As the file spells it.
+    /// Its name, spelled as in the file.
     pub name: &'static str,
-    /// What it holds.
+    /// The kind of its value.
     pub kind: Kind,
-    /// `s`, `ms`, `bytes`, or nothing.
+    /// The unit of its value: `s`, `ms`, `bytes`, or none.
     pub unit: &'static str,
-    /// What holds without it.
+    /// The value in force without it.
     pub initial: Initial,
     /// The first version that knows it; an older one refuses the whole file.
     pub since: Version,
-    /// What a change takes.
+    /// What it takes to change it.
     pub change: Change,
     /// A remark for the documentation.
     pub note: &'static str,
@@ -43,7 +44,7 @@ pub enum Section {
     Peers,
 }
 
-/// What a setting holds. Stricter than PgBouncer: see [`Kind::misread`].
+/// The kind of a value. It is stricter than PgBouncer: see [`Kind::misread`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A whole number in decimal, both ends included.
@@ -57,7 +58,7 @@ pub enum Kind {
     Octal,
     /// One of these words.
     Enum(&'static [&'static str]),
-    /// Some of these words, with commas between them.
+    /// Some of these words, separated by commas.
     Words(&'static [&'static str]),
     /// 0 or 1.
     Bool,
@@ -71,24 +72,24 @@ pub enum Kind {
     SocketDirectory,
     /// Any line.
     Text,
-    /// Names with commas between them. Without `=`, which tells of two lines that became one.
+    /// Names separated by commas. A `=` is refused: it shows that two lines became one.
     List,
-    /// Host names and addresses with commas between them, `*` for all, or nothing.
+    /// Host names and addresses separated by commas, `*` for all, or nothing.
     Addresses,
-    /// A line of 1 to that many bytes.
+    /// A line of 1 to so many bytes.
     Short(usize),
-    /// The name of a database, but not of the console.
+    /// The name of a database other than the console.
     Database,
 }
 
-/// What holds where a setting is not given.
+/// The value in force where a setting is not given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Initial {
-    /// Nothing. A reload without the line keeps the value that it had; only a restart forgets it.
+    /// None. A reload without the line keeps the old value; only a restart removes it.
     Null,
     /// A value, as `SHOW CONFIG` spells it.
     Is(&'static str),
-    /// The first before that minor version of 1, the second since.
+    /// The first value before this minor version of 1, and the second one since.
     Since(u16, &'static str, &'static str),
     /// The value of another setting.
     Of(&'static str),
@@ -97,39 +98,39 @@ pub enum Initial {
 /// What it takes to change a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// A reload takes it over.
+    /// A reload applies it.
     Reload,
-    /// A reload takes it over, but server connections keep what they have until `RECONNECT`.
+    /// A reload applies it, but open server connections keep the old value until `RECONNECT`.
     Reconnect,
-    /// A reload ignores it in silence; only a new process takes it over.
+    /// A reload ignores it and reports nothing; only a new process applies it.
     Restart,
 }
 
-/// A setting that the running version would refuse, or take for something else.
+/// Why the running version would refuse a setting, or misread it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSetting {
-    /// In no version.
+    /// No version has this setting.
     #[error("cannot set {name}: there is no such setting in [{section}]; check its spelling")]
     Unknown {
-        /// Where it was looked for.
+        /// The section in which it stands.
         section: Section,
-        /// Printable form of the name.
+        /// The printable form of the name.
         name: String,
     },
-    /// In a later version only.
+    /// Only later versions have it.
     #[error("cannot set {name}: PgBouncer {version} does not know it; it needs {since}")]
     TooNew {
-        /// The setting.
+        /// The name of the setting.
         name: &'static str,
         /// Its first version.
         since: Version,
-        /// The version that was asked for.
+        /// The version that is to read it.
         version: Version,
     },
-    /// Out of its range.
+    /// The value is out of its range.
     #[error("cannot set {name}{value}: set it to {expected}")]
     Value {
-        /// The setting.
+        /// The name of the setting.
         name: &'static str,
         /// ` to ` and the printable value; nothing for a key of a connection string.
         value: String,
@@ -160,10 +161,11 @@ const FACILITIES: &[&str] = &[
 const POOL_MODES: &[&str] = &["session", "transaction", "statement"];
 const PROTOCOLS: &[&str] = &["secure", "all", "tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3"];
 const SSLMODES: &[&str] = &["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
-const AUTH_QUERY: &str = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END FROM pg_authid WHERE rolname=$1 AND rolcanlogin";
+const AUTH_QUERY: &str = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL \
+                          ELSE rolpassword END FROM pg_authid WHERE rolname=$1 AND rolcanlogin";
 
-/// Every setting of PgBouncer 1.18 to 1.25, by section and name; without `service_name`, which only a build for
-/// Windows knows.
+/// Every setting of PgBouncer 1.18 to 1.25, by section and name, except `service_name`, which only
+/// a build for Windows knows.
 #[rustfmt::skip]
 pub const TABLE: &[Setting] = &[
     row(Pgbouncer, "admin_users", List, Is(""), Reload).note("a console session that is open keeps its rights"),
@@ -317,7 +319,8 @@ impl Setting {
         Self { note, ..self }
     }
 
-    /// The default in this version as `SHOW CONFIG` spells it; none if there is none of its own.
+    /// The default in this version, as `SHOW CONFIG` spells it; `None` without a default of its
+    /// own.
     pub fn default(&self, version: Version) -> Option<&'static str> {
         match self.initial {
             Null | Of(_) => None,
@@ -329,13 +332,13 @@ impl Setting {
     }
 }
 
-/// The setting of this name, in exactly this spelling.
+/// The setting of exactly this name.
 pub fn lookup(section: Section, name: &str) -> Option<&'static Setting> {
     let place = TABLE.binary_search_by(|setting| (setting.section, setting.name).cmp(&(section, name)));
     place.ok().map(|place| &TABLE[place])
 }
 
-/// Whether this version takes this value for what it says.
+/// Checks that this version takes this value, and takes it for what it says.
 pub fn check(section: Section, name: &str, value: &str, version: Version) -> Result<(), InvalidSetting> {
     let setting =
         lookup(section, name).ok_or_else(|| InvalidSetting::Unknown { section, name: printable(name) })?;
@@ -343,7 +346,7 @@ pub fn check(section: Section, name: &str, value: &str, version: Version) -> Res
         return Err(InvalidSetting::TooNew { name: setting.name, since: setting.since, version });
     }
     if !setting.kind.takes(value) {
-        // A connection string may hold a password, and what is not where it belongs may be part of it.
+        // A connection string may hold a password, and any part of it may be misplaced.
         let value = (section == Pgbouncer).then(|| format!(" to {}", printable(value)));
         return Err(InvalidSetting::Value {
             name: setting.name,
@@ -385,17 +388,15 @@ impl Kind {
             List => line && !value.contains('='),
             Addresses => value.is_empty() || value.split(',').all(|host| is_host(host.trim_matches(' '))),
             Short(max) => line && (1..=max).contains(&value.len()),
-            Database => {
-                line && (1..=super::DATABASE_NAME_LIMIT).contains(&value.len()) && value != "pgbouncer"
-            }
+            Database => line && (1..=DATABASE_NAME_LIMIT).contains(&value.len()) && value != "pgbouncer",
         }
     }
 
-    /// Values that PgBouncer takes and we refuse, each with what `SHOW CONFIG` then gives.
+    /// Values that PgBouncer takes and the charm refuses, each with what `SHOW CONFIG` then shows.
     pub fn misread(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Int { .. } => &[("0x20", "32"), ("010", "8"), ("+5", "5"), ("4294967299", "3")],
-            // In decimal, as it shows each mode: 01411.
+            // In decimal, as for every mode: 01411.
             Octal => &[("777", "777")],
             Bool => &[("7", "7"), ("-1", "-1")],
             Time => &[("1e3", "1000"), ("0x10", "16"), ("inf", "0")],
@@ -405,7 +406,7 @@ impl Kind {
     }
 }
 
-/// `*`, an address, or what may be a host name.
+/// Whether a text is `*`, an address, or possibly a host name.
 fn is_host(text: &str) -> bool {
     let numeric = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let letters = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -417,7 +418,8 @@ fn is_host(text: &str) -> bool {
     }
 }
 
-/// Bytes of a directory that leave room for `/.s.PGSQL.65535` in a socket's address of 108 (unix(7)).
+/// The longest directory of a socket, in bytes: `/.s.PGSQL.65535` must fit into a socket's address
+/// of 108 bytes (unix(7)).
 const SOCKET_DIRECTORY_MAX: usize = 92;
 
 impl fmt::Display for Section {
@@ -450,11 +452,9 @@ impl fmt::Display for Kind {
             List => f.write_str("names with commas between them, without ="),
             Addresses => f.write_str("host names and addresses with commas between them, *, or nothing"),
             Short(max) => write!(f, "a text of 1 to {max} bytes in one line"),
-            Database => write!(
-                f,
-                "the name of a database, at most {} bytes, but not pgbouncer",
-                super::DATABASE_NAME_LIMIT
-            ),
+            Database => {
+                write!(f, "the name of a database, at most {DATABASE_NAME_LIMIT} bytes, but not pgbouncer")
+            }
         }
     }
 }

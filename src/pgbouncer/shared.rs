@@ -1,4 +1,5 @@
-//! The configuration that the leader publishes: a complete `pgbouncer.ini` without anything of one unit.
+//! The configuration that the leader publishes: a complete `pgbouncer.ini` without the settings of
+//! a single unit.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +12,18 @@ use super::settings::{InvalidSetting, Section, check, lookup};
 use super::text::{Unrepresentable, printable};
 use super::version::Version;
 
-/// What all units have in common. Settings of ours that never vary are not in it: they are code.
+/// The configuration that all units have in common. The charm's own settings, which never vary, are
+/// in the code ([`layers`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedConfig {
-    /// [`hash`](super::databases::hash) of the `pgb_dbs_config` it was made with: 32 hex digits.
+    /// The [`hash`](super::databases::hash) of the `pgb_dbs_config` it was made with: 32 hex
+    /// digits.
     pub databases_hash: String,
-    /// By the name that clients use; `*` for all others.
+    /// The databases by the name that clients use; `*` stands for all other names.
     pub databases: BTreeMap<String, Database>,
-    /// Absent until the backend is ready, and nobody can log in.
+    /// The lines about logins. `None` until the backend is ready; then nobody can log in.
     pub auth: Option<Auth>,
-    /// 1 to 65535.
+    /// The port that clients connect to, 1 to 65535.
     pub listen_port: u16,
     /// When a server connection goes back to its pool.
     pub pool_mode: PoolMode,
@@ -28,55 +31,59 @@ pub struct SharedConfig {
     pub max_db_connections: u32,
     /// Prepared statements kept for each server connection; 0 to leave them alone.
     pub max_prepared_statements: u16,
-    /// What the operator has chosen beside.
+    /// The operator's other settings.
     pub parameters: Parameters,
 }
 
-/// Where a database is.
+/// The server of a database, and how to reach the database there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
-    /// At least one; PgBouncer takes turns.
+    /// The hosts, at least one. PgBouncer takes them in turn.
     pub hosts: Vec<String>,
-    /// 1 to 65535.
+    /// The port of the hosts, 1 to 65535.
     pub port: u16,
-    /// The name on the server, if it is not the client's.
+    /// The name on the server, if it is not the one that clients use.
     pub dbname: Option<String>,
-    /// Where the password of whoever comes is looked up, if not in [`AUTH_DATABASE`](super::AUTH_DATABASE) (1.19 and later).
+    /// The entry by which passwords are looked up, if not [`AUTH_DATABASE`](super::AUTH_DATABASE)
+    /// (1.19 and later).
     pub auth_dbname: Option<String>,
-    /// Server connections of a pool, if not as many as the others have.
+    /// The server connections of a pool, if not the default.
     pub pool_size: Option<u16>,
 }
 
-/// A text that is not a configuration of ours. Never holds a value of it.
+/// Why a text is not a published configuration. Never holds a value of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// No format line: another charm wrote it.
+    /// It has no format line: another charm wrote it.
     #[error("cannot take the shared configuration: it is not in this charm's format")]
     Foreign,
-    /// A format line of another format.
-    #[error("cannot take the shared configuration: its format is not 1; refresh all units to one revision")]
+    /// Its format line names another format.
+    #[error(
+        "cannot take the shared configuration: its format is not 1; \
+         refresh all units to one revision"
+    )]
     Format,
-    /// Over 1 MiB.
+    /// It is larger than 1 MiB.
     #[error("cannot take the shared configuration: it is larger than 1 MiB")]
     TooLarge,
-    /// No file of PgBouncer's.
+    /// PgBouncer could not read it.
     #[error("cannot take the shared configuration: {0}")]
     Ini(#[from] ParseError),
     /// A key is missing, misplaced or out of its range.
     #[error("cannot take the shared configuration: {key}: {reason}")]
     Key {
-        /// The key, or the database and the key.
+        /// The key, or the key and `of a database`.
         key: String,
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
 }
 
-/// The newest one without quoted names: what is published must do for every version.
+/// The newest version without quoted names: every version must be able to read what is published.
 const GRAMMAR: Version = Version::new(1, 24);
 const SIZE_MAX: usize = 1 << 20;
 const FORMAT: &str = "pgbouncer-k8s shared configuration, format ";
-/// Before the names of what the operator has chosen, in the second line.
+/// The beginning of the second line, before the names of the operator's settings.
 const CHOSEN: &str = "pgbouncer-parameters: ";
 const FORMAT_1: &str = "pgbouncer-k8s shared configuration, format 1, pgb_dbs_config ";
 
@@ -132,9 +139,11 @@ impl SharedConfig {
         })
     }
 
-    /// Reads a published text. Whatever is not exactly ours, within its range, is refused by name.
+    /// Reads a published text. Anything that this charm does not write is refused by name, without
+    /// its value.
     ///
-    /// Settings of our own layer are checked but not kept: a unit writes those of its own revision.
+    /// Settings of the charm's own layer are checked and dropped: each unit writes those of its own
+    /// revision.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if text.len() > SIZE_MAX {
             return Err(Invalid::TooLarge);
@@ -241,7 +250,7 @@ impl Database {
     }
 }
 
-/// What the operator has chosen, by the names in the comment.
+/// The operator's settings, by the names in the comment.
 fn parameters(ini: &Ini) -> Result<Parameters, Invalid> {
     let mut parameters = Parameters::default();
     let names = ini.comment.get(1).and_then(|line| line.strip_prefix(CHOSEN));
@@ -257,7 +266,7 @@ fn parameters(ini: &Ini) -> Result<Parameters, Invalid> {
 fn check_setting(key: &str, value: &str, parameters: &Parameters) -> Result<(), Invalid> {
     let is_shared = layers::has(key) || auth::LINES.contains(&key) || parameters.get(key).is_some();
     if !is_shared {
-        // A name that is no setting's is content of a file that somebody else wrote.
+        // An unknown name is content of a file that another program wrote.
         let key = if lookup(Section::Pgbouncer, key).is_some() { key } else { "an unknown setting" };
         return Err(invalid(key, "it does not belong in a shared configuration"));
     }
@@ -284,7 +293,7 @@ fn is_hash(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// A DNS name, an address or a socket directory.
+/// Whether a text is a DNS name, an address or a socket directory.
 fn is_host(host: &str) -> bool {
     !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:/".contains(c))
 }

@@ -1,14 +1,14 @@
-//! What a file cannot hold, and how names and bytes look in messages and files.
+//! Texts of files and messages: what a file cannot hold, and how names and bytes are written.
 
-/// Something that a file of PgBouncer has no way to say.
+/// Why something cannot be written into a file of PgBouncer.
 ///
 /// `what` names the thing without its value, so the message can be logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot write {what}: {reason}")]
 pub struct Unrepresentable {
-    /// The key, name or position at fault, harmless to print.
+    /// The key, name or position at fault. It is safe to print.
     pub what: String,
-    /// Why, and what to do about it where there is a remedy.
+    /// The reason, and the remedy where there is one.
     pub reason: &'static str,
 }
 
@@ -18,7 +18,7 @@ impl Unrepresentable {
     }
 }
 
-/// A name fit for a message: control characters escaped, 40 characters at most.
+/// A name for a message: at most 40 characters, with control characters escaped.
 pub(super) fn printable(name: &str) -> String {
     let escaped: String = name.chars().take(40).flat_map(char::escape_debug).collect();
     let mut short = escaped.replace("\\'", "'");
@@ -28,7 +28,7 @@ pub(super) fn printable(name: &str) -> String {
     short
 }
 
-/// Lower-case hexadecimal digits.
+/// Bytes in lower-case hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes

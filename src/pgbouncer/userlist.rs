@@ -1,4 +1,4 @@
-//! The user list (`auth_file`): who may log in, and by which verifier.
+//! The user list (`auth_file`): the users that PgBouncer knows, and their passwords or verifiers.
 
 use std::collections::BTreeSet;
 
@@ -11,32 +11,33 @@ use crate::secret::Secret;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserList(pub Vec<User>);
 
-/// One line.
+/// One line of the user list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// The role or console user.
+    /// The name of the role or console user.
     pub name: String,
-    /// A verifier, or a plain password.
+    /// The verifier or plain password.
     pub secret: Secret,
 }
 
-/// A text that is no user list. Never holds a secret.
+/// Why a text is not a user list. Never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUserList {
-    /// Empty, or the word `None`, which an old charm left for "nothing yet".
+    /// The text is empty, or the word `None`, which an old charm wrote before it had users.
     #[error("cannot read the user list: no users")]
     NoUsers,
-    /// A defect, below which PgBouncer would skip every user.
+    /// A line is malformed. PgBouncer would skip every user below it.
     #[error("cannot read line {line} of the user list: {reason}")]
     Line {
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// What is wrong.
+        /// What is wrong with it.
         reason: &'static str,
     },
 }
 
-/// Bytes of a secret, its quotes doubled (PgBouncer's `MAX_PASSWORD`, less the end mark).
+/// The longest secret, in bytes with doubled quotes (PgBouncer's `MAX_PASSWORD` without the
+/// terminating NUL).
 const SECRET_MAX: usize = 2047;
 
 impl UserList {
@@ -66,7 +67,7 @@ impl UserList {
         Ok(Self(users))
     }
 
-    /// The lines joined by a line feed, with none at the end: the form kept in the peer relation.
+    /// The lines separated by a line feed, with none at the end: the form in the peer relation.
     pub fn render(&self) -> Result<String, Unrepresentable> {
         let mut names = BTreeSet::new();
         let mut lines = Vec::new();
@@ -81,18 +82,18 @@ impl UserList {
         Ok(lines.join("\n"))
     }
 
-    /// The form on disk: every line ended.
+    /// The lines, each with a line feed at its end: the form on disk.
     pub fn file_text(&self) -> Result<String, Unrepresentable> {
         let text = self.render()?;
         Ok(if text.is_empty() { text } else { text + "\n" })
     }
 
-    /// The role that looks up the others: the first whose name begins with `pgbouncer_auth_`.
+    /// The role that looks up passwords: the first one whose name begins with `pgbouncer_auth_`.
     pub fn auth_user(&self) -> Option<&str> {
         self.0.iter().map(|user| user.name.as_str()).find(|name| name.starts_with(AUTH_USER_PREFIX))
     }
 
-    /// Whether the backend is set up, as far as the user list tells.
+    /// Whether the list has a role that looks up passwords, which means that the backend is set up.
     pub fn is_initialised(&self) -> bool {
         self.auth_user().is_some()
     }
@@ -126,7 +127,7 @@ fn user(line: &str) -> Result<User, &'static str> {
     Ok(User { name, secret: Secret::new(secret) })
 }
 
-/// In double quotes, where the quote itself is doubled and nothing else is special.
+/// A text in double quotes. The quote itself is doubled; nothing else is special.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
 }

@@ -1,7 +1,7 @@
-//! Whether a version of PgBouncer takes a file in full and does what the file says.
+//! Checks that a version of PgBouncer takes a file in full and does what the file says.
 //!
-//! PgBouncer stops at the first line that it cannot read, and on a reload that leaves half of the file in
-//! force, so a file is judged here before PgBouncer sees it.
+//! PgBouncer stops at the first line that it cannot read. After a reload half of such a file is in
+//! force, so every file is checked here before PgBouncer sees it.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,19 @@ use super::settings::{Kind, Section, TABLE, check, lookup};
 use super::text::printable;
 use super::version::Version;
 
-/// What is found at a line. Never holds a value of a connection string.
+/// A problem or warning at a line. Never holds a value of a connection string.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// Counted from 1; 1 for what is missing from the file.
+    /// The line, counted from 1; 1 for a line that is missing.
     pub line: usize,
     /// What is wrong, and the remedy where there is one.
     pub reason: String,
 }
 
-/// Judges a whole file: the warnings if it is fit for this version, else every problem, by line.
+/// Checks a whole file for this version: the warnings if it is valid, otherwise every problem, by
+/// line.
 ///
-/// For a version after [`Version::NEWEST`] the settings are those of `NEWEST`.
+/// A version after [`Version::NEWEST`] counts as `NEWEST`.
 pub fn validate(text: &str, version: Version) -> Result<Vec<Finding>, Vec<Finding>> {
     let mut ini = Ini::default();
     let mut found = Found::default();
@@ -52,7 +53,7 @@ pub fn validate(text: &str, version: Version) -> Result<Vec<Finding>, Vec<Findin
 struct Found {
     problems: Vec<Finding>,
     warnings: Vec<Finding>,
-    /// Where each key stands.
+    /// The line of each key.
     lines: BTreeMap<(Section, String), usize>,
 }
 
@@ -92,7 +93,8 @@ fn check_entry(entry: Entry<'_>, version: Version) -> Result<(), String> {
     Ok(())
 }
 
-/// The setting whose line became part of the value before. `user` may stand in any SQL.
+/// The setting whose line became part of the value before. `user` does not count: any SQL may
+/// contain it.
 fn swallowed_line(value: &str) -> Option<&'static str> {
     let heads = value.match_indices('=').map(|(end, _)| value[..end].trim_end_matches([' ', '\t']));
     heads.into_iter().find_map(|head| {
@@ -102,7 +104,7 @@ fn swallowed_line(value: &str) -> Option<&'static str> {
     })
 }
 
-/// A value that PgBouncer takes, but that seldom means what was meant.
+/// A warning about a value that PgBouncer takes and that seldom means what its author meant.
 fn suspicion(entry: Entry<'_>) -> Option<String> {
     let Entry { section: Section::Pgbouncer, key, value } = entry else { return None };
     let setting = lookup(Section::Pgbouncer, key)?;
@@ -118,13 +120,13 @@ fn suspicion(entry: Entry<'_>) -> Option<String> {
     }
 }
 
-/// The value in force in `[pgbouncer]`, nothing where there is none.
+/// The value in force in `[pgbouncer]`; empty without any.
 fn value<'a>(ini: &'a Ini, name: &str, version: Version) -> &'a str {
     let default = || lookup(Section::Pgbouncer, name).and_then(|setting| setting.default(version));
     ini.setting(name).or_else(default).unwrap_or_default()
 }
 
-/// What keeps a process from starting or from finding its peers.
+/// Finds what keeps a process from starting or from reaching its peers.
 fn check_process(ini: &Ini, version: Version, found: &mut Found) {
     let value = |name| value(ini, name, version);
     if value("listen_addr").is_empty() && value("unix_socket_dir").is_empty() {
@@ -147,15 +149,15 @@ fn check_process(ini: &Ini, version: Version, found: &mut Found) {
     }
 }
 
-/// What lets a session leak into the next, or hang.
+/// Finds what makes a session leak into the next, or hang.
 fn check_sessions(ini: &Ini, version: Version, found: &mut Found) {
     let value = |name| value(ini, name, version);
     let reset = value("server_reset_query").to_ascii_uppercase();
     let reset = reset.split_whitespace().collect::<Vec<_>>().join(" ");
     let reset = reset.trim_end_matches([' ', ';']);
     if reset.contains("DISCARD ALL") && reset != "DISCARD ALL" {
-        let reason = "DISCARD ALL fails beside anything else, in silence, and every session leaks into the \
-                      next; put the rest into connect_query";
+        let reason = "DISCARD ALL fails beside anything else, without an error, and every session \
+                      leaks into the next; put the rest into connect_query";
         found.problem(Section::Pgbouncer, "server_reset_query", reason);
     }
     if value("server_reset_query").len() > reset::LIMIT {
@@ -174,7 +176,7 @@ fn check_sessions(ini: &Ini, version: Version, found: &mut Found) {
     let forgets = reset.contains("DISCARD ALL") || reset.contains("DEALLOCATE ALL");
     if pooled && forgets && value("server_reset_query_always") == "1" {
         let tracked = !matches!(value("max_prepared_statements"), "" | "0");
-        if tracked && version < Version::NOTICES_DEALLOCATE {
+        if tracked && version < Version::TRACKS_DEALLOCATE {
             let reason = "before 1.22 it breaks every prepared statement; set max_prepared_statements to 0";
             found.problem(Section::Pgbouncer, "server_reset_query_always", reason);
         } else if !tracked {
@@ -195,7 +197,7 @@ fn check_sessions(ini: &Ini, version: Version, found: &mut Found) {
     }
 }
 
-/// What lets in nobody, or everybody.
+/// Finds what lets in nobody, or everybody.
 fn check_logins(ini: &Ini, version: Version, found: &mut Found) {
     let value = |name| value(ini, name, version);
     match value("auth_type") {

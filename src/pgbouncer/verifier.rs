@@ -1,4 +1,4 @@
-//! Password verifiers in PostgreSQL's text forms, as PgBouncer's user list holds them.
+//! Password verifiers in PostgreSQL's text forms, as in PgBouncer's user list.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -8,34 +8,36 @@ use sha2::{Digest, Sha256};
 
 use crate::secret::Secret;
 
-/// PostgreSQL's own default (`scram_iterations`).
+/// The iterations of a new verifier: PostgreSQL's default (`scram_iterations`).
 pub const ITERATIONS: u32 = 4096;
 
-/// More than this in a stored verifier is not worth a hook's time.
+/// The most iterations of a stored verifier that a hook takes the time to check.
 const ITERATIONS_MAX: u32 = 1_000_000;
 
 const SCRAM: &str = "SCRAM-SHA-256$";
 
-/// What PgBouncer takes a secret for.
+/// What PgBouncer takes a secret of the user list for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// A password.
+    /// A plain password.
     Plain,
-    /// `md5` and 32 lower-case digits. Never good for `auth_type = scram-sha-256`.
+    /// An MD5 verifier: `md5` and 32 lower-case digits. `auth_type = scram-sha-256` refuses it.
     Md5,
-    /// A SCRAM-SHA-256 verifier. Good for logging in to a server only if it is the server's own.
+    /// A SCRAM-SHA-256 verifier. PgBouncer can log in to a server with it only if it is the
+    /// server's own.
     Scram,
 }
 
-/// `md5` and the hash of the password followed by the user name: 32 lower-case digits, because
-/// PgBouncer takes upper-case ones for a plain password.
+/// The MD5 verifier of a password: `md5` and 32 lower-case digits. PgBouncer would take upper-case
+/// digits for a plain password.
 pub fn md5(user: &str, password: &Secret) -> Secret {
     Secret::new(password::md5(password.reveal().as_bytes(), user))
 }
 
-/// `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>` (RFC 5803 in PostgreSQL's spelling).
+/// The SCRAM verifier of a password, `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`
+/// (RFC 5803 in PostgreSQL's spelling).
 ///
-/// `iterations` is at least 1; PostgreSQL makes salts of 16 bytes.
+/// `iterations` is at least 1. The salts of PostgreSQL have 16 bytes.
 pub fn scram_sha_256(password: &Secret, salt: &[u8], iterations: u32) -> Secret {
     let salted = pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(&prepared(password), salt, iterations);
     let stored_key = Sha256::digest(hmac_sha_256(&salted, b"Client Key"));
@@ -50,7 +52,7 @@ pub fn scram_sha_256(password: &Secret, salt: &[u8], iterations: u32) -> Secret 
 
 /// Whether the verifier, of either form, was made of this password for this user.
 ///
-/// A text of neither form is no verifier and matches nothing.
+/// A text of neither form matches nothing.
 pub fn matches(verifier: &str, user: &str, password: &Secret) -> bool {
     if verifier.starts_with("md5") {
         return md5(user, password).reveal() == verifier;
@@ -60,8 +62,8 @@ pub fn matches(verifier: &str, user: &str, password: &Secret) -> bool {
 }
 
 impl Form {
-    /// The form of a secret. One that was meant for a verifier but is broken is refused: PgBouncer would
-    /// take it for a plain password, in silence (`get_password_type` in its `src/util.c`).
+    /// The form of a secret. A malformed verifier is refused: PgBouncer would silently take it for
+    /// a plain password (`get_password_type` in its `src/util.c`).
     pub fn of(secret: &str) -> Result<Self, &'static str> {
         if let Some(digits) = secret.strip_prefix("md5").filter(|digits| digits.len() == 32) {
             if digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
@@ -82,22 +84,22 @@ impl Form {
     }
 }
 
-/// What PostgreSQL is to keep of a secret in the user list: an md5 verifier as it is, of a password a SCRAM
-/// verifier.
-pub fn of_line(secret: &Secret, salt: &[u8]) -> Secret {
+/// The verifier that PostgreSQL is to store for a secret of the user list: a verifier as it is, and
+/// a SCRAM verifier of a plain password.
+pub fn for_secret(secret: &Secret, salt: &[u8]) -> Secret {
     match Form::of(secret.reveal()) {
         Ok(Form::Plain) => scram_sha_256(secret, salt, ITERATIONS),
         _ => secret.clone(),
     }
 }
 
-/// Whether what PostgreSQL keeps for a user was made of this secret in the user list.
-pub fn fits_line(verifier: &str, user: &str, secret: &Secret) -> bool {
+/// Whether the verifier that PostgreSQL stores for a user belongs to this secret of the user list.
+pub fn matches_secret(verifier: &str, user: &str, secret: &Secret) -> bool {
     verifier == secret.reveal() || matches(verifier, user, secret)
 }
 
-/// Whether PgBouncer takes the text for a SCRAM verifier: base64 throughout, keys of 32 bytes
-/// (`parse_scram_secret` in its `src/scram.c`).
+/// Whether PgBouncer takes a text for a SCRAM verifier: all base64 is valid and the keys have 32
+/// bytes (`parse_scram_secret` in its `src/scram.c`).
 fn is_scram(verifier: &str) -> bool {
     let is_key = |key: &str| BASE64.decode(key).is_ok_and(|key| key.len() == 32);
     let keys = verifier.rsplit_once('$').and_then(|(_, keys)| keys.split_once(':'));
@@ -113,8 +115,8 @@ fn scram_parameters(verifier: &str) -> Option<(u32, Vec<u8>)> {
     Some((iterations, BASE64.decode(salt).ok()?))
 }
 
-/// `SASLprep` (RFC 4013) as libpq applies it: a password that it refuses, or would leave empty, counts
-/// as it is.
+/// A password after `SASLprep` (RFC 4013), as libpq applies it: a password that it refuses, or that
+/// it would leave empty, stays as it is.
 fn prepared(password: &Secret) -> Vec<u8> {
     match stringprep::saslprep(password.reveal()) {
         Ok(text) if !text.is_empty() => text.as_bytes().to_vec(),
@@ -145,7 +147,8 @@ mod tests {
         assert!(!matches(verifier.reveal(), "another", &Secret::new("Z4OtFCe6r5HG6mk1XuR6LkwZ")));
     }
 
-    /// RFC 7677, section 3: what its client proves and its server signs follows from our two keys.
+    /// RFC 7677, section 3: the proof of its client and the signature of its server follow from the
+    /// two keys.
     #[test]
     fn scram_agrees_with_rfc_7677() {
         let salt = BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").expect("the RFC's salt is base64");

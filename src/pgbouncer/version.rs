@@ -1,32 +1,33 @@
-//! Versions of PgBouncer, and the ones that brought what is used here.
+//! Versions of PgBouncer, and those that introduced what the charm uses.
 
 use std::fmt;
 
-/// A released version.
+/// A released version of PgBouncer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
-    /// 1 so far.
+    /// The first number, 1 so far.
     pub major: u16,
-    /// The yearly number.
+    /// The second number.
     pub minor: u16,
-    /// The fix number.
+    /// The third number, of bug fixes.
     pub patch: u16,
 }
 
 impl Version {
-    /// The oldest supported one.
+    /// The oldest supported version.
     pub const OLDEST: Self = Self::new(1, 18);
-    /// The newest one that the table of settings was compared with.
+    /// The newest version that the table of settings was compared with.
     pub const NEWEST: Self = Self::new(1, 25);
     /// `[peers]`, `peer_id` and `auth_dbname` (PgBouncer's changelog, 1.19.0).
     pub const PEERS: Self = Self::new(1, 19);
     /// `max_prepared_statements` (PgBouncer's changelog, 1.21.0).
     pub const PREPARED_STATEMENTS: Self = Self::new(1, 21);
-    /// Prepares anew after a `DEALLOCATE ALL` or `DISCARD ALL` (PgBouncer's changelog, 1.22.0).
-    pub const NOTICES_DEALLOCATE: Self = Self::new(1, 22);
-    /// A reload that changes nothing leaves server connections over TLS alone; seen on 1.24, not on 1.18. With
-    /// `server_fast_close` every reload before that would cut idle sessions.
-    pub const RELOADS_IN_PEACE: Self = Self::new(1, 24);
+    /// Statements are prepared again after `DEALLOCATE ALL` or `DISCARD ALL` (PgBouncer's
+    /// changelog, 1.22.0).
+    pub const TRACKS_DEALLOCATE: Self = Self::new(1, 22);
+    /// A reload that changes nothing keeps server connections over TLS (seen on 1.24, not on 1.18).
+    /// In earlier versions `server_fast_close` would close idle sessions on every reload.
+    pub const KEEPS_TLS_ON_RELOAD: Self = Self::new(1, 24);
     /// Quoted names in the file (PgBouncer's changelog, 1.25.0).
     pub const QUOTED_KEYS: Self = Self::new(1, 25);
 
@@ -35,8 +36,8 @@ impl Version {
         Self { major, minor, patch: 0 }
     }
 
-    /// Reads `1.24`, `1.24.1`, and either after `PgBouncer `, as `SHOW VERSION` and the first line of
-    /// `pgbouncer --version` have it.
+    /// Reads `1.24`, `1.24.1`, and either after `PgBouncer `, as in `SHOW VERSION` and in the first
+    /// line of `pgbouncer --version`.
     pub fn parse(text: &str) -> Option<Self> {
         let line = text.lines().next()?.trim();
         let mut numbers = line.strip_prefix("PgBouncer ").unwrap_or(line).split('.');

@@ -1,39 +1,39 @@
-//! What a client's role is, and what it is made with, by the groups that a server has.
+//! The role of a client, and its attributes and groups by what the server has.
 
 use super::{error::Refused, roles::Roles};
 use crate::secret::Secret;
 
-/// The group whose members may log in from outside, where the charm has one.
+/// The group whose members may log in from other hosts, where PostgreSQL's charm has one.
 pub(super) const ACCESS: &str = "relation_access";
-/// The group of charms up to 15 that reads and writes everything.
+/// The group that reads and writes everything, in charms up to 15.
 pub(super) const ADMIN: &str = "admin";
-/// From 16 on: who owns all databases of clients.
+/// The owner of all clients' databases, from 16 on.
 pub(super) const DATABASES_OWNER: &str = "charmed_databases_owner";
-/// Groups whose members work across databases and are not of any one.
+/// The groups whose members work in all databases and belong to none.
 const INSTANCE_ROLES: [&str; 3] = ["charmed_dml", "charmed_read", "charmed_stats"];
 
 /// A role that logs in to one database through the pooler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Its name.
+    /// The name of the role.
     pub role: String,
-    /// Its database.
+    /// The name of its database.
     pub database: String,
     /// The verifier of its password, as `pg_authid` keeps it.
     pub verifier: Secret,
-    /// What marks the role as ours: the model and the relation it was made for.
+    /// The comment that marks the role as this charm's: the model and the relation it belongs to.
     pub comment: String,
-    /// What it is beside.
+    /// The groups and attributes that the client asked for.
     pub roles: Roles,
-    /// Nobody else asked for that database.
+    /// Whether no other client asked for the database.
     pub alone: bool,
-    /// It has its credentials: if its role is there, it has what it was to have.
+    /// Whether the client has its credentials. If so, a role that exists has all its rights.
     pub is_answered: bool,
 }
 
 /// The groups of a server that matter to a client.
 pub(super) struct Groups {
-    /// Those that a client may be a member of.
+    /// The groups that a client may be a member of.
     pub(super) open: Vec<String>,
 }
 
@@ -47,23 +47,24 @@ impl Groups {
     }
 }
 
-/// What a client's role is made with.
+/// The attributes and groups of a client's role.
 pub(super) struct Shape {
     pub(super) attributes: Vec<&'static str>,
     pub(super) groups: Vec<String>,
 }
 
 impl Client {
-    /// A role of its database, from 16 on.
+    /// The name of a role of its database, from 16 on.
     pub(super) fn catalog_role(&self, kind: &str) -> String {
         format!("charmed_{}_{kind}", self.database)
     }
 
-    /// Whether it is a member of the roles of its database.
+    /// Whether the client is a member of the roles of its database.
     pub(super) fn is_of_its_database(&self) -> bool {
         !self.roles.names().iter().any(|role| INSTANCE_ROLES.contains(&role.as_str()))
     }
 
+    /// The attributes and groups to give to the role.
     pub(super) fn shape(&self, groups: &Groups) -> Result<Shape, Refused> {
         let mut shape = Shape { attributes: Vec::new(), groups: Vec::new() };
         let mut unknown = Vec::new();

@@ -1,5 +1,6 @@
-//! Databases and roles of clients, as PostgreSQL's charms make them: up to 15 the client owns what is in its
-//! database; from 16 on that belongs to roles of the database, and the client is a member of them.
+//! Databases and roles of clients, as PostgreSQL's charms make them. Up to 15 the client owns the
+//! content of its database. From 16 on the roles of the database own it, and the client is their
+//! member.
 
 use std::time::Duration;
 
@@ -11,13 +12,15 @@ use super::{
     server::{STATEMENT, Server, TRAVEL},
 };
 
-/// How long a database may take to be made: up to PostgreSQL 14 that ends with a checkpoint.
+/// How long CREATE DATABASE may take: up to PostgreSQL 14 it ends with a checkpoint.
 const CREATE_DATABASE: Duration = Duration::from_secs(60);
 
 impl Server {
-    /// Makes sure of a client's database and role, the one with all rights in the other. A verifier the
-    /// role has already stays if it `matches` the password. A role without any comment, as the Python charm
-    /// made it, is taken over only if it is `known` to be this client's.
+    /// Makes a client's database, and its role with all rights there, where they are missing.
+    ///
+    /// A verifier that the role has already stays if it `matches` the password. The charm takes
+    /// over a role without a comment, as the Python charm made it, only if the role is `known` to
+    /// be this client's.
     pub fn ensure_client(
         &mut self,
         client: &Client,
@@ -71,11 +74,12 @@ impl Server {
             let role = escape_literal(&client.role);
             sql.push(format!("SELECT set_config('our.client', {role}, true); {rights}"));
         }
-        // As one transaction, in its database: a role that is there has what it is to have.
+        // One transaction, in its database: a role that exists has all its rights.
         self.batch_in(&client.database, what, &sql.join("; "))
     }
 
-    /// Drops a client's role; what it owns, in whatever database, goes to us. Databases stay.
+    /// Drops a client's role. What it owns, in any database, goes to the charm's user. Databases
+    /// stay.
     pub fn drop_client(&mut self, name: &str, comment: &str) -> Result<(), Refused> {
         match self.role(name)? {
             None => Ok(()),
@@ -84,9 +88,9 @@ impl Server {
         }
     }
 
-    /// Drops the roles whose comment begins with `mark`, but for those in `keep`: their relations ended
-    /// while nobody could drop them. One that cannot be dropped does not stop the next; the answer tells the
-    /// last.
+    /// Drops the roles whose comment begins with `mark`, except those in `keep`: their relations
+    /// ended while PostgreSQL was not there. A role that cannot be dropped does not stop the
+    /// others; the error is that of the last one.
     pub fn drop_strays(&mut self, mark: &str, keep: &[String]) -> Result<(), Refused> {
         let what = "look for roles whose relations are gone";
         let mut done = Ok(());
@@ -96,7 +100,7 @@ impl Server {
         done
     }
 
-    /// The databases that somebody may log in to, but for templates, by name.
+    /// The names of the databases that accept logins, except templates.
     pub fn databases(&mut self) -> Result<Vec<String>, Refused> {
         let rows = self.query("list the databases", DATABASES, &[])?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
@@ -115,12 +119,12 @@ impl Server {
         let database = escape_identifier(name);
         if found.is_empty() {
             let owner = owner.map(|owner| format!(" OWNER {}", escape_identifier(owner))).unwrap_or_default();
-            // Outside of a transaction, hence each statement alone.
+            // CREATE DATABASE cannot run in a transaction, hence one statement at a time.
             let main = self.credentials.database.clone();
             let connection = self.connection(&main)?;
-            let (patience, usual) = (CREATE_DATABASE.as_millis(), STATEMENT.as_millis());
+            let (long, usual) = (CREATE_DATABASE.as_millis(), STATEMENT.as_millis());
             connection
-                .simple(&format!("SET statement_timeout = {patience}"), STATEMENT + TRAVEL)
+                .simple(&format!("SET statement_timeout = {long}"), STATEMENT + TRAVEL)
                 .and_then(|_| {
                     connection.simple(&format!("CREATE DATABASE {database}{owner}"), CREATE_DATABASE + TRAVEL)
                 })
@@ -132,9 +136,11 @@ impl Server {
         self.batch(what, &format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"))
     }
 
-    /// Makes the roles of a database by the function that PostgreSQL's charm puts into every one. Once they are
-    /// there `public` belongs to clients, who could put another function in its place, and a superuser is not to
-    /// run what they wrote.
+    /// Makes the roles of a database by the function that PostgreSQL's charm puts into every
+    /// database.
+    ///
+    /// Once they exist, clients own `public` and could replace the function. A superuser must not
+    /// run what a client wrote, so then the function is not called.
     fn ensure_catalog_roles(&mut self, client: &Client) -> Result<(), Refused> {
         let Client { database, .. } = client;
         let what = format!("make the roles of database {database}");
@@ -143,9 +149,9 @@ impl Server {
             return Ok(());
         }
         if self.query_in(database, &what, UNTOUCHED, &[])?.is_empty() {
-            return Err(Refused::Touched { database: database.clone() });
+            return Err(Refused::UntrustedSchema { database: database.clone() });
         }
-        // The function names others that lie in `public`.
+        // The function calls others in `public`.
         let sql = format!(
             "SET LOCAL search_path = pg_catalog, public; SET LOCAL ROLE {DATABASES_OWNER}; \
              SELECT public.set_up_predefined_catalog_roles()"
@@ -154,8 +160,11 @@ impl Server {
     }
 }
 
-/// The charm's `login_hook` gives every login the role that owns its database. That is of a session, and
-/// PgBouncer resets sessions; so it is made what a session returns to.
+/// The rights of a client from 16 on.
+///
+/// The `login_hook` of PostgreSQL's charm sets the role of a session to the owner of its database,
+/// but PgBouncer resets sessions. `ALTER ROLE ... SET role` makes a session return to the owner
+/// instead.
 fn rights_from_16(client: &Client) -> Vec<String> {
     let (role, database) = (escape_identifier(&client.role), escape_identifier(&client.database));
     let asks = |name: &str| client.roles.names().iter().any(|role| role == name);
@@ -175,8 +184,9 @@ fn rights_from_16(client: &Client) -> Vec<String> {
     sql
 }
 
-/// Of these names those that a client may be a member of. Who is a member of a login role could do what is
-/// somebody else's; who is one of a superuser, or may run programs or read files on the server, anything.
+/// The names, of those given, of groups that a client may be a member of. A member of a login role
+/// could act as another user. A member of a superuser, or of a role that may run programs or read
+/// files on the server, could do anything.
 const GROUPS: &str = "
     SELECT g.rolname::text FROM pg_catalog.pg_authid g
     WHERE g.rolname = ANY ($1) AND (NOT g.rolcanlogin OR g.rolname = $2)
@@ -187,19 +197,22 @@ const GROUPS: &str = "
                 'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files']))
             AND pg_catalog.pg_has_role(g.oid, p.oid, 'MEMBER'))";
 
-/// One row if the charm's function is a superuser's, and in `public` there is no other function or operator that
-/// it could mistake for one of PostgreSQL's.
+/// One row if a superuser owns the function of PostgreSQL's charm, and `public` has no function or
+/// operator of another owner that could stand in for one of PostgreSQL's.
 const UNTOUCHED: &str = "
     SELECT FROM pg_catalog.pg_proc p
     JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'public'
     JOIN pg_catalog.pg_roles o ON o.oid = p.proowner
-    WHERE p.proname = 'set_up_predefined_catalog_roles' AND p.pronargs = 0 AND p.prosecdef AND o.rolsuper
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_roles r ON r.oid = f.proowner
+    WHERE p.proname = 'set_up_predefined_catalog_roles' AND p.pronargs = 0 AND p.prosecdef
+      AND o.rolsuper
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc f
+                      JOIN pg_catalog.pg_roles r ON r.oid = f.proowner
                       WHERE f.pronamespace = n.oid AND NOT r.rolsuper)
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_operator f JOIN pg_catalog.pg_roles r ON r.oid = f.oprowner
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_operator f
+                      JOIN pg_catalog.pg_roles r ON r.oid = f.oprowner
                       WHERE f.oprnamespace = n.oid AND NOT r.rolsuper)";
 
-/// The roles with a comment that begins like this, but for some.
+/// The roles whose comment has this prefix, except those given.
 const STRAYS: &str = "
     SELECT rolname FROM pg_catalog.pg_authid
     WHERE pg_catalog.starts_with(pg_catalog.shobj_description(oid, 'pg_authid'), $1)
@@ -210,11 +223,14 @@ const DATABASES: &str = "
     SELECT datname::text FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate
     ORDER BY datname::text COLLATE \"C\"";
 
-// Both are told the role by a setting: in a body of any quotes a name could end it.
+// Both blocks read the name of the role from a setting: inside the block it could end the quotes.
 
-/// Who is alone in a database owns what superusers own in it: what one left who was there before is ours. But not
-/// what belongs to an extension or to the lookup of a pooler; nor a function that others, superusers among them, run
-/// unasked, as triggers: its owner could have them run anything.
+/// Gives the only client of a database everything there that superusers own: the charm's user owns
+/// what earlier clients left. Exceptions:
+///
+/// - objects of extensions and of the lookup of a pooler;
+/// - functions that other users, superusers among them, run as triggers: the owner of such a
+///   function could make them run anything.
 const OWN_ALL: &str = "
     DO $$
     DECLARE
@@ -223,25 +239,33 @@ const OWN_ALL: &str = "
     BEGIN
         FOR statement IN
             WITH schemas AS (SELECT oid, nspname, nspowner FROM pg_namespace
-                             WHERE nspname <> 'information_schema' AND nspname !~ '^(pg_|pgbouncer_auth_)'),
+                             WHERE nspname <> 'information_schema'
+                               AND nspname !~ '^(pg_|pgbouncer_auth_)'),
                  free AS (SELECT oid FROM pg_roles WHERE rolsuper),
                  others AS (SELECT evtfoid AS oid FROM pg_event_trigger UNION
                             SELECT tgfoid FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
-                            WHERE relowner NOT IN (SELECT oid FROM pg_roles WHERE rolsuper OR rolname = client)),
+                            WHERE relowner NOT IN
+                                (SELECT oid FROM pg_roles WHERE rolsuper OR rolname = client)),
                  bound AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
             SELECT format('ALTER SCHEMA %I OWNER TO %I', nspname, client)
-            FROM schemas WHERE (nspowner IN (SELECT oid FROM free) OR nspowner::regrole::text = 'pg_database_owner')
+            FROM schemas
+            WHERE (nspowner IN (SELECT oid FROM free)
+                   OR nspowner::regrole::text = 'pg_database_owner')
                 AND ('pg_namespace'::regclass, oid) NOT IN (SELECT classid, objid FROM bound)
             UNION ALL
             SELECT format('ALTER %s %I.%I OWNER TO %I',
-                          CASE relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'
-                                       WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, nspname, relname, client)
+                          CASE relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW'
+                                       WHEN 'm' THEN 'MATERIALIZED VIEW'
+                                       WHEN 'f' THEN 'FOREIGN TABLE'
+                                       ELSE 'TABLE' END,
+                          nspname, relname, client)
             FROM pg_class c JOIN schemas s ON s.oid = relnamespace
             WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relowner IN (SELECT oid FROM free)
                 AND ('pg_class'::regclass, c.oid) NOT IN (SELECT classid, objid FROM bound)
                 -- A sequence of a column goes with its table.
                 AND NOT (relkind = 'S' AND EXISTS (SELECT FROM pg_depend
-                    WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype IN ('a', 'i')))
+                    WHERE classid = 'pg_class'::regclass AND objid = c.oid
+                        AND deptype IN ('a', 'i')))
             UNION ALL
             SELECT format('ALTER ROUTINE %s OWNER TO %I', p.oid::regprocedure, client)
             FROM pg_proc p JOIN schemas s ON s.oid = pronamespace
@@ -254,7 +278,8 @@ const OWN_ALL: &str = "
             WHERE typowner IN (SELECT oid FROM free)
                 AND ('pg_type'::regclass, t.oid) NOT IN (SELECT classid, objid FROM bound)
                 AND (typtype IN ('e', 'd', 'r')
-                    OR typtype = 'c' AND EXISTS (SELECT FROM pg_class WHERE oid = typrelid AND relkind = 'c'))
+                    OR typtype = 'c' AND EXISTS (SELECT FROM pg_class
+                                                 WHERE oid = typrelid AND relkind = 'c'))
             UNION ALL
             SELECT format('ALTER LARGE OBJECT %s OWNER TO %I', oid, client)
             FROM pg_largeobject_metadata WHERE lomowner IN (SELECT oid FROM free)
@@ -263,7 +288,7 @@ const OWN_ALL: &str = "
         END LOOP;
     END $$";
 
-/// Who shares a database may use what is in it.
+/// Lets a client use everything in a database that it shares.
 const MAY_ALL: &str = "
     DO $$
     DECLARE

@@ -1,4 +1,4 @@
-//! A connection that speaks PostgreSQL's protocol and answers in bounded time.
+//! A connection in PostgreSQL's protocol, on which no call lasts longer than its limit.
 
 #![expect(clippy::disallowed_methods, reason = "the one place that speaks PostgreSQL's protocol")]
 
@@ -16,14 +16,15 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::ConnectionError;
 
-/// One open connection, with the small runtime that drives it.
+/// One open connection, and the runtime that drives it.
 pub(crate) struct Connection {
     client: Client,
     runtime: Runtime,
 }
 
 impl Connection {
-    /// Connects and logs in. Unless the configuration says otherwise, over TLS where the server offers it.
+    /// Connects and logs in. Uses TLS where the server offers it, unless the configuration forbids
+    /// TLS.
     pub(crate) fn open(config: &Config, limit: Duration) -> Result<Self, ConnectionError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let connecting = async { timeout(limit, config.connect(tls())).await };
@@ -33,7 +34,7 @@ impl Connection {
         Ok(Self { client, runtime })
     }
 
-    /// Sends statements by the simple query protocol, several as one transaction; gives the rows of all.
+    /// Runs statements by the simple query protocol, in one transaction; returns the rows of all.
     pub(crate) fn simple(
         &mut self,
         sql: &str,
@@ -45,7 +46,7 @@ impl Connection {
         Ok(messages.into_iter().filter_map(row).collect())
     }
 
-    /// Runs one statement with its values bound.
+    /// Runs one statement with bound values.
     pub(crate) fn query(
         &mut self,
         sql: &str,
@@ -57,8 +58,8 @@ impl Connection {
     }
 }
 
-/// TLS as libpq's `sslmode=prefer` has it: it hides what is said from who listens, and nothing more. Whoever
-/// can answer in the server's place can as well answer that there is no TLS.
+/// TLS as in libpq's `sslmode=prefer`: it protects against eavesdropping and nothing more. An
+/// attacker who can answer in place of the server can also answer that there is no TLS.
 fn tls() -> MakeRustlsConnect {
     let provider = Arc::new(ring::default_provider());
     let unchecked = Unchecked(provider.signature_verification_algorithms);
@@ -71,8 +72,9 @@ fn tls() -> MakeRustlsConnect {
     MakeRustlsConnect::new(config)
 }
 
-/// Takes any certificate, whose key the server must have: the password's proof includes the certificate
-/// (SCRAM's channel binding), which says something only if nobody else can show it.
+/// Accepts any certificate, but checks that the server has its key: the proof of the password
+/// includes the certificate (channel binding of SCRAM), which proves nothing if another server can
+/// present it.
 #[derive(Debug)]
 struct Unchecked(WebPkiSupportedAlgorithms);
 

@@ -1,17 +1,17 @@
-//! Where the server is, and the login for it.
+//! The address of the server, and the login there.
 
 use crate::secret::Secret;
 
-/// Where the server is and as whom to log in.
+/// The address of the server, and the login there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
-    /// Host names or addresses with their ports, tried in order until one takes writes. A host that starts
-    /// with `/` is the directory of a Unix socket.
+    /// Host names or addresses with their ports, tried in order until one accepts writes. A host
+    /// that starts with `/` is the directory of a Unix socket.
     pub hosts: Vec<(String, u16)>,
-    /// A superuser.
+    /// The name of a superuser.
     pub user: String,
-    /// Its password.
+    /// The password of the superuser.
     pub password: Secret,
-    /// The database to begin with.
+    /// The database that is connected to first.
     pub database: String,
 }

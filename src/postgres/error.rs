@@ -1,23 +1,23 @@
-//! Why PostgreSQL, or PgBouncer in its protocol, did not do what it was asked.
+//! Errors of PostgreSQL, and of PgBouncer, which speaks the same protocol.
 
 use std::{error::Error as _, io, iter, time::Duration};
 
-/// Why there was no answer, or not the one hoped for.
+/// Why a connection gave no answer, or an error.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
-    /// The other side is silent.
+    /// The server does not answer in time.
     #[error("no answer within {0:?}")]
     Silent(Duration),
-    /// No connection, or an error the server reports.
+    /// There is no connection, or the server reports an error.
     #[error("{}", described(.0))]
     Sql(#[from] tokio_postgres::Error),
-    /// The runtime could not be made: no file descriptors left, or no memory.
+    /// The process has no file descriptors or memory left for the runtime.
     #[error("cannot wait for an answer: {0}")]
     Runtime(#[from] io::Error),
 }
 
 impl ConnectionError {
-    /// Whether the connection is of no use any more.
+    /// Whether the connection can no longer be used.
     pub(super) fn is_lost(&self) -> bool {
         match self {
             Self::Silent(_) | Self::Runtime(_) => true,
@@ -26,7 +26,7 @@ impl ConnectionError {
     }
 }
 
-/// The server does not let us in.
+/// The charm could not connect or log in.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot connect to database {database} of PostgreSQL at {hosts} as {user}: {source}")]
 pub struct Unreachable {
@@ -36,46 +36,47 @@ pub struct Unreachable {
     pub database: String,
     /// The role.
     pub user: String,
-    /// Why not.
+    /// The reason.
     pub source: ConnectionError,
 }
 
-/// The server did not do what it was asked.
+/// The server did not do what the charm asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// It does not let us in.
+    /// The charm could not connect or log in.
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
-    /// The role was made by somebody else.
+    /// The role has not the comment of this charm's roles.
     #[error(
-        "drop or rename role {role} in PostgreSQL: it is not ours, or an earlier revision left it; ours carries \
-         the comment \"{comment}\""
+        "drop or rename role {role} in PostgreSQL: it is not ours, or an earlier revision left it; \
+         ours carries the comment \"{comment}\""
     )]
     RoleNotOurs {
         /// The role.
         role: String,
-        /// The comment it had to carry.
+        /// The comment that the role should have.
         comment: String,
     },
-    /// A client asked for roles that it cannot have.
+    /// A client asked for roles that it may not have.
     #[error("invalid role(s) for extra user roles: {roles}; remove the relation or ask for others")]
     InvalidRoles {
-        /// The roles, with commas between.
+        /// The roles, separated by commas.
         roles: String,
     },
-    /// A database of somebody else's making holds what could mislead a superuser.
+    /// The schema `public` has objects that could mislead a superuser.
     #[error(
-        "cannot use database {database}: in its schema public are functions or operators that no superuser made, or \
-         PostgreSQL's own are gone; ask for another database, or have them removed"
+        "cannot use database {database}: in its schema public are functions or operators that no \
+         superuser made, or PostgreSQL's own are gone; ask for another database, or have them \
+         removed"
     )]
-    Touched {
+    UntrustedSchema {
         /// The database.
         database: String,
     },
     /// A statement failed.
     #[error("cannot {what}: {source}")]
     Statement {
-        /// What was to be done, without any secret.
+        /// What the statement was to do, without any secret.
         what: String,
         /// What the server answered.
         source: ConnectionError,
@@ -87,13 +88,13 @@ impl Refused {
         Self::RoleNotOurs { role: role.to_owned(), comment: comment.to_owned() }
     }
 
-    /// Whether the connection is of no use any more.
+    /// Whether the connection can no longer be used.
     pub fn is_lost(&self) -> bool {
         matches!(self, Self::Statement { source, .. } if source.is_lost())
     }
 }
 
-/// The server's own words where there are some; never the statement, which may hold a verifier.
+/// The message of the server, or of the library. Never the statement, which may hold a verifier.
 fn described(error: &tokio_postgres::Error) -> String {
     if let Some(error) = error.as_db_error() {
         return error.message().to_owned();
@@ -102,10 +103,10 @@ fn described(error: &tokio_postgres::Error) -> String {
     for cause in iter::successors(error.source(), |&cause| cause.source()) {
         words = format!("{words}: {cause}");
     }
-    // The library tells the kind of its errors by words alone.
+    // The library distinguishes its errors only by their texts.
     if words.starts_with("error performing TLS handshake") {
-        words += "; give PostgreSQL TLS 1.2 or later and a certificate of X.509 version 3 with a key of RSA \
-                  (2048 bits or more), P-256, P-384 or Ed25519, or turn its TLS off";
+        words += "; give PostgreSQL TLS 1.2 or later and a certificate of X.509 version 3 with a \
+                  key of RSA (2048 bits or more), P-256, P-384 or Ed25519, or turn its TLS off";
     }
     words
 }

@@ -6,9 +6,11 @@ use super::{error::Refused, server::Server};
 use crate::secret::Secret;
 
 impl Server {
-    /// Makes sure of the role PgBouncer looks passwords up as: it can log in and nothing else. One of that
-    /// name without any comment, as the Python charm made it, is taken over; one with another comment is not.
-    /// A verifier the role has already stays if it `matches` the password.
+    /// Makes or repairs the role that looks up passwords. It can log in and has no other attribute.
+    ///
+    /// The charm takes over a role of that name without a comment, as the Python charm made it, but
+    /// not one with another comment. A verifier that the role has already stays if it `matches` the
+    /// password.
     pub fn ensure_auth_role(
         &mut self,
         name: &str,
@@ -25,8 +27,8 @@ impl Server {
         self.batch(
             format!("make role {name}"),
             &format!(
-                "{command} ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS \
-                 PASSWORD {verifier}; COMMENT ON ROLE {role} IS {comment}",
+                "{command} ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION \
+                 NOBYPASSRLS PASSWORD {verifier}; COMMENT ON ROLE {role} IS {comment}",
                 role = escape_identifier(name),
                 verifier = escape_literal(verifier.reveal()),
                 comment = escape_literal(comment),
@@ -34,11 +36,13 @@ impl Server {
         )
     }
 
-    /// Makes sure of `get_auth` in a database, the function PgBouncer's `auth_query` asks, in a schema named
-    /// after the auth user. It tells a role's name and verifier, unless that role is a superuser, replicates,
-    /// cannot log in, has expired, or is the auth user itself. What is not exactly so is made anew: whoever
-    /// could write into that schema could answer in the function's place. A database that is not there yet
-    /// gets it when it is made.
+    /// Installs `get_auth`, the function of PgBouncer's `auth_query`, in a database, in a schema
+    /// named after the auth role.
+    ///
+    /// The function returns the name and verifier of a role, unless the role is a superuser,
+    /// replicates, cannot log in, has expired, or is the auth role itself. The charm replaces a
+    /// function that differs in anything: a user who can write into that schema could answer in its
+    /// place. A database that does not exist yet gets the function when it is made.
     pub fn install_get_auth(&mut self, database: &str, auth_user: &str) -> Result<(), Refused> {
         let what = format!("install get_auth in database {database}");
         let found = "SELECT FROM pg_catalog.pg_database WHERE datname = $1 AND datallowconn";
@@ -56,7 +60,8 @@ impl Server {
             return Ok(());
         }
         let sql = format!(
-            "DROP SCHEMA IF EXISTS {user} CASCADE; CREATE SCHEMA {user}; GRANT USAGE ON SCHEMA {user} TO {user};\
+            "DROP SCHEMA IF EXISTS {user} CASCADE; CREATE SCHEMA {user}; \
+             GRANT USAGE ON SCHEMA {user} TO {user}; \
              CREATE FUNCTION {user}.get_auth(text) RETURNS TABLE (username text, password text) \
              LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {body}; \
              REVOKE ALL ON FUNCTION {user}.get_auth(text) FROM PUBLIC; \
@@ -69,8 +74,8 @@ impl Server {
         self.batch_in(database, what, &sql)
     }
 
-    /// Removes the auth role and `get_auth` from wherever it was installed. What others have put into that
-    /// schema is not ours to drop: then it stays, and with it the role, and the answer says so.
+    /// Removes the auth role, and `get_auth` from every database. A schema with objects of other
+    /// users stays, and so does the role; the error says so.
     pub fn remove_auth(&mut self, name: &str, comment: &str) -> Result<(), Refused> {
         match self.role(name)? {
             None => Ok(()),
@@ -84,8 +89,9 @@ impl Server {
     }
 }
 
-/// One row if `get_auth` is what it should be, and nobody but us could have put it or anything else there. Access
-/// lists have names in quotes where they are not plain (`putid` in PostgreSQL's `acl.c`).
+/// One row if `get_auth` is exactly what it should be, and only the charm's user could have put
+/// anything into its schema. Access lists quote names that are not plain (`putid` in PostgreSQL's
+/// `acl.c`).
 const INSTALLED: &str = r#"
     SELECT FROM pg_catalog.pg_namespace n
     JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid

@@ -1,12 +1,12 @@
-//! What a client may ask to be in PostgreSQL, by the rules of PostgreSQL's charms.
+//! The roles that a client may ask for, by the rules of PostgreSQL's charms.
 
 use super::version::ServerVersion;
 
-/// `extra-user-roles`: in lower case, sorted, each once.
+/// The roles of `extra-user-roles`: in lower case, sorted and without duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roles(Vec<String>);
 
-/// Roles whose holders work in databases beside their own.
+/// The roles whose members work in other databases than their own.
 const EVERY_DATABASE: [&str; 10] = [
     "admin",
     "charmed_admin",
@@ -20,7 +20,7 @@ const EVERY_DATABASE: [&str; 10] = [
     "superuser",
 ];
 
-/// What the charm of PostgreSQL 16 allows.
+/// The combinations that the charm of PostgreSQL 16 allows.
 const FROM_16: [&[&str]; 7] = [
     &[],
     &["createdb"],
@@ -32,7 +32,7 @@ const FROM_16: [&[&str]; 7] = [
 ];
 
 impl Roles {
-    /// Reads a list with commas between.
+    /// Reads a list separated by commas.
     pub fn parse(text: &str) -> Self {
         let mut roles: Vec<String> = text.split(',').map(|role| role.trim().to_lowercase()).collect();
         roles.retain(|role| !role.is_empty());
@@ -41,30 +41,31 @@ impl Roles {
         Self(roles)
     }
 
-    /// The roles.
+    /// The names of the roles.
     pub fn names(&self) -> &[String] {
         &self.0
     }
 
-    /// Whether somebody with these roles is to reach every database, not just the one he asked for.
+    /// Whether a client with these roles is to reach every database, not only the one it asked for.
     pub fn reach_every_database(&self) -> bool {
         self.0.iter().any(|role| EVERY_DATABASE.contains(&role.as_str()))
     }
 
-    /// Whether a client may ask for these, and else why not. Up to 15 a role may be any group of the server,
-    /// which only the server knows; so it may while the version is not known.
+    /// Checks that a client may ask for these roles; the error has the reason and the remedy. Up to
+    /// 15 a role may be any group of the server, which only the server can check. The same holds
+    /// while the version is not known.
     pub fn check(&self, version: Option<ServerVersion>) -> Result<(), String> {
         let refused = |remedy: &str| {
             Err(format!("invalid role(s) for extra user roles: {}; {remedy}", self.0.join(", ")))
         };
         if self.0.iter().any(|role| role == "superuser") {
-            return refused("superusers do not get through PgBouncer: relate to PostgreSQL itself");
+            return refused("superusers cannot log in through PgBouncer: relate to PostgreSQL itself");
         }
         match version {
             Some(version) if version.has_catalog_roles() && !FROM_16.contains(&self.as_strs().as_slice()) => {
                 refused(
-                    "PostgreSQL 16 has createdb, charmed_admin, these two together, charmed_dml, charmed_read \
-                     and charmed_stats",
+                    "PostgreSQL 16 has createdb, charmed_admin, these two together, charmed_dml, \
+                     charmed_read and charmed_stats",
                 )
             }
             _ => Ok(()),
@@ -91,19 +92,19 @@ mod tests {
         );
     }
 
-    /// Those for which the Python charm publishes the wildcard when they are asked for. It forgot two of them at the
-    /// next client.
+    /// The roles for which the Python charm publishes the wildcard. With the next client it forgot
+    /// two of them.
     #[test]
     fn every_role_that_reaches_all_databases_is_known() {
-        let all = "admin superuser createdb charmed_admin charmed_backup charmed_databases_owner charmed_dba charmed_dml \
-                   charmed_read charmed_stats";
-        let roams = |roles: &str| Roles::parse(roles).reach_every_database();
+        let all = "admin superuser createdb charmed_admin charmed_backup charmed_databases_owner \
+                   charmed_dba charmed_dml charmed_read charmed_stats";
+        let reaches = |roles: &str| Roles::parse(roles).reach_every_database();
         for role in all.split(' ') {
-            assert!(roams(role) && roams(&format!("accounting,{}", role.to_uppercase())), "{role}");
+            assert!(reaches(role) && reaches(&format!("accounting,{}", role.to_uppercase())), "{role}");
         }
         assert_eq!(all.split(' ').count(), EVERY_DATABASE.len());
         for role in ["createrole", "charmed_pgbouncer_admin", "charmed", "pg_monitor"] {
-            assert!(!roams(role), "{role}");
+            assert!(!reaches(role), "{role}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! A server that the charm is logged in to: its connections, statements and roles.
+//! A server that the charm is logged in to: connections, statements and roles.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,27 +12,27 @@ use super::{
 };
 
 /// How long one address may take to accept a connection.
-const CONNECT: Duration = Duration::from_secs(3);
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long one host may take to be reached and logged in to.
-const LOG_IN: Duration = Duration::from_secs(5);
+/// How long connecting and logging in to one host may take.
+const LOG_IN_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long the server may work on a statement before it gives up itself.
+/// How long a statement may take before the server cancels it.
 pub(super) const STATEMENT: Duration = Duration::from_secs(10);
 
-/// How long a statement may wait for what somebody else works on, a dump for example.
+/// How long a statement may wait for a lock of another session, such as a dump.
 const LOCK: Duration = Duration::from_secs(2);
 
-/// How much longer than the server we wait, for the answer to travel.
+/// How much longer than [`STATEMENT`] the charm waits, for the answer to arrive.
 pub(super) const TRAVEL: Duration = Duration::from_secs(3);
 
-/// A server we are logged in to.
+/// A server that the charm is logged in to.
 pub struct Server {
     pub(super) credentials: Credentials,
     connections: BTreeMap<String, Connection>,
 }
 
-/// What `pg_authid` says of a role.
+/// The entry of a role in `pg_authid`.
 pub(super) struct Role {
     pub(super) verifier: Option<String>,
     plain: bool,
@@ -40,14 +40,14 @@ pub(super) struct Role {
 }
 
 impl Role {
-    /// Whether it is an auth role with a verifier that `matches`, and this comment.
+    /// Whether the role is an auth role with a verifier that `matches` and with this comment.
     pub(super) fn is(&self, matches: &dyn Fn(&str) -> bool, comment: &str) -> bool {
         self.plain
             && self.verifier.as_deref().is_some_and(matches)
             && self.comment.as_deref() == Some(comment)
     }
 
-    /// Whether its comment says that it was made for something else.
+    /// Whether the role has another comment.
     pub(super) fn is_somebody_elses(&self, comment: &str) -> bool {
         self.comment.as_deref().is_some_and(|found| found != comment)
     }
@@ -64,15 +64,15 @@ impl Server {
     /// The server's version, such as `15.18`.
     pub fn server_version(&mut self) -> Result<String, Refused> {
         let rows =
-            self.query("tell the version", "SELECT pg_catalog.current_setting('server_version')", &[])?;
+            self.query("read the version", "SELECT pg_catalog.current_setting('server_version')", &[])?;
         let version: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
         Ok(version.split_whitespace().next().unwrap_or_default().to_owned())
     }
 
-    /// Drops a role, and `first` what `sql` says, wherever it owns anything or may do anything.
+    /// Drops a role. Runs `first` in every database in which the role owns or may do anything.
     pub(super) fn drop_role(&mut self, name: &str, first: &str) -> Result<(), Refused> {
         let what = format!("drop role {name}");
-        // The server knows where that is; what databases share counts to any.
+        // The server knows these databases. Objects that databases share count for any of them.
         let rows = self.query(&what, HOLDINGS, &[&name])?;
         let (role, heir) = (escape_identifier(name), escape_identifier(&self.credentials.user));
         let disown = format!("REASSIGN OWNED BY {role} TO {heir}; DROP OWNED BY {role}");
@@ -87,7 +87,7 @@ impl Server {
         Ok(rows.first().map(|row| Role { verifier: row.get(0), plain: row.get(1), comment: row.get(2) }))
     }
 
-    /// Runs one statement in the database we began with.
+    /// Runs one statement in the first database.
     pub(super) fn query(
         &mut self,
         what: &str,
@@ -109,7 +109,7 @@ impl Server {
         rows.map_err(|source| Refused::Statement { what: what.to_owned(), source })
     }
 
-    /// Runs statements as one transaction, in the database we began with.
+    /// Runs statements as one transaction in the first database.
     pub(super) fn batch(&mut self, what: String, sql: &str) -> Result<(), Refused> {
         let main = self.credentials.database.clone();
         self.batch_in(&main, what, sql)
@@ -133,17 +133,17 @@ impl Server {
 fn open(credentials: &Credentials, database: &str) -> Result<Connection, Unreachable> {
     let mut config = Config::new();
     config.user(&credentials.user).password(credentials.password.reveal()).dbname(database);
-    config.application_name("pgbouncer-k8s").connect_timeout(CONNECT);
+    config.application_name("pgbouncer-k8s").connect_timeout(CONNECT_LIMIT);
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     let (statement, lock) = (STATEMENT.as_millis(), LOCK.as_millis());
     config.options(format!("-c statement_timeout={statement} -c lock_timeout={lock}"));
     for (host, port) in &credentials.hosts {
         config.host(host).port(*port);
     }
-    let limit = LOG_IN * u32::try_from(credentials.hosts.len()).unwrap_or(1).max(1);
-    // PostgreSQL 16 of the charms gives every login another role (its `login_hook`); and what a client
-    // made in `public` must not stand in for a function or type that we mean.
-    // Not RESET ROLE: that would go back to a role set by ALTER ROLE.
+    let limit = LOG_IN_LIMIT * u32::try_from(credentials.hosts.len()).unwrap_or(1).max(1);
+    // The `login_hook` of PostgreSQL 16's charm gives every login another role. RESET ROLE would
+    // return to a role set by ALTER ROLE. A client's object in `public` must not stand in for a
+    // function or type of PostgreSQL.
     let begin = "SET ROLE NONE; SET search_path = pg_catalog, pg_temp";
     let opened = Connection::open(&config, limit).and_then(|mut connection| {
         connection.simple(begin, STATEMENT + TRAVEL)?;
@@ -164,14 +164,16 @@ fn open(credentials: &Credentials, database: &str) -> Result<Connection, Unreach
 
 const ROLE: &str = "
     SELECT rolpassword,
-           rolcanlogin AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls),
+           rolcanlogin AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication
+                                OR rolbypassrls),
            pg_catalog.shobj_description(oid, 'pg_authid')
     FROM pg_catalog.pg_authid WHERE rolname = $1";
 
-/// The databases in which a role owns anything or has been granted anything.
+/// The databases in which a role owns anything or has any rights.
 const HOLDINGS: &str = "
     SELECT DISTINCT d.datname FROM pg_catalog.pg_shdepend s
     JOIN pg_catalog.pg_database d ON d.oid = s.dbid
     JOIN pg_catalog.pg_authid a ON a.oid = s.refobjid
-    WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND a.rolname = $1 AND d.datallowconn
+    WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND a.rolname = $1
+      AND d.datallowconn
     ORDER BY 1";

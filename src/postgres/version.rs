@@ -5,22 +5,23 @@ use std::fmt;
 /// A version of PostgreSQL: `14.20`, `16.10 (Ubuntu 16.10-0)`, `17beta1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerVersion {
-    /// 10 and later; before that also the second number told a major version.
+    /// The first number. Before 10 a major version had two numbers.
     pub major: u32,
-    /// 0 where it is not told, as for a beta.
+    /// The second number; 0 where there is none, as for a beta.
     pub minor: u32,
 }
 
 impl ServerVersion {
-    /// The oldest one whose charm is related to.
+    /// The oldest supported version.
     pub const OLDEST: Self = Self { major: 14, minor: 0 };
 
-    /// Whether the charm of this version gives each database roles of its own, and has rules of its own for names.
+    /// Whether the charm of this version gives each database its own roles, and has its own rules
+    /// for names.
     pub fn has_catalog_roles(self) -> bool {
         self.major >= 16
     }
 
-    /// Reads the numbers at the beginning of a text; without any it is no version.
+    /// Reads the numbers at the beginning of a text; `None` if it begins with none.
     pub fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.trim().splitn(2, '.').map(|part| {
             part.bytes().take_while(u8::is_ascii_digit).map(char::from).collect::<String>().parse().ok()

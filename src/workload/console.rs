@@ -1,4 +1,5 @@
-//! The admin console of one PgBouncer process, over the Unix socket in the directory of that process.
+//! The admin console of one PgBouncer process, over the Unix socket in the directory of that
+//! process.
 //!
 //! PgBouncer lets the operating system user it runs as log in as `pgbouncer` without a password. It
 //! answers the simple query protocol only (PgBouncer's documentation, "Admin console").
@@ -55,7 +56,8 @@ pub enum ConsoleError {
 }
 
 impl Console {
-    /// Connects as `pgbouncer`, acting as the user the process runs as: PgBouncer would refuse root.
+    /// Connects as `pgbouncer`, acting as the user the process runs as: PgBouncer would refuse
+    /// root.
     pub fn connect(directory: &Path, uid: Uid, gid: Gid) -> Result<Self, ConsoleError> {
         let _acting = ActingAs::switch(uid, gid)?;
         Self::open(directory, "pgbouncer", None)
@@ -76,8 +78,8 @@ impl Console {
         rows.iter().map(setting).collect()
     }
 
-    /// `RELOAD`. Before 1.25 PgBouncer reports success also for a file that it cannot read; only the
-    /// digest in `SHOW CONFIG` proves that it read the file.
+    /// `RELOAD`. Before 1.25 PgBouncer reports success also for a file that it cannot read; only
+    /// the digest in `SHOW CONFIG` proves that it read the file.
     pub fn reload(&mut self) -> Result<(), ConsoleError> {
         self.ask("RELOAD").map(drop)
     }
@@ -91,8 +93,8 @@ impl Console {
         Ok(self.0.simple(command, ANSWER_LIMIT)?)
     }
 
-    /// Tries every socket in the directory: the name ends with the port, which may just have changed,
-    /// and a killed process leaves its socket behind.
+    /// Tries every socket in the directory: the name ends with the port, which may just have
+    /// changed, and a killed process leaves its socket behind.
     fn open(directory: &Path, user: &str, password: Option<&Secret>) -> Result<Self, ConsoleError> {
         if !fits(directory) {
             return Err(ConsoleError::PathTooLong(directory.display().to_string()));
@@ -139,8 +141,8 @@ impl From<ConnectionError> for ConsoleError {
     }
 }
 
-/// The charm acting as another user, until this is dropped. Linux records the user of a connection at
-/// the moment of the connect.
+/// The charm acting as another user, until this is dropped. Linux records the user of a connection
+/// at the moment of the connect.
 struct ActingAs {
     own_uid: Uid,
     own_gid: Gid,

@@ -1,5 +1,5 @@
-//! PgBouncer in the container beside the charm's: files, services and signals through Pebble, its consoles in the
-//! directory both containers see.
+//! PgBouncer in the container beside the charm's: files, services and signals go through Pebble,
+//! the consoles through the directory that both containers see.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use super::{
     console::{Console, ConsoleError},
     facts::{Loaded, Probe, ProbeError, Saved, printed_version},
     files::Files,
-    host::{Host, LONGEST, Marker, Text},
+    host::{FILE_SIZE_MAX, Host, Marker, Text},
     interface::Workload,
     load,
     outcome::{Done, NotLoaded},
@@ -29,38 +29,46 @@ use super::{
 };
 use crate::{pgbouncer::Place, secret::Secret};
 
-/// Of the user that images of PgBouncer bring, and of its group.
+/// The user, and its group, that images of PgBouncer come with.
 const USER: &str = "postgres";
 
-/// The layer that is ours, and its check.
+/// The label of our layer, and the name of the check in it.
 const LABEL: &str = "pgbouncer";
 
-/// The directory both containers see, as PgBouncer sees it, and ours in it.
+/// The directory that both containers see, as PgBouncer sees it.
 const VOLUME: &str = "/charm/container";
+
+/// The subdirectory of [`VOLUME`] with the console sockets.
 const SOCKETS: &str = "pgbouncer";
 
-/// Where the first process's exporter listens, as with the Python charm; the next one's on the next port.
+/// The port of the first process's exporter, as with the Python charm. Each further exporter has
+/// the next port.
 const EXPORTER_PORT: u16 = 9127;
 
-/// How many processes: fewer than two could not be restarted without a gap, more than four never paid off.
-const FEWEST: u16 = 2;
-const MOST: u16 = 4;
+/// The least number of processes: one alone could not be restarted without a gap.
+const PROCESSES_MIN: u16 = 2;
 
-/// How long a process may wait for its clients to leave when it is to end. The pod has 30 s in all
-/// (Kubernetes' default, which Juju keeps), and Pebble needs some of it.
+/// The largest number of processes: more did not serve more transactions.
+const PROCESSES_MAX: u16 = 4;
+
+/// How long a process that is to end may wait for its clients to leave. The pod has 30 s in all
+/// (Kubernetes' default, which Juju keeps), and Pebble needs some of them.
 const KILL_DELAY: Duration = Duration::from_secs(24);
 
-/// How long Pebble may take to end a process and start another one: both, and the second it looks on.
-const REPLACE: Duration = KILL_DELAY.saturating_add(Duration::from_secs(6));
+/// How long Pebble may take to end a process and start another one, including the second in which
+/// it watches the new one.
+const REPLACE_LIMIT: Duration = KILL_DELAY.saturating_add(Duration::from_secs(6));
 
 /// How long `pgbouncer --version` may take.
-const ASK: Duration = Duration::from_secs(5);
+const VERSION_LIMIT: Duration = Duration::from_secs(5);
 
-/// Asks for TLS, as clients begin, and takes either answer (PostgreSQL's protocol, "SSLRequest"): nobody but
-/// PgBouncer itself answers, and it does without a user. The images have no client of PostgreSQL, but bash. One
-/// process that answers is enough: while another port is taken by one after another, all but one serve. The last
-/// line of that name is the setting: `[pgbouncer]` ends the file, and a database can have any name.
-const PROBE: &str = concat!(
+/// The health check, in bash, because images have no PostgreSQL client.
+///
+/// It asks for TLS, as clients do first, and accepts either answer (PostgreSQL's protocol,
+/// "SSLRequest"): PgBouncer answers without a login. One process that answers is enough: during a
+/// change of the port the processes restart one after another. The last line `listen_port` of a
+/// file is the setting, because `[pgbouncer]` is the last section and a database can have any name.
+const HEALTH_CHECK: &str = concat!(
     "for ini in /var/lib/pgbouncer/instance_*/pgbouncer.ini; do ",
     "while read -r key _ value; do [[ $key != listen_port ]] || port=$value; done <$ini; ",
     r#"( exec 3<>/dev/tcp/127.0.0.1/$port && printf "\0\0\0\10\4\322\26\57" >&3 && "#,
@@ -70,74 +78,75 @@ const PROBE: &str = concat!(
 /// The workload of a pod.
 #[derive(Debug)]
 pub struct Container {
-    /// As the container has them.
+    /// The paths inside the container.
     paths: Paths,
-    /// The directory both containers see, as the charm sees it.
+    /// The directory that both containers see, as the charm sees it.
     volume: PathBuf,
     pebble: Pebble,
-    /// What was there when this dispatch looked first, unless it has changed something since.
-    seen: Option<Result<Seen, ProbeError>>,
+    /// What this dispatch found when it first looked; `None` again after a load.
+    snapshot: Option<Result<Snapshot, ProbeError>>,
 }
 
-/// What a dispatch in which nothing is new looks at.
+/// Everything that a dispatch without any news reads from the container, in two requests.
 #[derive(Debug)]
-struct Seen {
-    facts: Facts,
-    /// They were kept in the container by an earlier hook.
-    are_kept: bool,
+struct Snapshot {
+    facts: ContainerFacts,
+    /// An earlier hook saved the facts in this container.
+    has_saved_facts: bool,
     services: Vec<Service>,
     texts: BTreeMap<PathBuf, Secret>,
 }
 
-/// What stays as it is for as long as a container runs: found out once, and kept in it.
+/// What does not change while a container runs. It is determined once and saved in the container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Facts {
+struct ContainerFacts {
     /// The first line of `pgbouncer --version`.
     version: String,
     processes: u16,
 }
 
-/// A running service: since when it runs.
+/// The process of a running service, identified by the time of its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Process(String);
 
 impl Container {
-    /// The workload of the unit of this name, in the container whose directory in the charm's is `volume`.
+    /// The workload of the unit of this name. The charm has the container's shared directory at
+    /// `volume`.
     pub fn new(volume: PathBuf, unit: &str) -> Self {
         let pebble = Pebble::new(volume.join("pebble.socket"));
-        Self { paths: Paths::new(PathBuf::from("/"), unit), volume, pebble, seen: None }
+        Self { paths: Paths::new(PathBuf::from("/"), unit), volume, pebble, snapshot: None }
     }
 
-    fn look(&mut self) -> Result<&Seen, ProbeError> {
-        let seen = self.seen.take().unwrap_or_else(|| {
-            let seen = self.look_anew();
-            if let Err(ProbeError::Away(reason)) = &seen {
+    fn snapshot(&mut self) -> Result<&Snapshot, ProbeError> {
+        let snapshot = self.snapshot.take().unwrap_or_else(|| {
+            let snapshot = self.read_snapshot();
+            if let Err(ProbeError::Away(reason)) = &snapshot {
                 tracing::warn!("{reason}");
             }
-            seen
+            snapshot
         });
-        self.seen.insert(seen).as_ref().map_err(ProbeError::clone)
+        self.snapshot.insert(snapshot).as_ref().map_err(ProbeError::clone)
     }
 
-    fn look_anew(&mut self) -> Result<Seen, ProbeError> {
+    fn read_snapshot(&mut self) -> Result<Snapshot, ProbeError> {
         let away = |error: PebbleError| ProbeError::Away(error.to_string());
         let services = self.pebble.services().map_err(away)?;
-        let mut paths = vec![self.facts(), self.paths.shared(), self.paths.user_list_in_memory()];
-        paths.extend((0..MOST).map(|instance| self.paths.marker(instance)));
+        let mut paths = vec![self.facts_file(), self.paths.shared(), self.paths.user_list_in_memory()];
+        paths.extend((0..PROCESSES_MAX).map(|instance| self.paths.marker(instance)));
         let texts = self.texts(&paths).map_err(away)?;
-        let known = texts.get(&self.facts()).and_then(|text| serde_json::from_str(text.reveal()).ok());
-        let are_kept = known.is_some();
-        let facts = known.map_or_else(|| self.find_out(), Ok)?;
-        Ok(Seen { facts, are_kept, services, texts })
+        let known = texts.get(&self.facts_file()).and_then(|text| serde_json::from_str(text.reveal()).ok());
+        let has_saved_facts = known.is_some();
+        let facts = known.map_or_else(|| self.determine_facts(), Ok)?;
+        Ok(Snapshot { facts, has_saved_facts, services, texts })
     }
 
-    /// What is known of this container since it started.
-    fn facts(&self) -> PathBuf {
+    /// The file in the container with [`ContainerFacts`].
+    fn facts_file(&self) -> PathBuf {
         self.paths.instances_dir().join("container.json")
     }
 
-    fn find_out(&mut self) -> Result<Facts, ProbeError> {
-        let output = match self.pebble.exec(&["pgbouncer", "--version"], ASK) {
+    fn determine_facts(&mut self) -> Result<ContainerFacts, ProbeError> {
+        let output = match self.pebble.exec(&["pgbouncer", "--version"], VERSION_LIMIT) {
             Ok(output) => output,
             Err(PebbleError::Api { message, .. }) if message.contains("cannot find executable") => {
                 return Err(ProbeError::NotInImage);
@@ -154,10 +163,13 @@ impl Container {
         let limit = |path: &str| limits.get(Path::new(path)).map(|text| text.reveal().trim());
         let cpus = quota(limit(CPU_MAX), limit(CPU_QUOTA), limit(CPU_PERIOD))
             .or_else(|| online(limit(CPUS_ONLINE)?));
-        Ok(Facts { version, processes: cpus.unwrap_or(FEWEST).clamp(FEWEST, MOST) })
+        Ok(ContainerFacts {
+            version,
+            processes: cpus.unwrap_or(PROCESSES_MIN).clamp(PROCESSES_MIN, PROCESSES_MAX),
+        })
     }
 
-    /// The texts of those files that can be read, in one request.
+    /// The texts of the files that can be read, in one request.
     fn texts(&mut self, paths: &[PathBuf]) -> Result<BTreeMap<PathBuf, Secret>, PebbleError> {
         let names: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
         let found = self.pebble.read(&names)?;
@@ -171,7 +183,8 @@ impl Container {
         format!("pgbouncer_{instance}")
     }
 
-    /// The service that measures a process; the first has the name that the Python charm gave the only one.
+    /// The service of a process's exporter. The first one has the name of the Python charm's only
+    /// one.
     fn exporter(instance: u16) -> String {
         if instance == 0 { "metrics_server".to_owned() } else { format!("metrics_server_{instance}") }
     }
@@ -190,28 +203,28 @@ impl Container {
 impl Workload for Container {
     fn probe(&mut self) -> Result<Probe, ProbeError> {
         let auth_file = self.user_list().display().to_string();
-        let Facts { version, processes } = self.look()?.facts.clone();
+        let ContainerFacts { version, processes } = self.snapshot()?.facts.clone();
         let place = |instance| Place { socket_dir: format!("{VOLUME}/{SOCKETS}/{instance}"), pid_file: None };
         Ok(Probe { version, auth_file, places: (0..processes).map(place).collect() })
     }
 
     fn loaded(&mut self, instance: u16) -> Option<Loaded> {
         let marker = self.paths.marker(instance);
-        let seen = self.look().ok()?;
-        let marker = Marker::parse(seen.texts.get(&marker)?.reveal())?;
-        marker.of(Self::running(&seen.services, instance).as_ref())
+        let snapshot = self.snapshot().ok()?;
+        let marker = Marker::parse(snapshot.texts.get(&marker)?.reveal())?;
+        marker.of(Self::running(&snapshot.services, instance).as_ref())
     }
 
     fn saved(&mut self) -> Saved {
         let (config, users) = (self.paths.shared(), self.user_list());
-        let Ok(seen) = self.look() else { return Saved::default() };
-        let text = |path: &Path| seen.texts.get(path).cloned();
+        let Ok(snapshot) = self.snapshot() else { return Saved::default() };
+        let text = |path: &Path| snapshot.texts.get(path).cloned();
         Saved { config: text(&config).map(|text| text.reveal().to_owned()), users: text(&users) }
     }
 
     fn load(&mut self, files: &Files) -> Result<Done, NotLoaded> {
         let done = load::load(self, files);
-        self.seen = None;
+        self.snapshot = None;
         done
     }
 
@@ -239,7 +252,7 @@ impl Host for Container {
         self.paths.user_list_in_memory()
     }
 
-    fn sockets(&self, instance: u16) -> PathBuf {
+    fn socket_dir(&self, instance: u16) -> PathBuf {
         self.volume.join(SOCKETS).join(instance.to_string())
     }
 
@@ -252,11 +265,11 @@ impl Host for Container {
         directories.extend(instances().map(|instance| sockets.join(instance.to_string())));
         let directories: Vec<_> = directories.iter().map(Self::directory).collect();
         self.pebble.make_dirs(&directories)?;
-        // What was kept in a container that is another one by now is not of this one.
-        let found_out = self.look().ok().filter(|seen| !seen.are_kept);
-        let facts = found_out.map(|seen| seen.facts.clone());
+        // The file goes with the container, so a new container has none.
+        let snapshot = self.snapshot().ok().filter(|snapshot| !snapshot.has_saved_facts);
+        let facts = snapshot.map(|snapshot| snapshot.facts.clone());
         if let Some(text) = facts.and_then(|facts| serde_json::to_string(&facts).ok()) {
-            self.write(&[(&self.facts(), &text)])?;
+            self.write(&[(&self.facts_file(), &text)])?;
         }
         let services = instances().flat_map(|instance| {
             let process = pgbouncer(&self.paths.ini(instance));
@@ -301,28 +314,28 @@ impl Host for Container {
     fn signal(&mut self, instance: u16, process: &Process, signal: Signal) -> Result<(), NotLoaded> {
         let sent = self.pebble.signal(signal.as_str(), &[&Self::service(instance)]);
         match sent {
-            // That it does not run is told by nothing else.
+            // Pebble answers the same error for a process that does not run and for a wrong signal.
             Err(PebbleError::Api { .. }) if self.process(instance)?.as_ref() != Some(process) => Ok(()),
             sent => Ok(sent?),
         }
     }
 
     fn stop_exporter(&mut self, instance: u16) -> Result<(), NotLoaded> {
-        Ok(self.pebble.stop(&[&Self::exporter(instance)], REPLACE)?)
+        Ok(self.pebble.stop(&[&Self::exporter(instance)], REPLACE_LIMIT)?)
     }
 
-    /// An image without an exporter is none the worse.
+    /// Does not wait, and does not fail where the image has no exporter.
     fn start_exporter(&mut self, instance: u16) -> Result<(), NotLoaded> {
         Ok(self.pebble.begin_to_start(&[&Self::exporter(instance)])?)
     }
 
     fn replace(&mut self, instance: u16, _: &Process) -> Result<(), NotLoaded> {
-        Ok(self.pebble.restart(&[&Self::service(instance)], REPLACE)?)
+        Ok(self.pebble.restart(&[&Self::service(instance)], REPLACE_LIMIT)?)
     }
 
     fn console(&mut self, instance: u16, _: &Process) -> Result<Console, ConsoleError> {
-        let directory = self.sockets(instance);
-        // The user id of an image is not known here but by what was made for that user.
+        let directory = self.socket_dir(instance);
+        // Only the image knows the id of its user; the directory was made for that user.
         let owner = fs::metadata(&directory);
         let owner = owner.map_err(|_| ConsoleError::NoSocket(directory.display().to_string()))?;
         Console::connect(&directory, Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()))
@@ -335,9 +348,9 @@ impl fmt::Display for Process {
     }
 }
 
-/// The text of a file that was read whole.
+/// The text of a file that was read as a whole.
 fn text(content: Vec<u8>) -> Option<String> {
-    String::from_utf8(content).ok().filter(|text| text.len() as u64 <= LONGEST)
+    String::from_utf8(content).ok().filter(|text| text.len() as u64 <= FILE_SIZE_MAX)
 }
 
 /// The service of a process.
@@ -353,8 +366,8 @@ fn pgbouncer(ini: &Path) -> Value {
     })
 }
 
-/// What measures a process. It comes in by the console's socket, where the user that PgBouncer runs as needs no
-/// password: everybody may read a plan and a command line.
+/// The exporter of a process. It connects to the console socket, where the user that PgBouncer runs
+/// as needs no password: everybody may read a plan and a command line.
 fn exporter(instance: u16, port: u16) -> Value {
     let sockets = format!("{VOLUME}/{SOCKETS}/{instance}");
     let console =
@@ -364,7 +377,8 @@ fn exporter(instance: u16, port: u16) -> Value {
         "override": "replace",
         "summary": "measures of PgBouncer for Prometheus",
         "command": format!(
-            "pgbouncer_exporter --web.listen-address=:{listens} --pgBouncer.connectionString='{console}'"
+            "pgbouncer_exporter --web.listen-address=:{listens} \
+             --pgBouncer.connectionString='{console}'"
         ),
         "startup": "enabled",
         "user": USER,
@@ -372,8 +386,8 @@ fn exporter(instance: u16, port: u16) -> Value {
     })
 }
 
-/// The services, and the check that keeps a pod out of Kubernetes' service while PgBouncer does not answer. Nothing
-/// is at `level: alive`: that would kill the container of a pooler that drains.
+/// The services, and the check that keeps a pod out of the Kubernetes service while PgBouncer does
+/// not answer. No check has `level: alive`, which would kill the container of a pooler that drains.
 fn layer(services: impl Iterator<Item = (String, Value)>) -> Value {
     json!({
         "services": services.collect::<serde_json::Map<_, _>>(),
@@ -383,27 +397,28 @@ fn layer(services: impl Iterator<Item = (String, Value)>) -> Value {
             "period": "5s",
             "timeout": "4s",
             "threshold": 2,
-            "exec": { "command": format!("bash -c '{PROBE}'"), "user": USER, "group": USER },
+            "exec": { "command": format!("bash -c '{HEALTH_CHECK}'"), "user": USER, "group": USER },
         } },
     })
 }
 
-/// The container's limit, by control groups of version 2 (`max 100000`, `150000 100000`) and 1.
+/// The CPU limit of the container, by control groups of version 2 (`max 100000`, `150000 100000`).
 const CPU_MAX: &str = "/sys/fs/cgroup/cpu.max";
+/// The same by control groups of version 1.
 const CPU_QUOTA: &str = "/sys/fs/cgroup/cpu/cpu.cfs_quota_us";
 const CPU_PERIOD: &str = "/sys/fs/cgroup/cpu/cpu.cfs_period_us";
 /// The processors of the node: `0-3,8`.
 const CPUS_ONLINE: &str = "/sys/devices/system/cpu/online";
 
-/// The processors a container may use, rounded up; nothing where there is no limit.
+/// The number of processors that a container may use, rounded up; `None` without a limit.
 fn quota(max: Option<&str>, quota: Option<&str>, period: Option<&str>) -> Option<u16> {
     let (quota, period) = max.and_then(|text| text.split_once(' ')).or(quota.zip(period))?;
-    // What is not a positive number (`max`, `-1`) is no limit.
+    // Anything but a positive number (`max`, `-1`) is no limit.
     let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
     u16::try_from(quota.div_ceil(period.max(1))).ok()
 }
 
-/// How many processors such a list names.
+/// The number of processors in a list of ranges.
 fn online(ranges: &str) -> Option<u16> {
     let count = |range: &str| {
         let (from, to) = range.split_once('-').unwrap_or((range, range));
@@ -435,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_known_by_when_it_started() {
+    fn a_service_is_identified_by_its_start() {
         let service = |current, since: &str| Service {
             name: "pgbouncer_1".to_owned(),
             current,

@@ -1,4 +1,4 @@
-//! PgBouncer on this machine: files replaced whole, processes that a supervisor keeps, signals.
+//! PgBouncer on this machine: its files, and processes that a supervisor keeps running.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -18,7 +18,7 @@ use super::{
     console::{Console, ConsoleError},
     facts::{Loaded, Probe, ProbeError, Saved, printed_version},
     files::Files,
-    host::{Host, LONGEST, Text},
+    host::{FILE_SIZE_MAX, Host, Text},
     interface::Workload,
     load,
     outcome::{Done, NotLoaded},
@@ -27,10 +27,10 @@ use super::{
 };
 use crate::{pgbouncer::Place, secret::Secret};
 
-/// Whom PgBouncer runs as on a machine whose charm runs as root.
+/// The user that PgBouncer runs as where the charm runs as root.
 const USER: &str = "postgres";
 
-/// How many processes share the port.
+/// The number of processes that share the port.
 const PROCESSES: u16 = 2;
 
 /// The workload of a machine.
@@ -39,7 +39,7 @@ pub struct Disk {
     paths: Paths,
 }
 
-/// Whom the files and directories belong to.
+/// The owner of the files and directories.
 #[derive(Clone, Copy)]
 struct Owner {
     uid: Uid,
@@ -107,7 +107,7 @@ impl Host for Disk {
         self.paths.user_list()
     }
 
-    fn sockets(&self, instance: u16) -> PathBuf {
+    fn socket_dir(&self, instance: u16) -> PathBuf {
         self.paths.instance_dir(instance)
     }
 
@@ -135,10 +135,10 @@ impl Host for Disk {
         paths.iter().try_for_each(remove)
     }
 
-    /// Its supervisor starts it, if no process that is gone seems to be there.
+    /// Leaves the start to the supervisor, and removes a stale pid file that would prevent it.
     fn start(&mut self, instance: u16) -> Result<(), NotLoaded> {
         if self.process(instance)?.is_none() {
-            Process::forget(&self.paths.pid_file(instance), &self.paths.ini(instance));
+            Process::remove_stale(&self.paths.pid_file(instance), &self.paths.ini(instance));
         }
         Ok(())
     }
@@ -165,7 +165,7 @@ impl Host for Disk {
 }
 
 impl Owner {
-    /// PgBouncer refuses to run as root; as anybody else it runs as whoever runs the charm.
+    /// The user that runs the charm, or [`USER`] for root: PgBouncer refuses to run as root.
     fn find() -> Result<Self, NotLoaded> {
         if !geteuid().is_root() {
             return Ok(Self { uid: geteuid(), gid: getegid() });
@@ -176,10 +176,11 @@ impl Owner {
         }
     }
 
-    /// Makes a directory that is the owner's alone, or repairs one of which only the making was finished.
-    /// Another user's is refused: everybody may make one in `/dev/shm`.
+    /// Makes a directory that only the owner can use. Repairs one that a killed hook left without
+    /// its owner or mode. Refuses a directory of another user: every user may make one in
+    /// `/dev/shm`.
     fn directory(self, path: &Path) -> Result<(), NotLoaded> {
-        let stranger = || -> io::Result<Option<u32>> {
+        let foreign_owner = || -> io::Result<Option<u32>> {
             match DirBuilder::new().mode(0o700).create(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     fs::create_dir_all(path.parent().unwrap_or(path))?;
@@ -203,18 +204,18 @@ impl Owner {
             }
             Ok(None)
         };
-        match stranger() {
+        match foreign_owner() {
             Ok(None) => Ok(()),
             Ok(Some(owner)) => Err(NotLoaded::ForeignDirectory { path: path.to_path_buf(), owner }),
             Err(source) => Err(NotLoaded::Io { path: path.to_path_buf(), source }),
         }
     }
 
-    /// Replaces a file by one with this text that only its owner can read, from its first byte on. One that is
-    /// so already stays: PgBouncer takes a new inode for a new user list.
+    /// Replaces a file by one with this text, which only its owner can read from the first byte on.
+    /// A file that is the same already stays: PgBouncer takes a new inode for a new user list.
     fn write(self, path: &Path, text: &str) -> Result<(), NotLoaded> {
         let write = || {
-            // One hook of a unit runs at a time, so whatever has this name was left by one that was killed.
+            // One hook of a unit runs at a time: a file of this name was left by a killed hook.
             let new = path.with_extension("new");
             remove(&new)?;
             if self.has(path, text) {
@@ -238,7 +239,8 @@ impl Owner {
     }
 }
 
-/// What lies at a path. The directory is PgBouncer's: a link or a pipe in it could lead a root reader astray.
+/// Reads what lies at a path. PgBouncer owns the directory: a link or a pipe in it must not make
+/// root read another file, or wait.
 fn read(path: &Path) -> Text {
     let whole = || -> io::Result<Option<String>> {
         let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
@@ -247,8 +249,8 @@ fn read(path: &Path) -> Text {
             return Ok(None);
         }
         let mut text = String::new();
-        let length = file.take(LONGEST + 1).read_to_string(&mut text)?;
-        Ok((length as u64 <= LONGEST).then_some(text))
+        let length = file.take(FILE_SIZE_MAX + 1).read_to_string(&mut text)?;
+        Ok((length as u64 <= FILE_SIZE_MAX).then_some(text))
     };
     match whole() {
         Ok(Some(text)) => Text::Whole(text),
@@ -257,7 +259,7 @@ fn read(path: &Path) -> Text {
     }
 }
 
-/// Removes a file; that it is not there is no error.
+/// Removes a file. A file that is not there is no error.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -265,7 +267,7 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a name's appearing, changing or vanishing outlive a power cut.
+/// Makes the creation, change or removal of a name survive a power cut.
 fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -2,32 +2,32 @@
 
 use crate::{pgbouncer::Place, secret::Secret};
 
-/// PgBouncer as it is found.
+/// What is known of PgBouncer before anything is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// The first line of `pgbouncer --version`, such as `PgBouncer 1.18.0`: of what the processes were
-    /// started from, else of what is installed.
+    /// The first line of `pgbouncer --version`, such as `PgBouncer 1.18.0`. It is the version of
+    /// the running processes; with none running, the installed one.
     pub version: String,
     /// Absolute path of the user list, as PgBouncer sees it.
     pub auth_file: String,
-    /// One for each process.
+    /// The directories of each process.
     pub places: Vec<Place>,
 }
 
-/// Why nothing can be known of PgBouncer.
+/// Why nothing is known of PgBouncer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ProbeError {
-    /// The charm runs on a machine that has none.
+    /// The machine that the charm runs on has no PgBouncer.
     NotOnMachine,
-    /// The image of the workload container has none.
+    /// The image of the workload container has no PgBouncer.
     NotInImage,
-    /// The workload container cannot be reached, with the reason.
+    /// The workload container cannot be reached, for this reason.
     Away(String),
-    /// It is there and does not say what it is.
+    /// `pgbouncer --version` fails, for this reason.
     NoVersion(String),
 }
 
-/// What one process has loaded.
+/// What one process was confirmed to have loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
     /// The digest of everything it runs.
@@ -36,7 +36,8 @@ pub struct Loaded {
     pub version: String,
 }
 
-/// The files all instances share; what is missing, unreadable or longer than 1 MiB is not there.
+/// The files that all instances share. `None` stands for a file that is missing, unreadable or
+/// larger than 1 MiB.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Saved {
     /// The shared configuration.
@@ -45,7 +46,7 @@ pub struct Saved {
     pub users: Option<Secret>,
 }
 
-/// The version that `pgbouncer --version` printed, or what it complained of.
+/// The first line that `pgbouncer --version` printed, or the error that it printed instead.
 pub(super) fn printed_version(
     is_success: bool,
     status: &str,
@@ -56,10 +57,10 @@ pub(super) fn printed_version(
     if let Some(version) = line(stdout).filter(|_| is_success) {
         return Ok(version);
     }
-    // It becomes part of a status.
+    // The reason becomes part of a status.
     let short = |text: String| text.chars().filter(|c| !c.is_control()).take(200).collect();
-    let complaint = line(stderr).map_or_else(|| "it says nothing".to_owned(), short);
-    Err(ProbeError::NoVersion(format!("{complaint}, {status}")))
+    let reason = line(stderr).map_or_else(|| "it says nothing".to_owned(), short);
+    Err(ProbeError::NoVersion(format!("{reason}, {status}")))
 }
 
 #[cfg(test)]

@@ -5,20 +5,20 @@ use crate::{
     secret::Secret,
 };
 
-/// Everything the instances of a unit run.
+/// Everything that the instances of a unit run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
-    /// The configuration all units share; kept for the next hook, read by no process.
+    /// The configuration that all units share. It is kept for the next hook; no process reads it.
     pub shared: String,
-    /// The user list all instances read.
+    /// The user list, which all instances read.
     pub users: UserList,
-    /// A user of that list with its password, to be named in `admin_users` or `stats_users`: a login proves
-    /// that the list was read (PgBouncer's `SHOW CONFIG` does not).
+    /// A user of that list and its password, named in `admin_users` or `stats_users`. A login as
+    /// this user proves that PgBouncer read the list, which `SHOW CONFIG` does not.
     pub proof: Option<(String, Secret)>,
-    /// The version the files are rendered for.
+    /// The version of PgBouncer that the files are rendered for.
     pub version: Version,
-    /// Where all processes listen, and the name of each console socket ends.
+    /// The port that all processes listen on. The name of each console socket ends with it.
     pub port: u16,
-    /// One for each process, with `syslog_ident = <digest>` as its last line.
+    /// The configuration of each process. Its last line is `syslog_ident = <digest>`.
     pub instances: Vec<InstanceConfig>,
 }

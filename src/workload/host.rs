@@ -15,68 +15,69 @@ use super::{
     paths::Paths,
 };
 
-/// The longest file that is read, in bytes.
-pub(super) const LONGEST: u64 = 1 << 20;
+/// The largest file that is read, in bytes.
+pub(super) const FILE_SIZE_MAX: u64 = 1 << 20;
 
-/// Where processes and their files are.
+/// The place where processes and their files are.
 pub(super) trait Host {
-    /// A running process, told apart from every other one this instance ever had.
+    /// A running process, distinct from every other process that this instance ever had.
     type Process: Clone + PartialEq + fmt::Display;
 
-    /// Where the files are, as PgBouncer sees them.
+    /// The paths of the files, as PgBouncer sees them.
     fn paths(&self) -> &Paths;
 
-    /// The user list, as PgBouncer sees it.
+    /// The path of the user list, as PgBouncer sees it.
     fn user_list(&self) -> PathBuf;
 
     /// The directory of an instance's console socket, as the charm sees it.
-    fn sockets(&self, instance: u16) -> PathBuf;
+    fn socket_dir(&self, instance: u16) -> PathBuf;
 
     /// Makes the directories, and whatever else the processes need before their files.
     fn prepare(&mut self, files: &Files) -> Result<(), NotLoaded>;
 
-    /// What lies at this path.
+    /// Reads what lies at this path.
     fn read(&mut self, path: &Path) -> Result<Text, NotLoaded>;
 
-    /// Replaces files one after another, each whole, such that only PgBouncer can read them.
+    /// Replaces files one after another, each as a whole. Only PgBouncer can read them.
     fn write(&mut self, files: &[(&Path, &str)]) -> Result<(), NotLoaded>;
 
-    /// Removes files for good; that one is not there is no error.
+    /// Removes files, durably. A file that is not there is no error.
     fn remove(&mut self, paths: &[PathBuf]) -> Result<(), NotLoaded>;
 
-    /// Has the process of an instance started, where nobody else sees to that.
+    /// Starts the process of an instance, where no supervisor does.
     fn start(&mut self, instance: u16) -> Result<(), NotLoaded>;
 
     /// The running process of an instance.
     fn process(&mut self, instance: u16) -> Result<Option<Self::Process>, NotLoaded>;
 
-    /// Signals a process if it still runs; that it does not is no error.
+    /// Signals a process. A process that no longer runs is no error.
     fn signal(&mut self, instance: u16, process: &Self::Process, signal: Signal) -> Result<(), NotLoaded>;
 
-    /// Has whatever measures a process hold no connection to it, which could keep it from ending.
+    /// Stops the exporter of a process: its connection could keep the process from ending.
     fn stop_exporter(&mut self, _: u16) -> Result<(), NotLoaded> {
         Ok(())
     }
 
-    /// Has the process measured that an instance has now, where there is something that does.
+    /// Starts the exporter of the process that an instance has now, where there is an exporter.
     fn start_exporter(&mut self, _: u16) -> Result<(), NotLoaded> {
         Ok(())
     }
 
-    /// Ends a process that was told to end and has not, and has another one started.
+    /// Replaces a process that has not ended after SIGTERM.
     fn replace(&mut self, instance: u16, process: &Self::Process) -> Result<(), NotLoaded>;
 
-    /// The console of a process.
+    /// Connects to the console of a process.
     fn console(&mut self, instance: u16, process: &Self::Process) -> Result<Console, ConsoleError>;
 }
 
-/// What lies where a file may be.
+/// What lies at the path of a file.
 pub(super) enum Text {
     /// Nothing.
     Absent,
-    /// Something that is no file, no UTF-8, longer than [`LONGEST`], or that the file system refuses to give.
+    /// Something that is not a file, is not UTF-8, is larger than [`FILE_SIZE_MAX`] or cannot be
+    /// read.
     Unreadable,
-    /// A text of at most [`LONGEST`] bytes.
+    /// The text of a file.
     Whole(String),
 }
 
@@ -90,7 +91,8 @@ impl Text {
     }
 }
 
-/// What `loaded` holds: what was confirmed, and of which process.
+/// The content of the file `loaded`: what a process was confirmed to have loaded, and which
+/// process.
 pub(super) struct Marker {
     pub(super) loaded: Loaded,
     pub(super) process: String,
@@ -108,7 +110,7 @@ impl Marker {
         Some(Self { loaded, process: lines.next()?.to_owned() })
     }
 
-    /// What was confirmed, if it was of this process.
+    /// What was confirmed, if it was confirmed for this process.
     pub(super) fn of(self, process: Option<&impl fmt::Display>) -> Option<Loaded> {
         (process?.to_string() == self.process).then_some(self.loaded)
     }

@@ -1,4 +1,4 @@
-//! What the charm asks of the processes of this unit, wherever they live.
+//! What the charm asks of the processes of this unit, wherever they run.
 
 use super::{
     facts::{Loaded, Probe, ProbeError, Saved},
@@ -6,25 +6,27 @@ use super::{
     outcome::{Done, NotLoaded},
 };
 
-/// Where the processes of a unit live: on this machine's disk, or in a container beside the charm.
+/// The processes of a unit: on this machine, or in a container beside the charm's.
 pub trait Workload {
-    /// What can be known before anything is loaded. Asks no more than once a dispatch.
+    /// What can be known before anything is loaded. Looks at most once in a dispatch.
     fn probe(&mut self) -> Result<Probe, ProbeError>;
 
-    /// What the running process of an instance has been seen to have loaded. `None` if it was not seen, or
-    /// is another process by now: a load is owed. Does not ask the process.
+    /// What the running process of an instance was confirmed to have loaded. `None` if that was not
+    /// confirmed, or if another process runs by now: then a load is due. Does not ask the process.
     fn loaded(&mut self, instance: u16) -> Option<Loaded>;
 
-    /// The files all instances share, as they lie there now.
+    /// The files that all instances share, as they are now.
     fn saved(&mut self) -> Saved;
 
-    /// Makes every instance run these files, one after another. May be killed anywhere and repeated.
+    /// Makes every instance run these files, one after another. May be killed anywhere and
+    /// repeated.
     fn load(&mut self, files: &Files) -> Result<Done, NotLoaded>;
 
     /// What a load would do now. Changes nothing.
     fn foresee(&mut self, files: &Files) -> Result<Done, NotLoaded>;
 
-    /// Why clients are not sent here though everything is loaded, where somebody watches over that.
+    /// Why clients are not sent to this unit although it has loaded everything, where a health
+    /// check decides that.
     fn unhealthy(&mut self) -> Option<String> {
         None
     }

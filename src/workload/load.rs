@@ -1,4 +1,4 @@
-//! How files get into running processes, wherever these live: written, taken, and proven to be.
+//! How files get into running processes, wherever these run: written, loaded and confirmed.
 
 use std::{
     collections::BTreeMap,
@@ -29,31 +29,31 @@ use crate::{
     secret::Secret,
 };
 
-/// How long a process may take to start or to reload; it takes milliseconds.
-const RELOAD: Duration = Duration::from_secs(3);
+/// How long a process may take to start or to reload. It takes milliseconds.
+const RELOAD_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long a process may take to end and the next one to come. From 1.23 SIGTERM waits for the clients to
-/// leave, and a second one does not (PgBouncer's documentation, "Signals").
-const RESTART: Duration = Duration::from_secs(10);
+/// How long a process may take to end and the next one to start. From 1.23 PgBouncer waits for its
+/// clients after the first SIGTERM, and not after the second (its documentation, "Signals").
+const RESTART_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a process may take to be connected to.
-const CONNECT: Duration = Duration::from_secs(1);
+/// How long a process may take to accept a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
 /// Makes every instance run its file, one after another. May be killed anywhere and repeated.
 pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoaded> {
     let users = check(host, files)?;
     host.prepare(files)?;
-    let owed = owed(host, files)?;
-    // From here on a process may meet new files: what a marker said of the old ones is over.
-    let markers: Vec<_> = owed.iter().map(|file| host.paths().marker(file.instance)).collect();
+    let not_loaded = not_loaded(host, files)?;
+    // From here on a process may read new files: its marker no longer says what it runs.
+    let markers: Vec<_> = not_loaded.iter().map(|file| host.paths().marker(file.instance)).collect();
     host.remove(&markers)?;
     let (user_list, shared) = (host.user_list(), host.paths().shared());
     host.write(&[(&user_list, users.reveal()), (&shared, &files.shared)])?;
 
     let mut done = Done::default();
     let mut failed = None;
-    for file in owed {
-        // What one process did not survive would end the next one, too, which still serves.
+    for file in not_loaded {
+        // A restart that failed once would also end the next process, which still serves clients.
         if failed.is_some() && pending_changes(host, file, files)?.need() == Need::Restart {
             continue;
         }
@@ -62,7 +62,7 @@ pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoad
                 done.restarted.extend(restarted.then_some(file.instance));
                 done.loaded.push(file.instance);
             }
-            // One that does not answer keeps nothing from the others.
+            // A process that does not answer keeps nothing from the others.
             Err(error) => {
                 failed.get_or_insert(error);
             }
@@ -71,12 +71,12 @@ pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoad
     failed.map_or(Ok(done), Err)
 }
 
-/// What [`load`] would do, as far as the files tell: that a process runs something else than its file, only a load
-/// finds out. Changes nothing.
+/// What [`load`] would do, as far as the files tell. Only a load finds a process that runs
+/// something else than its file. Changes nothing.
 pub(super) fn foresee<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoaded> {
     check(host, files)?;
     let mut done = Done::default();
-    for file in owed(host, files)? {
+    for file in not_loaded(host, files)? {
         let need = pending_changes(host, file, files)?.need();
         done.restarted.extend((need == Need::Restart).then_some(file.instance));
         done.loaded.push(file.instance);
@@ -84,8 +84,8 @@ pub(super) fn foresee<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotL
     Ok(done)
 }
 
-/// The user list's text, if the processes would take all files in full: what they would take in part they must not
-/// even find.
+/// The text of the user list, if PgBouncer would take all files in full. A file that it would take
+/// in part must not even be written: PgBouncer could find it at any time.
 fn check<H: Host>(host: &H, files: &Files) -> Result<Secret, NotLoaded> {
     let users = files.users.file_text().map(Secret::new)?;
     for file in &files.instances {
@@ -94,26 +94,26 @@ fn check<H: Host>(host: &H, files: &Files) -> Result<Secret, NotLoaded> {
             let (line, reason) = first.map_or_else(Default::default, |first| (first.line, first.reason));
             return Err(NotLoaded::Unfit { instance: file.instance, line, reason });
         }
-        let sockets = host.sockets(file.instance);
-        if !console::fits(&sockets) {
-            return Err(NotLoaded::PathTooLong { path: sockets });
+        let directory = host.socket_dir(file.instance);
+        if !console::fits(&directory) {
+            return Err(NotLoaded::PathTooLong { path: directory });
         }
     }
     Ok(users)
 }
 
-/// The instances whose processes were not seen to run their files.
-fn owed<'a, H: Host>(host: &mut H, files: &'a Files) -> Result<Vec<&'a InstanceConfig>, NotLoaded> {
-    let mut owed = Vec::new();
+/// The instances whose processes are not known to run their files.
+fn not_loaded<'a, H: Host>(host: &mut H, files: &'a Files) -> Result<Vec<&'a InstanceConfig>, NotLoaded> {
+    let mut not_loaded = Vec::new();
     for file in &files.instances {
         if loaded(host, file.instance)?.is_none_or(|loaded| loaded.digest != file.digest) {
-            owed.push(file);
+            not_loaded.push(file);
         }
     }
-    Ok(owed)
+    Ok(not_loaded)
 }
 
-/// What the running process of an instance was seen to have loaded.
+/// What the running process of an instance was confirmed to have loaded.
 pub(super) fn loaded<H: Host>(host: &mut H, instance: u16) -> Result<Option<Loaded>, NotLoaded> {
     let marker = host.paths().marker(instance);
     let Some(marker) = host.read(&marker)?.whole().as_deref().and_then(Marker::parse) else {
@@ -122,20 +122,21 @@ pub(super) fn loaded<H: Host>(host: &mut H, instance: u16) -> Result<Option<Load
     Ok(marker.of(host.process(instance)?.as_ref()))
 }
 
-/// Makes one process run its file; true if it had to be another process.
+/// Makes one process run its file; true if the process had to be replaced.
 fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) -> Result<bool, NotLoaded> {
     let instance = file.instance;
     let (ini, record) = (host.paths().ini(instance), host.paths().pending_restart(instance));
     let new = parsed(file, files)?;
     let mut pending = pending_changes(host, file, files)?;
-    // Recorded before the file is written: after a kill the next load finds the new file, and no difference to it.
+    // Recorded before the file is written: after a kill the next load finds the new file, and no
+    // difference that would tell it to restart the process.
     if pending.need() > Need::Reload {
         host.write(&[(&record, &pending.record())])?;
     }
     host.write(&[(&ini, &file.text)])?;
     let process = run(host, file, &new, files.port, &mut pending)?;
     if let Some((user, password)) = &files.proof {
-        prove(&host.sockets(instance), instance, user, password)?;
+        prove_user_list(&host.socket_dir(instance), instance, user, password)?;
     }
     host.start_exporter(instance)?;
     host.remove(&[record])?;
@@ -145,8 +146,8 @@ fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) ->
     Ok(pending.need() == Need::Restart)
 }
 
-/// Brings a process, the running one or another, to run the file that was written. Adds to `pending` what the
-/// process shows to need as well.
+/// Makes a process, the running one or its successor, run the file that was written. Adds to
+/// `pending` what the process turns out to need as well.
 fn run<H: Host>(
     host: &mut H,
     file: &InstanceConfig,
@@ -155,7 +156,7 @@ fn run<H: Host>(
     pending: &mut Difference,
 ) -> Result<H::Process, NotLoaded> {
     let ran = reload_or_restart(host, file, new, port, pending);
-    // From 1.19 a process that cannot have its port ends; before, it lives on without.
+    // From 1.19 a process that cannot have its port ends; before, it runs on without the port.
     let may_lack_port = match &ran {
         Ok(_) => pending.need() == Need::Restart,
         Err(
@@ -179,14 +180,15 @@ fn reload_or_restart<H: Host>(
     pending: &mut Difference,
 ) -> Result<H::Process, NotLoaded> {
     let instance = file.instance;
-    // A process that is replaced need not read the file; after SIGTERM from a killed hook it cannot.
+    // A process that is replaced need not read the file; after SIGTERM from a killed hook it
+    // cannot.
     let old = if pending.need() == Need::Restart { host.process(instance)? } else { None };
     let process = if let Some(old) = old {
         old
     } else {
         host.start(instance)?;
-        let (process, config) = confirm(host, file, None, RELOAD)?;
-        pending.merge(Difference::left(new, shown(&config)));
+        let (process, config) = confirm(host, file, None, RELOAD_LIMIT)?;
+        pending.merge(Difference::left(new, values(&config)));
         if pending.need() < Need::Restart && !listens(new, port) {
             pending.merge(Difference::refused_port());
         }
@@ -199,23 +201,24 @@ fn reload_or_restart<H: Host>(
         }
         Need::Reconnect => {
             let reconnected = host.console(instance, &process).and_then(|mut open| open.reconnect());
-            reconnected.map_err(|error| NotLoaded::NotConfirmed { instance, reason: error.to_string() })?;
+            reconnected.map_err(|error| not_confirmed(instance, &error))?;
         }
         Need::Nothing | Need::Reload => {}
     }
     Ok(process)
 }
 
-/// Whether a process, or its sibling at the same port, is reached where clients come in: PgBouncer goes on without a port
-/// that it could not have. Only a refusal says so; one that is busy is there.
+/// Whether a process, or its sibling on the same port, can be reached where clients connect:
+/// PgBouncer runs on without a port that it could not have. Only a refused connection proves that
+/// nobody listens; a process that is busy does.
 fn listens(ini: &Ini, port: u16) -> bool {
     let address = match ini.setting("listen_addr") {
-        // A pod has one network for all its containers.
+        // All containers of a pod share one network.
         None | Some("*") => "127.0.0.1",
         Some(address) => address,
     };
     let refuses = |address: SocketAddr| {
-        let answer = TcpStream::connect_timeout(&address, CONNECT);
+        let answer = TcpStream::connect_timeout(&address, CONNECT_LIMIT);
         answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     };
     !(address, port).to_socket_addrs().is_ok_and(|mut addresses| addresses.any(refuses))
@@ -226,7 +229,7 @@ fn parsed(file: &InstanceConfig, files: &Files) -> Result<Ini, NotLoaded> {
     Ini::parse(&file.text, files.version).map_err(unfit)
 }
 
-/// What takes a process from the file that lies there to the new one, and what a load that was killed left to do.
+/// The changes from the file in place to the new one, and those that a killed load recorded.
 fn pending_changes<H: Host>(
     host: &mut H,
     file: &InstanceConfig,
@@ -249,21 +252,22 @@ fn pending_changes<H: Host>(
     Ok(pending)
 }
 
-/// Ends a process and waits for the one that comes instead. That one has read the whole file; should it
-/// spell a value differently all the same, restarting again would not help, nor is it tried.
+/// Ends a process and waits for its successor, which has read the whole file. Should the successor
+/// spell a value differently all the same, another restart would not help, so none is tried.
 fn restart<H: Host>(host: &mut H, file: &InstanceConfig, old: &H::Process) -> Result<H::Process, NotLoaded> {
     host.stop_exporter(file.instance)?;
     host.signal(file.instance, old, Signal::SIGTERM)?;
-    let restarted = confirm(host, file, Some(old), RESTART).or_else(|_| {
+    let restarted = confirm(host, file, Some(old), RESTART_LIMIT).or_else(|_| {
         host.replace(file.instance, old)?;
-        confirm(host, file, Some(old), RELOAD)
+        confirm(host, file, Some(old), RELOAD_LIMIT)
     });
     restarted.map(|(process, _)| process)
 }
 
-/// Waits until a process, other than the one to be replaced, shows the digest; gives it and its settings.
-/// One that is there already is told once to read its files, whatever it shows: the digest tells of the ini, and
-/// the user list it may have missed.
+/// Waits until a process, other than `replaced`, shows the digest; returns it and its settings.
+///
+/// A process that runs already is reloaded once, whatever digest it shows: the digest proves that
+/// it read the ini, and it may have missed the user list.
 fn confirm<H: Host>(
     host: &mut H,
     file: &InstanceConfig,
@@ -271,56 +275,54 @@ fn confirm<H: Host>(
     limit: Duration,
 ) -> Result<(H::Process, BTreeMap<String, InForce>), NotLoaded> {
     let instance = file.instance;
-    let until = Instant::now() + limit;
-    let mut nap = Duration::from_millis(2);
+    let deadline = Instant::now() + limit;
+    let mut pause = Duration::from_millis(2);
     let mut failure = NotLoaded::NotRunning { instance };
-    let mut told = None;
+    let mut reloaded = None;
     let mut console = None;
     loop {
         if let Some(process) = host.process(instance)?.filter(|process| Some(process) != replaced) {
-            failure = match ask(host, &mut console, &process, instance) {
+            failure = match show_config(host, &mut console, &process, instance) {
                 Ok(config) => {
-                    let shows = config.get("syslog_ident").is_some_and(|shown| shown.value == file.digest);
-                    let is_told = told.as_ref() == Some(&process);
+                    let shows = config.get("syslog_ident").is_some_and(|ident| ident.value == file.digest);
+                    let is_reloaded = reloaded.as_ref() == Some(&process);
                     let mut signalled = Ok(());
-                    if shows && (is_told || replaced.is_some()) {
+                    if shows && (is_reloaded || replaced.is_some()) {
                         return Ok((process, config));
                     }
-                    if !is_told {
+                    if !is_reloaded {
                         match &mut console {
-                            // It answers when it has read them; a signal would only be on its way.
+                            // RELOAD answers once the files are read; a signal takes effect later.
                             Some((_, open)) if shows => {
-                                let told = open.reload();
-                                told.map_err(|error| NotLoaded::NotConfirmed {
-                                    instance,
-                                    reason: error.to_string(),
-                                })?;
+                                let done = open.reload();
+                                done.map_err(|error| not_confirmed(instance, &error))?;
                             }
-                            // Not before it answers: a process that only just starts dies of the signal.
+                            // Not before the console answers: the signal ends a process that only
+                            // just starts.
                             _ => signalled = host.signal(instance, &process, Signal::SIGHUP),
                         }
-                        told = signalled.is_ok().then_some(process);
+                        reloaded = signalled.is_ok().then_some(process);
                     }
-                    // One that ends at this moment cannot be signalled; the next one can.
+                    // A process that ends at this moment cannot be signalled; its successor can.
                     let reason = "it still shows another digest".to_owned();
                     signalled.err().unwrap_or(NotLoaded::NotConfirmed { instance, reason })
                 }
                 Err(ConsoleError::PathTooLong(_)) => {
-                    return Err(NotLoaded::PathTooLong { path: host.sockets(instance) });
+                    return Err(NotLoaded::PathTooLong { path: host.socket_dir(instance) });
                 }
-                Err(error) => NotLoaded::NotConfirmed { instance, reason: error.to_string() },
+                Err(error) => not_confirmed(instance, &error),
             };
         }
-        if Instant::now() > until {
+        if Instant::now() > deadline {
             return Err(failure);
         }
-        thread::sleep(nap);
-        nap = (nap * 3 / 2).min(Duration::from_millis(100));
+        thread::sleep(pause);
+        pause = (pause * 3 / 2).min(Duration::from_millis(100));
     }
 }
 
-/// The settings in force, by a console that stays open while it answers, and while the process is the same.
-fn ask<H: Host>(
+/// The settings in force, by a console that stays open while the process answers and is the same.
+fn show_config<H: Host>(
     host: &mut H,
     console: &mut Option<(H::Process, Console)>,
     process: &H::Process,
@@ -333,16 +335,21 @@ fn ask<H: Host>(
     Ok(config)
 }
 
-/// Logs in with a password: a user list that cannot be read fails no reload, and only a login tells.
-fn prove(sockets: &Path, instance: u16, user: &str, password: &Secret) -> Result<(), NotLoaded> {
-    match Console::log_in(sockets, user, password) {
+/// Logs in with a password. A reload succeeds although the user list cannot be read; only a login
+/// proves that it was.
+fn prove_user_list(directory: &Path, instance: u16, user: &str, password: &Secret) -> Result<(), NotLoaded> {
+    match Console::log_in(directory, user, password) {
         Ok(_) => Ok(()),
         Err(ConsoleError::Refused(reason)) => Err(NotLoaded::UserListRefused { instance, reason }),
-        Err(error) => Err(NotLoaded::NotConfirmed { instance, reason: error.to_string() }),
+        Err(error) => Err(not_confirmed(instance, &error)),
     }
 }
 
+fn not_confirmed(instance: u16, error: &ConsoleError) -> NotLoaded {
+    NotLoaded::NotConfirmed { instance, reason: error.to_string() }
+}
+
 /// Name, value and default of each setting.
-fn shown(config: &BTreeMap<String, InForce>) -> impl Iterator<Item = (&str, &str, &str)> {
-    config.iter().map(|(name, shown)| (name.as_str(), shown.value.as_str(), shown.default.as_str()))
+fn values(config: &BTreeMap<String, InForce>) -> impl Iterator<Item = (&str, &str, &str)> {
+    config.iter().map(|(name, setting)| (name.as_str(), setting.value.as_str(), setting.default.as_str()))
 }

@@ -1,4 +1,4 @@
-//! What came of a load. Data only.
+//! What a load did, or why it failed. Data only.
 
 use std::{io, path::PathBuf};
 
@@ -8,104 +8,125 @@ use crate::pgbouncer::Unrepresentable;
 /// What a load did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Done {
-    /// Instances that did not run their files yet and do now.
+    /// The instances that did not run their files before, and do now.
     pub loaded: Vec<u16>,
-    /// Those among them whose process had to be replaced for it.
+    /// The instances among them whose process was replaced.
     pub restarted: Vec<u16>,
 }
 
-/// Why a load did not come to its end. What was loaded before it stays loaded.
+/// Why a load failed. What it loaded before stays loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum NotLoaded {
-    /// No process of this instance was started in time.
-    #[error("cannot load instance {instance} of PgBouncer: it is not running; see its log and its service")]
+    /// No process of this instance started in time.
+    #[error(
+        "cannot load instance {instance} of PgBouncer: it is not running; see its log and its \
+         service"
+    )]
     NotRunning {
-        /// Its number.
+        /// The number of the instance.
         instance: u16,
     },
     /// The process runs, but did not show the digest in time.
     #[error(
-        "cannot confirm that instance {instance} of PgBouncer took its configuration: {reason}; see its log"
+        "cannot confirm that instance {instance} of PgBouncer took its configuration: {reason}; \
+         see its log"
     )]
     NotConfirmed {
-        /// Its number.
+        /// The number of the instance.
         instance: u16,
-        /// What its console said last.
+        /// What its console answered last.
         reason: String,
     },
-    /// The process runs, and without the port that its configuration gives it.
+    /// The process does not have the port that its configuration gives it.
     #[error(
-        "cannot reach instance {instance} of PgBouncer: it does not listen on port {port}; see its log, or set another \
-         listen_port"
+        "cannot reach instance {instance} of PgBouncer: it does not listen on port {port}; see its \
+         log, or set another listen_port"
     )]
     NotListening {
-        /// Its number.
+        /// The number of the instance.
         instance: u16,
-        /// Of TCP.
+        /// The TCP port.
         port: u16,
     },
-    /// The process runs its configuration, and refuses a user of its user list.
+    /// The process runs its configuration and refuses a user of its user list.
     #[error(
-        "cannot log in to instance {instance} of PgBouncer with its new user list: {reason}; see its log"
+        "cannot log in to instance {instance} of PgBouncer with its new user list: {reason}; see \
+         its log"
     )]
     UserListRefused {
-        /// Its number.
+        /// The number of the instance.
         instance: u16,
         /// What PgBouncer answered.
         reason: String,
     },
-    /// The running version would not take this file in full; nothing was written.
+    /// The running version would not take this file in full. Nothing was written.
     #[error(
-        "cannot give instance {instance} of PgBouncer its configuration: line {line}: {reason}; report a bug"
+        "cannot give instance {instance} of PgBouncer its configuration: line {line}: {reason}; \
+         report a bug"
     )]
     Unfit {
-        /// Its number.
+        /// The number of the instance.
         instance: u16,
-        /// Of the first fault, counted from 1.
+        /// The line of the first problem, counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// What is wrong with the line.
         reason: String,
     },
-    /// A user of the list cannot be written; nothing was.
-    #[error("cannot write the user list: {0}")]
+    /// The user list cannot be written as a file. Nothing was written.
+    #[error("{0}; report a bug")]
     Users(#[from] Unrepresentable),
-    /// The process may not be signalled.
-    #[error("cannot signal instance {instance} of PgBouncer: {reason}")]
+    /// The charm may not signal the process.
+    #[error(
+        "cannot signal instance {instance} of PgBouncer: {reason}; see which user its process runs \
+         as"
+    )]
     NotSignalled {
-        /// Its number.
+        /// The number of the instance.
         instance: u16,
         /// What the kernel answered.
         reason: nix::Error,
     },
-    /// Its console socket would have a name longer than a Unix socket can have.
-    #[error("cannot use {} for a console socket: the path is too long; deploy under a shorter one", path.display())]
+    /// The path of a console socket would be longer than the path of a Unix socket can be.
+    #[error(
+        "cannot use {} for a console socket: the path is too long; deploy under a shorter one",
+        path.display()
+    )]
     PathTooLong {
-        /// The instance's directory.
+        /// The directory of the socket.
         path: PathBuf,
     },
-    /// There is nobody to run PgBouncer as, which refuses to run as root.
-    #[error("cannot find the user {user}, which PgBouncer runs as; install the package postgresql-common")]
+    /// The user that PgBouncer is to run as does not exist. PgBouncer refuses to run as root.
+    #[error(
+        "cannot find the user {user}, which PgBouncer runs as; install the package \
+         postgresql-common"
+    )]
     NoUser {
-        /// Its name.
+        /// The name of the user.
         user: &'static str,
     },
-    /// Somebody else made this directory.
-    #[error("cannot use {}: it belongs to user id {owner}, not to PgBouncer; remove it", path.display())]
+    /// Another user made this directory.
+    #[error(
+        "cannot use {}: it belongs to user id {owner}, not to PgBouncer; remove it",
+        path.display()
+    )]
     ForeignDirectory {
         /// The directory.
         path: PathBuf,
         /// Its owner.
         owner: u32,
     },
-    /// Pebble, or nobody where it should be.
+    /// Pebble failed, or does not answer.
     #[error("{0}")]
     Pebble(#[from] PebbleError),
-    /// The file system refused.
-    #[error("cannot write {}: {source}", path.display())]
+    /// The file system refused to write.
+    #[error(
+        "cannot write {}: {source}; repair that, and the next hook tries again",
+        path.display()
+    )]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What it answered.
+        /// What the file system answered.
         source: io::Error,
     },
 }

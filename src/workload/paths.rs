@@ -1,8 +1,8 @@
-//! Every absolute path of a unit, from one value, so that a whole unit can live under a temporary root.
+//! Every absolute path of a unit, from one value: a whole unit can live under a temporary root.
 
 use std::path::{Path, PathBuf};
 
-/// Where Juju keeps the agents of a machine, below its root.
+/// The directory in which Juju keeps the agents of a machine, below the root.
 const AGENTS: &str = "var/lib/juju/agents";
 
 /// The paths of one unit.
@@ -13,13 +13,14 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Below this root, of the unit of this name, `<app>/<n>`.
+    /// The paths below this root of the unit `<app>/<n>`.
     pub fn new(root: PathBuf, unit: &str) -> Self {
         Self { root, unit: unit.replace('/', "-") }
     }
 
-    /// From the charm directory, `<root>/var/lib/juju/agents/unit-<app>-<n>/charm`, and the unit's name,
-    /// `<app>/<n>`. On a real unit the root is `/`; so it is for a directory that is not laid out like that.
+    /// The paths of the unit `<app>/<n>` from its charm directory,
+    /// `<root>/var/lib/juju/agents/unit-<app>-<n>/charm`. The root is `/` on a real unit, and for
+    /// any other layout.
     pub fn from_charm_dir(charm_dir: &Path, unit: &str) -> Self {
         let root = charm_dir
             .ancestors()
@@ -29,69 +30,71 @@ impl Paths {
         Self::new(root.to_path_buf(), unit)
     }
 
-    /// The directory of all instances and of what they share.
+    /// The directory of all instances and of the files they share.
     pub fn instances_dir(&self) -> PathBuf {
         self.root.join("var/lib/pgbouncer")
     }
 
-    /// The directory of one process: its configuration, pid file, marker and console socket.
+    /// The directory of one process, for its configuration, pid file, marker and console socket.
     pub fn instance_dir(&self, instance: u16) -> PathBuf {
         self.instances_dir().join(format!("instance_{instance}"))
     }
 
-    /// The configuration one process reads.
+    /// The configuration that one process reads.
     pub fn ini(&self, instance: u16) -> PathBuf {
         self.instance_dir(instance).join("pgbouncer.ini")
     }
 
-    /// Where one process writes its process id.
+    /// The file in which one process writes its id.
     pub fn pid_file(&self, instance: u16) -> PathBuf {
         self.instance_dir(instance).join("pgbouncer.pid")
     }
 
-    /// What one process was seen to have loaded.
+    /// The marker: what one process was confirmed to have loaded.
     pub fn marker(&self, instance: u16) -> PathBuf {
         self.instance_dir(instance).join("loaded")
     }
 
-    /// What one process needs beyond a reload, from before it was given the file that needs it.
+    /// The record of what one process needs beyond a reload, written before the file that needs it.
     pub fn pending_restart(&self, instance: u16) -> PathBuf {
         self.instance_dir(instance).join("pending-restart")
     }
 
-    /// The configuration all units share, as it was last loaded here.
+    /// The configuration that all units share, as this unit last loaded it.
     pub fn shared(&self) -> PathBuf {
         self.instances_dir().join("shared.ini")
     }
 
-    /// The user list: in memory where there is a file system for that, else beside the instances.
+    /// The user list: in memory where a file system for that exists, otherwise beside the
+    /// instances.
     pub fn user_list(&self) -> PathBuf {
         let is_there = self.root.join("dev/shm").is_dir();
         if is_there { self.user_list_in_memory() } else { self.instances_dir().join("userlist.txt") }
     }
 
-    /// The user list in a file system that is memory: every pod has it.
+    /// The user list in a file system in memory, which every pod has.
     pub fn user_list_in_memory(&self) -> PathBuf {
         self.root.join("dev/shm").join(&self.unit).join("userlist.txt")
     }
 
-    /// There in a sidecar charm only: one directory for each workload container.
+    /// The directory of workload containers. Only a sidecar charm has it.
     pub fn containers(&self) -> PathBuf {
         self.root.join("charm/containers")
     }
 
-    /// What the charm's container and the workload's both see; there it is `/charm/container`.
+    /// The directory that the charm's container shares with the workload's, where it is
+    /// `/charm/container`.
     pub fn container(&self) -> PathBuf {
         self.containers().join("pgbouncer")
     }
 
-    /// The resolver's configuration, which names the cluster's domain.
+    /// The configuration of the resolver, which names the cluster's domain.
     pub fn resolv_conf(&self) -> PathBuf {
         self.root.join("etc/resolv.conf")
     }
 
-    /// The domain of the cluster a pod of `model` runs in, by the search list the kubelet wrote;
-    /// `cluster.local` where there is none.
+    /// The domain of the cluster in which a pod of `model` runs: from the search list that the
+    /// kubelet writes, otherwise `cluster.local`.
     #[expect(clippy::disallowed_methods, reason = "a file of the unit, by its path")]
     pub fn cluster_domain(&self, model: &str) -> String {
         let text = std::fs::read_to_string(self.resolv_conf()).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Pebble, which keeps the processes of the workload container: its HTTP API on a Unix socket, as far as the
-//! charm needs it.
+//! Pebble, the service manager of the workload container: the part of its HTTP API that the charm
+//! needs.
 
 mod checks;
 mod client;

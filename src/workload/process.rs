@@ -1,4 +1,4 @@
-//! A running PgBouncer, told apart from anything that later has the same process id.
+//! A running PgBouncer process, distinct from any process that later has the same id.
 
 use std::{fmt, fs, os::unix::fs::MetadataExt, path::Path};
 
@@ -7,11 +7,12 @@ use nix::{
     unistd::{Gid, Pid, Uid},
 };
 
-/// A process that was PgBouncer, on a certain ini, when it was looked at.
+/// A process that was PgBouncer, with a certain ini, when the charm looked at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Process {
     pub(super) pid: i32,
-    /// In clock ticks since boot; with the pid it is unique (proc(5), field 22 of `/proc/<pid>/stat`).
+    /// The start in clock ticks since boot; unique with the pid (proc(5), field 22 of
+    /// `/proc/<pid>/stat`).
     pub(super) started: u64,
 }
 
@@ -21,9 +22,10 @@ impl Process {
         Self::running(fs::read_to_string(pid_file).ok()?.trim().parse().ok()?, ini)
     }
 
-    /// Removes a pid file whose id is somebody else's by now: PgBouncer would take that one for itself
-    /// running, and not start. One whose id is nobody's it removes itself, so that is left to it.
-    pub(super) fn forget(pid_file: &Path, ini: &Path) {
+    /// Removes a pid file whose id belongs to another program by now: PgBouncer would refuse to
+    /// start, as if it ran already. A pid file whose id belongs to no process PgBouncer removes
+    /// itself.
+    pub(super) fn remove_stale(pid_file: &Path, ini: &Path) {
         let pid = fs::read_to_string(pid_file).ok().and_then(|text| text.trim().parse().ok());
         let taken = pid.is_some_and(|pid: i32| Path::new(&format!("/proc/{pid}")).exists());
         if taken && Self::of(pid_file, ini).is_none() {
@@ -31,11 +33,12 @@ impl Process {
         }
     }
 
-    /// The process with this id, if it is PgBouncer with this ini on its command line. A pid file outlives a
-    /// killed process, and its id may be anybody's by now. A zombie has no command line.
+    /// The process with this id, if it is PgBouncer with this ini on its command line. A pid file
+    /// stays after a kill, and another program may have its id by now. A zombie has no command
+    /// line.
     pub(super) fn running(pid: i32, ini: &Path) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name stands in parentheses and may hold any character, hence the last one.
+        // The name is in parentheses and may contain any character, hence the last parenthesis.
         let (name, fields) = stat.split_once('(')?.1.rsplit_once(')')?;
         let started = fields.split_whitespace().nth(19)?.parse().ok()?;
         let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -44,7 +47,7 @@ impl Process {
         (name == "pgbouncer" && names_ini).then_some(Self { pid, started })
     }
 
-    /// Signals it if it still runs; that it does not is no error.
+    /// Signals the process. A process that no longer runs is no error.
     pub(super) fn signal(self, ini: &Path, signal: Signal) -> nix::Result<()> {
         if Self::running(self.pid, ini) != Some(self) {
             return Ok(());
@@ -55,7 +58,7 @@ impl Process {
         }
     }
 
-    /// Whom it runs as: the owner of its directory in `/proc` is its effective user.
+    /// The user it runs as: the owner of its directory in `/proc` is its effective user.
     pub(super) fn user(self) -> Option<(Uid, Gid)> {
         let process = fs::metadata(format!("/proc/{}", self.pid)).ok()?;
         Some((process.uid().into(), process.gid().into()))

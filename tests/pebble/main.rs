@@ -42,7 +42,7 @@ on_both_versions! {
     no_socket_and_no_listener_are_the_same_absence,
     a_daemon_killed_in_the_middle_of_a_wait_is_absent,
     a_frozen_daemon_is_given_up,
-    who_may_not_is_told_so,
+    a_user_without_rights_is_refused,
     a_layer_in_json_is_in_the_plan,
     a_layer_that_is_wrong_is_refused_and_changes_nothing,
     layers_are_gone_after_a_start_and_nothing_runs,
@@ -150,7 +150,7 @@ fn a_frozen_daemon_is_given_up(daemon: &mut Daemon, pebble: &Pebble) {
     assert!(matches!(answer, Err(PebbleError::TimedOut { .. })), "{answer:?}");
 }
 
-fn who_may_not_is_told_so(daemon: &mut Daemon, pebble: &Pebble) {
+fn a_user_without_rights_is_refused(daemon: &mut Daemon, pebble: &Pebble) {
     // One that takes root's rights away.
     let identities = "identities: {reader: {access: read, local: {user-id: 0}}}\n";
     fs::write(daemon.path("identities.yaml"), identities).expect("the directory is ours");

@@ -234,7 +234,7 @@ impl Client {
         let from_16 = version.is_some_and(ServerVersion::has_catalog_roles);
         let name = DatabaseName::parse(name).and_then(|name| if from_16 { name.from_16() } else { Ok(name) });
         let database = name.map_err(|error| error.to_string())?.to_string();
-        if let Some(entry) = databases.has_alias(&database) {
+        if let Some(entry) = databases.with_alias(&database) {
             return Err(format!(
                 "invalid database name \"{database}\": by it the database {} is read from replicas; choose another name",
                 entry.name

@@ -1,10 +1,10 @@
-//! Whether the checks of the services pass.
+//! The health checks of the services.
 
 use serde::Deserialize;
 
 use super::{client::Pebble, error::PebbleError};
 
-/// The answer to Kubernetes' probes.
+/// What Pebble answers to the probes of Kubernetes.
 #[derive(Deserialize)]
 struct Health {
     healthy: bool,

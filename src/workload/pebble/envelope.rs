@@ -1,17 +1,18 @@
-//! What every JSON answer of Pebble is wrapped in.
+//! The JSON envelope of every response of Pebble.
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{error::PebbleError, http::Answer};
+use super::{error::PebbleError, http::Response};
 
-/// An answer that is not a refusal.
+/// A response that is not an error.
 pub(super) struct Envelope {
     result: Value,
     change: Option<String>,
 }
 
-/// As it is sent. The kind of an answer is its type, not the status of HTTP: 502 may be a plain "no".
+/// A response as it is sent. Its kind is the field `type`, not the HTTP status: 502 may come with a
+/// regular result.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Wire {
@@ -35,11 +36,11 @@ struct Refusal {
 }
 
 impl Envelope {
-    pub(super) fn of(answer: &Answer) -> Result<Self, PebbleError> {
+    pub(super) fn of(answer: &Response) -> Result<Self, PebbleError> {
         Self::parse(answer.status, &answer.body)
     }
 
-    /// The one inside a multipart answer has the status of the whole.
+    /// An envelope inside a multipart response has the status of the whole response.
     pub(super) fn parse(status: u16, text: &[u8]) -> Result<Self, PebbleError> {
         let unknown = |error| PebbleError::Protocol(format!("an answer with status {status}: {error}"));
         match serde_json::from_slice(text).map_err(unknown)? {
@@ -54,7 +55,7 @@ impl Envelope {
             .map_err(|error| PebbleError::Protocol(format!("the result of an answer: {error}")))
     }
 
-    /// The id of the change that was begun.
+    /// The id of the change that the request started.
     pub(super) fn change(&self) -> Result<String, PebbleError> {
         self.change.clone().ok_or_else(|| PebbleError::Protocol("an answer names no change".into()))
     }

@@ -1,65 +1,79 @@
-//! Why Pebble did not do what it was asked.
+//! Why Pebble did not do what the charm asked.
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-/// Why Pebble did not do what it was asked. Never holds what is in a file.
+/// Why Pebble did not do what the charm asked. Never holds the content of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum PebbleError {
-    /// Nobody answers on its socket, or nobody does any more: it is not there, was killed, or comes back.
-    #[error("cannot reach Pebble at {}: {reason}; it comes with the workload container", socket.display())]
+    /// No daemon answers on the socket, or no longer: it does not run, was killed, or restarts.
+    #[error(
+        "cannot reach Pebble at {}: {reason}; it starts with the workload container",
+        socket.display()
+    )]
     Absent {
-        /// Where it should be.
+        /// The socket of the daemon.
         socket: PathBuf,
         /// What the kernel answered, or where the answer broke off.
         reason: io::Error,
     },
-    /// It refused a request as a whole.
-    #[error("Pebble refused with status {status}: {message}")]
+    /// Pebble refused a whole request.
+    #[error("cannot use Pebble: it refused a request with status {status}: {message}; see its log")]
     Api {
-        /// Of HTTP.
+        /// The HTTP status.
         status: u16,
-        /// Its own words.
+        /// The message of Pebble.
         message: String,
     },
-    /// It refused one file or directory; others of the same request may be done.
+    /// Pebble refused one file or directory. It may have done the others of the same request.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// It took the order and could not carry it out.
-    #[error("Pebble failed to carry out its change {id} ({summary}): {reason}{}", Lines(log))]
+    /// Pebble accepted an operation and failed to carry it out.
+    #[error(
+        "cannot carry out change {id} of Pebble ({summary}): {reason}{}; see `pebble tasks {id}` \
+         in the workload container",
+        Lines(log)
+    )]
     Change {
-        /// As `pebble tasks` wants it.
+        /// The id of the change, an argument of `pebble tasks`.
         id: String,
-        /// What was to be done.
+        /// What the change was to do.
         summary: String,
-        /// Why it was not.
+        /// Why it failed.
         reason: String,
-        /// The last lines of its log: what a service printed before it ended, for one.
+        /// The last lines of its log, such as what a service printed before it ended.
         log: Vec<String>,
     },
-    /// It does not answer, or is not done yet. What was asked may still happen.
-    #[error("Pebble did not finish within {limit:?}: {what}; see `pebble changes` in the workload container")]
+    /// Pebble does not answer, or has not finished yet. It may still do what the charm asked.
+    #[error(
+        "cannot wait for Pebble longer than {limit:?}: {what} is not finished; \
+         see `pebble changes` in the workload container"
+    )]
     TimedOut {
-        /// What was asked.
+        /// The request or the change.
         what: String,
-        /// How long it had for it.
+        /// How long it could take.
         limit: Duration,
     },
-    /// Its answer is not what this version of the charm understands.
+    /// The answer has no form that this version of the charm understands.
     #[error("cannot understand Pebble: {0}; report a bug")]
     Protocol(String),
 }
 
-/// What Pebble says of one path.
+/// Pebble's error for one path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("Pebble cannot use {}: {message}", path.display())]
+#[error(
+    "cannot use {} in the workload container: {message}; \
+     repair that, and the next hook tries again",
+    path.display()
+)]
 pub struct PathError {
-    /// As it was asked for.
+    /// The path as the charm gave it.
     pub path: PathBuf,
-    /// What one can branch on.
+    /// The kind of the error.
     pub kind: PathErrorKind,
-    /// Pebble's own words.
+    /// The message of Pebble.
     pub message: String,
 }
 
@@ -74,7 +88,7 @@ pub enum PathErrorKind {
     Other,
 }
 
-/// The lines of a log behind a message.
+/// The lines of a log, after a message.
 struct Lines<'a>(&'a [String]);
 
 impl fmt::Display for Lines<'_> {

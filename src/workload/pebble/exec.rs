@@ -1,4 +1,4 @@
-//! Commands in the workload container: begun by HTTP, their output read from websockets.
+//! Commands in the workload container: started by HTTP, their output read from websockets.
 
 use std::{
     fmt,
@@ -13,33 +13,33 @@ use serde_json::json;
 use tungstenite::{Error, HandshakeError, Message, WebSocket, client::client, error::ProtocolError};
 
 use super::{
-    client::{PATIENCE, Pebble, duration},
+    client::{ANSWER_LIMIT, Pebble, duration},
     error::PebbleError,
-    http::{self, LONGEST},
+    http::{self, ANSWER_SIZE_MAX},
 };
 
-/// Either side says so when it has no more to say; the socket stays open.
+/// The message by which either side ends its stream; the socket stays open.
 const END: &str = r#"{"command":"end"}"#;
 
-/// What a command that ended left.
+/// The exit code and output of a command that ended.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Output {
-    /// Its exit code; 128 and the number of the signal that killed it.
+    /// The exit code, or 128 plus the number of the signal that killed the command.
     pub status: i32,
-    /// What it printed.
+    /// What the command printed to standard output.
     pub stdout: Vec<u8>,
-    /// What it complained of.
+    /// What the command printed to standard error.
     pub stderr: Vec<u8>,
 }
 
-/// What Pebble waits for websockets of.
+/// The task for whose websockets Pebble waits.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Started {
     task_id: String,
 }
 
-/// A socket whose every read and write ends by the deadline.
+/// A socket on which no read or write lasts beyond the deadline.
 struct Bounded {
     stream: UnixStream,
     deadline: Instant,
@@ -56,8 +56,10 @@ impl fmt::Debug for Output {
 }
 
 impl Pebble {
-    /// Runs a command without input in `/`, as whoever Pebble is. Pebble kills it when its time is over, which is
-    /// a [`PebbleError::Change`] that failed; what is not installed is [`PebbleError::Api`] with status 400.
+    /// Runs a command without input, in `/` and as the user of Pebble.
+    ///
+    /// Pebble kills the command at the limit, which is a [`PebbleError::Change`]. A command that is
+    /// not installed is a [`PebbleError::Api`] with status 400.
     pub fn exec(&self, command: &[&str], limit: Duration) -> Result<Output, PebbleError> {
         let request = json!({
             "command": command,
@@ -68,14 +70,14 @@ impl Pebble {
         let begun = self.post("/v1/exec", &request)?;
         let change = begun.change()?;
         let Started { task_id } = begun.result()?;
-        let run = Run { pebble: self, command, limit, deadline: Instant::now() + limit + PATIENCE };
-        let (stdout, stderr) = run.printed(&task_id)?;
-        let status = self.wait(&change, PATIENCE)?.exit_code()?;
+        let run = Run { pebble: self, command, limit, deadline: Instant::now() + limit + ANSWER_LIMIT };
+        let (stdout, stderr) = run.output(&task_id)?;
+        let status = self.wait(&change, ANSWER_LIMIT)?.exit_code()?;
         Ok(Output { status, stdout, stderr })
     }
 }
 
-/// A command that was begun.
+/// A command that was started.
 struct Run<'a> {
     pebble: &'a Pebble,
     command: &'a [&'a str],
@@ -84,9 +86,9 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Both streams to their end; it begins when both sockets are there. What nobody reads would block it, so
-    /// they are read at the same time.
-    fn printed(&self, task: &str) -> Result<(Vec<u8>, Vec<u8>), PebbleError> {
+    /// Reads both streams to their end. The command starts when both sockets are open. It blocks on
+    /// a stream that nobody reads, so both are read at the same time.
+    fn output(&self, task: &str) -> Result<(Vec<u8>, Vec<u8>), PebbleError> {
         let mut stdout = self.open(task, "stdio")?;
         let mut stderr = self.open(task, "stderr")?;
         stdout.send(Message::text(END)).map_err(|error| self.failed(error))?;
@@ -108,20 +110,23 @@ impl Run<'_> {
         }
     }
 
-    /// What is too long is read to its end all the same, since it would block the command, and not kept.
+    /// Reads a stream to its end, or else the command would block, and keeps no more than the
+    /// limit.
     fn drain(&self, socket: &mut WebSocket<Bounded>) -> Result<Vec<u8>, PebbleError> {
         let mut printed = Vec::new();
         loop {
             match socket.read().map_err(|error| self.failed(error))? {
-                Message::Binary(bytes) if printed.len() <= LONGEST => printed.extend_from_slice(&bytes),
+                Message::Binary(bytes) if printed.len() <= ANSWER_SIZE_MAX => {
+                    printed.extend_from_slice(&bytes);
+                }
                 Message::Text(text) if text == END => break,
                 _ => {}
             }
         }
-        if printed.len() > LONGEST {
+        if printed.len() > ANSWER_SIZE_MAX {
             let command = self.command.join(" ");
             return Err(PebbleError::Protocol(format!(
-                "the command {command} prints more than {LONGEST} bytes"
+                "the command {command} prints more than {ANSWER_SIZE_MAX} bytes"
             )));
         }
         Ok(printed)
@@ -169,7 +174,8 @@ impl Write for Bounded {
     }
 }
 
-/// A timeout of a socket looks like a socket that does not block, which tungstenite would have us try again.
+/// Reports a timeout of the socket as such. It arrives as `WouldBlock`, which tungstenite would
+/// treat as a socket to try again.
 fn in_time(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }

@@ -13,41 +13,41 @@ use super::{
     client::Pebble,
     envelope::Envelope,
     error::{PathError, PathErrorKind, PebbleError},
-    http::{Answer, Ask},
+    http::{ApiRequest, Response},
     multipart::{self, Part},
 };
 
-/// A file to be written, whole: readers see the old one or this one. Owner and mode are always given, since a
-/// file that is replaced keeps neither.
+/// A file to write as a whole: readers see the old file or this one. Owner and mode are always
+/// given, because a replaced file keeps neither.
 #[derive(Clone, Copy)]
 pub struct File<'a> {
-    /// Absolute; its directory is there.
+    /// Its absolute path, in a directory that exists.
     pub path: &'a Path,
-    /// May be a secret, so `Debug` shows its length only.
+    /// Its content. It may be a secret, so `Debug` shows its length only.
     pub content: &'a [u8],
-    /// The nine lowest bits.
+    /// Its mode, the nine lowest bits.
     pub mode: u16,
-    /// By name, as the container knows it.
+    /// The name of its owner, known in the container.
     pub user: &'a str,
-    /// By name, as the container knows it.
+    /// The name of its group, known in the container.
     pub group: &'a str,
 }
 
-/// A directory that is to be there, with its parents. One that is there stays as it is; parents that are made
-/// get the same owner and mode.
+/// A directory to make, with its parents. A directory that exists stays as it is; parents that are
+/// made get the same owner and mode.
 #[derive(Clone, Copy, Debug)]
 pub struct Directory<'a> {
-    /// Absolute.
+    /// Its absolute path.
     pub path: &'a Path,
-    /// The nine lowest bits.
+    /// Its mode, the nine lowest bits.
     pub mode: u16,
-    /// By name, as the container knows it.
+    /// The name of its owner, known in the container.
     pub user: &'a str,
-    /// By name, as the container knows it.
+    /// The name of its group, known in the container.
     pub group: &'a str,
 }
 
-/// What became of one path of a request.
+/// The result for one path of a request.
 #[derive(Deserialize)]
 struct Entry {
     path: PathBuf,
@@ -73,7 +73,7 @@ impl fmt::Debug for File<'_> {
 }
 
 impl Pebble {
-    /// What is in these files, in their order, by one request.
+    /// Reads these files in one request; the results are in the order of the paths.
     pub fn read(&self, paths: &[&Path]) -> Result<Vec<Result<Vec<u8>, PathError>>, PebbleError> {
         if paths.is_empty() {
             return Ok(Vec::new());
@@ -83,41 +83,44 @@ impl Pebble {
             target.push_str("&path=");
             target.extend(utf8_percent_encode(text(path)?, NON_ALPHANUMERIC));
         }
-        contents(&self.call(Ask::get(&target, "multipart/form-data"))?)
+        contents(&self.call(ApiRequest::get(&target, "multipart/form-data"))?)
     }
 
-    /// Writes these files by one request, in their order, each whole. Those before the first that fails, and
-    /// those behind it, may be written.
+    /// Writes these files in one request, in their order, each as a whole. If one fails, any other
+    /// may have been written.
     pub fn write(&self, files: &[File]) -> Result<(), PebbleError> {
         if files.is_empty() {
             return Ok(());
         }
         let entry = |file: &File| {
             let mode = permissions(file.mode);
-            Ok(json!({"path": text(file.path)?, "permissions": mode, "user": file.user, "group": file.group}))
+            let (path, user, group) = (text(file.path)?, file.user, file.group);
+            Ok(json!({"path": path, "permissions": mode, "user": user, "group": group}))
         };
         let entries = files.iter().map(entry).collect::<Result<Vec<_>, PathError>>()?;
         let request = json!({"action": "write", "files": entries});
         let contents: Vec<_> = files.iter().map(|file| (file.path, file.content)).collect();
         let (content_type, body) = multipart::write(&request, &contents);
-        let answer = self.call(Ask::post("/v1/files", content_type, body))?;
+        let answer = self.call(ApiRequest::post("/v1/files", content_type, body))?;
         all_done(Envelope::of(&answer)?.result()?)
     }
 
-    /// Makes these directories where they are missing, and their parents.
+    /// Makes these directories, and their parents, where they are missing.
     pub fn make_dirs(&self, dirs: &[Directory]) -> Result<(), PebbleError> {
         let entry = |dir: &Directory| {
             let mode = permissions(dir.mode);
-            let path = text(dir.path)?;
-            Ok(
-                json!({"path": path, "make-parents": true, "permissions": mode, "user": dir.user, "group": dir.group}),
-            )
+            let (path, user, group) = (text(dir.path)?, dir.user, dir.group);
+            Ok(json!({
+                "path": path, "make-parents": true, "permissions": mode, "user": user,
+                "group": group
+            }))
         };
         let entries = dirs.iter().map(entry).collect::<Result<Vec<_>, PathError>>()?;
         self.paths("make-dirs", "dirs", &entries)
     }
 
-    /// Removes what lies at these paths, a directory with all that is in it. What is not there is fine.
+    /// Removes what lies at these paths, directories with their content. A missing path is no
+    /// error.
     pub fn remove(&self, paths: &[&Path]) -> Result<(), PebbleError> {
         let entry = |path: &&Path| Ok(json!({"path": text(path)?, "recursive": true}));
         let entries = paths.iter().map(entry).collect::<Result<Vec<_>, PathError>>()?;
@@ -132,8 +135,9 @@ impl Pebble {
     }
 }
 
-/// What a multipart answer has for each path that was asked for. A file that broke off has a part and an error.
-fn contents(answer: &Answer) -> Result<Vec<Result<Vec<u8>, PathError>>, PebbleError> {
+/// The results of a multipart response, for each path of the request. A file that Pebble could not
+/// read to its end has a part and an error.
+fn contents(answer: &Response) -> Result<Vec<Result<Vec<u8>, PathError>>, PebbleError> {
     let Some(mut parts) = multipart::parse(&answer.content_type, &answer.body) else {
         return match Envelope::of(answer) {
             Err(refusal @ PebbleError::Api { .. }) => Err(refusal),
@@ -156,7 +160,7 @@ fn contents(answer: &Answer) -> Result<Vec<Result<Vec<u8>, PathError>>, PebbleEr
     entries.into_iter().map(content).collect()
 }
 
-/// The first path that failed is the error of them all.
+/// Fails with the error of the first path that failed.
 fn all_done(entries: Vec<Entry>) -> Result<(), PebbleError> {
     entries.into_iter().try_for_each(|entry| entry.checked().map(drop)).map_err(PebbleError::Path)
 }
@@ -170,14 +174,14 @@ impl Entry {
     }
 }
 
-/// Pebble takes paths as text.
+/// A path as text, which is what Pebble takes.
 fn text(path: &Path) -> Result<&str, PathError> {
     let message = || "is not UTF-8".to_owned();
     let error = || PathError { path: path.to_owned(), kind: PathErrorKind::Other, message: message() };
     path.to_str().ok_or_else(error)
 }
 
-/// Three digits: Pebble refuses `0600`.
+/// A mode in three octal digits: Pebble refuses `0600`.
 fn permissions(mode: u16) -> String {
     format!("{mode:03o}")
 }
@@ -187,13 +191,13 @@ mod tests {
     use super::*;
 
     /// An answer with one file and this result.
-    fn answer(content_type: &str, result: &str) -> Answer {
+    fn answer(content_type: &str, result: &str) -> Response {
         let body = format!(
             "--x\r\nContent-Disposition: form-data; name=\"files\"; filename=\"/a\"\r\n\r\nabc\r\n\
              --x\r\nContent-Disposition: form-data; name=\"response\"\r\n\r\n\
              {{\"type\":\"sync\",\"result\":{result}}}\r\n--x--\r\n"
         );
-        Answer { status: 200, content_type: content_type.to_owned(), body: body.into() }
+        Response { status: 200, content_type: content_type.to_owned(), body: body.into() }
     }
 
     fn read(result: &str) -> Result<Vec<Result<Vec<u8>, PathError>>, PebbleError> {

@@ -1,4 +1,4 @@
-//! One request and its answer over a Unix socket, within a time limit.
+//! One HTTP request and its response over a Unix socket, within a time limit.
 
 use std::{error::Error, io, path::Path, time::Duration};
 
@@ -9,31 +9,31 @@ use tokio::{net::UnixStream, runtime::Runtime, time::timeout};
 
 use super::error::PebbleError;
 
-/// The longest answer, in bytes.
-pub(super) const LONGEST: usize = 16 << 20;
+/// The largest body of a response, in bytes.
+pub(super) const ANSWER_SIZE_MAX: usize = 16 << 20;
 
-/// What is asked.
-pub(super) struct Ask<'a> {
+/// A request to Pebble.
+pub(super) struct ApiRequest<'a> {
     /// The path and its query.
     target: &'a str,
     accept: &'static str,
     post: Option<Post>,
 }
 
-/// What is handed over with it.
+/// The content of a POST request.
 struct Post {
     content_type: String,
     body: Vec<u8>,
 }
 
-/// What came back.
-pub(super) struct Answer {
+/// A response of Pebble.
+pub(super) struct Response {
     pub(super) status: u16,
     pub(super) content_type: String,
     pub(super) body: Bytes,
 }
 
-impl<'a> Ask<'a> {
+impl<'a> ApiRequest<'a> {
     pub(super) fn get(target: &'a str, accept: &'static str) -> Self {
         Self { target, accept, post: None }
     }
@@ -42,7 +42,7 @@ impl<'a> Ask<'a> {
         Self { target, accept: "application/json", post: Some(Post { content_type, body }) }
     }
 
-    fn request(self) -> Result<Request<Full<Bytes>>, PebbleError> {
+    fn into_http(self) -> Result<Request<Full<Bytes>>, PebbleError> {
         let common = Request::builder()
             .method(self.method())
             .uri(self.target)
@@ -61,22 +61,22 @@ impl<'a> Ask<'a> {
         if self.post.is_some() { Method::POST } else { Method::GET }
     }
 
-    /// How errors name it: without the query, which may be long.
+    /// The name of the request in errors, without the query, which may be long.
     fn name(&self) -> String {
         let path = self.target.split_once('?').map_or(self.target, |(path, _)| path);
         format!("{} {path}", self.method())
     }
 }
 
-/// Asks once. Each request has a connection of its own: a kept one may turn out closed by a daemon that has
-/// been replaced, and then nobody knows whether it is safe to ask again.
-pub(super) fn call(socket: &Path, ask: Ask, limit: Duration) -> Result<Answer, PebbleError> {
-    let what = ask.name();
-    let answering = async { timeout(limit, exchange(socket, ask)).await };
-    runtime(socket)?.block_on(answering).map_err(|_| PebbleError::TimedOut { what, limit })?
+/// Sends a request once, on a connection of its own. A connection that is kept may turn out to be
+/// closed because the daemon was replaced, and then nobody knows whether a retry is safe.
+pub(super) fn call(socket: &Path, request: ApiRequest, limit: Duration) -> Result<Response, PebbleError> {
+    let what = request.name();
+    let responding = async { timeout(limit, exchange(socket, request)).await };
+    runtime(socket)?.block_on(responding).map_err(|_| PebbleError::TimedOut { what, limit })?
 }
 
-/// Connects without a wait for an answer, for what is not plain HTTP.
+/// Connects without sending a request, for a protocol other than plain HTTP.
 pub(super) fn connect(socket: &Path) -> Result<std::os::unix::net::UnixStream, PebbleError> {
     let absent = |reason| absent(socket, reason);
     runtime(socket)?.block_on(async {
@@ -91,8 +91,8 @@ fn runtime(socket: &Path) -> Result<Runtime, PebbleError> {
     runtime.map_err(|reason| absent(socket, reason))
 }
 
-async fn exchange(socket: &Path, ask: Ask<'_>) -> Result<Answer, PebbleError> {
-    let request = ask.request()?;
+async fn exchange(socket: &Path, request: ApiRequest<'_>) -> Result<Response, PebbleError> {
+    let request = request.into_http()?;
     let failed = |error| failed(socket, error);
     let stream = UnixStream::connect(socket).await.map_err(|reason| absent(socket, reason))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
@@ -101,9 +101,9 @@ async fn exchange(socket: &Path, ask: Ask<'_>) -> Result<Answer, PebbleError> {
     let status = answer.status().as_u16();
     let content_type = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or_default().to_owned();
-    let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+    let body = Limited::new(answer.into_body(), ANSWER_SIZE_MAX).collect().await;
     let body = body.map_err(|error| broken_off(socket, error))?.to_bytes();
-    Ok(Answer { status, content_type, body })
+    Ok(Response { status, content_type, body })
 }
 
 pub(super) fn absent(socket: &Path, reason: io::Error) -> PebbleError {
@@ -120,7 +120,7 @@ fn failed(socket: &Path, error: hyper::Error) -> PebbleError {
 
 fn broken_off(socket: &Path, error: Box<dyn Error + Send + Sync>) -> PebbleError {
     if error.is::<LengthLimitError>() {
-        return PebbleError::Protocol(format!("its answer is longer than {LONGEST} bytes"));
+        return PebbleError::Protocol(format!("its answer is longer than {ANSWER_SIZE_MAX} bytes"));
     }
     match error.downcast::<hyper::Error>() {
         Ok(error) => failed(socket, *error),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     /// What becomes of this answer, after which the connection is closed.
-    fn answered(answer: &'static [u8]) -> Result<Answer, PebbleError> {
+    fn answered(answer: &'static [u8]) -> Result<Response, PebbleError> {
         let socket = Socket::new();
         let listener = UnixListener::bind(&socket.0).expect("the path is new");
         let daemon = thread::spawn(move || {
@@ -172,7 +172,7 @@ mod tests {
             }
             stream.write_all(answer).expect("somebody reads");
         });
-        let answer = call(&socket.0, Ask::get("/", "application/json"), Duration::from_secs(20));
+        let answer = call(&socket.0, ApiRequest::get("/", "application/json"), Duration::from_secs(20));
         daemon.join().expect("no panic");
         answer
     }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn who_breaks_off_is_absent() {
+    fn a_daemon_that_breaks_off_is_absent() {
         for answer in [
             &b""[..],
             b"HTTP/1.1 200 OK\r\n",
@@ -208,17 +208,17 @@ mod tests {
     }
 
     #[test]
-    fn who_speaks_no_http_is_not_understood() {
+    fn an_answer_that_is_no_http_is_not_understood() {
         let error = answered(b"220 mail.example ESMTP\r\n\r\n").err();
         assert!(matches!(error, Some(PebbleError::Protocol(_))), "{error:?}");
     }
 
     #[test]
-    fn who_is_silent_is_given_up() {
+    fn a_silent_daemon_is_given_up() {
         let socket = Socket::new();
         let _listener = UnixListener::bind(&socket.0).expect("the path is new");
-        let ask = Ask::get("/v1/services?names=a", "application/json");
-        let error = call(&socket.0, ask, Duration::from_millis(50)).err();
+        let request = ApiRequest::get("/v1/services?names=a", "application/json");
+        let error = call(&socket.0, request, Duration::from_millis(50)).err();
         let Some(PebbleError::TimedOut { what, .. }) = error else { panic!("{error:?}") };
         assert_eq!(what, "GET /v1/services");
     }

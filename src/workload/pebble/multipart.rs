@@ -1,10 +1,10 @@
-//! `multipart/form-data`, as Pebble sends and takes files (RFC 7578).
+//! `multipart/form-data`, in which Pebble sends and receives files (RFC 7578).
 
 use std::path::Path;
 
 use serde_json::Value;
 
-/// One part of an answer.
+/// One part of a response.
 #[cfg_attr(test, derive(Debug, PartialEq, Eq))]
 pub(super) struct Part<'a> {
     pub(super) name: String,
@@ -12,19 +12,23 @@ pub(super) struct Part<'a> {
     pub(super) content: &'a [u8],
 }
 
-/// Pebble refuses a shorter boundary.
+/// The length of a boundary. Pebble refuses a shorter one.
 const BOUNDARY: usize = 32;
 
 /// The content type and the body of a request to write files, each a path and its content.
 pub(super) fn write(request: &Value, files: &[(&Path, &[u8])]) -> (String, Vec<u8>) {
     let boundary = boundary(files);
-    let mut body =
-        format!("--{boundary}\r\nContent-Disposition: form-data; name=\"request\"\r\n\r\n{request}\r\n")
-            .into_bytes();
+    let mut body = format!(
+        "--{boundary}\r\n\
+         Content-Disposition: form-data; name=\"request\"\r\n\r\n\
+         {request}\r\n"
+    )
+    .into_bytes();
     for (path, content) in files {
         let name = path.to_string_lossy().replace('\\', r"\\").replace('"', "\\\"");
         let head = format!(
-            "--{boundary}\r\nContent-Disposition: form-data; name=\"files\"; filename=\"{name}\"\r\n\r\n"
+            "--{boundary}\r\n\
+             Content-Disposition: form-data; name=\"files\"; filename=\"{name}\"\r\n\r\n"
         );
         body.extend(head.into_bytes());
         body.extend(*content);
@@ -34,7 +38,7 @@ pub(super) fn write(request: &Value, files: &[(&Path, &[u8])]) -> (String, Vec<u
     (format!("multipart/form-data; boundary={boundary}"), body)
 }
 
-/// One that is in no file, which chance alone could not promise.
+/// A boundary that occurs in no file. A random one could occur in one.
 fn boundary(files: &[(&Path, &[u8])]) -> String {
     let absent =
         |boundary: &String| files.iter().all(|(_, content)| find(content, boundary.as_bytes()).is_none());
@@ -42,7 +46,7 @@ fn boundary(files: &[(&Path, &[u8])]) -> String {
     boundaries.find(absent).expect("no files hold all of them")
 }
 
-/// The parts of an answer; `None` if it is not well formed or not whole.
+/// The parts of a response. `None` if it is not well formed or not complete.
 pub(super) fn parse<'a>(content_type: &str, body: &'a [u8]) -> Option<Vec<Part<'a>>> {
     let (media_type, boundary) = content_type.split_once("; boundary=")?;
     if media_type != "multipart/form-data" {

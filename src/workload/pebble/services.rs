@@ -1,4 +1,4 @@
-//! Services, and the changes that orders about them become.
+//! Services, and the changes by which Pebble starts and stops them.
 
 use std::time::{Duration, Instant};
 
@@ -6,46 +6,46 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    client::{PATIENCE, Pebble, duration},
+    client::{ANSWER_LIMIT, Pebble, duration},
     envelope::Envelope,
     error::PebbleError,
-    http::{self, Ask},
+    http::{self, ApiRequest},
 };
 
-/// How long one question for the end of a change may take, so that a daemon that stopped answering is noticed.
-const SLICE: Duration = Duration::from_secs(4);
+/// How long one request may wait for a change. A daemon that stops answering is noticed within it.
+const WAIT_SLICE: Duration = Duration::from_secs(4);
 
-/// How many lines of a failed change's log are worth showing.
+/// The number of lines of a failed change's log in its error.
 const LAST_LINES: usize = 10;
 
 /// One service of the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Service {
-    /// As the plan names it.
+    /// Its name in the plan.
     pub name: String,
-    /// What it does now.
+    /// Its state.
     pub current: Current,
-    /// Since when, in RFC 3339; `None` before its first start.
+    /// The time of the last change of state, in RFC 3339. `None` before its first start.
     #[serde(rename = "current-since")]
     pub since: Option<String>,
 }
 
-/// What a service does.
+/// The state of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Current {
     /// It runs, or is in its first second.
     Active,
-    /// It was not started, or was stopped; its process may still be about to end.
+    /// It was not started, or it was stopped. Its process may not have ended yet.
     Inactive,
-    /// It ended by itself, and waits to be started again.
+    /// It ended by itself, and Pebble will start it again.
     Backoff,
-    /// It ended, and will not be started again.
+    /// It ended, and Pebble will not start it again.
     Error,
 }
 
-/// An order that Pebble carries out by and by.
+/// An operation that Pebble carries out in the background.
 #[derive(Deserialize)]
 pub(super) struct Change {
     id: String,
@@ -77,28 +77,29 @@ impl Pebble {
         self.get("/v1/services")
     }
 
-    /// Has these services started, and does not wait for it: who can ask the service itself knows sooner.
+    /// Starts these services, and does not wait: the charm sees sooner that PgBouncer answers.
     pub fn begin_to_start(&self, services: &[&str]) -> Result<(), PebbleError> {
         self.post("/v1/services", &json!({"action": "start", "services": services})).map(drop)
     }
 
     /// Stops these services, and waits until their processes are gone.
     pub fn stop(&self, services: &[&str], limit: Duration) -> Result<(), PebbleError> {
-        self.act("stop", services, limit)
+        self.order("stop", services, limit)
     }
 
     /// Stops all of these services, then starts all of them: no rolling restart.
     pub fn restart(&self, services: &[&str], limit: Duration) -> Result<(), PebbleError> {
-        self.act("restart", services, limit)
+        self.order("restart", services, limit)
     }
 
-    /// Signals the main process of each of these services. That one does not run is [`PebbleError::Api`] with
-    /// status 500, and so is much else: [`Pebble::services`] tells.
+    /// Signals the main process of each of these services. For a service that does not run the
+    /// error is [`PebbleError::Api`] with status 500, as for other reasons; [`Pebble::services`]
+    /// tells them apart.
     pub fn signal(&self, signal: &str, services: &[&str]) -> Result<(), PebbleError> {
         self.post("/v1/signals", &json!({"signal": signal, "services": services})).map(drop)
     }
 
-    fn act(&self, action: &str, services: &[&str], limit: Duration) -> Result<(), PebbleError> {
+    fn order(&self, action: &str, services: &[&str], limit: Duration) -> Result<(), PebbleError> {
         let begun = self.post("/v1/services", &json!({"action": action, "services": services}))?;
         self.wait(&begun.change()?, limit)?.done().map(drop)
     }
@@ -108,9 +109,10 @@ impl Pebble {
         let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let slice = left.min(SLICE);
+            let slice = left.min(WAIT_SLICE);
             let target = format!("/v1/changes/{id}/wait?timeout={}", duration(slice));
-            let answer = http::call(&self.socket, Ask::get(&target, "application/json"), slice + PATIENCE)?;
+            let answer =
+                http::call(&self.socket, ApiRequest::get(&target, "application/json"), slice + ANSWER_LIMIT)?;
             match Envelope::of(&answer).and_then(Envelope::result) {
                 Err(PebbleError::Api { status: 504, .. }) if left > slice => {}
                 Err(PebbleError::Api { status: 504, .. }) => {
@@ -134,7 +136,7 @@ impl Change {
         Err(PebbleError::Change { id: self.id, summary: self.summary, reason, log })
     }
 
-    /// Of the one command it ran.
+    /// The exit code of the one command that the change ran.
     pub(super) fn exit_code(self) -> Result<i32, PebbleError> {
         let code = self.done()?.tasks.first().and_then(|task| task.data.exit_code);
         code.ok_or_else(|| PebbleError::Protocol("a command that ended has no exit code".into()))
@@ -154,9 +156,10 @@ mod tests {
         )
         .expect("it is a change");
         let error = change.done().err().expect("it failed").to_string();
-        let expected = "Pebble failed to carry out its change 8 (Start service \"q\"): cannot perform the \
+        let expected = "cannot carry out change 8 of Pebble (Start service \"q\"): cannot perform the \
                         following tasks: - Start service \"q\" (exited quickly); its log ends with: \
-                        T INFO Most recent service output: | oh | no | T ERROR exited";
+                        T INFO Most recent service output: | oh | no | T ERROR exited; \
+                        see `pebble tasks 8` in the workload container";
         assert_eq!(error, expected);
     }
 

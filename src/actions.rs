@@ -1,4 +1,4 @@
-//! Actions: what each does, and what it answers. An action that is not built says so.
+//! The actions and their results. An action that is not implemented fails and says so.
 
 use std::rc::Rc;
 
@@ -9,10 +9,10 @@ use crate::hook::{self, Counted};
 use crate::journal::{Journal, Outcome};
 use crate::juju::Juju;
 
-/// Runs an action and hands its results to Juju.
+/// Runs an action and passes its results, or its failure, to Juju.
 pub fn run(action: &str, unit: &Unit) -> Result<()> {
     let results = match action {
-        // As after a refresh, no note counts.
+        // As after a refresh, every note of earlier hooks is verified.
         "reconcile" => {
             let outcome = hook::run(unit, &Event::UpgradeCharm, Journal::real(), Counted::Loaded)?;
             reconciled(&outcome)
@@ -31,13 +31,13 @@ pub fn run(action: &str, unit: &Unit) -> Result<()> {
     Ok(())
 }
 
-/// The most that one result may hold, in bytes: it is one argument of a hook tool.
+/// The longest result in bytes: a result is one argument of a hook tool.
 const LONGEST: usize = 131_000;
 
-/// Results by name, or why the action fails.
+/// Results by name, or the reason why the action fails.
 type Results = Result<Vec<(&'static str, String)>, String>;
 
-/// What `reconcile` did.
+/// The results of `reconcile`.
 fn reconciled(outcome: &Outcome) -> Results {
     let lines = |lines: Vec<String>| if lines.is_empty() { "nothing".to_owned() } else { lines.join("\n") };
     let changes = outcome.changes.iter().map(|change| format!("{}: {}", change.target, change.what));
@@ -49,16 +49,20 @@ fn reconciled(outcome: &Outcome) -> Results {
     ])
 }
 
-/// What this unit's processes are to run. The user list has passwords and is not shown.
+/// The results of `show-config`: the configuration that this unit's processes should run, without
+/// the user list, which holds passwords.
 fn configuration(outcome: &Outcome) -> Results {
     let files = outcome.files.as_ref();
     let Some((files, first)) = files.and_then(|files| Some((files, files.instances.first()?))) else {
-        return Err(format!("there is no configuration yet: {}", outcome.waits.join("; ")));
+        return Err(format!(
+            "cannot show the configuration: there is none yet; {}",
+            outcome.waits.join("; ")
+        ));
     };
     if first.text.len() > LONGEST {
         return Err(
-            "the configuration is longer than the result of an action may be: juju exec --unit UNIT -- \
-                    ./bin/pgbouncer-k8s render"
+            "cannot show the configuration: it is longer than an action result may be; run juju exec \
+             --unit UNIT -- ./bin/pgbouncer-k8s render"
                 .to_owned(),
         );
     }
@@ -70,15 +74,18 @@ fn configuration(outcome: &Outcome) -> Results {
     ])
 }
 
-/// Why an action fails that does nothing.
+/// The reason for the failure of an action that is not implemented.
 fn refusal(action: &str) -> String {
     match action {
         "set-tls-private-key" => {
             "set-tls-private-key is not supported yet: this revision serves without TLS".into()
         }
         "pre-upgrade-check" | "resume-upgrade" => {
-            format!("{action} is not supported yet: run juju refresh without it, all units follow one by one")
+            format!(
+                "{action} is not supported yet: run juju refresh without it; Juju upgrades one unit \
+                 after another"
+            )
         }
-        _ => format!("there is no action {action}"),
+        _ => format!("cannot run {action}: there is no such action; see actions.yaml"),
     }
 }

@@ -1,5 +1,4 @@
-//! Performs a plan. What is done is decided elsewhere: here is one `match` over steps, and one over
-//! effects.
+//! Performs a plan and decides nothing: one `match` over steps, and one over effects.
 
 mod juju;
 mod postgres;
@@ -12,8 +11,9 @@ use crate::look::Look;
 use crate::plan::{Effect, Note, Plan, Step};
 use crate::status::Wait;
 
-/// Performs the steps in order. Returns what the plan waits for: its own waits, and why its rest was
-/// left out where a change cannot be made yet. An error fails the hook, and Juju repeats it.
+/// Performs the steps in order, and returns the plan's waits. If a change is not possible yet, its
+/// reason becomes a wait and the remaining steps are skipped. An error fails the hook, and Juju
+/// retries it.
 pub fn apply(plan: &Plan, look: &mut Look<'_>) -> Result<Vec<Wait>> {
     let mut waits = plan.waits.clone();
     for step in &plan.steps {
@@ -40,7 +40,7 @@ pub fn apply(plan: &Plan, look: &mut Look<'_>) -> Result<Vec<Wait>> {
     Ok(waits)
 }
 
-/// Performs one effect; nothing, or why it cannot be done yet.
+/// Performs one effect. Returns a wait if the effect is not possible yet.
 fn perform(effect: &Effect, look: &mut Look<'_>) -> Result<Option<Wait>> {
     if !matches!(effect, Effect::Set(..) | Effect::Note(_) | Effect::Warn(_)) {
         tracing::debug!("{effect}");
@@ -60,11 +60,11 @@ fn perform(effect: &Effect, look: &mut Look<'_>) -> Result<Option<Wait>> {
         Effect::RemoveSecretRevision { id, revision } => juju::remove_revision(id, *revision, look)?,
         Effect::ForgetClient(relation) => juju::forget_client(*relation, look)?,
         Effect::OpenPort { port, close } => {
-            let juju = &mut look.clients().juju;
+            let juju = &mut look.handles().juju;
             close.map_or(Ok(()), |close| juju.close_port(close))?;
             juju.open_port(*port)?;
         }
-        Effect::SetVersion(version) => look.clients().juju.set_version(version)?,
+        Effect::SetVersion(version) => look.handles().juju.set_version(version)?,
         Effect::EnsureAuthRole { .. }
         | Effect::RemoveAuth { .. }
         | Effect::InstallGetAuth { .. }
@@ -73,11 +73,11 @@ fn perform(effect: &Effect, look: &mut Look<'_>) -> Result<Option<Wait>> {
         | Effect::DropStrays { .. }
         | Effect::DropClient { .. } => return postgres::perform(effect, look),
         Effect::NoteAttempt(_) | Effect::ClearAttempts => {
-            let clients = look.clients();
-            if clients.journal.permits(Target::Unit, effect.to_string()) {
+            let handles = look.handles();
+            if handles.journal.permits(Target::Unit, effect.to_string()) {
                 let done = match effect {
-                    Effect::NoteAttempt(relation) => clients.attempts.note(*relation),
-                    _ => clients.attempts.clear(),
+                    Effect::NoteAttempt(relation) => handles.attempts.note(*relation),
+                    _ => handles.attempts.clear(),
                 };
                 done.context("cannot write into the charm's directory")?;
             }

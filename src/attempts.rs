@@ -1,7 +1,7 @@
-//! Notes on this unit's own disk of clients that were about to be answered: what Juju keeps is lost with a hook that
-//! fails. Without them a hook whose answer Juju refuses would be repeated for ever.
+//! Records of attempts to answer a client, on this unit's own disk. Juju discards the state of a
+//! hook that fails; without these records Juju would retry a hook with a rejected answer for ever.
 
-#![expect(clippy::disallowed_methods, reason = "a file that is nobody's business but the next hook's")]
+#![expect(clippy::disallowed_methods, reason = "the file is private to this module")]
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -9,28 +9,28 @@ use std::path::{Path, PathBuf};
 
 use crate::event::RelationId;
 
-/// One line for each time.
+/// The file of records, with one line for each attempt.
 pub struct Attempts(PathBuf);
 
 impl Attempts {
-    /// The notes beside the charm: a new pod has none.
+    /// The file beside the charm. A new pod starts without one.
     pub fn new(charm_dir: &Path) -> Self {
         Self(charm_dir.join(".attempts"))
     }
 
-    /// How often that client was.
+    /// Number of recorded attempts for this relation.
     pub fn count(&self, relation: RelationId) -> usize {
         let text = fs::read_to_string(&self.0).unwrap_or_default();
         text.lines().filter(|line| *line == relation.to_string()).count()
     }
 
-    /// Adds one.
+    /// Records an attempt.
     pub fn note(&self, relation: RelationId) -> io::Result<()> {
         let mut file = fs::OpenOptions::new().create(true).append(true).open(&self.0)?;
         writeln!(file, "{relation}")
     }
 
-    /// Forgets all.
+    /// Removes all records.
     pub fn clear(&self) -> io::Result<()> {
         match fs::remove_file(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

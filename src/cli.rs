@@ -1,4 +1,4 @@
-//! What a person who types the command is told.
+//! The command line: `explain`, `render` and `check`, for operators and administrators.
 
 mod check;
 mod explain;
@@ -24,8 +24,8 @@ use crate::pgbouncer::Version;
 #[command(
     name = "pgbouncer-k8s",
     version,
-    after_help = "Deploy it: juju deploy pgbouncer-k8s\nSee what it does: juju status, juju debug-log, and on a unit:\n  \
-                  juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s explain"
+    after_help = "Deploy: juju deploy pgbouncer-k8s\nObserve: juju status, juju debug-log, and on a \
+                  unit:\n  juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s explain"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -34,62 +34,62 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Tell what a hook would do on this unit, and change nothing
+    /// List what a hook would change on this unit, without changing anything
     ///
-    /// Runs the charm's own code for the hook. Juju, PostgreSQL and PgBouncer are read as they are; what would be
-    /// told to them is listed instead. A secret that this unit has not read before stays unread, since Juju notes
-    /// who reads one: what follows from it is not foreseen, and it is said so. Neither is what PostgreSQL or a
-    /// process would refuse.
+    /// Runs the charm's own code for the hook. It reads Juju, PostgreSQL and PgBouncer, and lists
+    /// every change instead of making it. Two things are not predicted: what PostgreSQL or a
+    /// PgBouncer process would reject, and what follows from reading a secret for the first time.
+    /// Juju records the first read of a secret, so such a secret stays unread; the output names it.
     #[command(
         after_help = "Example: juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s explain config-changed"
     )]
     Explain {
-        /// The hook, such as config-changed or database-relation-changed [default: the one under way, else
-        /// update-status]
+        /// The hook, such as config-changed or database-relation-changed [default: the running
+        /// hook, else update-status]
         event: Option<String>,
-        /// The number of the relation, where several fit
+        /// The number of the relation; needed if the endpoint has several
         #[arg(long)]
         relation: Option<u32>,
-        /// As what to print it
+        /// The output format
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Print the pgbouncer.ini that this unit is to run
+    /// Print the pgbouncer.ini that this unit should run
     ///
-    /// What would be rendered now, whether it is loaded or not. There is no password in it; those are in the user
-    /// list that it names.
+    /// Prints what the charm would render now, loaded or not. The file contains no password:
+    /// passwords are in the user list that it names.
     #[command(after_help = "Example: juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s render")]
     Render {
-        /// Of which of the unit's processes; they differ in their console's socket and their pid file
+        /// The process; the files differ in the console's socket and the pid file
         #[arg(long, default_value_t)]
         instance: u16,
-        /// As what to print it; as json that of all processes
+        /// The output format; json prints the files of all processes
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Tell whether PgBouncer takes a pgbouncer.ini in full
+    /// Check whether PgBouncer accepts all of a pgbouncer.ini
     ///
-    /// Reads the file as PgBouncer's own parser does and judges every setting, connection string and
-    /// name for one version. Stricter than PgBouncer where it would take a value for another one, or
-    /// half of a file: docs/settings.md tells where. Nothing is started or changed, and no value of a
-    /// connection string is printed.
+    /// Parses the file as PgBouncer does and checks every setting, connection string and name for
+    /// one version. It is stricter than PgBouncer where PgBouncer would misread a value or apply
+    /// only a part of the file; docs/settings.md lists these cases. Nothing is started or changed,
+    /// and no value of a connection string is printed.
     ///
-    /// Exits with 0 if the file is fit, with 1 if not: then each line at fault is printed as
+    /// Exits with 0 if the file is valid. Otherwise exits with 1 and prints each invalid line as
     /// `FILE:LINE: reason`.
     #[command(after_help = "Example: pgbouncer-k8s check /etc/pgbouncer/pgbouncer.ini --for 1.24")]
     Check {
-        /// The file
+        /// The pgbouncer.ini to check
         file: PathBuf,
-        /// The version that is to read it, such as 1.18 or 1.24.1 [default: the newest that is known]
+        /// The version of PgBouncer, such as 1.18 or 1.24.1 [default: the newest known version]
         #[arg(long = "for", value_name = "VERSION", value_parser = check::version)]
         version: Option<Version>,
-        /// As what to print it
+        /// The output format
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
 }
 
-/// As what something is printed.
+/// An output format.
 #[derive(Clone, Copy, Default, ValueEnum)]
 enum Format {
     /// For people
@@ -99,10 +99,11 @@ enum Format {
     Json,
 }
 
-/// Does what the arguments say; without any prints the help. `env` looks a variable of the environment up.
+/// Runs the command in the arguments; without arguments prints the help. `env` looks up a variable
+/// of the environment.
 pub fn run(env: impl Fn(&str) -> Option<String>) -> ExitCode {
     answer(env).unwrap_or_else(|error| {
-        // Who cannot be told cannot be told that either.
+        // A closed stderr leaves no other way to report the error.
         let _ = writeln!(io::stderr(), "error: {error:#}");
         ExitCode::FAILURE
     })
@@ -126,7 +127,7 @@ fn answer(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What `--help` says of each command, for the documentation.
+/// Renders the `--help` of each command, for `docs/actions.md`.
 pub fn manual() -> String {
     let mut cli = Cli::command();
     let commands = cli.get_subcommands_mut();
@@ -137,7 +138,7 @@ pub fn manual() -> String {
     commands.map(help).collect::<Vec<_>>().concat()
 }
 
-/// The hook that a command is about, on the unit on which it runs.
+/// Reads the unit, and the hook that the command simulates, from arguments and environment.
 fn hook(
     command: &str,
     name: Option<String>,
@@ -147,8 +148,8 @@ fn hook(
     let env = |name: &str| env(name).filter(|value| !value.is_empty());
     if env("JUJU_CONTEXT_ID").is_none() {
         bail!(
-            "{command} asks Juju, which answers on a unit only:\n  juju exec --unit pgbouncer-k8s/0 -- \
-             ./bin/pgbouncer-k8s {command}"
+            "cannot run {command}: it needs Juju's hook tools; run it on a unit:\n  juju exec --unit \
+             pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s {command}"
         );
     }
     let path = match name {
@@ -170,28 +171,36 @@ fn hook(
     };
     match &event {
         Event::Unknown(name) => {
-            bail!("Juju has no hook {name}: try update-status, config-changed or database-relation-changed")
+            bail!(
+                "cannot simulate {name}: Juju has no hook {name}; try update-status, config-changed or \
+                 database-relation-changed"
+            )
         }
-        Event::Action(name) => bail!("{name} is an action: juju run {} {name}", unit.name),
+        Event::Action(name) => {
+            bail!("cannot simulate {name}: it is an action; juju run {} {name}", unit.name)
+        }
         _ => Ok((unit, event)),
     }
 }
 
-/// The one relation of the endpoint that a hook is about.
+/// Finds the only relation of the endpoint in a hook's name.
 fn only_relation(path: &str, env: impl Fn(&str) -> Option<String>) -> anyhow::Result<RelationId> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let is_of = |endpoint: &&Endpoint| {
         name.strip_prefix(endpoint.name()).is_some_and(|rest| rest.starts_with("-relation-"))
     };
-    let endpoint = *Endpoint::ALL.iter().find(is_of).with_context(|| format!("there is no hook {name}"))?;
+    let endpoint = *Endpoint::ALL.iter().find(is_of).with_context(|| format!("Juju has no hook {name}"))?;
     let unit = env("JUJU_UNIT_NAME").unwrap_or_default();
     let relations = Juju::new("", &unit, Rc::new(Journal::dry_run())).relations(endpoint)?;
     match relations.as_slice() {
         [relation] => Ok(*relation),
-        [] => bail!("nothing is related by {endpoint} yet"),
+        [] => bail!("cannot simulate {name}: nothing is related by {endpoint} yet; juju integrate it first"),
         several => {
             let ids: Vec<_> = several.iter().map(RelationId::to_string).collect();
-            bail!("{endpoint} has the relations {}: name one with --relation", ids.join(", "))
+            bail!(
+                "cannot choose a relation: {endpoint} has the relations {}; pass one with --relation",
+                ids.join(", ")
+            )
         }
     }
 }
@@ -210,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn without_juju_a_command_says_what_to_type() {
+    fn outside_a_unit_a_command_names_the_juju_exec_line() {
         let error = hook("explain", None, None, |_| None).expect_err("no hook");
         assert!(
             error.to_string().contains("juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s explain")
@@ -218,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_that_juju_does_not_have_is_refused() {
+    fn a_hook_name_unknown_to_juju_is_rejected() {
         let env = |name: &str| {
             let values = [("JUJU_CONTEXT_ID", "c"), ("JUJU_UNIT_NAME", "p/0"), ("JUJU_MODEL_NAME", "dev")];
             values.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())

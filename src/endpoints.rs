@@ -1,7 +1,7 @@
-//! The table of endpoints: what a dispatch does, row by row, in this order.
+//! The table of endpoints: the rows that a dispatch runs, in this order.
 //!
-//! A row gathers its input from a [`Look`], which only reads, and decides in a pure function. What
-//! it returns is a [`Plan`]. To add an endpoint, add its file and its row.
+//! A row gathers its input from a [`Look`], which only reads, and decides in a pure function that
+//! returns a [`Plan`]. To add an endpoint, add its file and its row.
 
 pub mod backend_database;
 pub mod database;
@@ -16,30 +16,32 @@ use crate::event::{Endpoint, RelationHook};
 use crate::look::Look;
 use crate::plan::Plan;
 
-/// One row.
+/// One row of the table.
 pub struct Row {
-    /// The name by which the row is remembered while it has work left. Rows of one name are due
-    /// together.
+    /// The name under which the notes remember the row while it has work left. Rows with the same
+    /// name are due together.
     pub name: &'static str,
-    /// Beside its own hooks and work that is left; nothing where the row is due in every dispatch.
+    /// The condition under which the row is due without a hook of its own and without work left;
+    /// `None` for a row that is due in every dispatch.
     due: Option<Condition>,
     work: Work,
 }
 
-/// Whether a row is due although no hook of its own came.
+/// Decides whether a row is due without a hook of its own.
 type Condition = fn(&mut Look<'_>) -> Result<bool>;
-/// Gathers and decides.
+/// Gathers the input of a row and decides.
 type Planner = fn(&mut Look<'_>) -> Result<Plan>;
 
-/// What a row does when it is due.
+/// The work of a row that is due.
 enum Work {
-    /// Gathers and decides.
+    /// Gathers the input and decides.
     Plan(Planner),
-    /// Says that a relation is not supported.
+    /// Reports a relation that is not supported yet.
     NotBuilt(Endpoint),
 }
 
-/// The rows. Between `database`'s two the processes load what the first one entered.
+/// The rows. `database` has two: `admit` enters databases, the row `pgb-peers` loads them, and
+/// `answer` then gives clients their credentials.
 pub const TABLE: [Row; 14] = [
     Row::of(Endpoint::BackendDatabase, backend_database::is_due, backend_database::plan),
     Row::of(Endpoint::Database, database::is_due, database::admit),
@@ -74,7 +76,7 @@ impl Row {
         Self { name: endpoint.name(), due: Some(never), work: Work::NotBuilt(endpoint) }
     }
 
-    /// Gathers and decides.
+    /// Gathers the input of the row and decides.
     pub fn plan(&self, look: &mut Look<'_>) -> Result<Plan> {
         match self.work {
             Work::Plan(plan) => plan(look),
@@ -83,8 +85,8 @@ impl Row {
     }
 }
 
-/// The rows that are due in this dispatch. A row is due in the hooks of its own relations, while an
-/// earlier hook left it work, and where its own condition says so.
+/// The rows that are due in this dispatch: in hooks of their own relations, while an earlier hook
+/// left them work, or by their own condition.
 pub fn due(look: &mut Look<'_>) -> Result<Vec<&'static Row>> {
     let mut due = Vec::new();
     for row in &TABLE {
@@ -99,18 +101,18 @@ pub fn due(look: &mut Look<'_>) -> Result<Vec<&'static Row>> {
     Ok(due)
 }
 
-/// How an endpoint is served, for the documentation.
+/// How the charm handles an endpoint, for `docs/relations.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
-    /// As its interface asks.
+    /// The charm implements the interface.
     Served,
-    /// Not yet; the status says so.
+    /// The charm does not implement the interface yet; the status reports its relations.
     NotBuilt,
-    /// What the Python charm left there stays as it is.
+    /// The charm keeps the data of the Python charm unchanged.
     Kept,
 }
 
-/// How an endpoint is served.
+/// Looks up how the charm handles an endpoint.
 pub fn service(endpoint: Endpoint) -> Service {
     match TABLE.iter().find(|row| row.name == endpoint.name()).map(|row| &row.work) {
         Some(Work::Plan(_)) => Service::Served,
@@ -134,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_entered_before_the_load_and_answered_after_it() {
+    fn a_client_is_admitted_before_the_load_and_answered_after_it() {
         let names: Vec<_> = TABLE.iter().map(|row| row.name).collect();
         let places = |name| names.iter().enumerate().filter(move |(_, n)| **n == name).map(|(i, _)| i);
         let (databases, load): (Vec<_>, Vec<_>) =

@@ -1,4 +1,4 @@
-//! The environment Juju gives a hook, turned into an [`Event`] and the [`Unit`] it is for.
+//! Parses the environment of a hook into an [`Event`] and the [`Unit`] that runs it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,29 +7,29 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// What Juju calls the charm for. Every hook of Juju 2.9 to 4.0 has a variant; a name that is none
-/// of them is [`Event::Unknown`] and no error: a newer Juju may send more.
+/// The hook or action that Juju runs. Every hook of Juju 2.9 to 4.0 has a variant. Any other name
+/// is [`Event::Unknown`] and not an error, because a newer Juju may add hooks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// `install`: once per unit; no relation is known yet.
     Install,
-    /// `start`: after the first `config-changed`, and again whenever the agent was restarted.
+    /// `start`: after the first `config-changed`, and after every restart of the agent.
     Start,
-    /// `stop`: also when the pod is only moved or refreshed.
+    /// `stop`: before a unit is removed, and before its pod is moved or refreshed.
     Stop,
-    /// `remove`: the last hook of a unit that goes for good.
+    /// `remove`: the last hook of a unit that is removed.
     Remove,
     /// `config-changed`.
     ConfigChanged,
     /// `update-status`.
     UpdateStatus,
-    /// `upgrade-charm`: after `juju refresh`, and whenever a pod was replaced.
+    /// `upgrade-charm`: after `juju refresh`, and after a pod was replaced.
     UpgradeCharm,
     /// `leader-elected`.
     LeaderElected,
     /// `leader-settings-changed`, up to Juju 3.6.
     LeaderSettingsChanged,
-    /// `leader-deposed`, named by Juju and never sent in practice.
+    /// `leader-deposed`: defined by Juju, but never sent in practice.
     LeaderDeposed,
     /// `collect-metrics` and `meter-status-changed`: a restricted context with few tools.
     Metrics,
@@ -41,37 +41,37 @@ pub enum Event {
     Secret(SecretEvent),
     /// A hook about a workload container, such as `pgbouncer-pebble-ready`.
     Workload {
-        /// The hook's last words, such as `pebble-ready`.
+        /// The end of the hook's name, such as `pebble-ready`.
         hook: WorkloadHook,
-        /// The container, `pgbouncer`.
+        /// The name of the container: `pgbouncer`.
         container: String,
     },
-    /// `<storage>-storage-attached` or `-detaching`; we declare no storage.
+    /// `<storage>-storage-attached` or `-detaching`; this charm declares no storage.
     Storage,
-    /// An action, by its name.
+    /// An action, with its name.
     Action(String),
-    /// A hook this charm does not know.
+    /// A hook that this charm does not know.
     Unknown(String),
 }
 
-/// A relation hook.
+/// The facts of a relation hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelationEvent {
-    /// Our side of the relation.
+    /// Our endpoint of the relation.
     pub endpoint: Endpoint,
-    /// What happened.
+    /// The kind of relation hook.
     pub hook: RelationHook,
-    /// The relation.
+    /// The number of the relation.
     pub relation: RelationId,
-    /// The application on the other side; Juju may leave it out in `-broken`.
+    /// The application on the other side; Juju may omit it in `-broken`.
     pub remote_app: Option<String>,
-    /// The unit that joined, changed or departed; absent where the hook concerns no unit.
+    /// The unit that joined, changed or departed; `None` if the hook concerns no unit.
     pub remote_unit: Option<String>,
-    /// In `-departed`, the unit that leaves: the remote one, or this one when it is we who go.
+    /// In `-departed`, the unit that leaves: the remote unit, or this unit if it is being removed.
     pub departing_unit: Option<String>,
 }
 
-/// The last word of a relation hook's name.
+/// The end of a relation hook's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are Juju's own")]
 pub enum RelationHook {
@@ -82,7 +82,7 @@ pub enum RelationHook {
     Broken,
 }
 
-/// The last words of a workload hook's name.
+/// The end of a workload hook's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are Juju's own")]
 pub enum WorkloadHook {
@@ -92,20 +92,20 @@ pub enum WorkloadHook {
     CheckRecovered,
 }
 
-/// A secret hook.
+/// The facts of a secret hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretEvent {
-    /// What happened.
+    /// The kind of secret hook.
     pub hook: SecretHook,
-    /// The secret, in Juju's short or long form; compare with [`secret_id`].
+    /// The secret's URI, in Juju's short or long form; compare URIs with [`secret_id`].
     pub uri: String,
-    /// The owner's label, or the consumer's own in `secret-changed`; Juju may leave it empty.
+    /// The owner's label; in `secret-changed` the consumer's label. Juju may omit it.
     pub label: Option<String>,
     /// The revision, in `secret-remove` and `secret-expired` only.
     pub revision: Option<u64>,
 }
 
-/// The last word of a secret hook's name.
+/// The end of a secret hook's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are Juju's own")]
 pub enum SecretHook {
@@ -116,7 +116,7 @@ pub enum SecretHook {
 }
 
 impl Event {
-    /// The relation event, if it is one of this endpoint.
+    /// The relation event, if the hook belongs to this endpoint.
     pub fn of(&self, endpoint: Endpoint) -> Option<&RelationEvent> {
         match self {
             Self::Relation(event) if event.endpoint == endpoint => Some(event),
@@ -124,34 +124,34 @@ impl Event {
         }
     }
 
-    /// The same, if it is of this kind.
+    /// The relation event, if the hook belongs to this endpoint and is of this kind.
     pub fn hook_of(&self, endpoint: Endpoint, hook: RelationHook) -> Option<&RelationEvent> {
         self.of(endpoint).filter(|event| event.hook == hook)
     }
 
-    /// Whether the hook ends with the convergence of `pgb-peers`. `install` does, and finds no
-    /// relation yet. A unit that stops changes nothing for others, and in a metrics hook Juju
-    /// refuses most tools.
+    /// Whether the dispatch converges the unit. `install` does, but finds no peer relation yet.
+    /// A unit that stops changes nothing for other units, and in a metrics hook Juju refuses most
+    /// hook tools.
     pub fn converges(&self) -> bool {
         !matches!(self, Self::Action(_) | Self::Metrics | Self::Stop | Self::Remove)
     }
 
-    /// Whether any earlier hook may be missing: a new leader takes over the work of the old one, and
-    /// a new pod or revision may have missed anything.
-    pub fn begins_anew(&self) -> bool {
+    /// Whether this unit may have missed any earlier hook: a new leader takes over the work of the
+    /// previous leader, and a new pod or revision starts from an unknown state.
+    pub fn may_follow_missed_hooks(&self) -> bool {
         matches!(self, Self::LeaderElected | Self::UpgradeCharm | Self::Start)
     }
 }
 
 macro_rules! endpoints {
     ($($variant:ident = $name:literal),* $(,)?) => {
-        /// Our endpoints, as `metadata.yaml` names them.
+        /// The endpoints of this charm, with their names in `metadata.yaml`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[expect(missing_docs, reason = "the names are those of metadata.yaml")]
         pub enum Endpoint { $($variant),* }
 
         impl Endpoint {
-            /// All of them.
+            /// All endpoints.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
             /// The name in `metadata.yaml`.
@@ -177,7 +177,7 @@ endpoints! {
 }
 
 impl Endpoint {
-    /// The endpoint of this name, if it is one of ours.
+    /// The endpoint with this name, if the charm has one.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|endpoint| endpoint.name() == name)
     }
@@ -189,7 +189,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// A relation's number. Juju writes `<endpoint>:<number>`; the number alone is the identity.
+/// The number of a relation. Juju writes `<endpoint>:<number>`; the number alone identifies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct RelationId(pub u32);
@@ -222,28 +222,28 @@ impl fmt::Display for RelationId {
     }
 }
 
-/// The id of a secret in any of the forms Juju uses: `<id>`, `secret:<id>`,
-/// `secret://<model uuid>/<id>`. Two forms name the same secret when their ids are equal.
+/// Extracts the id of a secret from any form that Juju uses: `<id>`, `secret:<id>`,
+/// `secret://<model uuid>/<id>`. Two URIs name the same secret if their ids are equal.
 pub fn secret_id(uri: &str) -> &str {
     uri.rsplit(['/', ':']).next().unwrap_or(uri)
 }
 
-/// Who and where we are.
+/// The identity of this unit, and where it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
-    /// `pgbouncer-k8s/0`.
+    /// The unit's name, such as `pgbouncer-k8s/0`.
     pub name: String,
-    /// `pgbouncer-k8s`.
+    /// The application's name, such as `pgbouncer-k8s`.
     pub app: String,
-    /// `0`.
+    /// The unit's number, such as `0`.
     pub number: u32,
     /// The model's name, which is also its Kubernetes namespace.
     pub model: String,
-    /// The model's uuid.
+    /// The model's UUID.
     pub model_uuid: String,
-    /// The agent's version.
+    /// The version of Juju's agent.
     pub juju: JujuVersion,
-    /// Where the charm is unpacked.
+    /// The directory into which Juju unpacked the charm.
     pub charm_dir: PathBuf,
 }
 
@@ -254,12 +254,12 @@ impl Unit {
     }
 }
 
-/// Juju's version; what follows the third number (`4.0-beta1`, `3.6.9.1`) is of no concern here.
+/// The version of Juju. Anything after the third number (`4.0-beta1`, `3.6.9.1`) is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JujuVersion(pub u32, pub u32, pub u32);
 
 impl JujuVersion {
-    /// Reads Juju's text; what is missing counts as 0, so that an unknown version has no features.
+    /// Parses a version. A missing number counts as 0, so that an unknown version has no features.
     pub fn parse(text: &str) -> Self {
         let mut numbers = text.split(['.', '-']).map(|part| {
             part.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0)
@@ -268,36 +268,36 @@ impl JujuVersion {
         Self(next(), next(), next())
     }
 
-    /// Secrets that followers can read by label: 3.0.3.
+    /// Whether followers can read the application's secrets by label: since 3.0.3.
     pub fn has_secrets(self) -> bool {
         self >= Self(3, 0, 3)
     }
 
-    /// From 3.6.11 removing one revision removes just that one, and removing it twice is no error
-    /// (juju/juju#20782, #20794).
+    /// Whether `secret-remove --revision` removes only that revision, and is no error when
+    /// repeated: since 3.6.11 (juju/juju#20782, #20794).
     pub fn removes_single_revisions(self) -> bool {
         self >= Self(3, 6, 11)
     }
 }
 
-/// Why the environment is not one of a hook.
+/// The reason why the environment is not that of a hook.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum NotAHook {
-    /// Nobody called us for an event: a person typed the command, or `juju exec` runs it.
-    #[error("JUJU_DISPATCH_PATH is not set: this program is run by Juju; see --help")]
+    /// No hook runs: a person or `juju exec` started the program.
+    #[error("cannot find a hook: JUJU_DISPATCH_PATH is not set; Juju runs this program, see --help")]
     NoDispatch,
-    /// A variable without which no hook can be handled.
+    /// A required variable is missing or malformed.
     #[error("cannot read {variable} from the environment: {reason}")]
     Variable {
-        /// Its name.
+        /// The name of the variable.
         variable: &'static str,
-        /// What is wrong with it.
+        /// Why its value is unusable.
         reason: &'static str,
     },
 }
 
-/// Reads the event from `env`, a lookup in the process's environment.
-/// Juju sets variables that do not apply to the empty string, so empty counts as absent.
+/// Reads unit and event from `env`, which looks up a variable of the environment. Juju sets
+/// variables that do not apply to the empty string, so an empty value counts as absent.
 pub fn from_env(env: impl Fn(&str) -> Option<String>) -> Result<(Unit, Event), NotAHook> {
     let get = |name: &str| env(name).filter(|value| !value.is_empty());
     let path = get("JUJU_DISPATCH_PATH").ok_or(NotAHook::NoDispatch)?;
@@ -345,12 +345,12 @@ fn hook(name: &str, get: &impl Fn(&str) -> Option<String>) -> Result<Event, NotA
         "secret-remove" => secret(SecretHook::Remove, get)?,
         "secret-rotate" => secret(SecretHook::Rotate, get)?,
         "secret-expired" => secret(SecretHook::Expired, get)?,
-        _ => hook_of_something(name, get)?,
+        _ => prefixed_hook(name, get)?,
     })
 }
 
-/// Hooks whose name begins with the endpoint, container or storage they are about.
-fn hook_of_something(name: &str, get: &impl Fn(&str) -> Option<String>) -> Result<Event, NotAHook> {
+/// Parses a hook whose name begins with an endpoint, a container or a storage.
+fn prefixed_hook(name: &str, get: &impl Fn(&str) -> Option<String>) -> Result<Event, NotAHook> {
     const RELATION: [(&str, RelationHook); 5] = [
         ("-relation-created", RelationHook::Created),
         ("-relation-joined", RelationHook::Joined),
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_remote_unit_is_no_unit() {
+    fn an_empty_remote_unit_counts_as_absent() {
         let event = event(
             "hooks/pgb-peers-relation-changed",
             &[
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn the_remote_application_is_taken_from_the_unit_when_juju_leaves_it_out() {
+    fn a_missing_remote_application_is_taken_from_the_remote_unit() {
         let event = event(
             "hooks/backend-database-relation-broken",
             &[("JUJU_RELATION_ID", "4"), ("JUJU_REMOTE_UNIT", "postgresql-k8s/0")],
@@ -511,23 +511,23 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_of_a_newer_juju_is_unknown_and_no_error() {
+    fn a_hook_of_a_newer_juju_is_unknown_but_not_an_error() {
         assert_eq!(event("hooks/moon-rises", &[]), Event::Unknown("moon-rises".into()));
         assert_eq!(event("hooks/cos-relation-joined", &[]), Event::Unknown("cos-relation-joined".into()));
     }
 
     #[test]
-    fn an_action_is_told_from_a_hook() {
+    fn a_path_below_actions_is_an_action() {
         assert_eq!(event("actions/resume-upgrade", &[]), Event::Action("resume-upgrade".into()));
     }
 
     #[test]
-    fn without_a_dispatch_path_nothing_is_handled() {
+    fn an_environment_without_a_dispatch_path_is_no_hook() {
         assert_eq!(from_env(|_| None), Err(NotAHook::NoDispatch));
     }
 
     #[test]
-    fn versions_are_compared_as_versions() {
+    fn versions_are_compared_by_their_numbers() {
         assert!(JujuVersion::parse("3.6.9") < JujuVersion::parse("3.6.11"));
         assert_eq!(JujuVersion::parse("4.0-beta1"), JujuVersion(4, 0, 0));
         assert!(!JujuVersion::parse("2.9.52").has_secrets());
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn the_forms_of_a_secret_uri_have_one_id() {
+    fn every_form_of_a_secret_uri_has_the_same_id() {
         for uri in ["abc", "secret:abc", "secret:/abc", "secret://20ce8299/abc"] {
             assert_eq!(secret_id(uri), "abc");
         }

@@ -1,4 +1,4 @@
-//! What a dispatch reads, parsed: plain data and pure functions. [`Look`](crate::look::Look) reads
+//! The parsed facts of a dispatch: plain data and pure functions. [`Look`](crate::look::Look) reads
 //! and parses each fact once.
 
 pub mod backend;
@@ -11,13 +11,13 @@ pub mod users;
 
 use std::collections::BTreeMap;
 
-/// A databag as it is read: texts by key.
+/// A databag, or the unit's state: texts by key.
 pub type Texts = BTreeMap<String, String>;
 
 /// The longest databag value that is parsed, in bytes.
 const LONGEST: usize = 1024 * 1024;
 
-/// Refuses a text longer than 1 MiB.
+/// Rejects a text longer than 1 MiB.
 pub fn bounded(text: &str) -> Result<&str, String> {
     if text.len() > LONGEST { Err("it is larger than 1 MiB".into()) } else { Ok(text) }
 }

@@ -1,5 +1,5 @@
-//! One dispatch: what is due, row by row gathered, decided and applied; then the status; then
-//! everything that Juju is to commit, at once.
+//! One dispatch: gathers, decides and applies each row that is due, computes the status, and passes
+//! all databag and state changes to Juju at the end.
 
 use std::collections::BTreeSet;
 
@@ -11,49 +11,49 @@ use crate::event::{Endpoint, Event, RelationHook, Unit};
 use crate::facts::units;
 use crate::journal::{Journal, Outcome};
 pub use crate::look::Counted;
-use crate::look::{Clients, Look};
+use crate::look::{Handles, Look};
 use crate::notes::Trust;
 use crate::status::{self, Status, Wait};
 
-/// Handles one event for real, or in a dry run. An error fails the hook: Juju drops what was to be
-/// committed and repeats it.
+/// Handles one event, really or as a dry run. An error fails the hook: Juju then discards the
+/// uncommitted changes and retries the hook.
 pub fn run(unit: &Unit, event: &Event, journal: Journal, counted: Counted) -> Result<Outcome> {
-    let mut clients = Clients::new(unit, journal);
-    let (waits, status) = converge(unit, event, &mut clients, counted)?;
+    let mut handles = Handles::new(unit, journal);
+    let (waits, status) = converge(unit, event, &mut handles, counted)?;
     let waits = waits.iter().map(Wait::to_string).collect();
-    Ok(Outcome { waits, status, files: clients.given.take(), ..clients.journal.outcome() })
+    Ok(Outcome { waits, status, files: handles.loaded_files.take(), ..handles.journal.outcome() })
 }
 
 fn converge(
     unit: &Unit,
     event: &Event,
-    clients: &mut Clients,
+    handles: &mut Handles,
     counted: Counted,
 ) -> Result<(BTreeSet<Wait>, Option<Status>)> {
     let mut waits = BTreeSet::new();
     if !event.converges() {
         return Ok((waits, None));
     }
-    let Some(mut look) = Look::open(unit, event, counted, clients)? else {
+    let Some(mut look) = Look::open(unit, event, counted, handles)? else {
         waits.insert(Wait::Peers);
         let status = status::of(&waits, "");
-        clients.juju.set_status(&status)?;
+        handles.juju.set_status(&status)?;
         return Ok((waits, Some(status)));
     };
     let look = &mut look;
     if look.ended(Endpoint::Peers).is_some() {
-        // A unit that is being removed, after its agent was restarted: nothing is left to share.
+        // The unit is being removed: without a peer relation it has nothing to converge.
         look.notes_mut().peers = None;
         commit(look)?;
         return Ok((waits, None));
     }
-    heed_event(look)?;
+    read_event(look)?;
     let mut deferred = Vec::new();
     for row in endpoints::due(look)? {
         let plan = row.plan(look)?;
-        let left = apply(&plan, look)?;
-        remember(row, &left, &mut deferred);
-        waits.extend(left);
+        let row_waits = apply(&plan, look)?;
+        remember(row, &row_waits, &mut deferred);
+        waits.extend(row_waits);
     }
     look.notes_mut().deferred = deferred;
 
@@ -67,35 +67,36 @@ fn converge(
     let status = status::of(&waits, &serving);
     show_for_application(&status, look)?;
     commit(look)?;
-    look.clients().juju.set_status(&status)?;
+    look.handles().juju.set_status(&status)?;
     Ok((waits, Some(status)))
 }
 
-/// Takes from the event what it tells of relations and units, and how much of the notes it leaves
-/// true.
-fn heed_event(look: &mut Look<'_>) -> Result<()> {
+/// Records the facts in the event about relations and units, and decides which notes are still
+/// trusted.
+fn read_event(look: &mut Look<'_>) -> Result<()> {
     look.note_relation()?;
     if !look.notes().is_leaving && is_leaving(look)? {
         look.notes_mut().is_leaving = true;
     }
     let is_ours = *look.event() != Event::LeaderElected || look.published()?.is_ours();
     look.set_trust(Trust::in_hook(look.event(), is_ours));
-    look.doubt_siblings()?;
-    if look.event().begins_anew() || *look.event() == Event::ConfigChanged {
+    look.forget_untrusted_siblings()?;
+    if look.event().may_follow_missed_hooks() || *look.event() == Event::ConfigChanged {
         // Retry a refused port: the reason may be gone.
         look.notes_mut().refused_port = None;
     }
     Ok(())
 }
 
-/// Whether this hook tells that this unit leaves.
+/// Whether this hook shows that this unit is being removed.
 fn is_leaving(look: &mut Look<'_>) -> Result<bool> {
     let Event::Relation(event) = look.event() else { return Ok(false) };
     let Unit { app, name, .. } = look.unit().clone();
     if units::is_named_departing(event, &name) {
         return Ok(true);
     }
-    // A leader that has seen no other unit join sees none depart: it hears by the end of a relation.
+    // A leader that saw no other unit join gets no -departed hook for its own removal. It learns of
+    // the removal from the end of a relation.
     if event.hook != RelationHook::Broken || !look.is_leader()? {
         return Ok(false);
     }
@@ -104,32 +105,32 @@ fn is_leaving(look: &mut Look<'_>) -> Result<bool> {
     Ok(units::is_left_out(&name, staying.as_deref()))
 }
 
-/// Remembers a row that has work left, once for all rows of its name.
-fn remember(row: &Row, left: &[Wait], deferred: &mut Vec<String>) {
-    if !left.is_empty() && !deferred.iter().any(|name| name == row.name) {
+/// Adds the name of a row with waits to `deferred`, once for all rows of that name.
+fn remember(row: &Row, waits: &[Wait], deferred: &mut Vec<String>) {
+    if !waits.is_empty() && !deferred.iter().any(|name| name == row.name) {
         deferred.push(row.name.to_owned());
     }
 }
 
-/// Shows the leader's status as the application's, too, where it is news.
+/// Sets the leader's status as the application's status, if it changed.
 fn show_for_application(status: &Status, look: &mut Look<'_>) -> Result<()> {
-    // A follower does not know what another leader shows meanwhile.
+    // A follower notes nothing: another leader may set another status meanwhile.
     let shown = if look.is_leader()? { format!("{} {}", status.kind, status.message) } else { String::new() };
     if !shown.is_empty()
         && look.notes().application_status != shown
-        && let Err(error) = look.clients().juju.set_application_status(status)
+        && let Err(error) = look.handles().juju.set_application_status(status)
     {
-        tracing::debug!("the application's status stays as it is: {error}");
+        tracing::debug!("cannot set the application's status: {error}; the next hook retries");
         return Ok(());
     }
     look.notes_mut().application_status = shown;
     Ok(())
 }
 
-/// Hands Juju the notes and every databag that differs.
+/// Passes the notes and every changed databag to Juju.
 fn commit(look: &mut Look<'_>) -> Result<()> {
     let notes = look.notes().render();
-    let juju = &mut look.clients().juju;
+    let juju = &mut look.handles().juju;
     for (key, value) in &notes {
         juju.set_state(key, value)?;
     }

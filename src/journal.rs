@@ -1,5 +1,5 @@
-//! What a dispatch does to the world, or in a dry run would do: the one gate that every change
-//! passes.
+//! The record of all changes of a dispatch. Every change passes this gate, and a dry run permits
+//! none.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -18,34 +18,34 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// A journal of changes that are made.
+    /// A journal for changes that are made.
     pub fn real() -> Self {
         Self::default()
     }
 
-    /// A journal of changes that would be made.
+    /// A journal for changes that would be made.
     pub fn dry_run() -> Self {
         Self { is_dry_run: true, ..Self::default() }
     }
 
-    /// Whether nothing may change.
+    /// Whether this is a dry run, in which nothing may change.
     pub fn is_dry_run(&self) -> bool {
         self.is_dry_run
     }
 
-    /// Notes a change; whether it is to be made.
+    /// Records a change, and returns whether the caller may make it.
     #[must_use]
     pub fn permits(&self, target: Target, what: impl Into<String>) -> bool {
         self.changes.borrow_mut().push(Change { target, what: what.into() });
         !self.is_dry_run
     }
 
-    /// Notes a change that was made, or would be.
+    /// Records a change that was made, or in a dry run would be made.
     pub fn note(&self, target: Target, what: impl Into<String>) {
         let _ = self.permits(target, what);
     }
 
-    /// Notes a secret that a dry run leaves unread: Juju keeps a record of the first reading.
+    /// Records a secret that a dry run leaves unread, because Juju records the first read.
     pub fn leave_unread(&self, label: &str) {
         let mut unread = self.unread.borrow_mut();
         if !unread.iter().any(|known| known == label) {
@@ -53,7 +53,7 @@ impl Journal {
         }
     }
 
-    /// What was noted: by target, and in order there.
+    /// The recorded changes, sorted by target and, for one target, by time.
     pub fn outcome(&self) -> Outcome {
         let mut changes = self.changes.borrow().clone();
         changes.sort_by_key(|change| change.target);
@@ -61,33 +61,33 @@ impl Journal {
     }
 }
 
-/// What came of a dispatch.
+/// The result of a dispatch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Outcome {
-    /// What it changed, by target, and in order there.
+    /// The changes, sorted by target and, for one target, by time.
     pub changes: Vec<Change>,
     /// Labels of secrets that a dry run left unread.
     pub unread: Vec<String>,
-    /// What it waits for.
+    /// The reasons why work is left.
     pub waits: Vec<String>,
-    /// The status it shows; a unit that is being removed shows none.
+    /// The new status; `None` for a unit that is being removed.
     pub status: Option<Status>,
-    /// What the processes were given to load.
+    /// The files that the processes loaded.
     #[serde(skip)]
     pub files: Option<Files>,
 }
 
-/// One change.
+/// One change of a dispatch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// What is changed.
+    /// The thing that is changed.
     #[serde(rename = "where")]
     pub target: Target,
-    /// The change in words, without any secret.
+    /// A description of the change, without any secret.
     pub what: String,
 }
 
-/// What a dispatch changes, in the order in which it usually does.
+/// The things that a dispatch changes, in their usual order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
@@ -95,7 +95,7 @@ pub enum Target {
     Unit,
     /// PostgreSQL.
     Postgresql,
-    /// The processes of this unit.
+    /// The PgBouncer processes of this unit.
     Pgbouncer,
     /// Juju: a call of a hook tool.
     Juju,
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dry_run_notes_changes_and_permits_none() {
+    fn a_dry_run_records_changes_and_permits_none() {
         for (journal, permitted) in [(Journal::real(), true), (Journal::dry_run(), false)] {
             assert_eq!(journal.permits(Target::Juju, "open-port 6432/tcp"), permitted);
             assert_eq!(journal.permits(Target::Postgresql, "drop the role a"), permitted);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unread_secret_is_named_once() {
+    fn an_unread_secret_is_listed_once() {
         let journal = Journal::dry_run();
         journal.leave_unread("database.3.user.secret");
         journal.leave_unread("database.3.user.secret");

@@ -1,8 +1,8 @@
-//! The hook tools, each a subprocess, behind one cache a dispatch.
+//! The hook tools, each a subprocess, behind a cache for one dispatch.
 //!
-//! Reads happen once; our own writes update what was read. Databag and state writes are collected
-//! and handed to Juju by [`Juju::flush`], one call a bag, and only where something differs: a
-//! databag byte that changes wakes every related unit.
+//! Each value is read once; writes of this dispatch update the cache. [`Juju::flush`] passes the
+//! collected databag and state writes to Juju, with one call for each bag that differs. Equal
+//! values are not written, because every changed databag byte wakes every related unit.
 
 mod goal;
 mod info;
@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 pub use self::goal::Goal;
 use self::info::SecretInfo;
 pub use self::tool::ToolError;
-use self::tool::{absent_is_none, ask, run, to_yaml};
+use self::tool::{absent_is_none, query, run, to_yaml};
 use crate::event::{Endpoint, RelationId};
 use crate::facts::Texts;
 use crate::journal::{Journal, Target};
@@ -27,18 +27,18 @@ use crate::plan;
 use crate::secret::Secret;
 use crate::status::Status;
 
-/// Whose databag.
+/// The owner of a databag.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Owner {
     /// Our own application.
     App,
     /// This unit.
     Unit,
-    /// Another application, or a unit of one, or a sibling of ours, by name.
+    /// Another application, one of its units, or another unit of our application, by name.
     Other(String),
 }
 
-/// The relation that a bag of ours belongs to, and whose it is.
+/// The relation and owner of a databag that this unit may write.
 pub fn place(bag: plan::Bag, peers: RelationId) -> (RelationId, Owner) {
     match bag {
         plan::Bag::PeerApp => (peers, Owner::App),
@@ -65,23 +65,24 @@ pub struct Juju {
     journal: Rc<Journal>,
 }
 
-/// A databag as read, and what we want to change in it.
+/// A databag with the changes of this dispatch.
 #[derive(Default)]
 struct Bag {
     texts: Texts,
-    /// The keys that were set, with what they were before.
+    /// The keys that were set, with their values before this dispatch.
     before: BTreeMap<String, Option<String>>,
 }
 
 impl Bag {
-    /// What Juju is to be told: the empty text removes a key. What was changed and changed back is not told.
+    /// The changes for `relation-set`, where the empty text removes a key. A key that was changed
+    /// back is not included.
     fn changes(&self) -> Texts {
         let differs = |(key, before): &(&String, &Option<String>)| self.texts.get(*key) != before.as_ref();
         let changed = self.before.iter().filter(differs).map(|(key, _)| key);
         changed.map(|key| (key.clone(), self.texts.get(key).cloned().unwrap_or_default())).collect()
     }
 
-    /// The same, once.
+    /// Like [`Self::changes`], and marks them as written.
     fn take_changes(&mut self) -> Texts {
         let changes = self.changes();
         self.before.clear();
@@ -89,7 +90,7 @@ impl Bag {
     }
 }
 
-/// The unit's charm state as read, and what we want to change in it.
+/// The unit's charm state with the changes of this dispatch.
 #[derive(Default)]
 struct State {
     texts: Texts,
@@ -97,7 +98,7 @@ struct State {
 }
 
 impl Juju {
-    /// The tools for this unit.
+    /// The tools for this unit, with an empty cache.
     pub fn new(app: &str, unit: &str, journal: Rc<Journal>) -> Self {
         Self {
             unit: unit.to_owned(),
@@ -116,23 +117,24 @@ impl Juju {
         }
     }
 
-    /// Whether this unit is the leader: true is a promise for 30 seconds, and asked once a dispatch.
+    /// Whether this unit is the leader. Juju guarantees an affirmative answer for 30 seconds.
     pub fn is_leader(&mut self) -> Result<bool, ToolError> {
         if let Some(leader) = self.leader {
             return Ok(leader);
         }
-        let leader = ask("is-leader", &[])?;
+        let leader = query("is-leader", &[])?;
         self.leader = Some(leader);
         Ok(leader)
     }
 
-    /// The units of an application, ours or a related one, that are to be there, as the model has it. None is
-    /// known of another model. Nothing where Juju cannot tell, as after an application was removed by force.
+    /// The units that the model plans for our or a related application; an application of another
+    /// model has none. `None` if `goal-state` fails, as it does after a forced removal of an
+    /// application.
     pub fn goal(&mut self, app: &str) -> Result<Option<Goal>, ToolError> {
         if let Some(goal) = self.goals.get(app) {
             return Ok(goal.clone());
         }
-        let goal = match ask::<goal::Answer>("goal-state", &[]) {
+        let goal = match query::<goal::Answer>("goal-state", &[]) {
             Err(error @ ToolError::Failed { .. }) => {
                 tracing::warn!("{error}");
                 None
@@ -143,20 +145,20 @@ impl Juju {
         Ok(goal)
     }
 
-    /// The charm's options that have a value.
+    /// The charm's options that have a value, from `config-get`.
     pub fn config(&mut self) -> Result<&Map<String, Value>, ToolError> {
         if self.config.is_none() {
-            self.config = Some(ask::<Option<_>>("config-get", &[])?.unwrap_or_default());
+            self.config = Some(query::<Option<_>>("config-get", &[])?.unwrap_or_default());
         }
         Ok(self.config.get_or_insert_default())
     }
 
-    /// The relations of an endpoint by number. Juju sorts them as text.
+    /// The relations of an endpoint, sorted by number. Juju sorts them as text.
     pub fn relations(&mut self, endpoint: Endpoint) -> Result<Vec<RelationId>, ToolError> {
         if let Some(ids) = self.relations.get(&endpoint) {
             return Ok(ids.clone());
         }
-        let names: Option<Vec<String>> = ask("relation-ids", &[endpoint.name()])?;
+        let names: Option<Vec<String>> = query("relation-ids", &[endpoint.name()])?;
         let mut ids: Vec<RelationId> =
             names.unwrap_or_default().iter().filter_map(|name| name.parse().ok()).collect();
         ids.sort();
@@ -164,8 +166,8 @@ impl Juju {
         Ok(ids)
     }
 
-    /// Adds a relation to what [`Juju::relations`] answers.
-    pub fn learn(&mut self, endpoint: Endpoint, relation: RelationId) -> Result<(), ToolError> {
+    /// Adds a relation to the cache of [`Juju::relations`].
+    pub fn add_relation(&mut self, endpoint: Endpoint, relation: RelationId) -> Result<(), ToolError> {
         let mut ids = self.relations(endpoint)?;
         ids.push(relation);
         ids.sort();
@@ -174,21 +176,21 @@ impl Juju {
         Ok(())
     }
 
-    /// Takes a relation out of what [`Juju::relations`] answers: one that is being broken is still
-    /// listed by some versions of Juju.
-    pub fn forget(&mut self, endpoint: Endpoint, relation: RelationId) -> Result<(), ToolError> {
+    /// Removes a relation from the cache of [`Juju::relations`]. Some versions of Juju still list
+    /// a relation in its `-broken` hook.
+    pub fn drop_relation(&mut self, endpoint: Endpoint, relation: RelationId) -> Result<(), ToolError> {
         let mut ids = self.relations(endpoint)?;
         ids.retain(|id| *id != relation);
         self.relations.insert(endpoint, ids);
         Ok(())
     }
 
-    /// The other units of a relation that have joined, as far as this unit has been told.
+    /// The remote units of a relation that this unit has seen join.
     pub fn members(&mut self, relation: RelationId) -> Result<Vec<String>, ToolError> {
         if let Some(units) = self.members.get(&relation) {
             return Ok(units.clone());
         }
-        let units: Option<Vec<String>> = ask("relation-list", &["-r", &relation.to_string()])?;
+        let units: Option<Vec<String>> = query("relation-list", &["-r", &relation.to_string()])?;
         let units = units.unwrap_or_default();
         self.members.insert(relation, units.clone());
         Ok(units)
@@ -196,16 +198,16 @@ impl Juju {
 
     /// The application on the other side of a relation.
     pub fn remote_app(&mut self, relation: RelationId) -> Result<Option<String>, ToolError> {
-        absent_is_none(ask("relation-list", &["--app", "-r", &relation.to_string()]))
+        absent_is_none(query("relation-list", &["--app", "-r", &relation.to_string()]))
     }
 
-    /// A databag with our own pending writes in it. One that cannot be read is empty: Juju refuses
-    /// reads of a relation that is going.
+    /// A databag, including the pending writes of this dispatch. A databag that cannot be read
+    /// counts as empty, because Juju refuses reads of a relation that is being removed.
     pub fn bag(&mut self, relation: RelationId, owner: &Owner) -> Result<&Texts, ToolError> {
         Ok(&self.open(relation, owner)?.texts)
     }
 
-    /// The same as it was before this dispatch.
+    /// A databag as it was before this dispatch.
     pub fn bag_before(&mut self, relation: RelationId, owner: &Owner) -> Result<Texts, ToolError> {
         let bag = self.open(relation, owner)?;
         let mut texts = bag.texts.clone();
@@ -230,14 +232,15 @@ impl Juju {
             let mut args = vec!["-r", &id];
             args.extend(app.then_some("--app"));
             args.extend(["-", member]);
-            let texts: Option<Option<Texts>> = absent_is_none(ask("relation-get", &args))?;
+            let texts: Option<Option<Texts>> = absent_is_none(query("relation-get", &args))?;
             let texts = texts.flatten().unwrap_or_default();
             self.bags.insert(key.clone(), Bag { texts, before: BTreeMap::new() });
         }
         Ok(self.bags.entry(key).or_default())
     }
 
-    /// Sets a key of a bag of ours, or removes it with `None`. Tells whether anything differed.
+    /// Sets a key of one of our bags, or removes the key with `None`. Returns whether the value
+    /// differed.
     pub fn set(
         &mut self,
         relation: RelationId,
@@ -245,7 +248,7 @@ impl Juju {
         key: &str,
         value: Option<&str>,
     ) -> Result<bool, ToolError> {
-        // Juju takes the empty text for removal.
+        // To Juju the empty text means removal.
         let value = value.filter(|value| !value.is_empty());
         let bag = self.open(relation, owner)?;
         if bag.texts.get(key).map(String::as_str) == value {
@@ -259,17 +262,17 @@ impl Juju {
         Ok(true)
     }
 
-    /// Whether Juju is to be told of something new in a databag.
-    pub fn changes(&self, relation: RelationId, owner: &Owner) -> bool {
+    /// Whether this dispatch has changed a databag.
+    pub fn has_changes(&self, relation: RelationId, owner: &Owner) -> bool {
         self.bags.get(&(relation, owner.clone())).is_some_and(|bag| !bag.changes().is_empty())
     }
 
-    /// The unit's own state, which survives the pod.
+    /// The unit's own state from `state-get`, which outlives the pod.
     pub fn state(&mut self) -> Result<&Texts, ToolError> {
         Ok(&self.open_state()?.texts)
     }
 
-    /// Sets a value of the unit's own state; the empty text counts as no value.
+    /// Sets a value of the unit's own state. The empty text counts as no value.
     pub fn set_state(&mut self, key: &str, value: &str) -> Result<(), ToolError> {
         let state = self.open_state()?;
         if state.texts.get(key).map_or("", String::as_str) != value {
@@ -281,25 +284,25 @@ impl Juju {
 
     fn open_state(&mut self) -> Result<&mut State, ToolError> {
         if self.state.is_none() {
-            let texts = ask::<Option<Texts>>("state-get", &[])?.unwrap_or_default();
+            let texts = query::<Option<Texts>>("state-get", &[])?.unwrap_or_default();
             self.state = Some(State { texts, changes: BTreeMap::new() });
         }
         Ok(self.state.get_or_insert_default())
     }
 
-    /// Lets clients in on a TCP port; on Kubernetes Juju's service of the application gets it.
+    /// Opens a TCP port. On Kubernetes, Juju adds the port to the application's service.
     pub fn open_port(&mut self, port: u16) -> Result<(), ToolError> {
-        self.tell("open-port", &[&format!("{port}/tcp")])
+        self.change("open-port", &[&format!("{port}/tcp")])
     }
 
-    /// The workload's version, at once.
+    /// Sets the workload version. Juju applies it immediately.
     pub fn set_version(&mut self, version: &str) -> Result<(), ToolError> {
-        self.tell("application-version-set", &[version])
+        self.change("application-version-set", &[version])
     }
 
-    /// Takes that back.
+    /// Closes a TCP port.
     pub fn close_port(&mut self, port: u16) -> Result<(), ToolError> {
-        self.tell("close-port", &[&format!("{port}/tcp")])
+        self.change("close-port", &[&format!("{port}/tcp")])
     }
 
     /// This unit's address on an endpoint's network, if it has one yet.
@@ -321,42 +324,43 @@ impl Juju {
         if let Some(address) = self.addresses.get(&endpoint) {
             return Ok(address.clone());
         }
-        let network: Option<Network> = absent_is_none(ask("network-get", &[endpoint.name()]))?;
+        let network: Option<Network> = absent_is_none(query("network-get", &[endpoint.name()]))?;
         let mut addresses = network.into_iter().flat_map(|n| n.devices).flat_map(|d| d.addresses);
         let address = addresses.next().map(|address| address.value);
         self.addresses.insert(endpoint, address.clone());
         Ok(address)
     }
 
-    /// Shows the unit's status; at once, surviving a failing hook.
+    /// Sets the unit's status. Juju applies it immediately and keeps it if the hook fails.
     pub fn set_status(&mut self, status: &Status) -> Result<(), ToolError> {
-        self.tell("status-set", &[&status.kind.to_string(), "--", &status.message])
+        self.change("status-set", &[&status.kind.to_string(), "--", &status.message])
     }
 
-    /// Shows the application's status, as only its leader may; at once, surviving a failing hook.
+    /// Sets the application's status, which only the leader may do. Juju applies it immediately
+    /// and keeps it if the hook fails.
     pub fn set_application_status(&mut self, status: &Status) -> Result<(), ToolError> {
-        self.tell("status-set", &["--application", &status.kind.to_string(), "--", &status.message])
+        self.change("status-set", &["--application", &status.kind.to_string(), "--", &status.message])
     }
 
-    /// Gives an action its results, by names of lower-case letters, digits and hyphens.
+    /// Sets the results of an action. Names consist of lower-case letters, digits and hyphens.
     pub fn set_results(&mut self, results: &[(&str, String)]) -> Result<(), ToolError> {
         let args: Vec<String> = results.iter().map(|(key, value)| format!("{key}={value}")).collect();
         run("action-set", &args.iter().map(String::as_str).collect::<Vec<_>>(), None).map(drop)
     }
 
-    /// Ends an action as failed, with words.
+    /// Ends an action as failed, with a reason.
     pub fn fail_action(&mut self, message: &str) -> Result<(), ToolError> {
         run("action-fail", &["--", message], None).map(drop)
     }
 
-    /// Hands lines to Juju's log.
+    /// Writes lines to Juju's log.
     pub fn log(level: &str, text: &str) -> Result<(), ToolError> {
         // One argument holds at most 131071 bytes on Linux.
         let end = (0..=text.len().min(131_000)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         run("juju-log", &["-l", level, "--", &text[..end]], None).map(drop)
     }
 
-    /// Hands what differs to Juju. It is committed only if the hook then exits with 0.
+    /// Passes all changed databags and state to Juju, which commits them if the hook exits with 0.
     pub fn flush(&mut self) -> Result<(), ToolError> {
         let mut touched: Vec<_> = self.bags.iter_mut().filter(|(_, bag)| !bag.before.is_empty()).collect();
         touched.sort_by_key(|(key, _)| (*key).clone());
@@ -375,13 +379,13 @@ impl Juju {
         Ok(())
     }
 
-    /// Tells Juju something that is no secret.
-    fn tell(&mut self, tool: &'static str, args: &[&str]) -> Result<(), ToolError> {
+    /// Runs a tool that changes something and takes no secret.
+    fn change(&mut self, tool: &'static str, args: &[&str]) -> Result<(), ToolError> {
         self.call(tool, args, "", None).map(drop)
     }
 
-    /// Runs a tool that changes something, if the journal permits. There the call is shown without
-    /// any value: what the tool reads from a file is shown as `shown`.
+    /// Runs a tool that changes something, if the journal permits. The journal shows the call
+    /// without values: `shown` stands for the content that the tool reads from a file.
     fn call(
         &self,
         tool: &'static str,
@@ -402,7 +406,7 @@ impl Juju {
     }
 }
 
-/// The keys of what a tool is told, as it would be told on a command line: without a value where the key is to go.
+/// Shows the keys as arguments of a command line, with `…` for each value; a removed key has none.
 fn keys(texts: &Texts) -> String {
     let key = |(key, value): (&String, &String)| format!("{key}={}", if value.is_empty() { "" } else { "…" });
     texts.iter().map(key).collect::<Vec<_>>().join(" ")

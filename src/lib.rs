@@ -1,8 +1,9 @@
-//! A Juju charm that operates PgBouncer: one process a hook, from the environment to an exit code.
+//! A Juju charm that operates PgBouncer: each hook is one process, from the environment to an exit
+//! code.
 //!
-//! In reading order: [`event`] reads the environment; [`hook`] takes the rows of [`endpoints`] that
-//! are due; each gathers its input from a [`look`], which only reads, and decides in a pure function;
-//! [`apply`] performs the [`plan`]; [`status`] shows what is waited for.
+//! In reading order: [`event`] reads the environment; [`hook`] runs the rows of [`endpoints`] that
+//! are due. A row gathers its input from a [`look`], which only reads, and decides in a pure
+//! function. [`apply`] performs the resulting [`plan`]; [`status`] shows why work is left.
 
 pub mod event;
 pub mod hook;

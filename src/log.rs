@@ -1,6 +1,6 @@
-//! Where log lines go. In a hook Juju logs stdout as DEBUG and stderr as WARNING for free; INFO and
-//! ERROR go to `juju-log`, collected so that a hook needs at most one call for each. In an action
-//! stdout is the result, so DEBUG is dropped.
+//! Routes log lines by level. In a hook, Juju logs stdout as DEBUG and stderr as WARNING without a
+//! tool call. INFO and ERROR lines are collected and cost one `juju-log` call each. In an action
+//! stdout is the result, so DEBUG lines are dropped.
 
 use std::io::{self, Write};
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ use crate::juju::Juju;
 static INFO: Mutex<String> = Mutex::new(String::new());
 static ERROR: Mutex<String> = Mutex::new(String::new());
 
-/// Starts logging for this dispatch.
+/// Starts logging for a dispatch by Juju.
 pub fn start(is_action: bool) {
     let level = if is_action { Level::INFO } else { Level::DEBUG };
     tracing_subscriber::fmt()
@@ -26,13 +26,14 @@ pub fn start(is_action: bool) {
         .init();
 }
 
-/// Starts logging for a command: stdout is its answer.
+/// Starts logging for a command: warnings and errors go to stderr, because stdout is the output.
 pub fn to_stderr() {
     let logs = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(Level::WARN);
     logs.with_target(false).with_ansi(false).without_time().init();
 }
 
-/// Hands what was collected to `juju-log`. A log line that cannot be told is no reason to fail.
+/// Passes the collected lines to `juju-log`. If that fails the lines go to stderr; a lost log line
+/// must not fail the hook.
 pub fn flush() {
     for (level, lines) in [("INFO", &INFO), ("ERROR", &ERROR)] {
         let Ok(mut lines) = lines.lock() else { continue };

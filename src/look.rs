@@ -1,7 +1,8 @@
-//! What a dispatch may look at. Reading changes nothing, and each fact is read and parsed once.
+//! The read-only view of a dispatch. Reading changes nothing, and each fact is read and parsed
+//! once.
 //!
-//! Endpoints get a [`Look`] to gather their input. Only [`apply`](crate::apply) and
-//! [`hook`](crate::hook) use the clients behind it ([`Look::clients`]).
+//! Endpoints gather their input through a [`Look`]. Only [`apply`](crate::apply) and
+//! [`hook`](crate::hook) use the handles behind it ([`Look::handles`]).
 
 mod backend;
 mod bags;
@@ -33,31 +34,31 @@ use crate::secret::Secret;
 use crate::status::Wait;
 use crate::workload::{Container, Disk, Files, Paths, Probe, ProbeError, Saved, Workload};
 
-/// The clients that reach out, opened once a dispatch and connected when they are first needed.
-pub struct Clients {
+/// The handles to everything outside the process. Each connects when it is first needed.
+pub struct Handles {
     /// The hook tools.
     pub juju: Juju,
     /// The PgBouncer processes.
     pub workload: Box<dyn Workload>,
-    /// The notes on this unit's disk.
+    /// The records of attempted answers on this unit's disk.
     pub attempts: Attempts,
-    /// What is changed.
+    /// The changes of this dispatch.
     pub journal: Rc<Journal>,
-    /// PostgreSQL, once it was needed, or why it cannot be used.
+    /// The connection to PostgreSQL, or why there is none; `None` before the first use.
     pub server: Option<Result<Server, Wait>>,
-    /// How much longer this dispatch may wait for PostgreSQL to let new roles in.
+    /// The time left in this dispatch to wait until PostgreSQL admits new roles.
     pub admission: Duration,
-    /// What the processes were given to load.
-    pub given: Option<Files>,
+    /// The files that the processes loaded in this dispatch.
+    pub loaded_files: Option<Files>,
     paths: Paths,
 }
 
-/// What counts as loaded in a dispatch.
+/// Which configuration counts as loaded in a dispatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
-    /// What the processes were seen to have loaded.
+    /// The configuration that each process was verified to have loaded.
     Loaded,
-    /// Nothing: everything is loaded anew.
+    /// None: the dispatch loads every file, for commands that show all files.
     Nothing,
 }
 
@@ -68,7 +69,7 @@ pub struct Look<'a> {
     peers: RelationId,
     trust: Trust,
     counted: Counted,
-    clients: &'a mut Clients,
+    handles: &'a mut Handles,
     notes: Notes,
     parsed: Parsed,
 }
@@ -76,10 +77,10 @@ pub struct Look<'a> {
 /// The fields of a secret.
 type Fields = BTreeMap<String, Secret>;
 
-/// A fact and what it was parsed from: this dispatch may change that.
+/// A parsed fact with its source. A source that this dispatch has changed is parsed again.
 struct Memo<K, V>(Option<(K, Rc<V>)>);
 
-/// Facts that were parsed.
+/// The facts that were parsed so far.
 #[derive(Default)]
 struct Parsed {
     databases: Memo<Option<String>, Databases>,
@@ -109,8 +110,8 @@ impl<K: PartialEq, V> Memo<K, V> {
     }
 }
 
-impl Clients {
-    /// Nothing is asked or opened yet.
+impl Handles {
+    /// Creates the handles without connecting any.
     pub fn new(unit: &Unit, journal: Journal) -> Self {
         let journal = Rc::new(journal);
         let paths = Paths::from_charm_dir(&unit.charm_dir, &unit.name);
@@ -126,28 +127,28 @@ impl Clients {
             journal,
             server: None,
             admission: Duration::from_secs(3),
-            given: None,
+            loaded_files: None,
             paths,
         }
     }
 }
 
 impl<'a> Look<'a> {
-    /// The view of a dispatch; nothing in `install`, where no peer relation is known yet. A unit has
-    /// the peer relation from its next hook on, and the application has no other.
+    /// Opens the view of a dispatch; `None` in `install`, where Juju does not list the peer
+    /// relation yet. From its next hook on, a unit has exactly one peer relation.
     pub fn open(
         unit: &'a Unit,
         event: &'a Event,
         counted: Counted,
-        clients: &'a mut Clients,
+        handles: &'a mut Handles,
     ) -> Result<Option<Self>> {
-        let mut notes = Notes::read(clients.juju.state()?);
-        // New code looks itself.
+        let mut notes = Notes::read(handles.juju.state()?);
+        // A new revision does not trust the note of an older one.
         if *event == Event::UpgradeCharm {
             notes.peers = None;
         }
         if notes.peers.is_none() {
-            notes.peers = clients.juju.relations(Endpoint::Peers)?.first().copied();
+            notes.peers = handles.juju.relations(Endpoint::Peers)?.first().copied();
         }
         let Some(peers) = notes.peers else { return Ok(None) };
         Ok(Some(Self {
@@ -156,24 +157,24 @@ impl<'a> Look<'a> {
             peers,
             trust: Trust::Full,
             counted,
-            clients,
+            handles,
             notes,
             parsed: Parsed::default(),
         }))
     }
 
-    /// Sets how much of the notes counts.
+    /// Sets which notes of earlier hooks are trusted.
     pub fn set_trust(&mut self, trust: Trust) {
         self.trust = trust;
     }
 
-    /// The clients behind the view, for [`apply`](crate::apply) and [`hook`](crate::hook) alone.
-    pub fn clients(&mut self) -> &mut Clients {
-        self.clients
+    /// The handles behind the view, for [`apply`](crate::apply) and [`hook`](crate::hook) only.
+    pub fn handles(&mut self) -> &mut Handles {
+        self.handles
     }
 
-    /// The notes of this unit, to be changed by [`apply`](crate::apply) and [`hook`](crate::hook)
-    /// alone.
+    /// The notes of this unit, for changes by [`apply`](crate::apply) and [`hook`](crate::hook)
+    /// only.
     pub fn notes_mut(&mut self) -> &mut Notes {
         &mut self.notes
     }
@@ -183,99 +184,100 @@ impl<'a> Look<'a> {
         &self.notes
     }
 
-    /// This unit.
+    /// The identity of this unit.
     pub fn unit(&self) -> &Unit {
         self.unit
     }
 
-    /// What Juju called the charm for.
+    /// The event of this dispatch.
     pub fn event(&self) -> &'a Event {
         self.event
     }
 
-    /// The event, if it is one of this endpoint's relations.
+    /// The relation event, if the hook belongs to this endpoint.
     pub fn event_of(&self, endpoint: Endpoint) -> Option<&'a RelationEvent> {
         self.event.of(endpoint)
     }
 
-    /// The relation that this hook ends, if it is one of this endpoint.
+    /// The relation of this endpoint that this hook ends, if any.
     pub fn ended(&self, endpoint: Endpoint) -> Option<RelationId> {
         self.event.hook_of(endpoint, RelationHook::Broken).map(|event| event.relation)
     }
 
-    /// Whether the hook tells that a unit departs from some relation.
+    /// Whether this is a `-departed` hook of any relation.
     pub fn departs(&self) -> bool {
         matches!(self.event, Event::Relation(event) if event.hook == RelationHook::Departed)
     }
 
-    /// The remote unit that departs from this endpoint's relation, if the hook tells of one.
+    /// The remote unit that departs from a relation of this endpoint, if this hook reports one.
     pub fn departing_from(&self, endpoint: Endpoint) -> Option<String> {
         let event = self.event.hook_of(endpoint, RelationHook::Departed);
         event.and_then(|event| event.remote_unit.clone())
     }
 
-    /// The peer relation.
+    /// The number of the peer relation.
     pub fn peers(&self) -> RelationId {
         self.peers
     }
 
-    /// How much of the notes counts.
+    /// Which notes of earlier hooks are trusted.
     pub fn trust(&self) -> Trust {
         self.trust
     }
 
-    /// Whether the model has secrets.
+    /// Whether this version of Juju has secrets.
     pub fn has_secrets(&self) -> bool {
         self.unit.juju.has_secrets()
     }
 
     /// Whether this unit holds leadership.
     pub fn is_leader(&mut self) -> Result<bool> {
-        Ok(self.clients.juju.is_leader()?)
+        Ok(self.handles.juju.is_leader()?)
     }
 
-    /// Whether this unit decides for all. A leader that leaves holds its lease to the end, but the
-    /// end that it sees of its relations is its own, not that of the units that stay.
+    /// Whether this unit decides for the application. A leader that is being removed keeps its
+    /// lease, but decides nothing: it sees its own relations end, not those of the other units.
     pub fn leads(&mut self) -> Result<bool> {
         Ok(!self.notes.is_leaving && self.is_leader()?)
     }
 
-    /// Whether PgBouncer runs in a container beside the charm's, and not where the charm runs.
+    /// Whether PgBouncer runs in a workload container; otherwise it runs beside the charm.
     pub fn is_sidecar(&self) -> bool {
-        self.clients.paths.containers().is_dir()
+        self.handles.paths.containers().is_dir()
     }
 
-    /// This unit's name in DNS.
+    /// This unit's DNS name.
     pub fn hostname(&self) -> String {
         let Unit { app, number, model, .. } = self.unit;
-        let domain = self.clients.paths.cluster_domain(model);
+        let domain = self.handles.paths.cluster_domain(model);
         format!("{app}-{number}.{app}-endpoints.{model}.svc.{domain}")
     }
 
-    /// The name in DNS of a service in this model's namespace.
+    /// The DNS name of a service in this model's namespace.
     pub fn service(&self, name: &str) -> String {
         let model = &self.unit.model;
-        format!("{name}.{model}.svc.{}", self.clients.paths.cluster_domain(model))
+        format!("{name}.{model}.svc.{}", self.handles.paths.cluster_domain(model))
     }
 
-    /// How the comments on the roles we make begin: whose they are.
-    pub fn mark(&self) -> String {
+    /// The beginning of the comment on every role that this application creates in PostgreSQL. It
+    /// identifies the application as the owner.
+    pub fn comment_prefix(&self) -> String {
         format!("pgbouncer-k8s: model {}, application {}", self.unit.model_uuid, self.unit.app)
     }
 
-    /// This unit's address on the network of the peer relation, if it has one yet.
+    /// This unit's address on the network of the peer relation; `None` until Juju knows it.
     pub fn bind_address(&mut self) -> Result<Option<String>> {
-        Ok(self.clients.juju.bind_address(Endpoint::Peers)?)
+        Ok(self.handles.juju.bind_address(Endpoint::Peers)?)
     }
 
-    /// This unit's PgBouncer as it is found.
+    /// Probes this unit's PgBouncer: its version and paths.
     pub fn probe(&mut self) -> Result<Probe, ProbeError> {
-        self.clients.workload.probe()
+        self.handles.workload.probe()
     }
 
-    /// This unit's processes, or why nothing is known of them.
+    /// This unit's processes and what they have loaded, or why they cannot be probed.
     pub fn local(&mut self) -> Result<Result<LocalPgbouncer, Wait>> {
-        // A pod's addresses are all its own; units on one machine must not share a port.
+        // A pod has its addresses for itself; units on one machine must not share a port.
         let listen_addr = if self.is_sidecar() { Some("*".to_owned()) } else { self.bind_address()? };
         let Some(listen_addr) = listen_addr else {
             return Ok(Err(Wait::NotLoaded("waiting for this unit's address".into())));
@@ -285,7 +287,7 @@ impl<'a> Look<'a> {
             Err(error) => Err(error.into()),
         };
         Ok(unit.map(|unit| {
-            let workload = &mut self.clients.workload;
+            let workload = &mut self.handles.workload;
             let is_counted = self.counted == Counted::Loaded;
             let mut loaded = |instance| workload.loaded(instance).filter(|_| is_counted);
             let loaded = (0..unit.processes()).map(|n| loaded(n).map(|loaded| loaded.digest)).collect();
@@ -293,7 +295,7 @@ impl<'a> Look<'a> {
         }))
     }
 
-    /// The version of this unit's PgBouncer; while it cannot be asked, the one it last reported.
+    /// The version of this unit's PgBouncer; if the probe fails, the version last published.
     pub fn own_version(&mut self) -> Result<Option<Version>> {
         if let Ok(probe) = self.probe() {
             return Ok(Version::parse(&probe.version));
@@ -302,30 +304,30 @@ impl<'a> Look<'a> {
         Ok(noted.and_then(|text| Version::parse(text)))
     }
 
-    /// What an earlier hook left in this unit's files.
+    /// The configuration and users in this unit's files, from an earlier hook.
     pub fn kept(&mut self) -> Rc<Kept> {
-        self.parsed.kept.get(self.clients.workload.saved(), |saved| Kept::read(saved.clone()))
+        self.parsed.kept.get(self.handles.workload.saved(), |saved| Kept::read(saved.clone()))
     }
 
-    /// Why clients are not sent here though everything is loaded.
+    /// Why Kubernetes sends no clients to this unit although everything is loaded.
     pub fn unhealthy(&mut self) -> Option<Wait> {
-        self.clients.workload.unhealthy().map(Wait::Unhealthy)
+        self.handles.workload.unhealthy().map(Wait::Unhealthy)
     }
 
-    /// The options to go by.
+    /// The options in force, and an option that is invalid.
     pub fn options(&mut self) -> Result<ChosenOptions> {
         let wanted = match &self.parsed.options {
             Some(wanted) => wanted.clone(),
-            None => self.parsed.options.insert(Options::parse(self.clients.juju.config()?)).clone(),
+            None => self.parsed.options.insert(Options::parse(self.handles.juju.config()?)).clone(),
         };
         let mut facts = OptionFacts {
             wanted,
-            // A unit with another version leaves out what that version does not know.
+            // A unit with another version omits the settings that its version does not know.
             version: self.own_version()?.unwrap_or(Version::NEWEST),
             refused_port: self.notes.refused_port,
             published: self.published()?.options(),
             kept: None,
-            is_here: self.probe().is_ok(),
+            is_reachable: self.probe().is_ok(),
         };
         if facts.published.is_none() {
             facts.kept = self.kept().config.as_ref().map(|config| Options::of(config.shared.clone()));
@@ -333,18 +335,19 @@ impl<'a> Look<'a> {
         Ok(ChosenOptions::choose(facts))
     }
 
-    /// How often a hook was about to answer this client and may have failed.
+    /// Number of recorded attempts to answer this client; each may have failed.
     pub fn attempts(&self, relation: RelationId) -> usize {
-        self.clients.attempts.count(relation)
+        self.handles.attempts.count(relation)
     }
 
-    /// 24 letters and digits, 142 bits: the form in which this charm has always made passwords.
+    /// Generates a password of 24 letters and digits (142 bits), the form that the Python charm
+    /// uses too.
     #[expect(clippy::disallowed_methods, reason = "the one place that makes passwords")]
     pub fn fresh_password(&self) -> Secret {
         Secret::new(Alphanumeric.sample_string(&mut rand::rng(), 24))
     }
 
-    /// A salt for a SCRAM verifier.
+    /// Generates a salt for a SCRAM verifier.
     #[expect(clippy::disallowed_methods, reason = "the one place that makes salts")]
     pub fn fresh_salt(&self) -> [u8; 16] {
         rand::random()

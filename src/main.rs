@@ -1,4 +1,4 @@
-//! The charm's binary: decides the exit code and nothing else.
+//! The charm's binary: runs a command, an action or a hook and returns the exit code.
 
 use std::process::ExitCode;
 

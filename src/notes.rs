@@ -1,7 +1,7 @@
-//! What this unit notes for its own later hooks. Juju keeps it (`state-set`) and commits it with a
-//! hook that succeeds; it survives the pod.
+//! The notes that this unit stores for its own later hooks. Juju keeps them (`state-set`), commits
+//! them with a hook that succeeds, and keeps them when the pod is replaced.
 //!
-//! A note saves a look, it never stands for the truth: see [`Trust`].
+//! A note only saves a read. [`Trust`] says which hooks verify instead of trusting the notes.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -11,70 +11,72 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Event, RelationId};
 use crate::facts::Texts;
 
-/// The longest text of [`Notes::siblings`] that is kept, in bytes: Juju refuses a state of more than
-/// 64 KiB, and with it the hook. Beyond that, with some hundreds of units, each hook asks all units.
+/// The longest stored text of [`Notes::siblings`], in bytes. Juju fails a hook whose state is
+/// larger than 64 KiB. With some hundreds of units the text is too long; then each hook reads all
+/// units.
 const LONGEST_SIBLINGS: usize = 60_000;
 
 /// All notes of this unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
-    /// The peer relation. Written and read by every dispatch: it saves a `relation-ids`.
+    /// The peer relation. Every dispatch writes and reads it; it saves a `relation-ids`.
     pub peers: Option<RelationId>,
-    /// The rows of the table that have work left, by name, in its order. Written by every dispatch;
-    /// the next one runs them again.
+    /// The names of the rows with work left, in the order of the table. Every dispatch writes it,
+    /// and the next dispatch runs these rows again.
     pub deferred: Vec<String>,
-    /// Juju has announced that this unit leaves. Written by the first hook that hears of it; from
-    /// then on the unit decides nothing for others, whatever its lease says.
+    /// This unit is being removed. The first hook that learns of the removal writes it. From then
+    /// on the unit decides nothing for the application, even if it holds leadership.
     pub is_leaving: bool,
-    /// The status that this unit last set for the application. Written and read by the leader: it
+    /// The status that this unit last set for the application. The leader writes and reads it; it
     /// saves a `status-set`.
     pub application_status: String,
-    /// The port that this unit has opened. Written and read where the port is opened and closed.
+    /// The port that this unit has opened in Juju. Opening a port writes and reads it.
     pub open_port: Option<u16>,
-    /// The port that PgBouncer could not have here. Written by a load that fails; the options then
-    /// count as unusable, so that not every hook tries it again.
+    /// The port on which PgBouncer could not listen here. A failed load writes it. The options then
+    /// count as invalid, so that not every hook tries the port again.
     pub refused_port: Option<u16>,
-    /// The application on the other side of a relation. Written by the relation's hooks; it saves
+    /// The application on the other side of a relation. The relation's hooks write it; it saves
     /// the other hooks a `relation-list --app`.
     pub remote_apps: BTreeMap<RelationId, String>,
-    /// What other units say of themselves in `pgb-peers`. Written by the hook that Juju brings for a
-    /// change; it saves the leader a `relation-get` for each unit in every hook.
+    /// The databags of other units in `pgb-peers`. The hook about a change writes them; they save
+    /// the leader a `relation-get` for each unit in every hook.
     pub siblings: BTreeMap<String, Texts>,
-    /// The clients that are not done. Written and read by `database`.
+    /// The clients with work left. `database` writes and reads them.
     pub clients: ClientNotes,
 }
 
-/// The clients that are not done, as the leader that serves them notes it.
+/// The clients with work left, as noted by the leader.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientNotes {
-    /// The queue in the peer app bag that these notes go with. Beside another queue, which another
-    /// leader wrote, they do not say who waits.
+    /// The queue in the peer app bag to which these notes belong. If the bag has another queue,
+    /// another leader wrote it, and these notes do not say which clients wait.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub queue: String,
-    /// Why each client is not done.
+    /// The remaining work for each client.
     #[serde(flatten)]
     pub notes: BTreeMap<RelationId, ClientNote>,
 }
 
-/// Why a client is not done.
+/// The remaining work for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientNote {
-    /// It has no answer yet. The number counts the `update-status` hooks that came while it waited
+    /// The client has no answer yet. The number counts the `update-status` hooks during its wait
     /// for units.
     Waiting(u32),
-    /// It has its answer, and its database was missing from `pgb_dbs_config`: PostgreSQL may be
-    /// another one, so its role is ensured.
+    /// The client has its answer, but its entry was missing from `pgb_dbs_config`. PostgreSQL may
+    /// have been replaced, so the client's role is ensured.
     Restored,
-    /// It has its answer, and asks for more than it can have.
+    /// The client has its answer, but requests something that is not supported.
     AsksForMore,
-    /// The last hook did not find its relation. A leader whose hook is repeated does not know the
-    /// relations that came meanwhile, so only a relation that two hooks in a row miss is gone.
+    /// The last hook did not find the client's relation. A retried hook of the leader does not see
+    /// relations that were added meanwhile, so only a relation that two hooks in a row miss has
+    /// ended.
     Missing,
 }
 
 impl Notes {
-    /// Reads the unit's state. A note that cannot be read counts as missing.
+    /// Parses the unit's state. A malformed note counts as missing.
     pub fn read(state: &Texts) -> Self {
         let text = |key: &str| state.get(key).map_or("", String::as_str);
         let number = |key: &str| text(key).parse().ok();
@@ -91,9 +93,9 @@ impl Notes {
         }
     }
 
-    /// The unit's state that [`Self::read`] reads; an empty text is no value.
+    /// Renders the unit's state for [`Self::read`]; an empty text means no value.
     pub fn render(&self) -> Texts {
-        // Destructured, so that no note can be forgotten here.
+        // Destructured, so that the compiler reports a note that is missing here.
         let Self {
             peers,
             deferred,
@@ -143,25 +145,25 @@ fn or_empty(value: Option<&impl Display>) -> String {
     value.map(ToString::to_string).unwrap_or_default()
 }
 
-/// How much of what earlier hooks noted counts in a dispatch.
+/// Which notes of earlier hooks a dispatch trusts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// All of it: Juju brings a hook for every change.
+    /// All notes: Juju runs a hook for every change.
     Full,
-    /// `update-status`: an operator can have skipped a hook, so what would then be missing is looked
-    /// for.
+    /// `update-status`: an operator may have skipped a hook (`juju resolved --no-retry`), so the
+    /// effects of skipped hooks are verified.
     Recheck,
     /// `start`: a new pod may have missed any hook.
     NewPod,
     /// `leader-elected` after a leader that ran this charm.
     NewLeader,
-    /// `upgrade-charm`, or a leader that follows one of the Python charm: nothing.
+    /// No notes: `upgrade-charm`, or `leader-elected` after a leader that ran the Python charm.
     Nothing,
 }
 
 impl Trust {
-    /// The trust in the hook of this event. `published_by_us` tells whether the peer app bag is the
-    /// last word of a leader that ran this charm.
+    /// The trust in the hook of this event. `published_by_us` says whether a leader that ran this
+    /// charm was the last to write the peer app bag.
     pub fn in_hook(event: &Event, published_by_us: bool) -> Self {
         match event {
             Event::UpgradeCharm => Self::Nothing,
@@ -173,13 +175,13 @@ impl Trust {
         }
     }
 
-    /// Whether notes about clients and units count.
+    /// Whether notes about clients and units are trusted.
     pub fn counts_notes(self) -> bool {
         matches!(self, Self::Full | Self::Recheck)
     }
 
-    /// Whether the note of what PostgreSQL has counts. A function in a client's own database, where
-    /// the client may come to own it, is doubted sooner.
+    /// Whether the note of what is installed in PostgreSQL is trusted. In a client's own database
+    /// the client may take over the function, so more hooks verify it there.
     pub fn counts_lookup(self, is_in_clients_databases: bool) -> bool {
         match self {
             Self::Full | Self::NewPod => true,
@@ -194,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notes_read_back_as_they_were_written() {
+    fn notes_survive_a_round_trip() {
         let notes = Notes {
             peers: Some(RelationId(1)),
             deferred: vec!["database".into()],
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_without_notes_keeps_none() {
+    fn absent_and_malformed_notes_are_defaults() {
         assert_eq!(Notes::read(&Texts::new()), Notes::default());
         assert!(Notes::default().render().values().all(String::is_empty));
         let broken = Texts::from([("clients".into(), "[".into()), ("port".into(), "x".into())]);
@@ -226,14 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn more_than_juju_keeps_is_not_noted() {
+    fn notes_about_units_that_are_too_long_for_juju_are_dropped() {
         let long = Texts::from([("hostname".into(), "h".repeat(LONGEST_SIBLINGS))]);
         let notes = Notes { siblings: BTreeMap::from([("p/1".into(), long)]), ..Notes::default() };
         assert_eq!(notes.render()["siblings"], "");
     }
 
     #[test]
-    fn each_hook_trusts_what_it_may() {
+    fn each_hook_trusts_the_notes_that_its_event_permits() {
         for (event, published_by_us, trust, [notes, lookup, in_clients_databases]) in [
             (Event::ConfigChanged, true, Trust::Full, [true, true, true]),
             (Event::UpdateStatus, true, Trust::Recheck, [true, true, false]),

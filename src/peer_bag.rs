@@ -1,35 +1,35 @@
-//! What `pgb-peers` carries: each key with its writer, its reader and its reason.
+//! The databag keys of `pgb-peers`, each with its writer, its reader and its reason.
 //!
-//! "App" is the application's databag, which the leader writes; "unit" is each unit's own.
+//! "App" is the application's databag, which only the leader writes; "unit" is each unit's own.
 
 use crate::event::RelationId;
 use crate::facts::Texts;
 use crate::facts::lookup::GetAuth;
 
-/// Unit. Juju writes it: the address at which the unit is reached. The leader reads it, for the
-/// endpoints of clients outside Kubernetes.
+/// Unit. The address of the unit, written by Juju. The leader reads it to build the endpoints for
+/// clients outside Kubernetes.
 pub const ADDRESS: &str = "ingress-address";
-/// Unit. Each unit writes its DNS name; the specification asks for it. The leader reads it to tell
-/// units of this charm from units that the Python charm still runs.
+/// Unit. The unit's DNS name, required by the specification. The leader reads it to distinguish
+/// units of this charm from units that still run the Python charm.
 pub const HOSTNAME: &str = "hostname";
-/// Unit. Each unit writes the version of its PgBouncer. The leader reads it: PostgreSQL is prepared
-/// for the oldest.
+/// Unit. The version of the unit's PgBouncer. The leader reads it and installs the lookup in
+/// PostgreSQL for the oldest version.
 pub const PGBOUNCER_VERSION: &str = "pgbouncer_version";
-/// Unit. Each unit writes how many of its processes share the port. For `metrics-endpoint`.
+/// Unit. The number of processes that share the port, for the future `metrics-endpoint`.
 pub const PROCESSES: &str = "processes";
-/// Unit. Each unit writes the hash of the [`DATABASES`] that its processes have loaded. The leader
-/// reads it: a client gets its credentials once all units serve its database.
+/// Unit. The hash of the [`DATABASES`] that the unit's processes have loaded. The leader reads it:
+/// a client gets its credentials after all units have loaded its database.
 pub const DATABASES_LOADED: &str = "pgb_dbs";
 
-/// App. The leader's [`HOSTNAME`]. The specification asks for it; no unit of this charm reads it.
+/// App. The leader's [`HOSTNAME`], required by the specification; no unit of this charm reads it.
 pub const LEADER_HOSTNAME: &str = "leader_hostname";
-/// App. The configuration: a whole `pgbouncer.ini`, without what belongs to one unit. Followers
+/// App. The configuration: a whole `pgbouncer.ini` without the settings of a single unit. Followers
 /// read it.
 pub const CONFIG: &str = "cfg_file";
 /// App, models without secrets: the user list. Followers read it.
 pub const AUTH: &str = "auth_file";
-/// App. The revision of the secret that holds the user list. It wakes followers: a `secret-changed`
-/// can get lost while an agent is down.
+/// App. The revision of the secret that holds the user list. A change wakes followers, because Juju
+/// may lose a `secret-changed` while an agent is down.
 pub const AUTH_REVISION: &str = "auth_file_revision";
 /// App. The databases by relation, see [`PgbDbs`](crate::pgbouncer::PgbDbs). Every unit reads it.
 pub const DATABASES: &str = "pgb_dbs_config";
@@ -38,25 +38,26 @@ pub const MONITORING_PASSWORD: &str = "monitoring_password";
 /// App, models without secrets: the password of the administrator.
 pub const ADMIN_PASSWORD: &str = "admin_password";
 
-/// App. What PostgreSQL has of this charm, see [`GetAuth`]. The leader reads it, so that no hook
-/// connects to PostgreSQL without need; followers read it to see that the lookup was removed.
+/// App. The note of what is installed in PostgreSQL, see [`GetAuth`]. It saves the leader a
+/// connection to PostgreSQL; followers read whether the lookup was removed.
 pub const GET_AUTH: &str = "get_auth";
-/// App. The relations that have asked for a database and may have no answer yet. The next leader
-/// reads it, so that it need not read the bags of all clients.
+/// App. The relations that have requested a database and may have no answer yet. It saves the next
+/// leader from reading the bags of all clients.
 pub const QUEUE: &str = "newest_clients";
-/// App. The endpoints and the version of PostgreSQL that all clients were last given. The leader
-/// reads it, so that no hook reads the bags of all clients to find nothing new.
+/// App. The endpoints and the version of PostgreSQL that were last published to all clients. It
+/// saves the leader from reading the bags of all clients.
 pub const PUBLISHED_TO_CLIENTS: &str = "clients_told";
-/// App. How many hooks the leader has waited for `pg_hba.conf`. Writing it wakes the leader.
+/// App. The number of hooks in which the leader has waited for `pg_hba.conf`. Writing it wakes the
+/// leader.
 pub const ROUNDS: &str = "rounds";
-/// App. Databases that no client asked for by name, for clients that may use every database. Every
+/// App. Databases that no client requested by name, for clients that may use every database. Every
 /// unit that renders a configuration reads it.
 pub const OTHER_DATABASES: &str = "readonly_dbs";
 
-/// What stands in a field that was deleted, by the custom of the Python charm.
+/// The value with which the Python charm marks a field as deleted.
 pub const DELETED: &str = "None";
 
-/// The application's bag, with what is the leader's own parsed.
+/// The application's bag, with parsers for the keys that only the leader reads.
 #[derive(Clone, Copy)]
 pub struct AppBag<'a>(pub &'a Texts);
 
@@ -66,12 +67,12 @@ impl<'a> AppBag<'a> {
         self.0.get(key).map(String::as_str)
     }
 
-    /// [`GET_AUTH`]; a text of another form counts as absent.
+    /// [`GET_AUTH`]; a malformed text counts as absent.
     pub fn get_auth(self) -> Option<GetAuth> {
         GetAuth::parse(self.text(GET_AUTH)?)
     }
 
-    /// [`ROUNDS`]; 0 where nothing is waited for.
+    /// [`ROUNDS`]; 0 if the leader does not wait for `pg_hba.conf`.
     pub fn rounds(self) -> u32 {
         self.text(ROUNDS).and_then(|text| text.parse().ok()).unwrap_or(0)
     }
@@ -87,7 +88,7 @@ impl<'a> AppBag<'a> {
     }
 }
 
-/// The name of a databag key as a field of a secret, where Juju wants hyphens.
+/// The name of a secret's field for a databag key: Juju allows hyphens, not underscores.
 pub fn field(key: &str) -> String {
     key.replace('_', "-")
 }

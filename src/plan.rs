@@ -1,4 +1,4 @@
-//! What an endpoint decided: steps in the order in which they are done, and what it waits for.
+//! The decision of an endpoint: the steps in their order, and the reasons why work is left.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,228 +14,230 @@ use crate::workload::Files;
 #[must_use]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Done from first to last. Changes outside Juju stand before what reports them to others.
+    /// The steps, performed from first to last. A change outside Juju comes before the databag
+    /// value that reports it; otherwise other units would act on a change that may have failed.
     pub steps: Vec<Step>,
-    /// Why the endpoint has work left. It is run again in the next dispatch.
+    /// Why the endpoint has work left. The next dispatch runs an endpoint with waits again.
     pub waits: Vec<Wait>,
 }
 
 /// One step of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A change. Where it cannot be made yet, that is waited for, and the rest of this plan is left
-    /// out.
+    /// Makes one change. If the change is not possible yet, the plan gets a wait and skips its
+    /// remaining steps.
     Do(Effect),
-    /// A part that may fail apart from the rest: the next step is done whatever becomes of it.
+    /// Runs a part that may fail independently: the following steps run in any case.
     Apart(Plan),
-    /// A change that is made only while this plan waits for nothing.
+    /// Makes a change only if the plan has no wait so far.
     Finally(Effect),
-    /// Puts the files in place and lets each process load them, one after another.
+    /// Writes the files and makes each process load them, one process after another.
     Load {
         /// The files.
         files: Box<Files>,
-        /// What is done instead of the rest where a process cannot have its port. Without it that is
-        /// waited for, as for any other load that fails.
+        /// The plan that replaces the remaining steps if a process cannot listen on its port. With
+        /// `None`, a refused port is a wait like any other failed load.
         without_port: Option<Box<Plan>>,
     },
 }
 
-/// One change to the world. Each is safe to repeat.
+/// One change to a databag, a secret, PostgreSQL or this unit. Every effect is safe to repeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Writes a databag key; committed with the hook. Setting what is already there changes nothing.
+    /// Writes a databag key. Juju commits it with the hook; an equal value changes nothing.
     Set(Bag, String, Value),
-    /// Makes the app secret `pgb-peers.<app>.app` hold exactly this, under that label.
+    /// Replaces the content of the app secret with the label `pgb-peers.<app>.app`.
     SetPeerSecret {
         /// All fields.
         content: BTreeMap<String, Secret>,
-        /// An older layout's secret that is to become this one instead of a new secret.
+        /// The URI of an older layout's secret, which is relabelled instead of adding a new secret.
         adopt: Option<String>,
     },
-    /// Makes the secret `database.<id>.<group>.secret` hold exactly this, grants it to the relation
-    /// and puts its URI under `secret-<group>` in our app bag.
+    /// Replaces the content of the secret `database.<id>.<group>.secret`, grants the secret to the
+    /// relation and sets its URI under `secret-<group>` in our app bag.
     SetClientSecret(RelationId, &'static str, BTreeMap<String, Secret>),
-    /// Removes one revision of a secret of ours, if it is still there.
+    /// Removes one revision of our secret, if the secret still exists.
     RemoveSecretRevision {
-        /// The secret.
+        /// The bare id of the secret.
         id: String,
-        /// The revision nobody reads any more.
+        /// A revision that no unit reads any more.
         revision: u64,
     },
-    /// Makes the role PgBouncer asks verifiers as.
+    /// Creates or repairs the role with which PgBouncer looks up verifiers.
     EnsureAuthRole {
-        /// Its name.
+        /// The name of the role.
         role: String,
-        /// Its password, or the md5 verifier that an older charm kept in the user list instead.
+        /// The role's password, or the md5 verifier that an older charm kept in the user list.
         secret: Secret,
-        /// The salt of the SCRAM verifier. A verifier that fits the password is kept.
+        /// The salt of the SCRAM verifier. A stored verifier that fits the password is kept.
         salt: [u8; 16],
-        /// Whose role it is, kept in PostgreSQL.
+        /// The comment on the role, which says to which model and relation it belongs.
         comment: String,
     },
-    /// Removes that role, and `get_auth` from every database.
+    /// Removes the auth role, and `get_auth` from every database.
     RemoveAuth {
-        /// The role's name.
+        /// The name of the role.
         role: String,
-        /// The comment it must carry to be ours.
+        /// The comment that identifies the role as ours; a role with another comment stays.
         comment: String,
     },
-    /// Installs `get_auth` for the auth role.
+    /// Installs the function `get_auth`, which returns verifiers to the auth role.
     InstallGetAuth {
-        /// In these databases, those of them that exist.
+        /// The databases; names that do not exist are skipped.
         databases: Vec<String>,
-        /// Who may ask it.
+        /// The auth role, which may execute the function.
         auth_user: String,
     },
-    /// Makes a client's database and role.
+    /// Creates or repairs a client's database and role.
     EnsureClient(NewClient),
-    /// Waits a few seconds until PostgreSQL lets these roles into these databases.
+    /// Waits a few seconds until `pg_hba.conf` admits these roles to these databases.
     AwaitAdmission {
-        /// Roles and databases.
+        /// Pairs of role and database.
         logins: Vec<(String, String)>,
-        /// What is written under `rounds` of the peer app bag where it does not, to wake the leader
-        /// again; with nothing the wait is over, whether it does or not.
+        /// The value for `rounds` in the peer app bag if a role is not admitted in time; writing
+        /// it wakes the leader for another try. With `None` this is the last try.
         next_round: Option<u32>,
     },
-    /// Drops the roles of clients whose relations ended while nobody could drop them.
+    /// Drops the roles of clients whose relations ended while PostgreSQL was unreachable.
     DropStrays {
-        /// How the comment on our clients' roles begins.
-        mark: String,
-        /// The roles of clients that are there.
+        /// The beginning of the comment on every client role of this application.
+        comment_prefix: String,
+        /// The roles of existing clients.
         keep: Vec<String>,
     },
-    /// Drops a client's role. What it owned stays and belongs to us.
+    /// Drops a client's role and reassigns its objects to the charm's own user.
     DropClient {
-        /// Its name.
+        /// The name of the role.
         role: String,
-        /// The mark a role must carry to be ours.
+        /// The comment that identifies the role as ours; a role with another comment stays.
         comment: String,
     },
-    /// Takes the entry of a relation that is gone out of `pgb_dbs_config`, and removes what held its credentials.
+    /// Removes the entry of an ended relation from `pgb_dbs_config`, and its secrets.
     ForgetClient(RelationId),
-    /// Notes on this unit's disk that a client is about to be answered: what Juju keeps forgets it if the hook
-    /// fails.
+    /// Records on this unit's disk that this hook is about to answer a client. Juju's state cannot
+    /// hold this record: Juju discards the state of a hook that fails.
     NoteAttempt(RelationId),
-    /// Clears these notes.
+    /// Clears the records of [`Effect::NoteAttempt`].
     ClearAttempts,
-    /// Has Juju let clients in on this port, and no longer on another one.
+    /// Opens a port in Juju.
     OpenPort {
-        /// The port.
+        /// The port to open.
         port: u16,
-        /// The one before.
+        /// The previous port, which is closed.
         close: Option<u16>,
     },
-    /// Shows everybody which PgBouncer this application runs.
+    /// Sets the workload version that `juju status` shows.
     SetVersion(String),
-    /// Notes something for this unit's later hooks.
+    /// Stores a note for later hooks of this unit.
     Note(Note),
-    /// Tells the operator, by the log, what the charm cannot do.
+    /// Logs a warning for the operator.
     Warn(String),
 }
 
-/// Something to note for this unit's later hooks, see [`Notes`](crate::notes::Notes).
+/// A change to the [`Notes`](crate::notes::Notes) of this unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// Juju lets clients in on this port.
+    /// The port that is open in Juju.
     OpenPort(u16),
-    /// All clients that are not done.
+    /// Replaces the notes on all clients with work left.
     Clients(ClientNotes),
-    /// Why a client is not done.
+    /// Why a client has work left.
     Client(RelationId, ClientNote),
-    /// The client is done.
+    /// The client has no work left.
     ClientDone(RelationId),
 }
 
-/// A client's database and role, as they should be.
+/// The wanted state of a client's database and role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewClient {
     /// The relation, for messages.
     pub relation: RelationId,
-    /// The role.
+    /// The name of the role.
     pub role: String,
-    /// The database.
+    /// The name of the database.
     pub database: String,
     /// The role's password; PostgreSQL gets a SCRAM verifier of it.
     pub password: Secret,
-    /// The salt of that verifier. A verifier that fits the password is kept.
+    /// The salt of that verifier. A stored verifier that fits the password is kept.
     pub salt: [u8; 16],
-    /// Whose role it is, kept in PostgreSQL.
+    /// The comment on the role, which says to which model and relation it belongs.
     pub comment: String,
-    /// A role of this name without a comment is this client's: an older charm made it.
+    /// A role of this name without a comment belongs to this client: the Python charm created it.
     pub known: bool,
-    /// What the role is beside.
+    /// The attributes and memberships that the client requested.
     pub roles: Roles,
-    /// Nobody else asked for the database.
+    /// No other client requested the database.
     pub alone: bool,
-    /// It has its credentials.
+    /// The client has its credentials.
     pub is_answered: bool,
 }
 
-/// A databag this unit may write.
+/// A databag that this unit may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Bag {
-    /// The application's bag of `pgb-peers`; the leader writes it.
+    /// The application's bag of `pgb-peers`; only the leader writes it.
     PeerApp,
     /// This unit's bag of `pgb-peers`.
     PeerUnit,
-    /// The application's bag of another relation; the leader writes it.
+    /// The application's bag of another relation; only the leader writes it.
     App(RelationId),
     /// This unit's bag of another relation.
     Unit(RelationId),
 }
 
-/// What a databag key is set to.
+/// The new value of a databag key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// This text.
+    /// A text that logs may show.
     Text(String),
-    /// A text that is not shown: models without secrets keep passwords in databags.
+    /// A text that logs must not show: models without secrets keep passwords in databags.
     Secret(Secret),
-    /// Nothing: the key goes.
+    /// No value: the key is removed.
     Absent,
 }
 
 impl Plan {
-    /// A plan that does nothing but wait.
+    /// A plan without steps that waits.
     pub fn waiting(wait: Wait) -> Self {
         Self::default().wait(wait)
     }
 
-    /// The flowcharts' "defer": what was planned so far is done, and the endpoint is run again.
+    /// Adds a wait, the flowcharts' "defer": `apply` performs the steps so far, and the next
+    /// dispatch runs the endpoint again.
     pub fn wait(mut self, wait: Wait) -> Self {
         self.waits.push(wait);
         self
     }
 
-    /// Sets a databag key.
+    /// Adds a step that sets a databag key.
     pub fn set(&mut self, bag: Bag, key: impl Into<String>, value: impl Into<Value>) {
         self.push(Effect::Set(bag, key.into(), value.into()));
     }
 
-    /// Adds an effect.
+    /// Adds a step with this effect.
     pub fn push(&mut self, effect: Effect) {
         self.steps.push(Step::Do(effect));
     }
 
-    /// Adds a note.
+    /// Adds a step that stores a note.
     pub fn note(&mut self, note: Note) {
         self.push(Effect::Note(note));
     }
 
-    /// Adds a part that may fail apart from the rest.
+    /// Adds a part that may fail independently; an empty part adds nothing.
     pub fn push_apart(&mut self, part: Self) {
         if part != Self::default() {
             self.steps.push(Step::Apart(part));
         }
     }
 
-    /// Adds another plan's steps and waits.
+    /// Adds the steps and waits of another plan.
     pub fn append(&mut self, other: Self) {
         self.steps.extend(other.steps);
         self.waits.extend(other.waits);
     }
 
-    /// All effects, those of parts included, in order.
+    /// All effects in order, including those of independent parts.
     pub fn effects(&self) -> impl Iterator<Item = &Effect> {
         self.steps.iter().flat_map(|step| -> Box<dyn Iterator<Item = &Effect>> {
             match step {
@@ -265,7 +267,7 @@ impl From<Secret> for Value {
     }
 }
 
-/// One line for each step and each wait; no secret in any of them.
+/// Writes one line for each step and each wait, without any secret.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for step in &self.steps {
@@ -298,7 +300,7 @@ impl fmt::Display for Effect {
             Self::Set(bag, key, Value::Absent) => write!(f, "remove {bag} {key}"),
             Self::SetPeerSecret { content, adopt } => {
                 write!(f, "set the peer secret: {}", Fields(content))?;
-                adopt.as_ref().map_or(Ok(()), |_| f.write_str(", taking over the old one"))
+                adopt.as_ref().map_or(Ok(()), |_| f.write_str(", adopting the old one"))
             }
             Self::SetClientSecret(relation, group, content) => {
                 write!(f, "set the secret database.{relation}.{group}: {}", Fields(content))
@@ -313,22 +315,22 @@ impl fmt::Display for Effect {
             Self::RemoveAuth { role, .. } => write!(f, "remove the auth role {role} and its get_auth"),
             Self::AwaitAdmission { logins, .. } => {
                 let roles: Vec<_> =
-                    logins.iter().map(|(role, database)| format!("{role} into {database}")).collect();
-                write!(f, "wait until PostgreSQL lets {}", roles.join(", "))
+                    logins.iter().map(|(role, database)| format!("{role} to {database}")).collect();
+                write!(f, "wait until PostgreSQL admits {}", roles.join(", "))
             }
-            Self::DropStrays { .. } => f.write_str("drop the roles of clients that are gone"),
+            Self::DropStrays { .. } => f.write_str("drop the roles of removed clients"),
             Self::EnsureClient(client) => {
                 write!(f, "make the database {:?} and the role {}", client.database, client.role)
             }
             Self::DropClient { role, .. } => write!(f, "drop the role {role}"),
-            Self::ForgetClient(relation) => write!(f, "forget the client of database:{relation}"),
-            Self::NoteAttempt(relation) => write!(f, "note that database:{relation} is about to be answered"),
-            Self::ClearAttempts => f.write_str("clear the notes of who was about to be answered"),
+            Self::ForgetClient(relation) => write!(f, "remove the entry of database:{relation}"),
+            Self::NoteAttempt(relation) => write!(f, "record an attempt to answer database:{relation}"),
+            Self::ClearAttempts => f.write_str("clear the records of attempted answers"),
             Self::OpenPort { port, close } => {
                 write!(f, "open port {port}")?;
                 close.map_or(Ok(()), |close| write!(f, " and close {close}"))
             }
-            Self::SetVersion(version) => write!(f, "show the version {version}"),
+            Self::SetVersion(version) => write!(f, "set the workload version to {version}"),
             Self::Note(note) => write!(f, "note {note}"),
             Self::Warn(text) => write!(f, "warn: {text}"),
         }
@@ -350,7 +352,7 @@ impl fmt::Display for Note {
     }
 }
 
-/// The names of a secret's fields.
+/// Shows the names of a secret's fields, without their values.
 struct Fields<'a>(&'a BTreeMap<String, Secret>);
 
 impl fmt::Display for Fields<'_> {

@@ -1,6 +1,6 @@
-//! The unit's status: the table of causes, and the one status that a unit shows for all of them.
+//! The unit's status: the table of causes, and the choice of the one cause that a unit shows.
 //!
-//! `docs/statuses.md` is written from the table.
+//! `docs/statuses.md` is generated from the table.
 
 use std::fmt;
 
@@ -10,44 +10,44 @@ use crate::event::{Endpoint, RelationId};
 use crate::facts::options::InvalidOption;
 use crate::pgbouncer::PoolMode;
 
-/// What `status-set` shows.
+/// A status for `status-set`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// The status word.
     pub kind: Kind,
-    /// What is wrong and what to do about it; when active, what is served.
+    /// The reason and the remedy; when active, what the unit serves.
     pub message: String,
 }
 
-/// The status words a charm may set, the worst first.
+/// The status words that a charm may set, from worst to best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// A person has to act.
+    /// An operator has to act.
     Blocked,
-    /// Something is under way.
+    /// The charm is working; never set by this charm.
     Maintenance,
-    /// Somebody else has to act first.
+    /// Another unit, application or container has to act first.
     Waiting,
-    /// All is well.
+    /// The unit serves everything that its clients requested.
     Active,
 }
 
 macro_rules! causes {
     ($($name:ident $(($($field:ident: $type:ty),+))? $kind:ident $says:literal
         $(such as $($example:literal),+;)? when $when:literal remedy $remedy:literal)+) => {
-        /// Why something is not done yet, with what varies in its message. The first in this order
-        /// is shown.
+        /// A reason why a dispatch has work left, with the variable parts of its message. The
+        /// status shows the first reason in this order.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Wait { $(#[doc = $when] $name $(($($type),+))?,)+ }
 
-        /// A row of the table of causes: a [`Wait`] without what varies in it.
+        /// A row of the table of causes: a [`Wait`] without the variable parts.
         #[expect(missing_docs, reason = "`when` describes each cause")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Cause { $($name,)+ }
 
         impl Wait {
-            /// The row it is a value of.
+            /// The row of the table.
             pub fn cause(&self) -> Cause {
                 match self { $(Self::$name { .. } => Cause::$name,)+ }
             }
@@ -60,7 +60,7 @@ macro_rules! causes {
         }
 
         impl Cause {
-            /// All rows, in the order in which they are shown.
+            /// All rows, in the order of the table.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
             /// The status word.
@@ -68,22 +68,23 @@ macro_rules! causes {
                 match self { $(Self::$name => Kind::$kind,)+ }
             }
 
-            /// The message, with `{}` for each part that varies.
+            /// The message, with `{}` for each variable part.
             pub fn says(self) -> &'static str {
                 match self { $(Self::$name => $says,)+ }
             }
 
-            /// Usual forms of a message that varies as a whole, written as [`Self::says`] is.
+            /// Usual forms of a message that is variable as a whole, in the notation of
+            /// [`Self::says`].
             pub fn examples(self) -> &'static [&'static str] {
                 match self { $(Self::$name => &[$($($example,)+)?],)+ }
             }
 
-            /// When it is shown.
+            /// The condition under which the status shows this cause.
             pub fn when(self) -> &'static str {
                 match self { $(Self::$name => $when,)+ }
             }
 
-            /// What to do about it.
+            /// The remedy for the operator.
             pub fn remedy(self) -> &'static str {
                 match self { $(Self::$name => $remedy,)+ }
             }
@@ -91,78 +92,99 @@ macro_rules! causes {
     };
 }
 
-// Where the Python charm has a message that says the same, it is that one.
+// A message that the Python charm also has keeps the Python charm's wording.
 causes! {
-    NotOnMachine Blocked "cannot find pgbouncer: install it on this machine"
-        when "The charm runs on a machine, and there is no PgBouncer on its `PATH`."
-        remedy "`apt-get install pgbouncer` there."
-    NotInImage Blocked "cannot find pgbouncer in the workload's image: attach one that has it (juju attach-resource)"
+    NotOnMachine Blocked "cannot run PgBouncer: pgbouncer is not on PATH; install it on this \
+        machine"
+        when "The charm runs on a machine whose `PATH` has no `pgbouncer`."
+        remedy "`apt-get install pgbouncer` on that machine."
+    NotInImage Blocked "cannot run PgBouncer: the workload image has no pgbouncer; attach another \
+        image (juju attach-resource)"
         when "The image of the workload container has no `pgbouncer` on its `PATH`."
         remedy "`juju attach-resource pgbouncer-k8s pgbouncer-image=IMAGE`."
-    NoVersion(reason: String) Blocked "cannot run pgbouncer --version: {}"
-        when "PgBouncer is there and does not tell its version."
-        remedy "Run it in the workload container to see why; attach another image."
+    NoVersion(reason: String) Blocked "cannot run pgbouncer --version: {}; replace the PgBouncer \
+        image or package"
+        when "`pgbouncer` is installed but does not report its version."
+        remedy "Run `pgbouncer --version` in the workload container to see the error; attach \
+            another image."
     Option(invalid: InvalidOption) Blocked "option {}"
-        when "An option has a value that cannot be used. All options stay as they were when they last could be; everything else goes on."
-        remedy "`juju config` with a value as the message has it, or `--reset`."
+        when "An option has an invalid value. The previous values of all options stay in force, \
+            and all units keep serving."
+        remedy "Set a value that the message allows with `juju config`, or reset the option with \
+            `--reset`."
     Unreachable(reason: String) Blocked "{}"
         such as "cannot connect to database {} of PostgreSQL at {} as {}: {}";
-        when "PostgreSQL cannot be reached."
-        remedy "See whether PostgreSQL runs; the charm tries again in each hook. Clients that are served stay so."
+        when "The charm cannot connect to PostgreSQL. Clients that have credentials are still \
+            served."
+        remedy "Check that PostgreSQL runs. Every hook retries."
     Refused(reason: String) Blocked "{}"
-        such as "drop or rename role {} in PostgreSQL: it is not ours, or an earlier revision left it; ours carries the comment {}",
+        such as "drop or rename role {} in PostgreSQL: it is not ours, or an earlier revision \
+            left it; ours carries the comment {}",
             "PostgreSQL {} is too old: relate to version 14 or later";
-        when "PostgreSQL does not do what the charm needs. The message names it and PostgreSQL's reason."
-        remedy "As the message says: a role to drop or rename, a version to upgrade."
+        when "PostgreSQL rejects a statement that the charm needs. The message has PostgreSQL's \
+            reason."
+        remedy "Follow the message: drop or rename a role, or upgrade PostgreSQL."
     Backend Blocked "backend database relation not ready"
-        when "PostgreSQL is related and has not given the charm credentials yet."
-        remedy "Wait for PostgreSQL; see its status."
+        when "PostgreSQL is related and has not provided credentials yet."
+        remedy "Wait for PostgreSQL; check its status."
     NoBackend Blocked "waiting for backend database relation to initialise"
-        when "There is no PostgreSQL behind PgBouncer."
+        when "PgBouncer is not related to PostgreSQL."
         remedy "`juju integrate pgbouncer-k8s:backend-database postgresql-k8s`."
     Client(relation: RelationId, reason: String) Blocked "cannot serve database:{}: {}"
-        when "A client asks for something that it cannot have. Others are served."
-        remedy "Change what it asks for, or remove the relation; `juju show-unit` tells whose number it is."
+        when "A client requests something that the charm cannot provide. Other clients are served."
+        remedy "Change the request, or remove the relation; `juju show-unit` shows which \
+            application has that relation number."
     NotBuilt(endpoint: Endpoint) Blocked "relation {} is not supported yet: remove it"
-        when "A relation was made that this revision does not serve."
-        remedy "`juju remove-relation`; everything else is served."
+        when "A relation exists that this revision does not support."
+        remedy "`juju remove-relation`. All other relations are served."
     Away Waiting "PgBouncer container currently unavailable"
-        when "Pebble, in the workload container, does not answer."
-        remedy "Wait for the container; `kubectl describe pod` tells why it does not come."
+        when "Pebble in the workload container does not answer."
+        remedy "Wait for the container. If it does not start, `kubectl describe pod` shows the \
+            reason."
     Peers Waiting "waiting for the peer relation"
-        when "Juju has not made `pgb-peers` yet."
-        remedy "Nothing: it is a moment after the unit is made."
+        when "Juju has not created the relation `pgb-peers` yet."
+        remedy "None needed: Juju creates it moments after the unit."
     Leader Waiting "waiting for the leader to publish its configuration"
-        when "A unit has nothing to serve yet; or who led last went with all others and took leave of PostgreSQL."
-        remedy "Look at the leader's status."
-    Published(key: &'static str, reason: String) Waiting "cannot use {} of pgb-peers: {}; waiting for the leader to publish it anew"
-        when "What the leader published is broken. What ran before runs on."
-        remedy "Look at the leader's status; `juju refresh` if its revision is another one."
+        when "The leader has published no configuration yet, or the previous leader removed the \
+            password lookup from PostgreSQL."
+        remedy "Check the leader's status."
+    Published(key: &'static str, reason: String) Waiting "cannot use {} of pgb-peers: {}; waiting \
+        for the leader to publish it again"
+        when "A value that the leader published is invalid. PgBouncer keeps running its current \
+            configuration."
+        remedy "Check the leader's status. If its revision differs from this unit's, run `juju \
+            refresh`."
     NotLoaded(reason: String) Waiting "{}"
-        such as "cannot load instance {} of PgBouncer: it is not running; see its log and its service",
+        such as "cannot load instance {} of PgBouncer: it is not running; see its log and its \
+            service",
             "cannot confirm that instance {} of PgBouncer took its configuration: {}; see its log",
-            "cannot reach instance {} of PgBouncer: it does not listen on port {}; see its log, or set another listen_port",
+            "cannot reach instance {} of PgBouncer: it does not listen on port {}; see its log, \
+                or set another listen_port",
             "cannot log in to instance {} of PgBouncer with its new user list: {}; see its log",
             "cannot write {}: {}";
-        when "A process of PgBouncer has not been seen to run what it should. The message names process and reason."
-        remedy "Wait for the next hook, which tries again; then look at PgBouncer's log."
+        when "The charm could not verify that a PgBouncer process runs its current configuration. \
+            The message names process and reason."
+        remedy "Wait for the next hook, which retries; then check PgBouncer's log."
     Unhealthy(reason: String) Waiting "{}"
         such as "PgBouncer does not answer its health check: see its log";
-        when "Everything is loaded, and PgBouncer does not answer its health check: Kubernetes sends no clients."
-        remedy "Look at PgBouncer's log, and at the load of the node."
+        when "PgBouncer runs its current configuration but fails its health check, so Kubernetes \
+            sends it no clients."
+        remedy "Check PgBouncer's log and the load of the node."
     Units(units: Names) Waiting "waiting for {} to load a new database"
-        when "A new client gets its credentials once these units serve its database."
-        remedy "Look at their status. At the second `update-status` the client gets them all the same."
-    Admission(role: String) Waiting "waiting for PostgreSQL to let {} in (pg_hba.conf)"
-        when "PostgreSQL has made a role, and does not let it log in yet."
-        remedy "Nothing, for half a minute; then look at PostgreSQL's status."
-    Attempts(relation: RelationId) Waiting "Juju refused the answer to database:{} twice; trying again soon"
-        when "The hook that gave a client its credentials failed twice when Juju was to keep them."
-        remedy "`juju debug-log` tells what Juju said."
+        when "A new client gets its credentials after these units have loaded its database."
+        remedy "Check the status of these units. After the second `update-status` the client gets \
+            its credentials without them."
+    Admission(role: String) Waiting "waiting for PostgreSQL to admit {} (pg_hba.conf)"
+        when "PostgreSQL has created a role but does not admit its logins yet."
+        remedy "None needed for half a minute; then check PostgreSQL's status."
+    Attempts(relation: RelationId) Waiting "cannot answer database:{}: Juju rejected the hook \
+        twice; retrying, see juju debug-log"
+        when "Two hooks that gave a client its credentials failed when Juju committed them."
+        remedy "The charm retries. `juju debug-log` shows Juju's reason."
 }
 
-/// The status of a unit with these `waits`: the first in the order of the table. Without any the
-/// unit is active and shows `serving`.
+/// Chooses the status of a unit with these `waits`: the first in the order of the table. A unit
+/// without waits is active and shows `serving`.
 pub fn of<'a>(waits: impl IntoIterator<Item = &'a Wait>, serving: &str) -> Status {
     waits.into_iter().min().map_or_else(
         || Status { kind: Kind::Active, message: serving.to_owned() },
@@ -170,22 +192,22 @@ pub fn of<'a>(waits: impl IntoIterator<Item = &'a Wait>, serving: &str) -> Statu
     )
 }
 
-/// What an active unit serves.
+/// The facts in the message of an active unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Serving {
-    /// How many databases clients have asked for.
+    /// Number of distinct databases that clients requested.
     pub databases: usize,
-    /// When a server connection goes back to its pool.
+    /// When a server connection returns to its pool.
     pub pool_mode: PoolMode,
-    /// Where the processes listen.
+    /// The port on which the processes listen.
     pub port: u16,
-    /// How many processes share the port.
+    /// Number of processes that share the port.
     pub processes: usize,
-    /// The other units that do not serve all of it yet, as the leader sees them.
+    /// The other units that have not loaded the leader's databases; empty on a follower.
     pub behind: Vec<String>,
 }
 
-/// The message of an active unit.
+/// Renders the message of an active unit.
 pub fn serving(serving: &Serving) -> String {
     let Serving { databases, pool_mode, port, processes, behind } = serving;
     let plural = if *databases == 1 { "" } else { "s" };
@@ -194,13 +216,13 @@ pub fn serving(serving: &Serving) -> String {
 }
 
 impl Wait {
-    /// A wait for these units.
+    /// A wait for these units to load a database.
     pub fn for_units(units: impl IntoIterator<Item = String>) -> Self {
         Self::Units(Names(units.into_iter().collect()))
     }
 }
 
-/// Names, shown with commas between.
+/// A list of names, separated by commas when shown.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Names(pub Vec<String>);
 
@@ -226,12 +248,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_stand_in_the_order_of_their_words() {
+    fn causes_are_sorted_by_status_word() {
         assert!(Cause::ALL.is_sorted_by_key(|cause| cause.kind()), "{:?}", Cause::ALL);
     }
 
     #[test]
-    fn a_message_names_what_varies() {
+    fn a_message_contains_its_variable_parts() {
         for (wait, message) in [
             (Wait::Client(RelationId(7), "no".into()), "cannot serve database:7: no"),
             (Wait::for_units(["a/1".into(), "a/2".into()]), "waiting for a/1, a/2 to load a new database"),
@@ -243,12 +265,12 @@ mod tests {
     }
 
     #[test]
-    fn without_a_cause_the_unit_is_active_and_says_what_it_serves() {
+    fn a_unit_without_a_cause_is_active_and_shows_what_it_serves() {
         assert_eq!(of([], "2 databases"), Status { kind: Kind::Active, message: "2 databases".into() });
     }
 
     #[test]
-    fn what_is_served_is_counted() {
+    fn the_active_message_counts_databases_and_names_units_behind() {
         let one = Serving {
             databases: 1,
             pool_mode: PoolMode::Session,
@@ -265,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_must_do_is_shown_before_what_will_come_by_itself() {
+    fn a_blocked_cause_is_shown_before_a_waiting_cause() {
         let waits = [Wait::Leader, Wait::Client(RelationId(7), "no".into()), Wait::NoBackend];
         let status = of(&waits, "");
         assert_eq!(status.kind, Kind::Blocked);
@@ -273,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn why_the_backend_is_not_ready_is_shown_before_that_it_is_not() {
+    fn a_postgresql_error_is_shown_before_backend_not_ready() {
         for reason in [Wait::Unreachable("cannot connect".into()), Wait::Refused("cannot connect".into())] {
             assert_eq!(of(&[reason, Wait::Backend, Wait::NoBackend], "").message, "cannot connect");
         }

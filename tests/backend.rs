@@ -206,8 +206,7 @@ fn an_application_that_goes_may_come_back_to_what_its_clients_own() {
     while bench.go("step").contains("exit 0") {
         log += &bench.0.run("log pgbouncer-k8s/0").unwrap_or_default();
     }
-    let warning =
-        log.lines().find(|line| line.contains("left in PostgreSQL, with what they own: relation_id_3"));
+    let warning = log.lines().find(|line| line.contains("left in PostgreSQL: the roles relation_id_3"));
     assert!(warning.is_some_and(|line| line.contains("WARNING")), "{log}");
     assert_eq!(bench.made(), ["role relation_id_3"]);
     bench.go("scale-application pgbouncer-k8s 2");
@@ -269,7 +268,9 @@ fn a_role_that_cannot_be_dropped_stands_in_nobodys_way() {
     bench.assert_served("shop");
     assert!(bench.status(LEADER).starts_with("active"), "{}", bench.status(LEADER));
     assert!(
-        bench.log(LEADER).contains("left a role of a client that is gone: cannot drop role relation_id_4")
+        bench
+            .log(LEADER)
+            .contains("left a role of a removed client in PostgreSQL: cannot drop role relation_id_4")
     );
 }
 
@@ -520,7 +521,7 @@ fn a_new_role_is_waited_for_but_not_in_one_hook() {
     bench.go("postgresql noticed");
     bench.client("shop");
     let log = bench.log(LEADER);
-    let waits = log.matches("wait: waiting for PostgreSQL to let relation_id_").count();
+    let waits = log.matches("wait: waiting for PostgreSQL to admit relation_id_").count();
     // No hook came for it but those that the leader's own key in the peer relation brings.
     assert!(waits >= 1, "{waits} waits\n{log}");
     assert!(!log.contains("still has no line"), "{log}");

@@ -1,4 +1,5 @@
-//! The documents that are tables of the charm: `UPDATE_DOCS=1 cargo test --test documents` writes them.
+//! Checks that the documents generated from tables of the charm are current;
+//! `UPDATE_DOCS=1 cargo test --test documents` regenerates them.
 
 #![expect(clippy::disallowed_methods, reason = "tests read and write documents")]
 
@@ -21,23 +22,25 @@ use serde_yaml::{Mapping, Value};
 const STATUSES: &str = "\
 # What `juju status` says
 
-Written from the table in `src/status.rs` by `UPDATE_DOCS=1 cargo test --test documents`.
+Generated from the table in `src/status.rs` by `UPDATE_DOCS=1 cargo test --test documents`.
 
-A unit that has several things to tell shows the first of them in the order of these tables. None outlasts its cause: each
-hook finds out anew. The leader shows its own status as the application's, too.
+A unit with several causes shows the first one in the order of these tables. Every hook recomputes
+the status. The application shows the leader's status.
 
 ## active
 
-`2 databases, session pooling, port 6432, 2 processes`: what is served, and by how many processes of PgBouncer on this unit. On
-the leader, `behind: …` names units that do not serve all of it yet.
+`2 databases, session pooling, port 6432, 2 processes`: what is served, and by how many PgBouncer
+processes on this unit. On the leader, `behind: …` names units that do not serve all of it yet.
 ";
 
 const OPTIONS: &str = "\
 # Options
 
-Written from `config.yaml` by `UPDATE_DOCS=1 cargo test --test documents`. `juju config pgbouncer-k8s NAME=VALUE` sets one, `--reset
-NAME` takes it back. A value that cannot be used blocks the leader, whose status is the application's, with option, value and
-remedy. What was in force stays so, and the other units serve on by it.
+Generated from `config.yaml` by `UPDATE_DOCS=1 cargo test --test documents`.
+
+`juju config pgbouncer-k8s NAME=VALUE` sets an option, `--reset NAME` resets it. An invalid value
+sets the leader's status, and so the application's, to blocked, with option, value and remedy. The
+previous values stay in force, and all units keep serving.
 
 | option | type | default | what it does |
 | --- | --- | --- | --- |
@@ -46,11 +49,12 @@ remedy. What was in force stays so, and the other units serve on by it.
 const ACTIONS: &str = "\
 # Actions and commands
 
-Written from `actions.yaml` and the command's own help by `UPDATE_DOCS=1 cargo test --test documents`.
+Generated from `actions.yaml` and the command's `--help` by
+`UPDATE_DOCS=1 cargo test --test documents`.
 
 ## Actions
 
-`juju run pgbouncer-k8s/0 NAME` runs one on a unit, `pgbouncer-k8s/leader` on the leader.
+`juju run pgbouncer-k8s/0 NAME` runs an action on a unit, `pgbouncer-k8s/leader` on the leader.
 
 | action | parameters | what it does |
 | --- | --- | --- |
@@ -59,24 +63,26 @@ Written from `actions.yaml` and the command's own help by `UPDATE_DOCS=1 cargo t
 const COMMANDS: &str = "
 ## Commands
 
-`juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s COMMAND`; `check` and `--version` in any shell, too.
+`juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s COMMAND` runs a command on a unit. `check`
+and `--version` also run outside a unit.
 ";
 
 const RELATIONS: &str = "\
 # Relations
 
-Written from `metadata.yaml` by `UPDATE_DOCS=1 cargo test --test documents`.
+Generated from `metadata.yaml` by `UPDATE_DOCS=1 cargo test --test documents`.
 
 | endpoint | interface | this charm | at most | with | state |
 | --- | --- | --- | --- | --- | --- |
 ";
 
-/// A scenario in which a cause comes and goes, and the words of the status that show it there. `None`: every machine
-/// of a scenario has a PgBouncer; see [`a_machine_without_pgbouncer_says_so_until_it_has_one`].
+/// A scenario in which the status shows a cause and later no longer does, and a part of the
+/// message. `None`: every machine of a scenario has a PgBouncer; see
+/// [`a_machine_without_pgbouncer_says_so_until_it_has_one`].
 fn shown(cause: Cause) -> Option<(&'static str, &'static str)> {
     Some(match cause {
         Cause::NotOnMachine => return None,
-        Cause::NotInImage => ("container-image", "cannot find pgbouncer in the workload's image"),
+        Cause::NotInImage => ("container-image", "the workload image has no pgbouncer"),
         Cause::NoVersion => ("container-image", "cannot run pgbouncer --version"),
         Cause::Option => ("options", "option listen_port is 70000"),
         Cause::Unreachable => ("backend-lifecycle", "cannot connect to database"),
@@ -93,7 +99,7 @@ fn shown(cause: Cause) -> Option<(&'static str, &'static str)> {
         Cause::Unhealthy => ("container-check", "health check"),
         Cause::Units => ("client-units-in-step", "to load a new database"),
         Cause::Admission => ("client-admission", "(pg_hba.conf)"),
-        Cause::Attempts => ("statuses", "twice; trying again soon"),
+        Cause::Attempts => ("statuses", "Juju rejected the hook twice"),
     })
 }
 
@@ -125,7 +131,7 @@ fn yaml(text: &str) -> Mapping {
     serde_yaml::from_str(text).expect("a mapping")
 }
 
-/// A description as a cell of a table.
+/// The description of an entry, as a cell of a table.
 fn cell(entry: &Value) -> String {
     let text = entry["description"].as_str().expect("a description");
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
@@ -169,8 +175,8 @@ fn relations() -> String {
             let with = match endpoint {
                 Endpoint::BackendDatabase => "`postgresql-k8s`, channels 14 and 16",
                 Endpoint::Database => "applications that need a database; `data-integrator`",
-                Endpoint::Db | Endpoint::DbAdmin => "applications of the older interface",
-                Endpoint::Certificates => "`self-signed-certificates` and others that issue",
+                Endpoint::Db | Endpoint::DbAdmin => "applications that use the legacy interface",
+                Endpoint::Certificates => "`self-signed-certificates` and other certificate providers",
                 Endpoint::MetricsEndpoint => "Prometheus",
                 Endpoint::GrafanaDashboard => "Grafana",
                 Endpoint::Logging => "Loki",
@@ -178,9 +184,9 @@ fn relations() -> String {
                 Endpoint::Peers | Endpoint::Upgrade => "the application's own units",
             };
             let state = match service(endpoint) {
-                Service::NotBuilt => "not served yet; the status says so",
+                Service::NotBuilt => "not supported yet; the status reports it",
                 Service::Served => "served",
-                Service::Kept => "kept as the Python charm left it",
+                Service::Kept => "unchanged from the Python charm",
             };
             let (interface, limit) = (entry["interface"].as_str().expect("a name"), entry.get("limit"));
             let limit = limit.and_then(Value::as_u64).map(|limit| limit.to_string()).unwrap_or_default();
@@ -191,7 +197,7 @@ fn relations() -> String {
     text
 }
 
-/// Whether a text has the parts of a form, in order.
+/// Whether a text contains the parts of a form, in order.
 fn has_form(text: &str, form: &str) -> bool {
     let mut rest = Some(text);
     form.split("{}").all(|part| {
@@ -226,12 +232,15 @@ fn a_reason_has_a_form_that_stands_in_the_reference() {
     for cause in Cause::ALL {
         assert_eq!(cause.says() == "{}", !cause.examples().is_empty(), "{cause:?}");
         for form in cause.examples() {
-            assert!(made.iter().any(|text| has_form(text, form)), "{cause:?}: nobody says {form}");
+            assert!(
+                made.iter().any(|text| has_form(text, form)),
+                "{cause:?}: no message has the form {form}"
+            );
         }
     }
 }
 
-/// The charm sees no further than the hook tools until somebody makes a file.
+/// A dispatch script whose `PATH` has only the hook tools until the file `installed` exists.
 const DISPATCH: &str = "#!/bin/sh
 [ -e installed ] || PATH=${PATH%%:*}
 exec ./bin/pgbouncer-k8s
@@ -285,7 +294,7 @@ fn a_scenario_shows_each_cause_come_and_go() {
         let Some((scenario, words)) = shown(*cause) else { continue };
         let path = root().join(format!("tests/scenarios/{scenario}.txt"));
         let script = fs::read_to_string(&path).unwrap_or_default();
-        // What `status` printed is looked at by what follows it.
+        // An `expect` line checks the output of the command before it.
         let mut printed = "";
         let mut lines = script.lines().filter(|line| {
             if !line.starts_with("expect") {

@@ -1,5 +1,5 @@
-//! The files below `src` import each other in one direction, and what decides imports nothing that
-//! reaches out.
+//! Checks that the files below `src` import each other in one direction, and that pure files import
+//! no file that does IO.
 
 #![expect(clippy::disallowed_methods, reason = "the tests read the tree")]
 
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
-/// Files that do no IO, nor import one that does, directly or by others.
+/// Files that neither do IO nor import, directly or indirectly, a file that does.
 const PURE: [&str; 8] = ["event", "facts", "notes", "peer_bag", "pgbouncer", "plan", "secret", "status"];
 
-/// Files that reach out, or hand on what does.
+/// Files that do IO, or pass on handles to IO.
 const OUTSIDE: [&str; 10] =
     ["actions", "apply", "attempts", "cli", "hook", "juju", "log", "look", "main", "postgres/connection"];
 
@@ -20,7 +20,7 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// Every file by its module, such as `facts/options`, without its tests.
+/// The text of every file without its tests, by module, such as `facts/options`.
 fn files() -> BTreeMap<String, String> {
     fn visit(directory: &Path, found: &mut BTreeMap<String, String>) {
         for entry in fs::read_dir(directory).expect("a directory") {
@@ -40,7 +40,7 @@ fn files() -> BTreeMap<String, String> {
     found
 }
 
-/// The paths that a file names: `use` trees spelled out, and paths within the code.
+/// The paths in a file: expanded `use` trees, and paths in the code.
 fn paths(text: &str) -> Vec<String> {
     let code: String =
         text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
@@ -49,13 +49,13 @@ fn paths(text: &str) -> Vec<String> {
     let rest = uses.replace_all(&code, "");
     let mut found: Vec<String> = inline.captures_iter(&rest).map(|path| path[1].to_owned()).collect();
     for tree in uses.captures_iter(&code) {
-        spell_out("", &tree[1].split_whitespace().collect::<Vec<_>>().join(" "), &mut found);
+        expand("", &tree[1].split_whitespace().collect::<Vec<_>>().join(" "), &mut found);
     }
     found
 }
 
-/// `a::{b, c::d}` as `a::b` and `a::c::d`.
-fn spell_out(prefix: &str, tree: &str, found: &mut Vec<String>) {
+/// Expands `a::{b, c::d}` to `a::b` and `a::c::d`.
+fn expand(prefix: &str, tree: &str, found: &mut Vec<String>) {
     let Some((head, group)) = tree.split_once('{') else {
         let path = tree.split(" as ").next().unwrap_or_default().trim();
         found.push(format!("{prefix}{path}"));
@@ -70,7 +70,7 @@ fn spell_out(prefix: &str, tree: &str, found: &mut Vec<String>) {
             ',' if depth == 0 => {
                 let part = group[start..at].trim();
                 if !part.is_empty() {
-                    spell_out(&format!("{prefix}{}", head.trim()), part, found);
+                    expand(&format!("{prefix}{}", head.trim()), part, found);
                 }
                 start = at + 1;
             }
@@ -79,7 +79,7 @@ fn spell_out(prefix: &str, tree: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The file that a path leads to, as a file names it.
+/// Resolves a path in the file `from` to a file.
 fn resolve(from: &str, path: &str, files: &BTreeMap<String, String>) -> Option<String> {
     let mut words: Vec<&str> = path.split("::").collect();
     let mut base: Vec<&str> = from.split('/').collect();
@@ -97,24 +97,24 @@ fn resolve(from: &str, path: &str, files: &BTreeMap<String, String>) -> Option<S
                 words.remove(0);
             }
         }
-        // A child, where there is one; else another crate.
+        // A child module if there is one, else another crate.
         child if files.contains_key(&format!("{from}/{child}")) => {}
         _ => return None,
     }
     base.extend(words);
     let length = (1..=base.len()).rev().find(|length| files.contains_key(&base[..*length].join("/")))?;
     let file = base[..length].join("/");
-    // An item that the file only hands on is its child's.
-    let item = base.get(length).and_then(|item| handed_on(&file, item, files));
+    // A re-exported item belongs to the child file.
+    let item = base.get(length).and_then(|item| reexported_from(&file, item, files));
     Some(item.unwrap_or(file)).filter(|file| file != from)
 }
 
 /// The child file from which a file re-exports an item.
-fn handed_on(file: &str, item: &str, files: &BTreeMap<String, String>) -> Option<String> {
+fn reexported_from(file: &str, item: &str, files: &BTreeMap<String, String>) -> Option<String> {
     let exports = Regex::new(r"(?s)\bpub use\s+([^;]+);").expect("a pattern");
     let mut found = Vec::new();
     for tree in exports.captures_iter(&files[file]) {
-        spell_out("", &tree[1].split_whitespace().collect::<Vec<_>>().join(" "), &mut found);
+        expand("", &tree[1].split_whitespace().collect::<Vec<_>>().join(" "), &mut found);
     }
     let path = found.iter().find(|path| path.rsplit("::").next() == Some(item))?;
     let child = path.trim_start_matches("self::").split("::").next()?;
@@ -122,7 +122,7 @@ fn handed_on(file: &str, item: &str, files: &BTreeMap<String, String>) -> Option
     files.contains_key(&child).then_some(child)
 }
 
-/// Which file imports which.
+/// The imports of each file.
 fn imports(files: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
     let of = |(file, text): (&String, &String)| {
         let paths = paths(text);
@@ -131,7 +131,7 @@ fn imports(files: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String
     files.iter().map(of).collect()
 }
 
-/// What a file imports, directly or by others.
+/// All files that a file imports, directly or indirectly.
 fn reach<'a>(file: &'a str, imports: &'a BTreeMap<String, BTreeSet<String>>) -> BTreeSet<&'a str> {
     let (mut found, mut open) = (BTreeSet::new(), vec![file]);
     while let Some(file) = open.pop() {
@@ -149,15 +149,15 @@ fn is_below(file: &str, roots: &[&str]) -> bool {
 }
 
 #[test]
-fn no_file_imports_itself_by_others() {
+fn imports_have_no_cycle() {
     let imports = imports(&files());
-    let is_in_circle = |file: &&String| reach(file, &imports).contains(file.as_str());
-    let circles: Vec<_> = imports.keys().filter(is_in_circle).collect();
-    assert!(circles.is_empty(), "these files import themselves by others: {circles:?}");
+    let is_in_cycle = |file: &&String| reach(file, &imports).contains(file.as_str());
+    let cycles: Vec<_> = imports.keys().filter(is_in_cycle).collect();
+    assert!(cycles.is_empty(), "these files import themselves indirectly: {cycles:?}");
 }
 
 #[test]
-fn what_decides_imports_nothing_that_reaches_out() {
+fn pure_files_import_no_file_that_does_io() {
     let imports = imports(&files());
     for file in imports.keys().filter(|file| is_below(file, &PURE)) {
         let outside: Vec<_> =
@@ -170,18 +170,18 @@ fn what_decides_imports_nothing_that_reaches_out() {
 }
 
 #[test]
-fn a_file_that_reaches_out_is_named_as_one() {
-    // Clippy bans the ways out except where a file or its declaration says so.
+fn pure_files_do_no_io() {
+    // Clippy bans IO except in files and modules that declare it.
     let outside =
         Regex::new(r"std::(fs|process|env)::|std::net::(Tcp|Udp)|std::os::unix::net|tokio::|Instant::now|SystemTime::now").expect("a pattern");
     for (file, text) in files().iter().filter(|(file, _)| is_below(file, &PURE)) {
-        assert!(!outside.is_match(text), "{file} reaches out");
+        assert!(!outside.is_match(text), "{file} does IO");
     }
 }
 
 #[test]
-fn only_apply_and_hook_use_the_clients_behind_a_look() {
-    let uses = Regex::new(r"\.(clients|notes_mut)\(\)").expect("a pattern");
+fn only_apply_and_hook_use_the_handles_behind_a_look() {
+    let uses = Regex::new(r"\.(handles|notes_mut)\(\)").expect("a pattern");
     let users: BTreeSet<_> = files()
         .into_iter()
         .filter(|(_, text)| uses.is_match(text))
@@ -191,7 +191,7 @@ fn only_apply_and_hook_use_the_clients_behind_a_look() {
 }
 
 #[test]
-fn paths_are_found_as_the_compiler_finds_them() {
+fn paths_resolve_as_in_the_compiler() {
     let files: BTreeMap<String, String> = [("a", "pub use self::c::W;"), ("a/b", ""), ("a/c", ""), ("d", "")]
         .map(|(file, text)| (file.to_owned(), text.to_owned()))
         .into();

@@ -1,4 +1,5 @@
-//! `docs/settings.md` is the table of settings: `UPDATE_DOCS=1 cargo test --test settings` writes it.
+//! Checks that `docs/settings.md` matches the table of settings;
+//! `UPDATE_DOCS=1 cargo test --test settings` regenerates it.
 
 use std::fmt::Write as _;
 
@@ -9,52 +10,53 @@ use pgbouncer_k8s::pgbouncer::settings::{Change, Initial, Kind, Section, Setting
 const HEAD: &str = "\
 # The settings of PgBouncer
 
-Written from the table in `src/pgbouncer/settings.rs`, and from what the charm sets and keeps to itself, by
+Generated from the table in `src/pgbouncer/settings.rs` and from the charm's own values by
 `UPDATE_DOCS=1 cargo test --test settings`.
 
-`pgbouncer-k8s check FILE --for 1.24` judges a file by these tables. *From* is the first version that knows
-the name: an older one refuses to start with it, and on a reload applies half of the file. Nothing that
-1.18 knows was taken away up to 1.25.
+`pgbouncer-k8s check FILE --for 1.24` checks a file against these tables. *From* is the first
+version that knows the setting. An older version refuses to start with it, and on a reload applies
+only a part of the file. No setting of 1.18 was removed up to 1.25.
 
-*A change* tells what takes a new value over:
+*A change* says what applies a new value:
 
-- **reload**: a reload does, at once;
-- **reconnect**: a reload does, but server connections that are open keep the old value until `RECONNECT`;
-- **restart**: only a new process does; a reload ignores the line and says nothing.
+- **reload**: a reload, at once;
+- **reconnect**: a reload, but open server connections keep the old value until `RECONNECT`;
+- **restart**: only a new process; a reload silently ignores the line.
 
-Where the default is *none*, taking the line away and reloading keeps the value that it had; only a
-restart forgets it. The same holds for the whole line of a user, for `*` in `[databases]` and for `user` of
-a database.
+If the default is *none*, a reload without the line keeps the previous value; only a restart resets
+it. The same holds for the line of a user, for `*` in `[databases]`, and for `user` of a database.
 
-*The charm's* is what the charm sets instead of the default. **kept** is what it decides alone, for the reasons below the
-table; anything else the option `pgbouncer-parameters` may set, and to `ignore_startup_parameters` it adds.
+*The charm's* is the value that the charm sets instead of the default. **kept** marks a setting that
+only the charm sets, for the reasons below the table. The option `pgbouncer-parameters` sets any
+other setting, and adds names to `ignore_startup_parameters`.
 ";
 
 const STRICTER: &str = "
 ## Where we are stricter than PgBouncer
 
-PgBouncer reads numbers as C does and has no ranges. These it takes, for something else than they seem, and
-we refuse them:
+PgBouncer parses numbers as C does, without ranges. It misreads these values; the charm rejects
+them:
 
 ";
 
 const REST: &str = "
-A number out of its range it takes too: `listen_port = 70000` starts, with `pkt_buf = 1` every client hangs. In
-connection strings it reads the digits at the beginning, so that `port=54x` is 54 and `pool_size=abc` is 0.
-`unix_socket_mode = 777`, without a leading 0, is decimal to it: mode 01411.
-Words of a list it takes in any case; we take them as they stand here.
+PgBouncer also accepts numbers out of range: it starts with `listen_port = 70000`, and with
+`pkt_buf = 1` every client hangs. In connection strings it reads only the leading digits, so
+`port=54x` means 54 and `pool_size=abc` means 0. It reads `unix_socket_mode = 777`, without a
+leading 0, as decimal: mode 01411. PgBouncer accepts the words of a list in any case; the charm
+accepts them only as written here.
 
-Of the file we refuse, and PgBouncer takes:
+PgBouncer accepts these files; the charm rejects them:
 
-- a key, database, user or peer given twice: the last one would win;
-- `%include`, and with it a second `[pgbouncer]`, which would reset all settings before it;
-- a byte after a closing quote that is no space: it would vanish;
-- a NUL byte, where PgBouncer would stop reading;
-- a fault in the line of `*`: it would show at the first login;
-- a `server_reset_query` of `DISCARD ALL` and anything else: it would fail in silence, every time, and hand the
-  session of one client to the next;
-- `<empty>` as `server_check_query` before 1.25, and before 1.22 the combination of
-  `server_reset_query_always`, transaction pooling and tracked prepared statements: both fail at run time.
+- a duplicate key, database, user or peer: PgBouncer uses the last one;
+- `%include`, and so a second `[pgbouncer]`: it resets all settings before it;
+- a character other than a space after a closing quote: PgBouncer drops it;
+- a NUL byte: PgBouncer stops reading there;
+- an invalid line of `*`: the error shows only at the first login;
+- a `server_reset_query` with `DISCARD ALL` and another statement: it always fails silently, and
+  the next client gets the session of the previous one;
+- `<empty>` as `server_check_query` before 1.25, and before 1.22 `server_reset_query_always` with
+  transaction pooling and tracked prepared statements: both fail at run time.
 ";
 
 fn change(setting: &Setting) -> &'static str {
@@ -87,7 +89,7 @@ fn takes(setting: &Setting) -> String {
     }
 }
 
-/// What the charm makes of it where nobody has chosen.
+/// The value that the charm sets by default, as a cell of the table.
 fn ours(setting: &Setting) -> String {
     if reserved(setting.name).is_some() {
         return "**kept**".into();
@@ -95,7 +97,7 @@ fn ours(setting: &Setting) -> String {
     OURS.iter().find(|(name, _)| *name == setting.name).map(|(_, value)| code(value)).unwrap_or_default()
 }
 
-/// Why the charm keeps settings to itself, with their names.
+/// The list of settings that only the charm sets, with the reasons.
 fn kept() -> String {
     let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
     for setting in TABLE.iter().filter(|setting| setting.section == Section::Pgbouncer) {
@@ -106,10 +108,10 @@ fn kept() -> String {
         }
     }
     let lines = reasons.iter().map(|(reason, names)| format!("- {}: {reason}\n", names.join(", ")));
-    format!("\nWhat the charm keeps to itself, and why:\n\n{}", lines.collect::<String>())
+    format!("\nOnly the charm sets these settings:\n\n{}", lines.collect::<String>())
 }
 
-/// A table whose columns are aligned, as its header is.
+/// Renders a Markdown table with aligned columns.
 fn table(rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..rows[0].len())
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default())
@@ -147,7 +149,7 @@ fn document() -> String {
         }));
         let is_of_the_process = section == Section::Pgbouncer;
         if !is_of_the_process {
-            // The charm writes these sections alone.
+            // Only the charm writes these sections, so it has no value of its own to show.
             for row in &mut rows {
                 row.remove(3);
             }
@@ -166,7 +168,7 @@ fn document() -> String {
         }
     }
     text += STRICTER;
-    let mut rows = vec![row(["we want", "given", "is to PgBouncer"])];
+    let mut rows = vec![row(["expected", "value", "PgBouncer reads"])];
     let kinds =
         [("a whole number", Kind::Int { min: 0, max: 0 }), ("seconds", Kind::Time), ("0 or 1", Kind::Bool)];
     for (name, kind) in kinds {

@@ -1,4 +1,4 @@
-//! Effects on Juju.
+//! Performs the effects on databags and secrets.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::pgbouncer::{Origin, PgbDbs};
 use crate::plan::{Bag, Value};
 use crate::secret::Secret;
 
-/// Sets a databag key; whether anything differed.
+/// Sets a databag key, and returns whether the value differed.
 pub(super) fn set(bag: Bag, key: &str, value: &Value, look: &mut Look<'_>) -> Result<bool> {
     let (relation, owner) = place(bag, look.peers());
     let value = match value {
@@ -21,7 +21,7 @@ pub(super) fn set(bag: Bag, key: &str, value: &Value, look: &mut Look<'_>) -> Re
         Value::Secret(secret) => Some(secret.reveal()),
         Value::Absent => None,
     };
-    Ok(look.clients().juju.set(relation, &owner, key, value)?)
+    Ok(look.handles().juju.set(relation, &owner, key, value)?)
 }
 
 pub(super) fn set_peer_secret(
@@ -30,7 +30,7 @@ pub(super) fn set_peer_secret(
     look: &mut Look<'_>,
 ) -> Result<()> {
     let label = labels::peer_label(&look.unit().app);
-    look.clients().juju.set_secret(&label, content, adopt)?;
+    look.handles().juju.set_secret(&label, content, adopt)?;
     Ok(())
 }
 
@@ -41,10 +41,10 @@ pub(super) fn set_client_secret(
     look: &mut Look<'_>,
 ) -> Result<()> {
     let key = format!("secret-{group}");
-    let juju = &mut look.clients().juju;
+    let juju = &mut look.handles().juju;
     let uri = juju.set_secret(&labels::client_label(relation, group), content, None)?;
     let published = juju.bag(relation, &Owner::App)?.get(&key);
-    // The bag of a relation that was suspended may name a secret that is gone.
+    // After a suspension, the bag may still have the URI of a secret that was removed.
     if published.is_none_or(|published| secret_id(published) != secret_id(&uri)) {
         juju.grant(&uri, relation)?;
         juju.set(relation, &Owner::App, &key, Some(&uri))?;
@@ -53,19 +53,19 @@ pub(super) fn set_client_secret(
 }
 
 pub(super) fn remove_revision(id: &str, revision: u64, look: &mut Look<'_>) -> Result<()> {
-    let juju = &mut look.clients().juju;
-    // Juju announces revisions of secrets that are gone, and more than once.
+    let juju = &mut look.handles().juju;
+    // Juju may announce a revision more than once, also after the secret was removed.
     if juju.secret_info_by_id(id)?.is_some() {
         juju.remove_revision(id, revision)?;
     }
     Ok(())
 }
 
-/// Removes what held a client's credentials, and its entry in the databases.
+/// Removes a client's secrets, and its entry in the databases.
 pub(super) fn forget_client(relation: RelationId, look: &mut Look<'_>) -> Result<()> {
     look.notes_mut().clients.notes.remove(&relation);
     let (peers, has_secrets) = (look.peers(), look.has_secrets());
-    let juju = &mut look.clients().juju;
+    let juju = &mut look.handles().juju;
     if has_secrets {
         for group in GROUPS {
             let label = labels::client_label(relation, group);
@@ -74,7 +74,7 @@ pub(super) fn forget_client(relation: RelationId, look: &mut Look<'_>) -> Result
             }
         }
     }
-    // A model that once had no secrets left a copy there.
+    // A model without secrets keeps a copy of the password there.
     juju.set(peers, &Owner::App, &role(relation), None)?;
     let text = juju.bag(peers, &Owner::App)?.get(DATABASES).cloned();
     if let Some(mut databases) = text.and_then(|text| PgbDbs::parse(&text).ok())

@@ -1,4 +1,5 @@
-//! Effects on PostgreSQL. That it is away, or says no, is something to wait for.
+//! Performs the effects on PostgreSQL. A server that is unreachable, or rejects a statement, is a
+//! wait and not an error.
 
 use anyhow::Result;
 
@@ -19,20 +20,23 @@ pub(super) fn perform(effect: &Effect, look: &mut Look<'_>) -> Result<Option<Wai
         }
         Effect::RemoveAuth { role, comment } => sql(effect, look, |server| server.remove_auth(role, comment)),
         Effect::InstallGetAuth { databases, auth_user } => sql(effect, look, |server| {
-            // A database that refuses does not stop the next; the answer tells the last refusal.
+            // A failure in one database does not stop the others; the last failure is returned.
             let install = |database: &String| server.install_get_auth(database, auth_user);
             let done: Vec<_> = databases.iter().map(install).collect();
             done.into_iter().rev().collect()
         }),
         Effect::EnsureClient(client) => ensure_client(effect, client, look),
-        // Whom PostgreSQL lets in shows only when the role is there.
-        Effect::AwaitAdmission { .. } if look.clients().journal.is_dry_run() => Ok(None),
+        // PostgreSQL's charm admits a role only after the role exists; a dry run creates none.
+        Effect::AwaitAdmission { .. } if look.handles().journal.is_dry_run() => Ok(None),
         Effect::AwaitAdmission { logins, next_round } => await_admission(logins, *next_round, look),
-        Effect::DropStrays { mark, keep } => sql(effect, look, |server| {
-            match server.drop_strays(mark, keep) {
-                // The next installation of the lookup looks for it again.
+        Effect::DropStrays { comment_prefix, keep } => sql(effect, look, |server| {
+            match server.drop_strays(comment_prefix, keep) {
+                // The next installation of get_auth retries.
                 Err(refused @ Refused::Statement { .. }) => {
-                    tracing::warn!("left a role of a client that is gone: {refused}");
+                    tracing::warn!(
+                        "left a role of a removed client in PostgreSQL: {refused}; run the action \
+                         reconcile on the leader to retry"
+                    );
                     Ok(())
                 }
                 done => done,
@@ -40,9 +44,9 @@ pub(super) fn perform(effect: &Effect, look: &mut Look<'_>) -> Result<Option<Wai
         }),
         Effect::DropClient { role, comment } => sql(effect, look, |server| {
             match server.drop_client(role, comment) {
-                // Somebody else's role is never ours to drop.
+                // A role that belongs to somebody else must not be dropped.
                 Err(refused @ Refused::RoleNotOurs { .. }) => {
-                    tracing::warn!("left the role {role} as it is: {refused}");
+                    tracing::warn!("did not drop role {role} of a removed client: {refused}");
                     Ok(())
                 }
                 done => done,
@@ -70,32 +74,35 @@ fn ensure_client(effect: &Effect, new: &NewClient, look: &mut Look<'_>) -> Resul
     }))
 }
 
-/// Waits until PostgreSQL lets the roles in, for a few seconds in all of a dispatch: its charm notices
-/// new roles in its own time. After that the leader wakes itself, since Juju brings the writer of the
-/// peer app bag a hook for it.
+/// Waits until `pg_hba.conf` admits the roles: PostgreSQL's charm adds new roles with a delay. All
+/// waits of one dispatch share a few seconds. After that, a change of the peer app bag wakes the
+/// leader for the next try, because Juju runs a hook also on the unit that wrote the bag.
 fn await_admission(
     logins: &[(String, String)],
     next_round: Option<u32>,
     look: &mut Look<'_>,
 ) -> Result<Option<Wait>> {
-    let mut left = look.clients().admission;
+    let mut left = look.handles().admission;
     let mut outside = None;
-    let wait = ask(look, |server| {
+    let wait = run(look, |server| {
         outside = server.await_admission(logins, &mut left)?;
         Ok(())
     })?;
-    look.clients().admission = left;
+    look.handles().admission = left;
     let Some(role) = outside else { return Ok(wait) };
     let Some(next_round) = next_round else {
-        // Only a login tells for sure.
-        tracing::warn!("pg_hba.conf still has no line for {role}: its login may be refused for now");
+        // Only a login would prove that PostgreSQL does not admit the role.
+        tracing::warn!(
+            "pg_hba.conf still has no line for {role}: PostgreSQL may reject its logins; check \
+             PostgreSQL's status"
+        );
         return Ok(None);
     };
     super::juju::set(Bag::PeerApp, ROUNDS, &Value::Text(next_round.to_string()), look)?;
     Ok(Some(Wait::Admission(role)))
 }
 
-/// Changes something in PostgreSQL.
+/// Changes something in PostgreSQL, if the journal permits.
 fn sql(
     effect: &Effect,
     look: &mut Look<'_>,
@@ -104,23 +111,23 @@ fn sql(
     if let Err(wait) = look.server()? {
         return Ok(Some(wait));
     }
-    if !look.clients().journal.permits(Target::Postgresql, effect.to_string()) {
+    if !look.handles().journal.permits(Target::Postgresql, effect.to_string()) {
         return Ok(None);
     }
-    ask(look, work)
+    run(look, work)
 }
 
-/// Asks PostgreSQL something.
-fn ask(look: &mut Look<'_>, work: impl FnOnce(&mut Server) -> Result<(), Refused>) -> Result<Option<Wait>> {
+/// Runs statements in PostgreSQL. Returns a wait if there is no connection or a statement fails.
+fn run(look: &mut Look<'_>, work: impl FnOnce(&mut Server) -> Result<(), Refused>) -> Result<Option<Wait>> {
     let server = match look.server()? {
         Ok(server) => server,
         Err(wait) => return Ok(Some(wait)),
     };
     let Err(refused) = work(server) else { return Ok(None) };
     if refused.is_lost() {
-        // The effects after this one need not wait for it in vain.
+        // The following effects fail at once instead of waiting for the lost connection.
         let wait = Wait::Unreachable(refused.to_string());
-        look.clients().server = Some(Err(wait.clone()));
+        look.handles().server = Some(Err(wait.clone()));
         return Ok(Some(wait));
     }
     Ok(Some(Wait::Refused(refused.to_string())))

@@ -1,4 +1,4 @@
-//! Loads files into the processes.
+//! Performs the load of files into the processes.
 
 use std::collections::BTreeSet;
 
@@ -7,33 +7,36 @@ use crate::look::Look;
 use crate::status::Wait;
 use crate::workload::{Done, Files, NotLoaded};
 
-/// Why a load did not come to its end.
+/// The failure of a load.
 pub(super) struct Failed {
-    /// What is waited for.
+    /// The reason, for the status.
     pub(super) wait: Wait,
-    /// A process cannot have its port.
+    /// A process cannot listen on its port.
     pub(super) is_port_refused: bool,
 }
 
-/// Puts the files in place and lets each process load them, one after another. In a dry run it only
-/// finds out what that would take.
+/// Writes the files and makes each process load them, one after another. A dry run only predicts
+/// which processes would reload or restart.
 pub(super) fn load(files: &Files, look: &mut Look<'_>) -> Result<(), Failed> {
     tracing::debug!("load {} users into {} processes", files.users.0.len(), files.instances.len());
     let left_out: BTreeSet<_> = files.instances.iter().flat_map(|instance| &instance.left_out).collect();
     for name in left_out {
-        tracing::warn!("left {name} out of pgbouncer.ini: PgBouncer {} does not know it", files.version);
+        tracing::warn!(
+            "left {name} out of pgbouncer.ini: PgBouncer {} does not know it; no action is needed",
+            files.version
+        );
     }
-    let clients = look.clients();
-    let is_dry_run = clients.journal.is_dry_run();
-    let done = if is_dry_run { clients.workload.foresee(files) } else { clients.workload.load(files) };
+    let handles = look.handles();
+    let is_dry_run = handles.journal.is_dry_run();
+    let done = if is_dry_run { handles.workload.foresee(files) } else { handles.workload.load(files) };
     match done {
         Ok(done) => {
             for instance in &done.loaded {
                 let how = if done.restarted.contains(instance) { "restart" } else { "reload" };
-                clients.journal.note(Target::Pgbouncer, format!("{how} instance {instance}"));
+                handles.journal.note(Target::Pgbouncer, format!("{how} instance {instance}"));
             }
             tracing::info!("{}", loaded(&done, files));
-            clients.given = Some(files.clone());
+            handles.loaded_files = Some(files.clone());
             Ok(())
         }
         Err(error) => {

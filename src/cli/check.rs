@@ -1,4 +1,4 @@
-//! `check`: whether PgBouncer takes a file in full.
+//! `check`: whether PgBouncer accepts all of a file.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -10,17 +10,17 @@ use super::{Format, to_json};
 use crate::pgbouncer::Version;
 use crate::pgbouncer::validate::{Finding, validate};
 
-/// What was found in a file.
+/// The result of checking a file.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Answer {
     file: String,
-    /// The version it was judged for.
+    /// The version of PgBouncer for which the file was checked.
     version: String,
-    /// Nobody named that version.
+    /// The arguments named no version.
     #[serde(skip)]
     is_assumed: bool,
     fit: bool,
-    /// Without a problem they are warnings.
+    /// Warnings if the file is fit, else problems.
     findings: Vec<Line>,
 }
 
@@ -30,7 +30,7 @@ struct Line {
     reason: String,
 }
 
-/// Prints what is found in a file; fails if it is not fit.
+/// Prints the findings in a file. The exit code is 1 if the file is not fit.
 pub(super) fn run(file: &Path, version: Option<Version>, format: Format) -> anyhow::Result<ExitCode> {
     let text = match read(file) {
         Ok(text) => text,
@@ -68,30 +68,30 @@ impl std::fmt::Display for Answer {
         for Line { line, reason } in findings {
             writeln!(f, "{file}:{line}: {}{reason}", if *fit { "warning: " } else { "" })?;
         }
-        let assumed = if *is_assumed { ", the newest known; name another with --for" } else { "" };
+        let assumed = if *is_assumed { ", the newest known; choose another with --for" } else { "" };
         writeln!(f, "{file}: {}fit for PgBouncer {version}{assumed}", if *fit { "" } else { "not " })
     }
 }
 
-/// As people write it: 1.24 for 1.24.0.
+/// The version without a patch number of 0: 1.24 for 1.24.0.
 fn short(version: Version) -> String {
     let text = version.to_string();
     text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
 }
 
-/// A version as an argument.
+/// Parses the argument of `--for`.
 pub(super) fn version(text: &str) -> Result<Version, String> {
     match Version::parse(text) {
         None => Err("not a version such as 1.24".into()),
-        Some(version) if version < Version::OLDEST => Err("the oldest that is known is 1.18".into()),
+        Some(version) if version < Version::OLDEST => Err("the oldest known version is 1.18".into()),
         Some(version) if Version { patch: 0, ..version } > Version::NEWEST => {
-            Err(format!("the newest that is known is {}", short(Version::NEWEST)))
+            Err(format!("the newest known version is {}", short(Version::NEWEST)))
         }
         Some(version) => Ok(version),
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a person names the file")]
+#[expect(clippy::disallowed_methods, reason = "the operator names the file")]
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     std::fs::read(file)
 }
@@ -119,7 +119,7 @@ mod tests {
         );
         assert_eq!(
             answer("[pgbouncer]\n", None),
-            "my.ini: fit for PgBouncer 1.25, the newest known; name another with --for\n"
+            "my.ini: fit for PgBouncer 1.25, the newest known; choose another with --for\n"
         );
         let binary = check(Path::new("my.ini"), b"\n\n\xff", old);
         assert_eq!(binary.findings, [Line { line: 3, reason: "not UTF-8".into() }]);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn only_versions_that_are_known_are_judged_for() {
+    fn only_known_versions_are_accepted() {
         for (text, known) in [
             ("1.17", false),
             ("1.18", true),

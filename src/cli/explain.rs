@@ -1,4 +1,4 @@
-//! `explain`: what a hook would do.
+//! `explain`: what a hook would change.
 
 use std::fmt;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use crate::event::{Event, Unit};
 use crate::hook::{self, Counted};
 use crate::journal::{Journal, Outcome};
 
-/// Runs the hook dry and prints what came of it.
+/// Runs the hook as a dry run and prints its outcome.
 pub(super) fn run(unit: &Unit, event: &Event, format: Format) -> anyhow::Result<ExitCode> {
     crate::log::to_stderr();
     let outcome = hook::run(unit, event, Journal::dry_run(), Counted::Loaded)?;
@@ -23,7 +23,7 @@ pub(super) fn run(unit: &Unit, event: &Event, format: Format) -> anyhow::Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// An outcome for people.
+/// An outcome as text for people.
 struct Table<'a>(&'a Outcome);
 
 impl fmt::Display for Table<'_> {
@@ -50,7 +50,7 @@ impl fmt::Display for Table<'_> {
             }
             lines.try_for_each(|line| writeln!(f, "{line}"))
         };
-        list("Not foreseen: what follows from a first reading of the secret", &mut unread.iter().cloned())?;
+        list("Not predicted: what follows from reading these secrets", &mut unread.iter().cloned())?;
         list("Waits for", &mut waits.iter().cloned())?;
         list("Status", &mut status.iter().map(|status| format!("{}: {}", status.kind, status.message)))
     }
@@ -63,7 +63,7 @@ mod tests {
     use crate::status::{Kind, Status};
 
     #[test]
-    fn a_table_is_aligned_and_says_what_is_not_foreseen() {
+    fn a_table_is_aligned_and_lists_unread_secrets() {
         let change = |target, what: &str| Change { target, what: what.to_owned() };
         let outcome = Outcome {
             changes: vec![
@@ -82,7 +82,7 @@ mod tests {
              pgbouncer  reload instance 0\n\
              juju       open-port 6432/tcp\n\
              \n\
-             Not foreseen: what follows from a first reading of the secret\n\
+             Not predicted: what follows from reading these secrets\n\
              database.3.user.secret\n\
              \n\
              Status\n\

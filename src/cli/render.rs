@@ -1,4 +1,4 @@
-//! `render`: what the processes of this unit are to run.
+//! `render`: the configuration that the processes of this unit should run.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -11,18 +11,24 @@ use crate::event::{Event, Unit};
 use crate::hook::{self, Counted};
 use crate::journal::Journal;
 
-/// Runs a hook dry that loads everything, and prints what it would load.
+/// Dry-runs a hook that treats nothing as loaded, and prints the files that it would load.
 pub(super) fn run(unit: &Unit, instance: u16, format: Format) -> anyhow::Result<ExitCode> {
     crate::log::to_stderr();
     let outcome = hook::run(unit, &Event::ConfigChanged, Journal::dry_run(), Counted::Nothing)?;
     let Some(files) = outcome.files else {
-        bail!("there is no configuration yet: {}", outcome.waits.join("; "));
+        bail!("cannot render pgbouncer.ini: there is no configuration yet; {}", outcome.waits.join("; "));
     };
     let shown = match format {
         Format::Text => {
             let mut instances = files.instances.iter();
             let found = instances.find(|config| config.instance == instance);
-            found.with_context(|| format!("this unit runs {} processes", files.instances.len()))?.text.clone()
+            let count = files.instances.len();
+            let none = || {
+                format!(
+                    "cannot render instance {instance}: this unit runs {count} processes, numbered from 0"
+                )
+            };
+            found.with_context(none)?.text.clone()
         }
         Format::Json => {
             let instance = |config: &crate::pgbouncer::InstanceConfig| {

@@ -1,4 +1,5 @@
-//! The relation `backend-database`: PostgreSQL, whose client we are.
+//! The relation `backend-database` with PostgreSQL. The charm requests a superuser, creates
+//! PgBouncer's own users, and installs the password lookup.
 
 pub mod users;
 
@@ -19,10 +20,11 @@ use crate::plan::{Bag, Effect, NewClient, Plan, Step, Value};
 use crate::secret::Secret;
 use crate::status::Wait;
 
-/// What we ask PostgreSQL for. A request that stands keeps its bytes: the other side refuses changes.
+/// The request to PostgreSQL. Keys that are already set keep their values, because PostgreSQL's
+/// charm rejects a changed request.
 const REQUEST: [(&str, &str); 2] = [("database", "pgbouncer"), ("extra-user-roles", "SUPERUSER")];
 
-/// The same, on models with secrets.
+/// The additional request on models with secrets.
 const REQUEST_SECRETS: [(&str, &str); 2] = [
     (
         "requested-secrets",
@@ -33,108 +35,108 @@ const REQUEST_SECRETS: [(&str, &str); 2] = [
 
 /// The input of [`decide`].
 pub enum Seen {
-    /// The relation is there.
+    /// The relation exists.
     Related(Box<Related>),
-    /// PostgreSQL is about to forget us.
+    /// The relation ends, and PostgreSQL still accepts our credentials.
     Ending(Ending),
-    /// There is no relation.
+    /// The relation does not exist.
     Unrelated(Unrelated),
 }
 
-/// A relation with PostgreSQL.
+/// The facts while the relation exists.
 pub struct Related {
-    /// The relation.
+    /// The number of the relation.
     pub relation: RelationId,
-    /// Whether the model has secrets.
+    /// Whether this version of Juju has secrets.
     pub has_secrets: bool,
     /// This unit's bag.
     pub unit: Texts,
     /// PostgreSQL's app bag.
     pub remote: Texts,
-    /// Whose work to do.
+    /// The leader's own facts; a follower needs none.
     pub leadership: Leadership<LeaderView, ()>,
 }
 
-/// What only the leader sees: it asks, and makes PgBouncer's users once PostgreSQL answered.
+/// The facts that only the leader gathers.
 pub struct LeaderView {
     /// Our app bag.
     pub app: Texts,
-    /// Where PgBouncer is to look up passwords, once PostgreSQL's credentials can be read and it lets
-    /// us in.
+    /// The password lookup to install, or why PostgreSQL is not usable yet.
     pub backend: Result<Lookup, Wait>,
-    /// What is noted of PostgreSQL.
+    /// The note of what is installed in PostgreSQL.
     pub note: Option<GetAuth>,
-    /// The units of PostgreSQL that have joined.
+    /// The units of PostgreSQL that have joined; read only if `note` says that all was removed.
     pub members: Vec<String>,
-    /// PostgreSQL has all this relation needs of it: the auth role of these users, and the lookup.
+    /// A trusted note says that the auth role, the lookup and every client are installed.
     pub installed: bool,
-    /// PgBouncer's users as far as they were made before: the list may be gone while the passwords
-    /// are not.
+    /// PgBouncer's existing users. The list may be missing although the passwords exist.
     pub users: Users,
-    /// Where they are kept.
+    /// The place where the users are stored.
     pub store: Store,
     /// The databases of our clients.
     pub databases: Vec<String>,
-    /// The clients that have their credentials; read only where something is to be made.
+    /// The clients that have their credentials; read only if their roles may be missing.
     pub clients: Vec<NewClient>,
-    /// The roles of all clients that are there.
+    /// The roles of all existing clients.
     pub roles: Vec<String>,
-    /// Our application's name.
+    /// The name of our application.
     pub app_name: String,
-    /// How the marks on all our roles begin.
-    pub mark: String,
-    /// Values that were never used before.
+    /// The beginning of the comment on every role of this application.
+    pub comment_prefix: String,
+    /// New passwords and salts.
     pub fresh: Fresh,
 }
 
-/// The last hook in which PostgreSQL still knows us.
+/// The facts in the last hook in which PostgreSQL still accepts our credentials.
 pub struct Ending {
-    /// The relation.
+    /// The number of the relation.
     pub relation: RelationId,
-    /// The auth role, if it was made.
+    /// The auth role, if it was created.
     pub auth_user: Option<String>,
-    /// How the marks on all our roles begin.
-    pub mark: String,
-    /// The roles of clients that stay.
+    /// The beginning of the comment on every role of this application.
+    pub comment_prefix: String,
+    /// The roles of existing clients.
     pub roles: Vec<String>,
     /// The units of PostgreSQL that have not left yet.
     pub members: Vec<String>,
-    /// This unit leaves, and with it the whole application.
+    /// The whole application is being removed or scaled to zero.
     pub is_leaving: bool,
 }
 
-/// No relation with PostgreSQL.
+/// The facts while there is no relation.
 pub struct Unrelated {
-    /// This unit decides for all.
+    /// This unit decides for the application.
     pub leads: bool,
     /// This unit leaves, and other units stay.
-    pub leaves_others: bool,
-    /// What is noted of PostgreSQL.
+    pub others_stay: bool,
+    /// The note of what is installed in PostgreSQL.
     pub note: Option<GetAuth>,
-    /// The users that are left.
+    /// The users of the ended relation.
     pub users: Option<Users>,
-    /// Where they are kept.
+    /// The place where the users are stored.
     pub store: Store,
 }
 
-/// Whether everything was removed from PostgreSQL because the relation ends.
+/// Whether the charm has removed everything from PostgreSQL because the relation ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Goodbye {
-    /// It was not.
-    Unsaid,
-    /// It was, and since then no unit has joined; with the note of it as it should be now.
-    Said(GetAuth),
-    /// It was, and a unit of PostgreSQL has joined since.
-    Over,
+enum Removal {
+    /// The charm has not removed anything.
+    NotDone,
+    /// Everything was removed and no unit has joined since. Holds the note with the current
+    /// members.
+    Done(GetAuth),
+    /// Everything was removed, but a unit of PostgreSQL has joined since: the relation goes on.
+    Rejoined,
 }
 
-/// The relation's hooks, and every hook in which the leader finds that PostgreSQL lacks something.
+/// Whether the row is due without a hook of the relation: the leader finds that users or lookup are
+/// incomplete, or the application may be going.
 pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
-    if look.event().begins_anew() {
+    if look.event().may_follow_missed_hooks() {
         return Ok(true);
     }
     if look.notes().is_leaving && look.departs() && look.is_leader()? {
-        // The whole application may leave; then the sooner the better.
+        // If the whole application is being removed, clean up while PostgreSQL is still related.
         return Ok(true);
     }
     if !look.leads()? {
@@ -148,24 +150,24 @@ pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
     Ok(!is_complete(users, &look.unit().app) || !look.is_installed(&lookup)?)
 }
 
-/// Gathers and decides.
+/// Gathers the facts and decides.
 pub fn plan(look: &mut Look<'_>) -> Result<Plan> {
     let seen = match look.backend()? {
         Some(backend) if ends(look, &backend)? => Seen::Ending(ending(look, &backend)?),
         Some(backend) => Seen::Related(Box::new(related(look, &backend)?)),
-        // A leader that was not led to the end of the relation has it to handle, too.
+        // Also for a leader that missed the relation's -broken hook.
         None if look.is_leader()? => Seen::Unrelated(unrelated(look)?),
         None => return Ok(Plan::default()),
     };
     Ok(decide(&seen))
 }
 
-/// Whether PostgreSQL is about to forget us and it is for this unit to clean up: the relation ends,
-/// or with it our whole application. PostgreSQL may have run all its hooks first, so the first unit
-/// that departs is the sign.
+/// Whether the relation or our whole application ends and this unit has to clean up PostgreSQL.
+/// The first departing unit is the sign: a later hook may be too late, because PostgreSQL's charm
+/// removes our user in its own hooks.
 fn ends(look: &mut Look<'_>, backend: &Backend) -> Result<bool> {
     if look.notes().is_leaving && look.is_leader()? {
-        // One unit of ours less ends nothing for the others.
+        // If other units stay, the relation goes on for them.
         return look.is_whole_application_leaving();
     }
     let Some(departing) = look.departing_from(Endpoint::BackendDatabase) else { return Ok(false) };
@@ -178,12 +180,12 @@ fn ends(look: &mut Look<'_>, backend: &Backend) -> Result<bool> {
     Ok(is_end(&departing, staying.as_deref(), look.members(backend.relation)?.len()))
 }
 
-/// Whether the departure of a unit of PostgreSQL is the end of the relation. `staying` are the units
-/// that the model is to have; nothing is known of those in another model.
+/// Whether the departure of a unit of PostgreSQL means that the relation ends. `staying` are its
+/// units that are not being removed; `None` if PostgreSQL is in another model.
 fn is_end(departing: &str, staying: Option<&[&str]>, members: usize) -> bool {
     match staying {
         None => members == 0,
-        // A unit that stays and departs all the same leaves the relation, not the model.
+        // A unit that departs but is not being removed leaves the relation, not the model.
         Some(staying) => staying.is_empty() || staying.contains(&departing),
     }
 }
@@ -192,7 +194,7 @@ fn ending(look: &mut Look<'_>, backend: &Backend) -> Result<Ending> {
     Ok(Ending {
         relation: backend.relation,
         auth_user: look.users()?.auth_user().map(str::to_owned),
-        mark: look.mark(),
+        comment_prefix: look.comment_prefix(),
         roles: client::roles_of_all(look)?,
         members: look.members(backend.relation)?,
         is_leaving: look.notes().is_leaving,
@@ -204,14 +206,14 @@ fn unrelated(look: &mut Look<'_>) -> Result<Unrelated> {
     Ok(Unrelated {
         leads: look.leads()?,
         note: look.app_bag()?.get_auth(),
-        leaves_others: is_leaving && !look.is_whole_application_leaving()?,
+        others_stay: is_leaving && !look.is_whole_application_leaving()?,
         users: look.users()?.users.clone(),
         store: look.store()?,
     })
 }
 
 fn related(look: &mut Look<'_>, backend: &Backend) -> Result<Related> {
-    // On every unit: reading the secret once by its URI makes the label this unit's name for it.
+    // On every unit: the first read of the secret by its URI binds our label to the secret.
     let username = look.credentials(backend)?.map(|credentials| credentials.user);
     let unit = look.bag(Bag::Unit(backend.relation))?.clone();
     let leadership = if look.leads()? {
@@ -240,7 +242,7 @@ fn leader_view(look: &mut Look<'_>, backend: &Backend, username: Option<String>)
     } else {
         Vec::new()
     };
-    let is_said = matches!(goodbye(note.as_ref(), backend.relation, &members), Goodbye::Said(_));
+    let is_removed = matches!(removal(note.as_ref(), backend.relation, &members), Removal::Done(_));
     let (mut installed, mut has_roles) = (false, false);
     if let Some(lookup) = &lookup {
         installed = look.is_installed(lookup)?;
@@ -251,9 +253,9 @@ fn leader_view(look: &mut Look<'_>, backend: &Backend, username: Option<String>)
         (Some(_), Some(version)) => {
             Err(Wait::Refused(format!("PostgreSQL {version} is too old: relate to version 14 or later")))
         }
-        (Some(_), None) if is_said => Err(Wait::Backend),
+        (Some(_), None) if is_removed => Err(Wait::Backend),
         (Some(lookup), None) if installed => Ok(lookup),
-        // Before its first unit joins, or after its last one left, there is no server to talk to.
+        // Before the first unit joins, and after the last unit has left, there is no server.
         (Some(_), None) if look.members(backend.relation)?.is_empty() => Err(Wait::Backend),
         (Some(lookup), None) => look.server()?.map(|_| lookup),
     };
@@ -265,7 +267,7 @@ fn leader_view(look: &mut Look<'_>, backend: &Backend, username: Option<String>)
     {
         let list = found.users.as_ref().map(|users| &users.list);
         let known = made_by_python(list, &lookup.auth_user);
-        let facts = NewClientFacts { databases: &databases.entries, mark: &look.mark() };
+        let facts = NewClientFacts { databases: &databases.entries, comment_prefix: &look.comment_prefix() };
         let (answered, _) = client::answered(client::read_all(look)?);
         clients.extend(answered.into_iter().map(|answered| {
             let Answered { client, database, password } = answered;
@@ -286,7 +288,7 @@ fn leader_view(look: &mut Look<'_>, backend: &Backend, username: Option<String>)
         clients,
         roles: client::roles_of_all(look)?,
         app_name: look.unit().app.clone(),
-        mark: look.mark(),
+        comment_prefix: look.comment_prefix(),
         fresh: Fresh {
             auth: look.fresh_password(),
             monitoring: look.fresh_password(),
@@ -305,7 +307,7 @@ pub fn decide(seen: &Seen) -> Plan {
     }
 }
 
-/// Handles a hook while the relation is there.
+/// Handles a hook while the relation exists.
 fn changed(seen: &Related) -> Plan {
     let mut plan = Plan::default();
     let Leadership::Leader(leader) = &seen.leadership else {
@@ -319,13 +321,13 @@ fn changed(seen: &Related) -> Plan {
         }
     }
     plan.append(remember(seen));
-    match goodbye(leader.note.as_ref(), seen.relation, &leader.members) {
-        Goodbye::Unsaid => {}
-        Goodbye::Said(note) => {
+    match removal(leader.note.as_ref(), seen.relation, &leader.members) {
+        Removal::NotDone => {}
+        Removal::Done(note) => {
             plan.set(Bag::PeerApp, GET_AUTH, note.to_string());
             return plan.wait(Wait::Backend);
         }
-        Goodbye::Over => plan.set(Bag::PeerApp, GET_AUTH, Value::Absent),
+        Removal::Rejoined => plan.set(Bag::PeerApp, GET_AUTH, Value::Absent),
     }
 
     let lookup = match &leader.backend {
@@ -340,10 +342,10 @@ fn changed(seen: &Related) -> Plan {
                 role: user.name.clone(),
                 secret: user.secret.clone(),
                 salt: leader.fresh.salts[0],
-                comment: comment(&leader.mark, seen.relation),
+                comment: comment(&leader.comment_prefix, seen.relation),
             });
         }
-        // This PostgreSQL may be another than the one our clients were given their credentials for.
+        // PostgreSQL may have been replaced since the clients got their credentials.
         for client in &leader.clients {
             let mut part = Plan::default();
             part.push(Effect::EnsureClient(client.clone()));
@@ -354,7 +356,7 @@ fn changed(seen: &Related) -> Plan {
             auth_user: lookup.auth_user.clone(),
         });
         publish.set(Bag::PeerApp, GET_AUTH, GetAuth::installed(lookup, false).to_string());
-        finish.push_apart(strays(&leader.mark, &leader.roles));
+        finish.push_apart(strays(&leader.comment_prefix, &leader.roles));
         let note = GetAuth::installed(lookup, true).to_string();
         finish.steps.push(Step::Finally(Effect::Set(Bag::PeerApp, GET_AUTH.into(), note.into())));
     }
@@ -364,66 +366,69 @@ fn changed(seen: &Related) -> Plan {
     plan
 }
 
-/// Drops what is left of clients that are gone.
-fn strays(mark: &str, roles: &[String]) -> Plan {
+/// Drops the roles of removed clients. `prefix` begins the comment on every role of this
+/// application.
+fn strays(prefix: &str, roles: &[String]) -> Plan {
     let mut plan = Plan::default();
-    plan.push(Effect::DropStrays { mark: client::mark(mark), keep: roles.to_vec() });
+    plan.push(Effect::DropStrays { comment_prefix: client::comment_prefix(prefix), keep: roles.to_vec() });
     plan
 }
 
-/// Handles the last hook in which PostgreSQL still knows us: what was made there for this relation
-/// goes, while we still may. Clients' roles go with their own relations.
+/// Handles the last hook in which PostgreSQL still accepts our credentials: removes the auth role
+/// and the lookup. The role of a client is removed with its own relation.
 fn cleaned_up(seen: &Ending) -> Plan {
     let mut plan = Plan::default();
     if seen.is_leaving && !seen.roles.is_empty() {
-        // An application that is scaled to nothing may come back, and with it its clients. Juju says
-        // nothing any more of relations that end.
+        // The roles stay: an application that is scaled to zero may get units and clients again,
+        // and Juju does not say whether its relations have ended.
         plan.push(Effect::Warn(format!(
-            "left in PostgreSQL, with what they own: {}; if the application is gone for good, drop them there",
+            "left in PostgreSQL: the roles {}; if the application is removed, drop them and their objects",
             seen.roles.join(", ")
         )));
     }
     if let Some(role) = &seen.auth_user {
-        plan.push(Effect::RemoveAuth { role: role.clone(), comment: comment(&seen.mark, seen.relation) });
-        // Until the relation breaks, or a unit of PostgreSQL joins it, it is not to be made anew.
+        let comment = comment(&seen.comment_prefix, seen.relation);
+        plan.push(Effect::RemoveAuth { role: role.clone(), comment });
+        // The note keeps later hooks from creating the role again, until the relation breaks or a
+        // unit of PostgreSQL joins it.
         let note = GetAuth::Removed { relation: seen.relation, left: seen.members.clone() };
         plan.set(Bag::PeerApp, GET_AUTH, note.to_string());
-        plan.push_apart(strays(&seen.mark, &seen.roles));
+        plan.push_apart(strays(&seen.comment_prefix, &seen.roles));
     }
     plan
 }
 
-/// What the note of the end of a relation means while these are its members.
-fn goodbye(note: Option<&GetAuth>, relation: RelationId, members: &[String]) -> Goodbye {
+/// Interprets the note of a removal, given the current members of the relation.
+fn removal(note: Option<&GetAuth>, relation: RelationId, members: &[String]) -> Removal {
     match note {
         Some(GetAuth::Removed { relation: ended, left }) if *ended == relation => {
             if members.iter().all(|member| left.contains(member)) {
-                Goodbye::Said(GetAuth::Removed { relation, left: members.to_vec() })
+                Removal::Done(GetAuth::Removed { relation, left: members.to_vec() })
             } else {
-                Goodbye::Over
+                Removal::Rejoined
             }
         }
-        _ => Goodbye::Unsaid,
+        _ => Removal::NotDone,
     }
 }
 
-/// The comment on the auth role of a relation.
-fn comment(mark: &str, relation: RelationId) -> String {
-    format!("{mark}, relation backend-database:{relation}")
+/// The comment on a relation's auth role, with the prefix for every role of this application.
+fn comment(prefix: &str, relation: RelationId) -> String {
+    format!("{prefix}, relation backend-database:{relation}")
 }
 
-/// Handles that there is no relation: without a backend there are no users, and without users the
-/// configuration names no database.
+/// Handles a dispatch without a relation: marks the users as deleted. Without users the
+/// configuration has no database.
 fn broken(seen: &Unrelated) -> Plan {
     let mut plan = Plan::default();
     let role = seen.users.as_ref().and_then(|users| users.list.auth_user());
-    // What was removed in time is noted as such.
+    // If the note says that all was removed, no warning is needed.
     if let (Some(note), Some(role)) = (seen.note.as_ref().filter(|note| !note.is_removed()), role)
-        && !seen.leaves_others
+        && !seen.others_stay
     {
         plan.push(Effect::Warn(format!(
-            "left in PostgreSQL, which was gone before they could be removed: the role {role} and its schema \
-             (get_auth {note}); if that server lives on, drop them there"
+            "left in PostgreSQL, which was unreachable: the role {role} and its schema (get_auth {note}); \
+             if that server still runs, drop them there"
         )));
     }
     if !seen.leads {
@@ -437,8 +442,8 @@ fn broken(seen: &Unrelated) -> Plan {
         Store::Bag => plan.set(Bag::PeerApp, AUTH, Value::Absent),
         Store::Secret { content, adopt, .. } => {
             let mut content = content.clone();
-            // A field of a peer secret is never removed but marked: units of the Python charm read
-            // this text as "not there".
+            // A field of a peer secret is not removed but set to a marker, which units of the
+            // Python charm read as "absent".
             content.insert(field(AUTH), Secret::new(DELETED));
             plan.push(Effect::SetPeerSecret { content, adopt: adopt.clone() });
         }
@@ -446,7 +451,7 @@ fn broken(seen: &Unrelated) -> Plan {
     plan
 }
 
-/// Keeps what this unit saw of PostgreSQL's app bag, in the form the Python charm compares with.
+/// Stores PostgreSQL's app bag in this unit's bag, in the form that the Python charm compares.
 fn remember(seen: &Related) -> Plan {
     if seen.remote.is_empty() {
         return Plan::default();
@@ -478,7 +483,7 @@ mod tests {
             clients: Vec::new(),
             roles: vec!["relation_id_6".into()],
             app_name: "pgbouncer-k8s".into(),
-            mark: "model m".into(),
+            comment_prefix: "model m".into(),
             fresh: fresh(),
         }
     }
@@ -499,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_asks_for_a_database_and_waits_for_credentials() {
+    fn a_leader_requests_a_database_and_waits_for_credentials() {
         check(
             &seen(Leadership::Leader(LeaderView { backend: Err(Wait::Backend), ..leader() })),
             r#"
@@ -513,7 +518,7 @@ wait: backend database relation not ready"#,
     }
 
     #[test]
-    fn a_request_that_stands_keeps_its_bytes_and_one_without_secrets_asks_for_none() {
+    fn a_published_request_keeps_its_values_and_a_model_without_secrets_requests_none() {
         let app = Texts::from([("database".to_owned(), "other".to_owned())]);
         let mut seen = seen(Leadership::Leader(LeaderView { app, backend: Err(Wait::Backend), ..leader() }));
         seen.has_secrets = false;
@@ -527,12 +532,12 @@ wait: backend database relation not ready",
     }
 
     #[test]
-    fn a_follower_remembers_what_it_saw_and_asks_for_nothing() {
+    fn a_follower_stores_postgresqls_bag_and_requests_nothing() {
         check(&seen(Leadership::Follower(())), "set unit 4 data = ‹23 characters›");
     }
 
     #[test]
-    fn with_credentials_the_role_comes_first_and_the_users_are_published_after() {
+    fn with_credentials_the_auth_role_is_created_before_the_users_are_published() {
         let mut leader = leader();
         leader.app =
             REQUEST.iter().chain(&REQUEST_SECRETS).map(|(k, v)| ((*k).into(), (*v).into())).collect();
@@ -544,13 +549,13 @@ make the auth role pgbouncer_auth_relation_id_4
 install get_auth for pgbouncer_auth_relation_id_4 in pgbouncer
 set peer app get_auth = ‹61 bytes›
 set the peer secret: admin-password, auth-file, monitoring-password
-drop the roles of clients that are gone
+drop the roles of removed clients
 finally: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer",
         );
     }
 
     #[test]
-    fn a_pgbouncer_that_looks_nowhere_else_finds_the_function_in_every_database() {
+    fn an_old_pgbouncer_gets_the_function_in_every_database() {
         let backend = Ok(Lookup { everywhere: true, ..lookup() });
         let text = changed(&seen(Leadership::Leader(LeaderView { backend, ..leader() }))).to_string();
         for line in [
@@ -562,14 +567,14 @@ finally: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer",
     }
 
     #[test]
-    fn what_is_installed_is_not_looked_at_again() {
+    fn an_installed_lookup_is_not_installed_again() {
         let text = changed(&seen(Leadership::Leader(LeaderView { installed: true, ..leader() }))).to_string();
         assert!(!text.contains("auth role") && !text.contains("get_auth"), "{text}");
         assert!(text.contains("set the peer secret"), "{text}");
     }
 
     #[test]
-    fn a_relation_taken_for_ended_that_a_unit_joins_begins_anew_even_if_postgresql_is_not_up_yet() {
+    fn a_joining_unit_revokes_the_removal_even_while_postgresql_is_unreachable() {
         let backend = Err(Wait::Unreachable("not yet".into()));
         let (note, members) = (GetAuth::parse("removed with backend-database:4, left:"), vec!["pg/1".into()]);
         let text = changed(&seen(Leadership::Leader(LeaderView { note, members, backend, ..leader() })));
@@ -577,24 +582,24 @@ finally: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer",
     }
 
     #[test]
-    fn a_goodbye_holds_while_members_leave_and_is_over_when_one_comes() {
+    fn a_removal_holds_while_units_leave_and_ends_when_a_unit_joins() {
         let units = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let removed = |left: &[&str]| GetAuth::Removed { relation: RelationId(4), left: units(left) };
         let note = removed(&["pg/1", "pg/2"]);
-        let means = |members: &[&str]| goodbye(Some(&note), RelationId(4), &units(members));
-        assert_eq!(means(&["pg/1", "pg/2"]), Goodbye::Said(note.clone()));
-        assert_eq!(means(&[]), Goodbye::Said(removed(&[])));
-        assert_eq!(means(&["pg/0"]), Goodbye::Over);
-        assert_eq!(goodbye(Some(&removed(&[])), RelationId(4), &units(&["pg/1"])), Goodbye::Over);
+        let means = |members: &[&str]| removal(Some(&note), RelationId(4), &units(members));
+        assert_eq!(means(&["pg/1", "pg/2"]), Removal::Done(note.clone()));
+        assert_eq!(means(&[]), Removal::Done(removed(&[])));
+        assert_eq!(means(&["pg/0"]), Removal::Rejoined);
+        assert_eq!(removal(Some(&removed(&[])), RelationId(4), &units(&["pg/1"])), Removal::Rejoined);
         let installed = GetAuth::installed(&lookup(), true);
         for note in [None, Some(&installed)] {
-            assert_eq!(goodbye(note, RelationId(4), &[]), Goodbye::Unsaid);
+            assert_eq!(removal(note, RelationId(4), &[]), Removal::NotDone);
         }
-        assert_eq!(goodbye(Some(&note), RelationId(5), &[]), Goodbye::Unsaid);
+        assert_eq!(removal(Some(&note), RelationId(5), &[]), Removal::NotDone);
     }
 
     #[test]
-    fn while_a_goodbye_holds_nothing_is_made() {
+    fn after_a_removal_nothing_is_created() {
         let (note, members) = (GetAuth::parse("removed with backend-database:4, left: a/0"), Vec::new());
         let plan = changed(&seen(Leadership::Leader(LeaderView { note, members, ..leader() })));
         let text = plan.to_string();
@@ -604,12 +609,12 @@ finally: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer",
     }
 
     #[test]
-    fn a_relation_ends_with_all_of_postgresql_or_where_a_unit_leaves_it_alone() {
+    fn a_relation_ends_if_all_units_go_or_a_staying_unit_departs() {
         for (departing, staying, members, expected) in [
             ("pg/0", Some(&["pg/1"][..]), 1, false),
             ("pg/0", Some(&["pg/0", "pg/1"][..]), 1, true),
             ("pg/0", Some(&[][..]), 1, true),
-            // Of another model nothing is known but who has not left yet.
+            // Of another model, only the remaining members are known.
             ("pg/0", None, 1, false),
             ("pg/0", None, 0, true),
         ] {
@@ -618,11 +623,11 @@ finally: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer",
     }
 
     #[test]
-    fn what_was_made_in_postgresql_goes_while_we_still_may() {
+    fn the_auth_role_is_removed_before_the_relation_ends() {
         let mut seen = Ending {
             relation: RelationId(4),
             auth_user: Some(AUTH_USER.into()),
-            mark: "model m".into(),
+            comment_prefix: "model m".into(),
             roles: vec!["relation_id_6".into()],
             members: vec!["pg/1".into()],
             is_leaving: false,
@@ -631,23 +636,20 @@ finally: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer",
         let expected = "
 remove the auth role pgbouncer_auth_relation_id_4 and its get_auth
 set peer app get_auth = removed with backend-database:4, left: pg/1
-drop the roles of clients that are gone";
+drop the roles of removed clients";
         assert_eq!(plan.to_string().trim(), expected.trim());
         seen.auth_user = None;
         assert_eq!(cleaned_up(&seen), Plan::default());
         seen.is_leaving = true;
         let warned = cleaned_up(&seen).to_string();
-        assert!(
-            warned.starts_with("warn: left in PostgreSQL, with what they own: relation_id_6;"),
-            "{warned}"
-        );
+        assert!(warned.starts_with("warn: left in PostgreSQL: the roles relation_id_6;"), "{warned}");
     }
 
     #[test]
     fn a_broken_relation_marks_the_users_as_deleted() {
         let unrelated = |users: Option<Users>, store| Unrelated {
             leads: true,
-            leaves_others: false,
+            others_stay: false,
             note: None,
             users,
             store,
@@ -665,17 +667,17 @@ drop the roles of clients that are gone";
     }
 
     #[test]
-    fn what_could_not_be_removed_is_named_by_a_leader_that_leaves_no_others() {
-        let warns = |leads, leaves_others, note: &str| {
+    fn a_role_that_was_not_removed_is_logged_unless_other_units_stay() {
+        let warns = |leads, others_stay, note: &str| {
             let plan = broken(&Unrelated {
                 leads,
-                leaves_others,
+                others_stay,
                 note: GetAuth::parse(note),
                 users: Some(made()),
                 store: Store::Bag,
             });
             assert_eq!(plan.to_string().contains("remove peer app get_auth"), leads, "{plan}");
-            plan.to_string().contains("warn: left in PostgreSQL, which was gone before")
+            plan.to_string().contains("warn: left in PostgreSQL, which was unreachable")
         };
         let installed = "1: pgbouncer_auth_relation_id_4 in pgbouncer";
         assert!(warns(true, false, installed) && warns(false, false, installed));

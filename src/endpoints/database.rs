@@ -1,7 +1,8 @@
-//! The relation `database`: our clients, whose PostgreSQL we are.
+//! The relation `database` with clients.
 //!
-//! A client that asks is [admitted](admit) before the processes load their configuration, and
-//! [answered](answer) after it, once all units serve its database.
+//! A dispatch handles clients in two rows. It [admits](admit) a client's request before the
+//! processes load their configuration, and [answers](answer) the client with its credentials after
+//! all units have loaded the client's database.
 
 pub mod admit;
 pub mod answer;
@@ -20,23 +21,23 @@ use crate::look::Look;
 use crate::notes::{ClientNote, Trust};
 use crate::pgbouncer::Origin;
 
-/// What decides whether the leader has work for clients although no client's hook came.
+/// The facts that decide whether the row is due without a hook of a client.
 struct Due {
     trust: Trust,
     /// The client relations.
     relations: Vec<RelationId>,
-    /// The relations with an entry in the databases; nothing where these are missing or broken.
+    /// The relations with an entry in the databases; `None` if the databases are missing or broken.
     entered: Option<Vec<RelationId>>,
-    /// A text is there that may be broken.
+    /// The peer app bag has databases, valid or not.
     is_published: bool,
     /// A client may use every database.
     has_wildcard: bool,
     queue: ClientQueue,
 }
 
-/// The relation's hooks, and every hook in which the leader may have work for a client.
+/// Whether the leader may have work for a client in a hook that is not the client's own.
 pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
-    if look.event().begins_anew() {
+    if look.event().may_follow_missed_hooks() {
         return Ok(true);
     }
     if !look.leads()? {
@@ -60,11 +61,10 @@ pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
 
 fn is_needed(due: &Due) -> bool {
     let Due { trust, relations, entered, is_published, has_wildcard, queue } = due;
-    // Databases that are missing or broken are rebuilt from the relations before a configuration is
-    // made of them.
+    // Missing or broken databases are rebuilt from the relations before they are loaded.
     let is_lost = entered.is_none() && (*is_published || !relations.is_empty());
-    // Databases that no client asked for by name come and go without a hook, and an operator can
-    // have skipped a client's hook.
+    // Databases that no client requested by name appear and disappear without a hook, and an
+    // operator may have skipped a client's hook.
     let is_unseen = *trust == Trust::Recheck
         && entered.as_ref().is_some_and(|entered| {
             *has_wildcard || !relations.iter().all(|relation| entered.contains(relation))
@@ -90,13 +90,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_due_where_every_client_is_entered_and_noted() {
+    fn nothing_is_due_if_every_client_is_entered_and_noted() {
         assert!(!is_needed(&due()));
         assert!(!is_needed(&Due { trust: Trust::Recheck, ..due() }));
     }
 
     #[test]
-    fn lost_databases_and_clients_nobody_heard_of_are_looked_for() {
+    fn the_row_is_due_for_lost_databases_and_unseen_clients() {
         assert!(is_needed(&Due { entered: None, ..due() }));
         assert!(is_needed(&Due { entered: None, relations: Vec::new(), ..due() }));
         let none = Due { entered: None, relations: Vec::new(), is_published: false, ..due() };
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_that_has_not_noted_the_queue_looks_at_it() {
+    fn the_row_is_due_until_the_leader_has_noted_the_queue() {
         let queue = |published: &str, of: &str| ClientQueue {
             published: published.into(),
             notes: ClientNotes { queue: of.into(), ..ClientNotes::default() },

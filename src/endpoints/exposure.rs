@@ -1,5 +1,5 @@
-//! How clients outside the cluster reach the application. Not built: options that ask for it are
-//! refused, and everything else is served.
+//! Access for clients outside the cluster, which is not implemented: options that request it are
+//! reported as invalid, and everything else is served.
 
 use anyhow::Result;
 
@@ -8,7 +8,7 @@ use crate::look::Look;
 use crate::plan::Plan;
 use crate::status::Wait;
 
-/// Names an option that asks for what is not built.
+/// Reports an option that requests access from outside the cluster.
 pub fn plan(look: &mut Look<'_>) -> Result<Plan> {
     Ok(decide(Options::check_exposure(look.config()?)))
 }
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_option_that_is_not_built_is_named() {
+    fn an_invalid_option_is_a_wait() {
         let invalid = InvalidOption::Parameters("no".into());
         assert_eq!(decide(Err(invalid.clone())).waits, [Wait::Option(invalid)]);
         assert_eq!(decide(Ok(())), Plan::default());

@@ -1,4 +1,4 @@
-//! Relations that this revision does not support.
+//! Relations that this revision does not support yet.
 
 use anyhow::Result;
 
@@ -7,7 +7,7 @@ use crate::look::Look;
 use crate::plan::Plan;
 use crate::status::Wait;
 
-/// Says so while there is one.
+/// Reports a relation of this endpoint while one exists.
 pub fn plan(look: &mut Look<'_>, endpoint: Endpoint) -> Result<Plan> {
     Ok(decide(endpoint, !look.relations(endpoint)?.is_empty()))
 }
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_relation_is_named_while_it_is_there() {
+    fn an_unsupported_relation_is_a_wait_while_it_exists() {
         assert_eq!(decide(Endpoint::Db, true).waits, [Wait::NotBuilt(Endpoint::Db)]);
         assert_eq!(decide(Endpoint::Db, false), Plan::default());
     }

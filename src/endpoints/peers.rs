@@ -1,7 +1,7 @@
-//! The peer relation `pgb-peers`: the leader publishes, followers copy.
+//! The peer relation `pgb-peers`: the leader publishes the configuration, and followers copy it.
 //!
-//! [`decide_created`] and [`decide`] follow the two flowcharts of the relation's specification box by
-//! box. Where a line is not in them, it says why it is here.
+//! [`decide_created`] and [`decide`] follow the two flowcharts of the relation's specification box
+//! by box. A comment gives the reason for each step that is not in the flowcharts.
 
 use anyhow::Result;
 
@@ -22,7 +22,7 @@ use crate::secret::Secret;
 use crate::status::Wait;
 use crate::workload::Files;
 
-/// What differs between the leader, who decides for all, and a follower, who copies.
+/// The facts of the leader, which decides for the application, or of a follower, which copies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leadership<L, F> {
     /// This unit holds leadership.
@@ -33,7 +33,7 @@ pub enum Leadership<L, F> {
 
 /// The input of [`decide_created`].
 pub struct Created {
-    /// This unit's name in DNS.
+    /// This unit's DNS name.
     pub hostname: String,
     /// The leader's own facts; a follower needs none here.
     pub leadership: Leadership<LeaderView, ()>,
@@ -41,80 +41,81 @@ pub struct Created {
 
 /// The input of [`decide`].
 pub struct Changed {
-    /// This unit's name in DNS.
+    /// This unit's DNS name.
     pub hostname: String,
-    /// Whose flow to follow.
+    /// The facts of the leader or of a follower.
     pub leadership: Leadership<LeaderView, FollowerView>,
-    /// This unit's processes, or why nothing is known of them.
+    /// This unit's processes, or why they cannot be probed.
     pub local: Result<LocalPgbouncer, Wait>,
-    /// The statistics user, whose login shows that the user list was read.
+    /// The statistics user. A login of this user proves that a process has read the user list.
     pub stats_user: String,
     /// The version in this unit's bag.
     pub noted_version: Option<String>,
-    /// Where Juju opens ports: what it has opened.
+    /// The port that Juju has opened; `None` where Juju does not open ports.
     pub opened_port: Option<OpenedPort>,
-    /// Whether PostgreSQL is related, as far as there is a configuration that lacks it.
+    /// Whether PostgreSQL is related; determined only for a configuration without PostgreSQL.
     pub has_backend: bool,
 }
 
-/// What Juju has opened for clients.
+/// The port that Juju has opened for clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenedPort {
-    /// The port, if any.
+    /// The open port; `None` if Juju has not opened one yet.
     pub open: Option<u16>,
 }
 
-/// What the leader knows by itself.
+/// The facts that only the leader gathers.
 pub struct LeaderView {
-    /// The configuration it renders from the options, the databases and the backend; while an option
-    /// cannot be used, from the last usable ones.
+    /// The configuration from the options, the databases and PostgreSQL. While an option is
+    /// invalid, it is built from the last valid options.
     pub config: Option<Config>,
-    /// Why there is none, or not the one the options ask for.
+    /// Why there is no configuration, or why it does not match the options.
     pub invalid: Option<Wait>,
-    /// The published configuration has another port: the same configuration at that port.
+    /// The configuration with the published port, if the options have another port.
     pub at_old_port: Option<Config>,
-    /// The users, once the backend made them possible.
+    /// The users; `None` until PostgreSQL is related.
     pub users: Option<Users>,
-    /// Where the users are kept today.
+    /// The place where the users are stored.
     pub store: Store,
-    /// What is new to clients.
-    pub news: answer::News,
+    /// The changed values for clients that have credentials.
+    pub updates: answer::Updates,
 }
 
-/// What a follower finds.
+/// The facts that a follower gathers.
 pub struct FollowerView {
-    /// The configuration in the app bag, or why it is broken.
+    /// The configuration in the app bag, or why it is invalid.
     pub published: Result<Option<Config>, String>,
-    /// While the leader publishes none, the one that this unit renders by the leader's own code.
+    /// The configuration that this unit builds while the leader publishes none, as the Python charm
+    /// does not.
     pub rendered: Option<Config>,
-    /// The users in the app secret or bag.
+    /// The users in the peer secret or the app bag.
     pub users: Option<Users>,
-    /// Why the user list there cannot be used.
+    /// Why the user list there is unusable.
     pub broken_users: Option<String>,
-    /// The last leader removed the lookup from PostgreSQL.
+    /// The previous leader removed the lookup from PostgreSQL.
     pub is_lookup_removed: bool,
-    /// What this unit goes on with where one of the two is missing.
+    /// The configuration and users in this unit's files, for use if the published ones are missing.
     pub kept: Kept,
 }
 
 impl FollowerView {
-    /// The configuration of today.
+    /// The configuration that is published, else the one that this unit builds.
     fn config(&self) -> Option<&Config> {
         self.published.as_ref().ok().and_then(Option::as_ref).or(self.rendered.as_ref())
     }
 
-    /// What the leader has to publish anew.
+    /// The waits for values that the leader has to publish again.
     fn waits(&self) -> Vec<Wait> {
         let users = self.broken_users.clone().map(|reason| Wait::Published(AUTH, reason));
         let config = self.published.as_ref().err().map(|reason| Wait::Published(CONFIG, reason.clone()));
-        // Only a leader installs the lookup again; without it no client can log in.
+        // Without the lookup no client can log in, and only a leader installs it.
         let lookup = self.is_lookup_removed.then_some(Wait::Leader);
         users.into_iter().chain(config).chain(lookup).collect()
     }
 }
 
 impl Leadership<LeaderView, FollowerView> {
-    /// The configuration that this unit is to run: while there is none, the last one it had.
+    /// The configuration that this unit should run; without a current one, the last one it loaded.
     fn in_force(&self) -> Option<&Config> {
         match self {
             Self::Leader(view) => view.config.as_ref(),
@@ -131,7 +132,7 @@ pub fn created(look: &mut Look<'_>) -> Result<Plan> {
     Ok(decide_created(&Created { hostname, leadership }))
 }
 
-/// Handles `pgb-peers-relation-changed`, `-joined` and `-departed`, and is part of every dispatch.
+/// Handles `pgb-peers-relation-changed`, `-joined` and `-departed`, and runs in every dispatch.
 pub fn changed(look: &mut Look<'_>) -> Result<Plan> {
     let local = look.local()?;
     let leadership = if look.leads()? {
@@ -147,7 +148,7 @@ pub fn changed(look: &mut Look<'_>) -> Result<Plan> {
         leadership,
         stats_user: stats_user(&look.unit().app),
         noted_version: look.bag(Bag::PeerUnit)?.get(PGBOUNCER_VERSION).cloned(),
-        // On Kubernetes Juju opens ports since it has secrets that followers can read.
+        // On Kubernetes, Juju opens ports in the same versions in which it has secrets.
         opened_port: (look.is_sidecar() && look.has_secrets())
             .then(|| OpenedPort { open: look.notes().open_port }),
     };
@@ -175,21 +176,23 @@ fn leader_view(look: &mut Look<'_>) -> Result<LeaderView> {
         at_old_port,
         users: look.users()?.users.clone(),
         store: look.store()?,
-        news: answer::news(look)?,
+        updates: answer::updates(look)?,
     })
 }
 
 fn follower_view(look: &mut Look<'_>) -> Result<FollowerView> {
     let found = look.users()?;
-    let published = look.published()?.counting().map(|config| config.cloned());
+    let published = look.published()?.current().map(|config| config.cloned());
     if let Err(reason) = &published {
-        tracing::warn!("pgb-peers: ignored {CONFIG}: {reason}");
+        tracing::warn!(
+            "pgb-peers: ignored {CONFIG}: {reason}; the leader publishes it again, no action is needed"
+        );
     }
     let is_published = matches!(published, Ok(Some(_)));
     let users = found.users.clone().or_else(|| found.is_deleted.then(Users::nobody));
     let kept = if is_published && users.is_some() { Kept::default() } else { look.kept().as_ref().clone() };
     let mut own = None;
-    // A leader of the Python charm publishes databases, and nothing else, in the bag.
+    // A leader that runs the Python charm publishes only the databases in the bag.
     if !is_published && look.databases()?.text.is_some() {
         let list = users.as_ref().map(|users| &users.list).or(kept.users.as_ref());
         if let Some(options) = look.options()?.options {
@@ -206,7 +209,7 @@ fn follower_view(look: &mut Look<'_>) -> Result<FollowerView> {
     })
 }
 
-/// The configuration by this unit's own facts, with these users or those that are kept.
+/// Builds the configuration from this unit's own facts, with `users` or else the published users.
 fn rendered(
     look: &mut Look<'_>,
     options: &Options,
@@ -221,7 +224,7 @@ fn rendered(
     let shared = configuration(&look.unit().app, options, &databases, &others, endpoints, users);
     Ok(match shared.render() {
         Ok(text) => Ok(Config { shared, text }),
-        Err(error) => Err(Wait::NotLoaded(format!("cannot write the configuration: {error}"))),
+        Err(error) => Err(Wait::NotLoaded(format!("cannot render the configuration: {error}"))),
     })
 }
 
@@ -256,11 +259,11 @@ pub fn decide(seen: &Changed) -> Plan {
     match &seen.leadership {
         Leadership::Leader(view) => {
             plan.waits.extend(view.invalid.clone());
-            let mut published = answer::publish(&view.news);
+            let mut published = answer::publish(&view.updates);
             let Some(config) = &view.config else { return plan };
             published.set(Bag::PeerApp, CONFIG, config.text.as_str());
-            // Another port is published once the leader's own processes have it; until then the old
-            // port serves everywhere.
+            // A new port is published after the leader's own processes listen on it. Otherwise a
+            // port that no process can use would stop all units.
             let (at_once, after_load) = if view.at_old_port.is_some() {
                 (Plan::default(), published)
             } else {
@@ -269,19 +272,19 @@ pub fn decide(seen: &Changed) -> Plan {
             plan.append(at_once);
             plan.set(Bag::PeerApp, LEADER_HOSTNAME, seen.hostname.as_str());
 
-            // "Created" never comes again: after a refresh or a change of leader the users are put
-            // where today's layout has them here.
+            // -created runs only once. After a refresh or a change of leader, this step moves the
+            // users into the current layout.
             if let Some(users) = &view.users {
                 plan.append(publish_users(users, &view.store));
             }
-            // The flowchart takes the leader's local files for granted; they are made here.
+            // The flowchart presumes the leader's local files; they are written here.
             let list = view.users.as_ref().map(|users| &users.list);
             let serving = Serving { seen, list, users: view.users.as_ref() };
             let without_port = serving.at_old_port(config, view.at_old_port.as_ref());
             plan.append(serving.serve(config, after_load, Some(without_port)));
         }
         Leadership::Follower(view) => {
-            // Notes about clients belong to the time as the leader.
+            // Notes about clients from an earlier leadership are outdated.
             plan.note(Note::Clients(ClientNotes::default()));
             plan.waits.extend(view.waits());
             let list = match &view.users {
@@ -296,7 +299,8 @@ pub fn decide(seen: &Changed) -> Plan {
     plan
 }
 
-/// Opens the port that clients come in by. Each unit does it: what one has opened goes with it.
+/// Opens the port for clients. Every unit opens it, because Juju closes a unit's ports when the
+/// unit is removed.
 fn open_port(opened: Option<OpenedPort>, port: u16) -> Plan {
     let mut plan = Plan::default();
     if let Some(OpenedPort { open }) = opened
@@ -308,7 +312,7 @@ fn open_port(opened: Option<OpenedPort>, port: u16) -> Plan {
     plan
 }
 
-/// The users that a configuration is served with.
+/// A unit's facts and the users with which it serves a configuration.
 struct Serving<'a> {
     seen: &'a Changed,
     list: Option<&'a UserList>,
@@ -316,15 +320,15 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    /// Lets the processes run `config`, if they do not already: the flowchart's last box. `then` is
-    /// what others are told once they do.
+    /// The flowchart's last box: loads `config` into the processes that do not run it yet. `then`
+    /// has the values to publish after the load.
     fn serve(&self, config: &Config, then: Plan, without_port: Option<Plan>) -> Plan {
         let mut plan = Plan::default();
         let (seen, port) = (self.seen, config.shared.listen_port);
         let local = match &seen.local {
             Ok(local) => local,
             Err(wait) => {
-                // A port that is open may still be served.
+                // A port that is already open stays: the processes may still listen on it.
                 plan.append(open_port(seen.opened_port.filter(|opened| opened.open.is_none()), port));
                 return plan.wait(wait.clone());
             }
@@ -341,15 +345,15 @@ impl Serving<'_> {
             }
             Err(wait) => return plan.wait(wait),
         }
-        // After the load, which may fail: then the old port is the one that is served.
+        // After the load: if it fails, the processes still listen on the old port.
         plan.append(open_port(seen.opened_port, port));
         plan.append(then);
-        plan.append(self.vouch(config));
+        plan.append(self.report_loaded(config));
         plan
     }
 
-    /// What to do where a process cannot have its port. No other unit was sent there: the old port
-    /// is served again.
+    /// The plan for a port on which a process cannot listen: serves the old port again, which the
+    /// other units still use.
     fn at_old_port(&self, config: &Config, old: Option<&Config>) -> Plan {
         let mut plan = Plan::waiting(Wait::Option(InvalidOption::refused_port(config.shared.listen_port)));
         if let (Some(old), Ok(local)) = (old, &self.seen.local) {
@@ -357,7 +361,7 @@ impl Serving<'_> {
             match self.files(old, local) {
                 Ok(files) => {
                     plan.steps.push(Step::Load { files: Box::new(files), without_port: None });
-                    plan.append(self.vouch(old));
+                    plan.append(self.report_loaded(old));
                 }
                 Err(wait) => plan.waits.push(wait),
             }
@@ -365,14 +369,14 @@ impl Serving<'_> {
         plan
     }
 
-    /// What the processes are to run.
+    /// The files for the processes.
     fn files(&self, config: &Config, local: &LocalPgbouncer) -> Result<Files, Wait> {
         let nobody = UserList::default();
         let list = self.list(config).unwrap_or(&nobody);
         let instances: Result<Vec<_>, _> = (0..local.unit.processes())
             .map(|instance| InstanceConfig::derive(&config.shared, list, &local.unit, instance))
             .collect();
-        // A user list without the statistics user cannot be shown to be read by a login of that user.
+        // Without the statistics user in the list, no login can prove that the list was read.
         let stats_user = &self.seen.stats_user;
         let proof = self
             .users
@@ -386,25 +390,26 @@ impl Serving<'_> {
             version: local.unit.version,
             port: config.shared.listen_port,
             instances: instances
-                .map_err(|error| Wait::NotLoaded(format!("cannot write pgbouncer.ini: {error}")))?,
+                .map_err(|error| Wait::NotLoaded(format!("cannot render pgbouncer.ini: {error}")))?,
         })
     }
 
-    /// The users that can log in: a configuration without an auth role is one without a backend.
+    /// The users that can log in; none if the configuration has no auth role, and so no PostgreSQL.
     fn list(&self, config: &Config) -> Option<&UserList> {
         self.list.filter(|_| config.shared.auth.is_some())
     }
 
-    /// Reports which databases this unit has loaded: the leader hands out credentials once all units
-    /// did. A unit that can let nobody in has nothing to vouch for.
-    fn vouch(&self, config: &Config) -> Plan {
+    /// Publishes the hash of the databases that this unit has loaded; the leader gives clients
+    /// their credentials after all units have. A unit without users publishes no hash, because no
+    /// client can log in there.
+    fn report_loaded(&self, config: &Config) -> Plan {
         let mut plan = Plan::default();
         if self.list(config).is_none_or(|list| list.0.is_empty()) {
             plan.set(Bag::PeerUnit, DATABASES_LOADED, Value::Absent);
             return plan.wait(match (&config.shared.auth, self.seen.has_backend, &self.seen.leadership) {
                 (None, false, _) => Wait::NoBackend,
                 (None, true, Leadership::Leader(_)) => Wait::Backend,
-                // PostgreSQL may be ready, and the leader not.
+                // A follower cannot see whether PostgreSQL or the leader is behind.
                 _ => Wait::Leader,
             });
         }
@@ -413,8 +418,8 @@ impl Serving<'_> {
     }
 }
 
-/// The flowchart's "Add auth file to secret store": puts the users where this model keeps them, and
-/// takes over what older layouts left elsewhere.
+/// The flowchart's "Add auth file to secret store": stores the users in the peer secret or the app
+/// bag, and migrates older layouts.
 pub fn publish_users(users: &Users, store: &Store) -> Plan {
     let mut plan = Plan::default();
     let passwords = [(MONITORING_PASSWORD, &users.monitoring), (ADMIN_PASSWORD, &users.admin)];
@@ -481,7 +486,7 @@ mod tests {
 
     /// The store of users that are published already.
     fn published() -> Store {
-        let Store::Secret { mut content, .. } = no_secret_yet() else { unreachable!("it is one") };
+        let Store::Secret { mut content, .. } = no_secret_yet() else { unreachable!("not a secret") };
         content.insert("auth-file".into(), Secret::new(users().list.render().expect("a list")));
         content.insert("monitoring-password".into(), Secret::new("monitoring password"));
         content.insert("admin-password".into(), Secret::new("admin password"));
@@ -495,7 +500,7 @@ mod tests {
             at_old_port: None,
             users: Some(users()),
             store: published(),
-            news: answer::News::default(),
+            updates: answer::Updates::default(),
         }
     }
 
@@ -558,12 +563,12 @@ mod tests {
     }
 
     #[test]
-    fn created_on_a_follower_saves_its_hostname_and_nothing_else() {
+    fn created_on_a_follower_publishes_only_its_hostname() {
         check(&create(Leadership::Follower(())), "set peer unit hostname = pgb-1");
     }
 
     #[test]
-    fn created_on_a_leader_without_a_usable_configuration_defers() {
+    fn created_on_a_leader_without_a_valid_configuration_defers() {
         check(
             &create(Leadership::Leader(LeaderView {
                 config: None,
@@ -614,7 +619,7 @@ set the peer secret: admin-password, auth-file, monitoring-password",
     }
 
     #[test]
-    fn changed_on_a_leader_without_a_usable_configuration_defers_and_lets_run_what_runs() {
+    fn changed_on_a_leader_without_a_valid_configuration_defers_and_loads_nothing() {
         check(
             &change(
                 Leadership::Leader(LeaderView { config: None, invalid: Some(invalid_option()), ..leader() }),
@@ -629,7 +634,7 @@ wait: option listen_port is 0: set it to a port",
     }
 
     #[test]
-    fn changed_on_a_leader_publishes_and_runs_the_same() {
+    fn changed_on_a_leader_publishes_and_loads_the_configuration() {
         check(
             &change(Leadership::Leader(leader()), nothing_loaded()),
             &format!(
@@ -651,7 +656,7 @@ set peer unit pgb_dbs = {}",
     }
 
     #[test]
-    fn changed_on_a_leader_that_runs_it_already_loads_nothing() {
+    fn changed_on_a_leader_that_already_runs_the_configuration_loads_nothing() {
         let plan = change(Leadership::Leader(leader()), loaded(&config(), &users().list));
         assert!(plan.to_string().contains("set peer unit pgb_dbs"), "{plan}");
         assert!(!plan.steps.iter().any(|step| matches!(step, Step::Load { .. })), "{plan}");
@@ -659,7 +664,7 @@ set peer unit pgb_dbs = {}",
     }
 
     #[test]
-    fn changed_on_a_leader_with_an_unusable_option_publishes_and_serves_what_can_be_had() {
+    fn changed_on_a_leader_with_an_invalid_option_publishes_and_loads_the_last_valid_options() {
         let plan = change(
             Leadership::Leader(LeaderView { invalid: Some(invalid_option()), ..leader() }),
             nothing_loaded(),
@@ -670,7 +675,7 @@ set peer unit pgb_dbs = {}",
     }
 
     #[test]
-    fn another_port_is_published_once_it_is_served_and_given_up_where_it_cannot_be_had() {
+    fn a_new_port_is_published_after_the_load_and_the_old_port_restored_if_it_is_refused() {
         let old = config_of(&Options { listen_port: 6000, ..options() }, Some(&users().list));
         let view = LeaderView { at_old_port: Some(old.clone()), ..leader() };
         let plan = change(Leadership::Leader(view), nothing_loaded());
@@ -692,15 +697,15 @@ set peer unit pgb_dbs = {}",
     }
 
     #[test]
-    fn a_first_port_that_cannot_be_had_is_named_and_not_tried_again() {
+    fn a_refused_first_port_is_reported_and_has_no_fallback() {
         let plan = change(Leadership::Leader(leader()), nothing_loaded()).to_string();
-        let otherwise = "without port 6432: wait: option listen_port is 6432: set it to a port that";
+        let otherwise = "without port 6432: wait: option listen_port is 6432: set it to a port on";
         assert!(plan.contains(otherwise), "{plan}");
         assert_eq!(plan.matches("without port").count(), 1, "{plan}");
     }
 
     #[test]
-    fn a_port_is_opened_after_the_load_and_while_the_container_is_away_only_the_first_time() {
+    fn a_port_is_opened_after_the_load_or_without_a_container_only_if_none_is_open() {
         let opens = |open, local: Result<LocalPgbouncer, Wait>| {
             let opened_port = Some(OpenedPort { open });
             let text = decide(&Changed {
@@ -720,14 +725,14 @@ set peer unit pgb_dbs = {}",
     }
 
     #[test]
-    fn a_leader_publishes_while_its_own_container_is_away() {
+    fn a_leader_publishes_while_its_own_container_is_unavailable() {
         let away = Changed { local: Err(Wait::Away), ..seen(Leadership::Leader(leader()), nothing_loaded()) };
         let plan = decide(&away);
         assert!(plan.to_string().contains("set peer app cfg_file"), "{plan}");
         assert_eq!(plan.waits, [Wait::Away]);
     }
 
-    /// The load in a plan, by the first process's text.
+    /// The files of the load in a plan.
     #[track_caller]
     fn load(plan: &Plan) -> &Files {
         let load = plan.steps.iter().find_map(|step| match step {
@@ -738,7 +743,7 @@ set peer unit pgb_dbs = {}",
     }
 
     #[test]
-    fn changed_on_a_follower_saves_configuration_and_users_and_reloads() {
+    fn changed_on_a_follower_loads_configuration_and_users() {
         let plan = change(Leadership::Follower(follower()), nothing_loaded());
         check(
             &plan,
@@ -761,13 +766,13 @@ set peer unit pgb_dbs = {}",
     }
 
     #[test]
-    fn changed_on_a_follower_that_runs_it_already_reloads_nothing() {
+    fn changed_on_a_follower_that_already_runs_the_configuration_loads_nothing() {
         let plan = change(Leadership::Follower(follower()), loaded(&config(), &users().list));
         assert!(!plan.to_string().contains("load"), "{plan}");
     }
 
     #[test]
-    fn changed_on_a_follower_reloads_when_one_process_of_two_is_behind() {
+    fn changed_on_a_follower_loads_if_one_of_two_processes_is_behind() {
         let mut here = loaded(&config(), &users().list);
         here.loaded[1] = None;
         assert_eq!(load(&change(Leadership::Follower(follower()), here)).instances.len(), 2);
@@ -795,7 +800,7 @@ set peer unit pgb_dbs = {}",
     }
 
     #[test]
-    fn changed_on_a_follower_with_neither_serves_on_with_what_it_had() {
+    fn changed_on_a_follower_without_valid_configuration_and_users_keeps_both() {
         let kept = Kept { config: Some(config()), users: Some(users().list) };
         let published = Err("line 3".into());
         let here = loaded(&config(), &users().list);
@@ -820,7 +825,7 @@ wait: waiting for the leader to publish its configuration",
     }
 
     #[test]
-    fn a_configuration_without_a_backend_is_run_without_users() {
+    fn a_configuration_without_a_backend_is_loaded_without_users() {
         let before = config_of(&options(), None);
         let followed = FollowerView { published: Ok(Some(before)), ..follower() };
         let plan = change(Leadership::Follower(followed), nothing_loaded());
@@ -829,7 +834,7 @@ wait: waiting for the leader to publish its configuration",
     }
 
     #[test]
-    fn a_unit_that_can_let_nobody_in_vouches_for_no_database() {
+    fn a_unit_without_users_publishes_no_hash() {
         let no_backend = FollowerView { published: Ok(Some(config_of(&options(), None))), ..follower() };
         let no_users = FollowerView { users: None, ..follower() };
         for (followed, wait) in [(no_backend, Wait::NoBackend), (no_users, Wait::Leader)] {
@@ -840,7 +845,7 @@ wait: waiting for the leader to publish its configuration",
     }
 
     #[test]
-    fn what_an_older_layout_left_plain_moves_into_the_secret_and_leaves_the_bag() {
+    fn plain_users_of_an_older_layout_move_from_the_bag_into_the_secret() {
         let store = Store::Secret {
             content: BTreeMap::from([("cfg-file".into(), Secret::new("old"))]),
             adopt: Some("abc".into()),
@@ -850,21 +855,21 @@ wait: waiting for the leader to publish its configuration",
         check(
             &publish_users(&users(), &store),
             "
-set the peer secret: admin-password, auth-file, cfg-file, monitoring-password, taking over the old one
+set the peer secret: admin-password, auth-file, cfg-file, monitoring-password, adopting the old one
 remove peer app auth_file
 remove peer app monitoring-password",
         );
     }
 
     #[test]
-    fn a_follower_renders_the_configuration_that_a_leader_of_the_python_charm_does_not_publish() {
+    fn a_follower_builds_the_configuration_while_the_leader_runs_the_python_charm() {
         let own = config_of(&Options { pool_mode: PoolMode::Transaction, ..options() }, Some(&users().list));
         let view = FollowerView { published: Ok(None), rendered: Some(own.clone()), ..follower() };
         assert_eq!(load(&change(Leadership::Follower(view), nothing_loaded())).shared, own.text);
     }
 
     #[test]
-    fn what_is_published_and_cannot_be_used_is_named() {
+    fn unusable_published_values_are_waits() {
         let view = FollowerView { broken_users: Some("no line".into()), users: None, ..follower() };
         let plan = change(Leadership::Follower(view), nothing_loaded());
         assert!(plan.waits.contains(&Wait::Published(AUTH, "no line".into())), "{plan}");
@@ -874,7 +879,7 @@ remove peer app monitoring-password",
     }
 
     #[test]
-    fn who_lacks_what_is_told_from_where_postgresql_stands() {
+    fn without_an_auth_role_the_wait_names_postgresql_or_the_leader() {
         let bare = || config_of(&options(), None);
         let leader = || Leadership::Leader(LeaderView { config: Some(bare()), users: None, ..leader() });
         let follower = || Leadership::Follower(FollowerView { published: Ok(Some(bare())), ..follower() });

@@ -1,4 +1,4 @@
-//! Revisions of our secrets that no one reads any more.
+//! Removal of revisions of our secrets that no unit reads any more.
 
 use anyhow::Result;
 
@@ -6,13 +6,13 @@ use crate::event::{Event, JujuVersion, SecretEvent, SecretHook, secret_id};
 use crate::look::Look;
 use crate::plan::{Effect, Plan};
 
-/// In `secret-remove`.
+/// Whether the hook is `secret-remove`.
 #[expect(clippy::unnecessary_wraps, reason = "a condition of the table may read and fail")]
 pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
     Ok(matches!(look.event(), Event::Secret(event) if event.hook == SecretHook::Remove))
 }
 
-/// Removes the revision that Juju names.
+/// Removes the revision that the hook names.
 pub fn plan(look: &mut Look<'_>) -> Result<Plan> {
     let leads = look.leads()?;
     Ok(match look.event() {
@@ -21,7 +21,8 @@ pub fn plan(look: &mut Look<'_>) -> Result<Plan> {
     })
 }
 
-/// Before Juju 3.6.11 the removal could take other revisions with it, so the revision stays.
+/// Decides whether to remove the revision. Juju before 3.6.11 may remove other revisions with it,
+/// so there the revision stays.
 fn decide(event: &SecretEvent, juju: JujuVersion, leads: bool) -> Plan {
     let mut plan = Plan::default();
     if let Some(revision) = event.revision.filter(|_| leads && juju.removes_single_revisions()) {
@@ -35,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_revision_is_removed_by_the_leader_where_juju_removes_that_one_alone() {
+    fn the_leader_removes_a_revision_if_juju_removes_no_other_with_it() {
         let event = SecretEvent {
             hook: SecretHook::Remove,
             uri: "secret:abc".into(),

@@ -1,4 +1,4 @@
-//! PostgreSQL as it describes itself in `backend-database`.
+//! The facts that PostgreSQL publishes in `backend-database`.
 
 use std::collections::BTreeMap;
 
@@ -7,45 +7,45 @@ use crate::facts::Texts;
 use crate::postgres::{Credentials, ServerVersion};
 use crate::secret::Secret;
 
-/// The relation with PostgreSQL, and its app bag parsed.
+/// The relation with PostgreSQL, with PostgreSQL's app bag parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// The relation.
+    /// The number of the relation.
     pub relation: RelationId,
     /// PostgreSQL's app bag.
     pub remote: Texts,
-    /// Its servers; nothing where they are missing or malformed.
+    /// PostgreSQL's servers; `None` if they are missing or malformed.
     pub endpoints: Option<Endpoints>,
-    /// Keys whose value is malformed, and so counts as missing.
+    /// The keys whose values are malformed and so count as missing.
     pub malformed: Vec<&'static str>,
-    /// The database that PostgreSQL made for us.
+    /// The database that PostgreSQL created for us.
     pub database: String,
-    /// Its version, where it reports one.
+    /// PostgreSQL's version, if it reports one.
     pub version: Option<ServerVersion>,
 }
 
-/// The servers, as far as a configuration needs them.
+/// The servers that a configuration needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
-    /// Where writes go.
+    /// The servers for writes.
     pub primary: Servers,
-    /// Where reads may go.
+    /// The servers for reads; the primary if there are no replicas.
     pub replicas: Servers,
-    /// Our own database there, which has the function that looks up passwords.
+    /// Our own database, which has the function that looks up passwords.
     pub database: String,
 }
 
 /// Servers that listen on the same port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Servers {
-    /// Names or addresses.
+    /// DNS names or addresses.
     pub hosts: Vec<String>,
     /// The port.
     pub port: u16,
 }
 
 impl Backend {
-    /// Reads PostgreSQL's app bag.
+    /// Parses PostgreSQL's app bag.
     pub fn parse(relation: RelationId, remote: Texts) -> Self {
         let mut malformed = Vec::new();
         let mut servers = |key: &'static str| {
@@ -69,14 +69,14 @@ impl Backend {
         self.remote.get("version").map(String::as_str)
     }
 
-    /// Its version, if that is older than any that is supported. A PostgreSQL that reports none may
-    /// be any.
+    /// The version, if it is older than the oldest supported one. A PostgreSQL that reports no
+    /// version counts as supported.
     pub fn too_old(&self) -> Option<ServerVersion> {
         self.version.filter(|version| *version < ServerVersion::OLDEST)
     }
 
-    /// Whether PostgreSQL runs beside another application: then it lets somebody in only once a unit
-    /// of it reports itself ready.
+    /// Whether PostgreSQL is subordinated to another application. Its credentials are then usable
+    /// only after one of its units reports itself as ready.
     pub fn is_subordinated(&self) -> bool {
         self.remote.get("subordinated").is_some_and(|text| text == "true")
     }
@@ -86,7 +86,7 @@ impl Backend {
         self.remote.get("secret-user").map(String::as_str)
     }
 
-    /// The credentials, in that secret's `content` or plain.
+    /// The credentials: from the secret's `content`, else plain from the bag.
     pub fn credentials(&self, content: Option<&BTreeMap<String, Secret>>) -> Option<Credentials> {
         let value = |key: &str| {
             let in_secret = content.and_then(|content| content.get(key).cloned());
@@ -104,7 +104,8 @@ impl Backend {
 }
 
 impl Servers {
-    /// Reads `host:port`, `[address]:port` or several with commas between; the first port counts.
+    /// Parses `host:port` or `[address]:port`, or several of them separated by commas. The first
+    /// port counts for all.
     pub fn parse(text: &str) -> Option<Self> {
         let mut hosts = Vec::new();
         let mut first = None;
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_is_read_with_its_port_and_an_address_of_six_groups_too() {
+    fn an_endpoint_is_parsed_with_its_port_and_with_an_ipv6_address() {
         let servers = |text| Servers::parse(text).map(|servers| (servers.hosts.join(" "), servers.port));
         assert_eq!(servers("pg-primary.prod.svc:5432"), Some(("pg-primary.prod.svc".into(), 5432)));
         assert_eq!(servers("[fd00::1]:5433"), Some(("fd00::1".into(), 5433)));
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn replicas_are_the_primary_where_there_are_none() {
+    fn without_replicas_reads_go_to_the_primary() {
         let alone = backend(&[("endpoints", "pg:5432")]).endpoints.expect("a server");
         assert_eq!((alone.replicas, alone.database.as_str()), (alone.primary, "pgbouncer"));
         let broken = backend(&[("endpoints", "pg:5432"), ("read-only-endpoints", "no port")]);
@@ -155,14 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn only_a_version_that_is_reported_can_be_too_old() {
+    fn only_a_reported_version_can_be_too_old() {
         assert!(backend(&[("version", "13.9")]).too_old().is_some());
         assert_eq!(backend(&[("version", "14.0")]).too_old(), None);
         assert_eq!(backend(&[]).too_old(), None);
     }
 
     #[test]
-    fn credentials_come_from_the_secret_or_plain() {
+    fn credentials_come_from_the_secret_or_from_the_bag() {
         let plain = [("endpoints", "pg:5432"), ("username", "u"), ("password", "p")];
         let credentials = backend(&plain).credentials(None).expect("plain ones");
         assert_eq!((credentials.user.as_str(), credentials.password.reveal()), ("u", "p"));

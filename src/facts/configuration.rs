@@ -1,4 +1,4 @@
-//! The configuration that the leader publishes: read from the app bag, or rendered from the facts.
+//! The configuration that the leader publishes: parsed from the app bag, or built from the facts.
 
 use std::collections::BTreeMap;
 
@@ -12,28 +12,28 @@ use crate::pgbouncer::{
     Invalid, PgbDbs, SharedConfig, UserList, hash,
 };
 
-/// A configuration and the very text it was published as.
+/// A configuration with its exact text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// What it says.
+    /// The parsed configuration.
     pub shared: SharedConfig,
-    /// How it says it.
+    /// The text of the configuration. Units compare it, so equal content keeps equal bytes.
     pub text: String,
 }
 
-/// The databases by relation, with the text they were read from.
+/// The databases by relation, with their text in the app bag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Databases {
     /// The text of `pgb_dbs_config`, if it is valid.
     pub text: Option<String>,
-    /// What it says.
+    /// The parsed entries; empty if the text is missing or invalid.
     pub entries: PgbDbs,
-    /// Why the text that is there is not valid.
+    /// Why the text in the bag is invalid.
     pub broken: Option<String>,
 }
 
 impl Databases {
-    /// Reads `pgb_dbs_config`.
+    /// Parses `pgb_dbs_config`.
     pub fn read(app: AppBag<'_>) -> Self {
         let Some(text) = app.text(DATABASES) else { return Self::default() };
         let parsed = bounded(text).and_then(|text| PgbDbs::parse(text).map_err(|error| error.to_string()));
@@ -43,7 +43,7 @@ impl Databases {
         }
     }
 
-    /// The hash that a unit reports once it has loaded them.
+    /// The hash that a unit publishes after it has loaded these databases.
     pub fn hash(&self) -> String {
         hash(self.text.as_deref().unwrap_or("{}"))
     }
@@ -52,15 +52,15 @@ impl Databases {
 /// The configuration in the app bag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedConfig {
-    /// The text parsed; nothing where there is none.
+    /// The parsed text; `None` if the bag has no configuration.
     config: Option<Result<Config, Invalid>>,
-    /// It was made with the databases that stand beside it. Otherwise a leader of the Python charm
-    /// has changed these since.
+    /// The configuration was built from the databases in the same bag. Otherwise a leader that runs
+    /// the Python charm has changed the databases since.
     is_current: bool,
 }
 
 impl PublishedConfig {
-    /// Reads the app bag.
+    /// Parses the app bag.
     pub fn read(app: AppBag<'_>) -> Self {
         let databases_hash = hash(app.text(DATABASES).unwrap_or("{}"));
         let config = app
@@ -71,8 +71,9 @@ impl PublishedConfig {
         Self { config, is_current }
     }
 
-    /// The configuration that counts: nothing where none does, or why the text is broken.
-    pub fn counting(&self) -> Result<Option<&Config>, String> {
+    /// The configuration in force: `None` if there is none or it is stale, an error if its text is
+    /// invalid.
+    pub fn current(&self) -> Result<Option<&Config>, String> {
         match &self.config {
             Some(Ok(config)) => Ok(Some(config).filter(|_| self.is_current)),
             None | Some(Err(Invalid::Foreign)) => Ok(None),
@@ -80,20 +81,20 @@ impl PublishedConfig {
         }
     }
 
-    /// Whether the bag is the last word of a leader that ran this charm.
+    /// Whether a leader that ran this charm was the last to write the bag.
     pub fn is_ours(&self) -> bool {
         self.is_current
     }
 
-    /// The options that it was made with, beside whatever databases.
+    /// The options of the configuration, even if the configuration is stale.
     pub fn options(&self) -> Option<Options> {
         let config = self.config.as_ref()?.as_ref().ok()?;
         Some(Options::of(config.shared.clone()))
     }
 }
 
-/// The configuration that all units share. `others` are databases that no client asked for by name.
-/// A follower renders the same while its leader publishes none.
+/// Builds the configuration that all units share. `others` are databases that no client requested
+/// by name. A follower builds the same configuration while the leader publishes none.
 pub fn configuration(
     app: &str,
     options: &Options,
@@ -130,7 +131,7 @@ pub fn configuration(
                 entries.insert(name.to_owned(), to(&endpoints.primary, None, None));
                 continue;
             }
-            // The Python charm checked no name; one that cannot be written would break every other.
+            // The Python charm validated no name; an invalid name would break the whole file.
             if DatabaseName::parse(name).is_err() {
                 continue;
             }
@@ -150,12 +151,12 @@ pub fn configuration(
         for (name, servers) in
             [(AUTH_DATABASE, &endpoints.primary), (AUTH_DATABASE_READONLY, &endpoints.replicas)]
         {
-            // A lookup takes a millisecond. Many logins at once must not take all of PostgreSQL's
-            // connections.
+            // A lookup takes a millisecond; without a limit, many simultaneous logins would use all
+            // of PostgreSQL's connections.
             entries.insert(name.to_owned(), Database { pool_size: Some(2), ..to(servers, main, None) });
         }
     }
-    // A database that really has such a name comes before an alias of another one.
+    // A database with the same name as an alias takes precedence over the alias.
     for (alias, database) in aliases {
         entries.entry(alias).or_insert(database);
     }
@@ -178,7 +179,7 @@ pub(crate) mod tests {
     use crate::pgbouncer::{Entry, Origin, Parameters, PoolMode, User};
     use crate::secret::Secret;
 
-    /// The options as `config.yaml` has them.
+    /// The defaults of `config.yaml`.
     pub(crate) fn options() -> Options {
         Options {
             listen_port: 6432,
@@ -209,7 +210,7 @@ pub(crate) mod tests {
         Databases { text: Some(entries.render()), entries, broken: None }
     }
 
-    /// What is published with these options, for a database `shop`.
+    /// The published configuration with these options, for a database `shop`.
     pub(crate) fn config_of(options: &Options, users: Option<&UserList>) -> Config {
         let primary = Servers { hosts: vec!["10.0.0.1".into()], port: 5432 };
         let endpoints = Endpoints { replicas: primary.clone(), primary, database: "pgbouncer".into() };
@@ -219,25 +220,25 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_published_configuration_counts_only_beside_the_databases_it_was_made_with() {
+    fn a_published_configuration_counts_only_beside_its_own_databases() {
         let config = config_of(&options(), Some(&user_list()));
         let bag = |databases: &str, text: &str| {
             Texts::from([(DATABASES.into(), databases.into()), (CONFIG.into(), text.into())])
         };
         let shop = databases(&[(6, "shop")]).text.expect("a text");
         let read = |databases: &str, text: &str| PublishedConfig::read(AppBag(&bag(databases, text)));
-        assert_eq!(read(&shop, &config.text).counting(), Ok(Some(&config)));
+        assert_eq!(read(&shop, &config.text).current(), Ok(Some(&config)));
         let stale = read("{}", &config.text);
-        assert_eq!((stale.counting(), stale.options()), (Ok(None), Some(options())));
+        assert_eq!((stale.current(), stale.options()), (Ok(None), Some(options())));
         let foreign = read(&shop, "[databases]\n");
-        assert_eq!((foreign.counting(), foreign.options()), (Ok(None), None));
+        assert_eq!((foreign.current(), foreign.options()), (Ok(None), None));
         let broken = read(&shop, &format!("{}nonsense\n", config.text));
-        assert!(broken.counting().is_err() && !broken.is_ours());
-        assert_eq!(PublishedConfig::read(AppBag(&Texts::new())).counting(), Ok(None));
+        assert!(broken.current().is_err() && !broken.is_ours());
+        assert_eq!(PublishedConfig::read(AppBag(&Texts::new())).current(), Ok(None));
     }
 
     #[test]
-    fn databases_that_cannot_be_read_are_broken_and_not_there() {
+    fn invalid_databases_are_reported_as_broken_and_have_no_entries() {
         let read = |text: &str| Databases::read(AppBag(&Texts::from([(DATABASES.into(), text.into())])));
         assert_eq!(read(r#"{"6": {"name": "shop", "legacy": false}}"#), databases(&[(6, "shop")]));
         let broken = read("nonsense");
@@ -247,7 +248,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_stats_line_of_md5_keeps_the_processes_on_md5() {
+    fn an_md5_line_of_the_stats_user_keeps_auth_type_md5() {
         let mut list = user_list();
         list.0[1].secret = Secret::new("md5e21e02687122653119af0b4eabb4dc0e");
         let auth_type = |list| config_of(&options(), Some(list)).shared.auth.map(|auth| auth.auth_type);
@@ -256,7 +257,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_database_named_like_an_alias_of_another_stays_itself() {
+    fn a_database_takes_precedence_over_an_alias_of_the_same_name() {
         let databases = databases(&[(6, "shop"), (7, "shop_readonly")]);
         let primary = Servers { hosts: vec!["rw".into()], port: 5432 };
         let replicas = Servers { hosts: vec!["ro".into()], port: 5432 };

@@ -1,4 +1,4 @@
-//! This unit's own PgBouncer: what runs, and what an earlier hook left in its files.
+//! The facts about this unit's own PgBouncer: its processes and its files.
 
 use crate::facts::configuration::Config;
 use crate::pgbouncer::{SharedConfig, Unit, UserList, Version};
@@ -9,23 +9,23 @@ use crate::workload::{Probe, ProbeError, Saved};
 /// This unit's processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalPgbouncer {
-    /// What the files of one unit depend on.
+    /// The unit's own part of the configuration.
     pub unit: Unit,
-    /// The digest that each process has loaded; nothing where a reload is owed.
+    /// The digest that each process has loaded; `None` for a process that needs a reload.
     pub loaded: Vec<Option<String>>,
 }
 
-/// What an earlier hook left in this unit's files.
+/// The configuration and users in this unit's files, from an earlier hook.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// The last configuration that this unit took over.
+    /// The last configuration that this unit loaded.
     pub config: Option<Config>,
-    /// The last user list.
+    /// The last user list that this unit loaded.
     pub users: Option<UserList>,
 }
 
 impl Kept {
-    /// Reads the files; one that is not whole counts as missing.
+    /// Parses the files; an incomplete file counts as missing.
     pub fn read(saved: Saved) -> Self {
         let config = |text: String| {
             let shared = SharedConfig::parse(&text).ok()?;
@@ -36,12 +36,12 @@ impl Kept {
     }
 }
 
-/// The part of the configuration that is this unit's own.
+/// Builds the unit's own part of the configuration from a probe.
 pub fn unit(probe: Probe, listen_addr: String) -> Result<Unit, Wait> {
     let Probe { version, auth_file, places } = probe;
     match Version::parse(&version) {
         Some(version) => Ok(Unit { listen_addr, auth_file, places, version }),
-        None => Err(Wait::NoVersion(format!("{version:?} is none"))),
+        None => Err(Wait::NoVersion(format!("{version:?} is not a version"))),
     }
 }
 
@@ -62,7 +62,7 @@ mod tests {
     use crate::facts::configuration::tests::{config_of, options};
 
     #[test]
-    fn files_that_are_not_whole_count_as_missing() {
+    fn incomplete_files_count_as_missing() {
         let config = config_of(&options(), None);
         let kept = Kept::read(Saved { config: Some(config.text.clone()), users: None });
         assert_eq!(kept, Kept { config: Some(config), users: None });
@@ -71,10 +71,10 @@ mod tests {
     }
 
     #[test]
-    fn a_pgbouncer_without_a_version_is_named() {
+    fn a_version_that_cannot_be_parsed_is_a_wait() {
         let probe =
             |version: &str| Probe { version: version.into(), auth_file: "/a".into(), places: Vec::new() };
         assert!(unit(probe("PgBouncer 1.24.1"), "*".into()).is_ok());
-        assert_eq!(unit(probe("moon"), "*".into()), Err(Wait::NoVersion("\"moon\" is none".into())));
+        assert_eq!(unit(probe("moon"), "*".into()), Err(Wait::NoVersion("\"moon\" is not a version".into())));
     }
 }

@@ -1,18 +1,18 @@
-//! How PgBouncer looks up passwords in PostgreSQL, and the note of what is installed for it.
+//! The password lookup in PostgreSQL, and the note of what is installed for it.
 
 use std::fmt;
 
 use crate::event::RelationId;
 
-/// How PgBouncer looks up passwords in PostgreSQL.
+/// The way in which PgBouncer looks up passwords in PostgreSQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lookup {
-    /// The role it logs in as.
+    /// The role with which PgBouncer logs in for the lookup.
     pub auth_user: String,
-    /// The database PostgreSQL made for us, which has the function.
+    /// The database that PostgreSQL created for us, which has the function `get_auth`.
     pub database: String,
-    /// A unit runs a PgBouncer that looks only in the database its client wants: before 1.19, or
-    /// one that does not report its version.
+    /// Every client's database needs the function too. A PgBouncer before 1.19 looks up passwords
+    /// in the database that its client wants; so may a PgBouncer that reports no version.
     pub everywhere: bool,
 }
 
@@ -29,8 +29,8 @@ impl Lookup {
         databases
     }
 
-    /// The role and database pairs that a client's logins need: its own, and the auth role wherever
-    /// it looks.
+    /// The pairs of role and database that `pg_hba.conf` must admit for a client: the client's own,
+    /// and the auth role in each database of the lookup.
     pub fn logins(&self, role: &str, database: &str) -> Vec<(String, String)> {
         let mut logins =
             vec![(role.to_owned(), database.to_owned()), (self.auth_user.clone(), self.database.clone())];
@@ -41,42 +41,42 @@ impl Lookup {
     }
 }
 
-/// What PostgreSQL has of this charm, as the leader notes it in the peer app bag.
+/// The leader's note in the peer app bag of what this charm has installed in PostgreSQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GetAuth {
-    /// The lookup is installed, with the role and database of every client or not.
+    /// The lookup is installed.
     Installed {
-        /// The role PgBouncer logs in as.
+        /// The role with which PgBouncer logs in for the lookup.
         auth_user: String,
-        /// Where the function is: one database, or nothing for every database.
+        /// The database that has the function; `None` for every database.
         database: Option<String>,
-        /// Every client has its role and database.
+        /// Every client has its role and database too.
         clients: bool,
     },
     /// Everything was removed because the relation ends.
     Removed {
-        /// The relation.
+        /// The ending relation.
         relation: RelationId,
-        /// PostgreSQL's units that were still in it: any other unit that joins shows that the
-        /// relation has not ended.
+        /// The units of PostgreSQL that were still in the relation. Any other unit that joins
+        /// shows that the relation has not ended.
         left: Vec<String>,
     },
 }
 
-/// The number is that of the function's own form.
+/// The prefix of the note: the version number of the function `get_auth`.
 const FORM: &str = "1: ";
 const EVERY_DATABASE: &str = "every database";
 const WITHOUT_CLIENTS: &str = ", not all clients";
 const REMOVED: &str = "removed with backend-database:";
 
 impl GetAuth {
-    /// The note of a lookup that is installed.
+    /// The note for an installed lookup.
     pub fn installed(lookup: &Lookup, clients: bool) -> Self {
         let Lookup { auth_user, database, everywhere } = lookup.clone();
         Self::Installed { auth_user, database: (!everywhere).then_some(database), clients }
     }
 
-    /// Reads the note; nothing where it is of another form.
+    /// Parses the note; a malformed note, or one of another version, is `None`.
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(rest) = text.strip_prefix(REMOVED) {
             let (relation, left) = rest.split_once(", left:")?;
@@ -115,19 +115,19 @@ impl fmt::Display for GetAuth {
     }
 }
 
-/// How much of a lookup PostgreSQL has, by the note in the peer app bag.
+/// How much of a lookup is installed, according to the note in the peer app bag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Noted {
     /// Nothing, or another lookup.
     Nothing,
-    /// The lookup, and not the role and database of every client.
+    /// The lookup, but not the role and database of every client.
     Lookup,
     /// The lookup, and the role and database of every client.
     Everything,
 }
 
 impl Noted {
-    /// What a note says of a lookup with these users' auth role.
+    /// Compares a note with a lookup. The users' auth role must be that of the lookup.
     pub fn of(note: Option<&GetAuth>, auth_user: Option<&str>, lookup: &Lookup) -> Self {
         if auth_user != Some(lookup.auth_user.as_str()) {
             return Self::Nothing;
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_reads_back_as_it_was_written() {
+    fn a_note_survives_a_round_trip() {
         for text in [
             "1: pgbouncer_auth_relation_id_4 in pgbouncer",
             "1: pgbouncer_auth_relation_id_4 in pgbouncer, not all clients",
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_names_the_lookup_it_is_of() {
+    fn a_note_names_auth_role_and_databases() {
         let lookup = Lookup { auth_user: "auth".into(), database: "pgbouncer".into(), everywhere: false };
         assert_eq!(GetAuth::installed(&lookup, true).to_string(), "1: auth in pgbouncer");
         let everywhere = Lookup { everywhere: true, ..lookup };
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_counts_for_the_lookup_of_these_users_alone() {
+    fn a_note_counts_only_for_its_own_lookup_and_users() {
         let lookup = Lookup { auth_user: "auth".into(), database: "pgbouncer".into(), everywhere: false };
         let (all, part) = (GetAuth::installed(&lookup, true), GetAuth::installed(&lookup, false));
         assert_eq!(Noted::of(Some(&all), Some("auth"), &lookup), Noted::Everything);

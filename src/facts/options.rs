@@ -1,4 +1,4 @@
-//! The charm's options, typed and validated.
+//! The charm's options: parsed, validated, and chosen.
 
 use std::collections::BTreeMap;
 
@@ -7,61 +7,62 @@ use thiserror::Error;
 
 use crate::pgbouncer::{Parameters, PoolMode, SharedConfig, Version};
 
-/// The options of `config.yaml` with a valid value each.
+/// The options of `config.yaml`, each with a valid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// TCP port of every PgBouncer process of every unit.
     pub listen_port: u16,
-    /// When a server connection goes back to the pool.
+    /// When a server connection returns to the pool.
     pub pool_mode: PoolMode,
-    /// Server connections for each database and process; 0 is no limit.
+    /// Maximum number of server connections for each database and process; 0 means no limit.
     pub max_db_connections: u32,
-    /// Prepared statements kept for each server connection; 0 turns the tracking off.
+    /// Number of prepared statements kept on each server connection; 0 turns tracking off.
     pub max_prepared_statements: u16,
     /// Other settings of PgBouncer.
     pub parameters: Parameters,
 }
 
-/// An option whose value cannot be used.
+/// An option with an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Error)]
 pub enum InvalidOption {
-    /// Out of its range.
+    /// A value that is malformed, out of range, or refused by PgBouncer.
     #[error("{option} is {value}: set it to {remedy}")]
     Value {
-        /// Its name in `config.yaml`.
+        /// The name of the option in `config.yaml`.
         option: &'static str,
-        /// The value as Juju gave it.
+        /// The value as Juju returned it.
         value: String,
-        /// What it may be.
+        /// The values that the option accepts.
         remedy: &'static str,
     },
-    /// Something in `pgbouncer-parameters`, with the reason.
+    /// An invalid setting in `pgbouncer-parameters`, with the reason.
     #[error("pgbouncer-parameters: {0}")]
     Parameters(String),
 }
 
 impl InvalidOption {
-    /// A port that PgBouncer could not have.
+    /// A port on which PgBouncer could not listen.
     pub fn refused_port(port: u16) -> Self {
-        let remedy = "a port that PgBouncer can have; its log says why not this one";
+        let remedy = "a port on which PgBouncer can listen; PgBouncer's log has the reason";
         invalid("listen_port", &port.into(), remedy)
     }
 }
 
-/// What else listens in a pod: the exporters of up to four processes, and Pebble in both containers.
+/// The ports of other listeners in a pod: the exporters of up to four processes, and Pebble in both
+/// containers.
 const TAKEN: [u16; 6] = [9127, 9128, 9129, 9130, 38812, 38813];
 
 fn listen_port(config: &Map<String, Value>) -> Result<u16, InvalidOption> {
     let port = integer(config, "listen_port", 6432, 1, "a port between 1 and 65535")?;
     if TAKEN.contains(&port) {
-        let remedy = "a port that nothing else in the pod has: not 9127 to 9130, 38812 or 38813";
+        let remedy = "a port that nothing else in the pod uses: not 9127 to 9130, 38812 or 38813";
         return Err(invalid("listen_port", &port.into(), remedy));
     }
     Ok(port)
 }
 
 impl Options {
-    /// Reads what `config-get` answered. An option that is missing has the default of `config.yaml`.
+    /// Parses the output of `config-get`. A missing option has the default of `config.yaml`.
     pub fn parse(config: &Map<String, Value>) -> Result<Self, InvalidOption> {
         Ok(Self {
             listen_port: listen_port(config)?,
@@ -90,7 +91,7 @@ impl Options {
         })
     }
 
-    /// Those that a configuration was made with.
+    /// The options of a configuration.
     pub fn of(config: SharedConfig) -> Self {
         let SharedConfig {
             listen_port,
@@ -103,8 +104,8 @@ impl Options {
         Self { listen_port, pool_mode, max_db_connections, max_prepared_statements, parameters }
     }
 
-    /// Whether clients outside the cluster are served as the options say. That they are not is no reason to keep
-    /// those inside from what they need.
+    /// Checks the options about clients outside the cluster. The check is separate from
+    /// [`Self::parse`], so that an invalid value here does not affect clients inside the cluster.
     pub fn check_exposure(config: &Map<String, Value>) -> Result<(), InvalidOption> {
         expose_external(config)?;
         let (option, default) = ("loadbalancer-extra-annotations", "{}");
@@ -119,7 +120,7 @@ impl Options {
         }
     }
 
-    /// Whether PgBouncer of this version, to which that port was `refused`, can do what the options ask for.
+    /// Checks the options against PgBouncer's version, and against the port that was `refused`.
     pub fn check(&self, version: Version, refused: Option<u16>) -> Result<(), InvalidOption> {
         if refused == Some(self.listen_port) {
             return Err(InvalidOption::refused_port(self.listen_port));
@@ -128,41 +129,41 @@ impl Options {
     }
 }
 
-/// The options to go by, and the one that cannot be used.
+/// The options in force, and an option that is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChosenOptions {
-    /// The options; nothing where none were ever usable.
+    /// The options in force; `None` if no valid options were ever published or loaded.
     pub options: Option<Options>,
-    /// The option that cannot be used. While there is one, `options` are the last usable ones.
+    /// The invalid option. If there is one, `options` are the last valid ones.
     pub invalid: Option<InvalidOption>,
 }
 
-/// What [`ChosenOptions::choose`] chooses from.
+/// The input of [`ChosenOptions::choose`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionFacts {
-    /// What the operator asks for.
+    /// The options that the operator set.
     pub wanted: Result<Options, InvalidOption>,
-    /// The PgBouncer of this unit; the newest known while nothing is known of it.
+    /// The version of this unit's PgBouncer; the newest known version if it is unknown.
     pub version: Version,
-    /// The port that PgBouncer could not have here.
+    /// The port on which PgBouncer could not listen here.
     pub refused_port: Option<u16>,
     /// The options of the published configuration.
     pub published: Option<Options>,
     /// The options of the configuration in this unit's files.
     pub kept: Option<Options>,
-    /// The processes of this unit can be reached.
-    pub is_here: bool,
+    /// This unit's PgBouncer is reachable.
+    pub is_reachable: bool,
 }
 
 impl ChosenOptions {
-    /// While one option cannot be used, all options stay as they were when they last could be:
-    /// clients come and go, and another primary is followed.
+    /// Chooses the options in force. If one option is invalid, all options keep their last valid
+    /// values, so that clients and changes of the primary are still handled.
     pub fn choose(facts: OptionFacts) -> Self {
-        let OptionFacts { wanted, version, refused_port, published, kept, is_here } = facts;
+        let OptionFacts { wanted, version, refused_port, published, kept, is_reachable } = facts;
         match wanted.and_then(|options| options.check(version, refused_port).map(|()| options)) {
             Ok(mut options) => {
-                // A port moves only when the leader's own processes can try it first.
-                if let Some(last) = published.filter(|_| !is_here) {
+                // The port changes only while the leader's own processes can try it first.
+                if let Some(last) = published.filter(|_| !is_reachable) {
                     options.listen_port = last.listen_port;
                 }
                 Self { options: Some(options), invalid: None }
@@ -180,7 +181,7 @@ fn integer<T: TryFrom<i32> + PartialOrd + From<u8>>(
     remedy: &'static str,
 ) -> Result<T, InvalidOption> {
     let value = config.get(option).filter(|value| !value.is_null()).cloned().unwrap_or(default.into());
-    // Juju carries numbers as floats, so 6432 may arrive as 6432.0.
+    // Juju handles numbers as floats, so 6432 may arrive as 6432.0.
     #[expect(clippy::cast_possible_truncation, reason = "only whole numbers within i32 pass the filter")]
     let number = value
         .as_f64()
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_has_the_default_of_config_yaml() {
+    fn a_missing_option_has_the_default_of_config_yaml() {
         let expected = Options {
             listen_port: 6432,
             pool_mode: PoolMode::Session,
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_value_is_refused_with_option_value_and_remedy() {
+    fn an_invalid_value_is_rejected_with_option_value_and_remedy() {
         for (config, words) in [
             (json!({"listen_port": 0}), "listen_port is 0: set it to a port between 1 and 65535"),
             (json!({"listen_port": 70000}), "listen_port is 70000"),
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exposed_as_asked_for_is_told_and_stops_nothing_else() {
+    fn invalid_options_about_external_clients_do_not_affect_other_options() {
         for (config, words) in [
             (json!({"expose-external": "nodeport"}), "not supported yet"),
             (json!({"expose-external": "moon"}), "false, nodeport or loadbalancer"),
@@ -295,7 +296,7 @@ mod tests {
             refused_port: None,
             published: Some(options(6432)),
             kept: Some(options(6000)),
-            is_here: true,
+            is_reachable: true,
         }
     }
 
@@ -306,12 +307,12 @@ mod tests {
     }
 
     #[test]
-    fn usable_options_are_taken() {
+    fn valid_options_are_chosen() {
         assert_eq!(choose(facts()), (Some(6543), None));
     }
 
     #[test]
-    fn an_option_that_cannot_be_used_leaves_all_as_they_last_were() {
+    fn an_invalid_option_keeps_the_last_valid_values_of_all() {
         let unusable = || InvalidOption::Parameters("no".into());
         let invalid = Some("pgbouncer-parameters: no".to_owned());
         let wanted = || Err(unusable());
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_the_running_version_does_not_know_cannot_be_used() {
+    fn a_setting_unknown_to_the_running_version_is_invalid() {
         let config = json!({"pgbouncer-parameters": "{client_idle_timeout: 5, query_wait_notify: 7}"});
         let wanted = Options::parse(config.as_object().expect("a map"));
         let asks = |version| OptionFacts { wanted: wanted.clone(), version, ..facts() };
@@ -331,16 +332,16 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_port_cannot_be_used() {
+    fn a_refused_port_is_invalid() {
         let refused = choose(OptionFacts { refused_port: Some(6543), ..facts() });
         assert_eq!(refused.0, Some(6432));
-        assert!(refused.1.expect("a reason").starts_with("listen_port is 6543: set it to a port that"));
+        assert!(refused.1.expect("a reason").starts_with("listen_port is 6543: set it to a port on which"));
     }
 
     #[test]
-    fn a_port_does_not_move_while_the_leaders_own_processes_cannot_be_reached() {
-        assert_eq!(choose(OptionFacts { is_here: false, ..facts() }), (Some(6432), None));
-        let first = OptionFacts { is_here: false, published: None, ..facts() };
+    fn the_port_does_not_change_while_the_leaders_own_pgbouncer_is_unreachable() {
+        assert_eq!(choose(OptionFacts { is_reachable: false, ..facts() }), (Some(6432), None));
+        let first = OptionFacts { is_reachable: false, published: None, ..facts() };
         assert_eq!(choose(first), (Some(6543), None));
     }
 }

@@ -1,4 +1,4 @@
-//! PgBouncer's own users, read from whatever layout this charm or the Python charm left.
+//! The facts about PgBouncer's own users, parsed from any layout of this charm or the Python charm.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use crate::peer_bag::{ADMIN_PASSWORD, AUTH, DELETED, MONITORING_PASSWORD, field}
 use crate::pgbouncer::UserList;
 use crate::secret::Secret;
 
-/// The user list with the passwords behind its lines.
+/// The user list with the passwords of its users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Users {
-    /// The lines.
+    /// The lines of the user list.
     pub list: UserList,
     /// The statistics user's password.
     pub monitoring: Option<Secret>,
@@ -18,49 +18,50 @@ pub struct Users {
     pub admin: Option<Secret>,
 }
 
-/// Where the leader finds the users.
+/// The place where the users are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Store {
     /// A model without secrets: the app bag.
     Bag,
     /// A model with secrets.
     Secret {
-        /// All that secrets of this and older layouts hold.
+        /// The fields of the secret, of this or an older layout.
         content: BTreeMap<String, Secret>,
-        /// The secret that `content` is from, where it has an older layout's label or none.
+        /// The secret to relabel, if `content` comes from a secret without the current label.
         adopt: Option<String>,
-        /// The newest revision of the secret under today's label, if there is one.
+        /// The newest revision of the secret with the current label.
         revision: Option<u64>,
-        /// The keys of an older layout or Juju that are still plain in the app bag.
+        /// The keys that an older layout, or an older Juju, left as plain text in the app bag.
         plain: Vec<String>,
     },
 }
 
-/// The users as they were found.
+/// The users that were found in the app bag and the peer secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundUsers {
     /// The users, if there is a list with a line for the auth role.
     pub users: Option<Users>,
-    /// The passwords alone: they outlive a list that went with its backend, or that is broken.
+    /// The passwords without a list. They outlive a list that is deleted or broken, so that a new
+    /// list keeps them.
     pub passwords: Users,
-    /// The list is marked as deleted: there are to be no users.
+    /// The list is marked as deleted.
     pub is_deleted: bool,
-    /// Why the list cannot be used although there is one.
+    /// Why the list is unusable.
     pub broken: Option<String>,
-    /// The keys that are plain in the app bag.
+    /// The keys that are plain text in the app bag.
     pub plain: Vec<String>,
 }
 
 impl Users {
-    /// No users, as their owner decides; not users that are unknown.
+    /// Explicitly no users, in contrast to unknown users (`None`).
     pub fn nobody() -> Self {
         Self { list: UserList::default(), monitoring: None, admin: None }
     }
 }
 
 impl FoundUsers {
-    /// Reads the app bag and the content of the peer secret. A plain key comes first, as in the
-    /// Python charm.
+    /// Parses the app bag and the content of the peer secret. A plain key takes precedence, as in
+    /// the Python charm.
     pub fn read(app: &Texts, content: &BTreeMap<String, Secret>) -> Self {
         let keys = [AUTH, MONITORING_PASSWORD, ADMIN_PASSWORD];
         let plain: BTreeMap<String, &String> = keys
@@ -96,18 +97,18 @@ impl FoundUsers {
         }
     }
 
-    /// The role that PgBouncer looks up passwords as.
+    /// The role with which PgBouncer looks up passwords.
     pub fn auth_user(&self) -> Option<&str> {
         self.users.as_ref()?.list.auth_user()
     }
 }
 
-/// The user who may read statistics.
+/// The name of the user that may read statistics.
 pub fn stats_user(app: &str) -> String {
     format!("pgbouncer_stats_{}", app.replace('-', "_"))
 }
 
-/// The user who may run every command on the console.
+/// The name of the user that may run every command on the console.
 pub fn admin_user(app: &str) -> String {
     format!("pgbouncer_admin_{}", app.replace('-', "_"))
 }
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_cannot_be_used_is_broken_or_deleted_but_never_a_list() {
+    fn an_unusable_list_is_broken_or_deleted() {
         for (text, is_deleted, broken) in [
             ("None", true, None),
             ("\"other\" \"x\"\n", false, Some("it has no line for the auth role")),

@@ -1,20 +1,20 @@
-//! The units that are to be there, as `goal-state` tells.
+//! The units that the model plans, from `goal-state`.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// Units by name, as `goal-state` tells of them. Units that are gone are not listed.
+/// The planned units of one application, by name. Removed units are not listed.
 #[derive(Clone, Debug)]
 pub struct Goal(BTreeMap<String, Planned>);
 
-/// A unit, or a relation, and how it stands.
+/// The status of a unit or relation in `goal-state`.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Planned {
     status: String,
 }
 
-/// What `goal-state` answers.
+/// The output of `goal-state`.
 #[derive(Deserialize)]
 pub(super) struct Answer {
     units: BTreeMap<String, Planned>,
@@ -23,9 +23,9 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The units of one application. Juju mixes up endpoints that have the same name on both sides
-    /// of a relation (`goalStateRelations` in juju/juju's uniter facade), so the application's name
-    /// decides.
+    /// The units of one application, chosen by the application's name. Juju mixes up endpoints that
+    /// have the same name on both sides of a relation (`goalStateRelations` in juju/juju's uniter
+    /// facade).
     pub(super) fn of(self, app: &str) -> Goal {
         let all = self.relations.into_values().flatten().chain(self.units);
         let theirs = |name: &str| name.strip_prefix(app).is_some_and(|rest| rest.starts_with('/'));
@@ -34,17 +34,17 @@ impl Answer {
 }
 
 impl Goal {
-    /// The units that are to stay.
+    /// The units that are not being removed.
     pub fn staying(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter(|(_, planned)| planned.status != "dying").map(|(unit, _)| unit.as_str())
     }
 
-    /// Whether a unit is to stay and is active.
+    /// Whether a unit is active and not being removed.
     pub fn is_active(&self, unit: &str) -> bool {
         self.0.get(unit).is_some_and(|planned| planned.status == "active")
     }
 
-    /// Whether no unit is known at all.
+    /// Whether no unit is listed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_are_those_of_the_application_wherever_juju_lists_them() {
+    fn units_are_found_by_application_name_in_units_and_relations() {
         let answer: Answer = serde_json::from_str(
             r#"{"units": {"p/0": {"status": "active"}, "p/1": {"status": "dying"}},
                 "relations": {"db": {"pg": {"status": "joined"}, "pg/0": {"status": "waiting"}},

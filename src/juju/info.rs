@@ -1,10 +1,11 @@
-//! What Juju knows of a secret.
+//! The metadata of a secret.
 
-/// What `secret-info-get` tells the owner.
+/// The metadata that `secret-info-get` shows to a secret's owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretInfo {
     /// The bare id.
     pub id: String,
-    /// The newest revision; none where this hook has just asked for another one.
+    /// The newest revision; `None` if this hook changed the secret, since Juju assigns the number
+    /// at the commit.
     pub revision: Option<u64>,
 }

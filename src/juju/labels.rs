@@ -1,4 +1,4 @@
-//! The labels of secrets: the names by which this unit knows them.
+//! The labels of secrets: the names under which this unit reads them.
 
 use crate::event::RelationId;
 
@@ -7,17 +7,17 @@ pub fn peer_label(app: &str) -> String {
     format!("pgb-peers.{app}.app")
 }
 
-/// The label that an older layout gave that secret.
+/// The label of that secret in an older layout.
 pub fn old_peer_label(app: &str) -> String {
     format!("{app}.app")
 }
 
-/// The label of a secret with a client's credentials. `group` is `user` or `tls`.
+/// The label of a secret with a client's credentials; `group` is `user` or `tls`.
 pub fn client_label(relation: RelationId, group: &str) -> String {
     format!("database.{relation}.{group}.secret")
 }
 
-/// The label under which each unit knows the secret with PostgreSQL's credentials.
+/// The label under which each unit reads the secret with PostgreSQL's credentials.
 pub fn backend_label(relation: RelationId) -> String {
     format!("backend-database.{relation}.user.secret")
 }

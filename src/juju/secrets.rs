@@ -1,4 +1,4 @@
-//! Secrets: read by label, made, granted and removed.
+//! Secrets: reads, writes, grants and removals.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -7,26 +7,26 @@ use std::os::fd::AsRawFd as _;
 use serde::Deserialize;
 
 use super::info::SecretInfo;
-use super::tool::{ToolError, absent_is_none, ask, to_yaml};
+use super::tool::{ToolError, absent_is_none, query, to_yaml};
 use super::{Juju, keys};
 use crate::event::{RelationId, secret_id};
 use crate::facts::Texts;
 use crate::secret::Secret;
 
 impl Juju {
-    /// The newest content of the secret under a label of ours; `None` where it is not there or not
-    /// yet for us to read.
+    /// The newest content of the secret with one of our labels; `None` if the secret does not exist
+    /// or this unit may not read it yet.
     pub fn secret_by_label(&mut self, label: &str) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
         self.secret(label, &["--label", label])
     }
 
-    /// The newest content of a secret of our own application that has no label yet.
+    /// The newest content of our application's secret that has no label yet.
     pub fn secret_by_uri(&mut self, uri: &str) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
         self.secret(uri, &[uri])
     }
 
-    /// The newest content of another application's secret; from then on `label` is its name for
-    /// this unit.
+    /// The newest content of another application's secret. The first read binds `label` to the
+    /// secret for this unit, which a dry run must not do.
     pub fn foreign_secret(
         &mut self,
         uri: &str,
@@ -46,20 +46,20 @@ impl Juju {
         if let Some(content) = self.secrets.get(name) {
             return Ok(content.clone());
         }
-        // Without --refresh an owner, too, gets the revision it once pinned, and a pin that never
-        // moves keeps old revisions alive.
+        // Without --refresh, Juju returns the revision that this unit read first, also to the
+        // owner, and keeps that revision alive.
         let newest = if self.journal.is_dry_run() { "--peek" } else { "--refresh" };
-        let content = absent_is_none(ask("secret-get", &[args, &[newest]].concat()))?;
+        let content = absent_is_none(query("secret-get", &[args, &[newest]].concat()))?;
         self.secrets.insert(name.to_owned(), content.clone());
         Ok(content)
     }
 
-    /// What Juju knows of the secret under an owner's label; only the owner is told.
+    /// The metadata of the secret with an owner's label; only the owner may read it.
     pub fn secret_info(&mut self, label: &str) -> Result<Option<SecretInfo>, ToolError> {
         self.info(label, &["--label", label])
     }
 
-    /// What Juju knows of one of our secrets.
+    /// The metadata of one of our secrets.
     pub fn secret_info_by_id(&mut self, id: &str) -> Result<Option<SecretInfo>, ToolError> {
         self.info(id, &[id])
     }
@@ -72,7 +72,7 @@ impl Juju {
         if let Some(info) = self.infos.get(name) {
             return Ok(info.clone());
         }
-        let infos: Option<BTreeMap<String, Info>> = absent_is_none(ask("secret-info-get", args))?;
+        let infos: Option<BTreeMap<String, Info>> = absent_is_none(query("secret-info-get", args))?;
         let info = infos
             .unwrap_or_default()
             .into_iter()
@@ -82,9 +82,12 @@ impl Juju {
         Ok(info)
     }
 
-    /// Makes the application's secret under `label` hold `content`: the secret that has the label,
-    /// else the one of id `adopt`, else a new one. Returns its URI or id. Does nothing where nothing
-    /// differs. Committed with the hook, but not undone by a commit that fails later, hence the search.
+    /// Sets the content of the application's secret with `label` and returns its URI. Uses the
+    /// secret with that label, else relabels the secret `adopt`, else adds a secret. An equal
+    /// content writes nothing.
+    ///
+    /// The label is looked up first because Juju commits a secret with the hook but does not undo
+    /// it if a later part of the commit fails.
     pub fn set_secret(
         &mut self,
         label: &str,
@@ -96,11 +99,11 @@ impl Juju {
         let uri = if let Some(id) = labelled.or_else(|| adopt.map(|uri| secret_id(uri).to_owned())) {
             let uri = format!("secret:{id}");
             if relabel || self.secret_by_label(label)?.as_ref() != Some(content) {
-                self.tell_secret("secret-set", &[&uri, "--label", label], content)?;
+                self.write_secret("secret-set", &[&uri, "--label", label], content)?;
             }
             uri
         } else {
-            self.tell_secret("secret-add", &["--label", label, "--owner", "application"], content)?
+            self.write_secret("secret-add", &["--label", label, "--owner", "application"], content)?
         };
         self.secrets.insert(label.to_owned(), Some(content.clone()));
         self.infos
@@ -108,28 +111,30 @@ impl Juju {
         Ok(uri)
     }
 
-    /// Lets the application on the other side of a relation read a secret of ours.
+    /// Grants the application on the other side of a relation read access to our secret.
     pub fn grant(&mut self, uri: &str, relation: RelationId) -> Result<(), ToolError> {
-        self.tell("secret-grant", &[uri, "-r", &relation.to_string()])
+        self.change("secret-grant", &[uri, "-r", &relation.to_string()])
     }
 
-    /// Removes a revision of a secret of ours.
+    /// Removes one revision of our secret.
     pub fn remove_revision(&mut self, id: &str, revision: u64) -> Result<(), ToolError> {
-        self.tell("secret-remove", &[id, "--revision", &revision.to_string()])
+        self.change("secret-remove", &[id, "--revision", &revision.to_string()])
     }
 
-    /// Removes a secret of ours with all its revisions.
+    /// Removes our secret with all its revisions.
     pub fn remove_secret(&mut self, label: &str, id: &str) -> Result<(), ToolError> {
-        self.tell("secret-remove", &[id])?;
+        self.change("secret-remove", &[id])?;
         self.secrets.insert(label.to_owned(), None);
         self.infos.insert(label.to_owned(), None);
         Ok(())
     }
 
-    /// Runs a tool that takes a secret's content. The agent, not the tool, opens the file it is named,
-    /// so the content lies in an anonymous file of ours, reached through `/proc`: no disk ever has it,
-    /// and it goes when we go. Returns what the tool prints: a new secret's URI.
-    fn tell_secret(
+    /// Runs a tool that takes a secret's content, and returns its output: the URI of a new secret.
+    ///
+    /// The agent, not the tool, opens the file that `--file` names. The content is in an anonymous
+    /// file of this process, reached through `/proc`: it is never on a disk, and ends with this
+    /// process.
+    fn write_secret(
         &mut self,
         tool: &'static str,
         args: &[&str],

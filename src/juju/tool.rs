@@ -7,50 +7,52 @@ use std::process::{Command, ExitStatus, Stdio};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-/// A hook tool that did not do what it was asked.
+/// The failure of a hook tool.
 #[derive(Debug, Error)]
 pub enum ToolError {
-    /// The tool could not be started: we are not in a hook.
+    /// The tool could not be started, as outside a hook.
     #[error("cannot start {tool}: {source}")]
     Start {
         /// The tool.
         tool: &'static str,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The tool said no. Exit status 2 means that the call was malformed, 1 that the world says no.
+    /// The tool exited with an error: status 2 for a malformed call, 1 for a request that Juju
+    /// refuses.
     #[error("{tool} failed ({status}): {stderr}")]
     Failed {
         /// The tool.
         tool: &'static str,
-        /// How it ended.
+        /// The exit status.
         status: ExitStatus,
-        /// What it printed.
+        /// The tool's error output.
         stderr: String,
     },
-    /// The tool's answer is not what its contract says. The answer is not repeated: it may be secret.
+    /// The tool's output is not the expected JSON. The message omits the output, which may hold
+    /// a secret.
     #[error("cannot read the answer of {tool}: line {line}, column {column}")]
     Answer {
         /// The tool.
         tool: &'static str,
-        /// Where in the answer.
+        /// The line of the output.
         line: usize,
-        /// Where in that line.
+        /// The column in that line.
         column: usize,
     },
 }
 
 impl ToolError {
-    /// Juju's way to say that a relation, secret, label or revision is not there, or not for us to
-    /// read. The words differ by version (contract of juju/juju's `jujuc`): these two are in all.
+    /// Whether a relation, secret, label or revision does not exist, or this unit may not read it.
+    /// Juju's wording differs by version; these two phrases occur in all (juju/juju's `jujuc`).
     fn is_absent(&self) -> bool {
         matches!(self, Self::Failed { stderr, .. }
             if stderr.contains("not found") || stderr.contains("permission denied"))
     }
 }
 
-/// A map as the YAML that `--file` takes. Compact JSON is YAML, but for DEL and the C1 control
-/// characters, which Juju's YAML reader refuses unescaped.
+/// Renders a map as YAML for `--file`. Compact JSON is valid YAML, except DEL and the C1 control
+/// characters, which Juju's YAML reader accepts only escaped.
 pub(super) fn to_yaml(texts: &BTreeMap<String, String>) -> String {
     let json = serde_json::to_string(texts).unwrap_or_default();
     if !json.contains(|c| matches!(c, '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}')) {
@@ -64,8 +66,8 @@ pub(super) fn to_yaml(texts: &BTreeMap<String, String>) -> String {
         .collect()
 }
 
-/// Runs a tool and reads its JSON.
-pub(super) fn ask<T: DeserializeOwned>(tool: &'static str, args: &[&str]) -> Result<T, ToolError> {
+/// Runs a tool and parses its JSON output.
+pub(super) fn query<T: DeserializeOwned>(tool: &'static str, args: &[&str]) -> Result<T, ToolError> {
     let stdout = run(tool, &[args, &["--format=json"]].concat(), None)?;
     serde_json::from_slice(&stdout).map_err(|error| ToolError::Answer {
         tool,
@@ -74,6 +76,7 @@ pub(super) fn ask<T: DeserializeOwned>(tool: &'static str, args: &[&str]) -> Res
     })
 }
 
+/// Turns an error about an absent object into `None`.
 pub(super) fn absent_is_none<T>(answer: Result<T, ToolError>) -> Result<Option<T>, ToolError> {
     match answer {
         Ok(value) => Ok(Some(value)),
@@ -82,6 +85,7 @@ pub(super) fn absent_is_none<T>(answer: Result<T, ToolError>) -> Result<Option<T
     }
 }
 
+/// Runs a tool and returns its output. The error of a failed tool contains its error output.
 #[expect(clippy::disallowed_methods, reason = "the one place that starts a hook tool")]
 pub(super) fn run(tool: &'static str, args: &[&str], stdin: Option<&str>) -> Result<Vec<u8>, ToolError> {
     let start = |source| ToolError::Start { tool, source };
@@ -94,7 +98,7 @@ pub(super) fn run(tool: &'static str, args: &[&str], stdin: Option<&str>) -> Res
         .spawn()
         .map_err(start)?;
     if let (Some(text), Some(mut pipe)) = (stdin, child.stdin.take()) {
-        // A tool that fails before it reads closes the pipe; its own error is the one to show.
+        // A tool that fails before it reads closes the pipe; the tool's own error is reported.
         let _ = pipe.write_all(text.as_bytes());
     }
     let output = child.wait_with_output().map_err(start)?;
@@ -112,7 +116,7 @@ mod tests {
     use crate::facts::Texts;
 
     #[test]
-    fn characters_that_jujus_yaml_reader_refuses_are_escaped() {
+    fn characters_that_jujus_yaml_reader_rejects_are_escaped() {
         let texts = BTreeMap::from([("k".to_owned(), "a\u{7f}b\u{85}é😀\n".to_owned())]);
         let yaml = to_yaml(&texts);
         assert_eq!(yaml, r#"{"k":"a\u007fb\u0085é😀\n"}"#);

@@ -1,4 +1,4 @@
-//! PostgreSQL: what it says in its relation, and the server itself.
+//! Reads about PostgreSQL: its relation, the notes on it, and the server itself.
 
 use std::rc::Rc;
 
@@ -14,7 +14,7 @@ use crate::postgres::{Credentials, Server};
 use crate::status::Wait;
 
 impl Look<'_> {
-    /// The relation with PostgreSQL, and what it says there.
+    /// The relation with PostgreSQL and its app bag, parsed.
     pub fn backend(&mut self) -> Result<Option<Rc<Backend>>> {
         if self.parsed.backend.is_none() {
             let relation = self.relations(Endpoint::BackendDatabase)?.first().copied();
@@ -24,7 +24,10 @@ impl Look<'_> {
             };
             if let Some(Backend { relation, malformed, .. }) = backend.as_deref() {
                 for key in malformed {
-                    tracing::warn!("backend-database:{relation}: ignored {key}: it is not host:port");
+                    tracing::warn!(
+                        "backend-database:{relation}: ignored {key}: it is not host:port; check \
+                         PostgreSQL's charm"
+                    );
                 }
             }
             self.parsed.backend = Some(backend);
@@ -32,20 +35,20 @@ impl Look<'_> {
         Ok(self.parsed.backend.clone().flatten())
     }
 
-    /// The credentials that PostgreSQL gave us, once it lets us in. Reading their secret by its URI
-    /// makes the label this unit's name for it.
+    /// The credentials that PostgreSQL provided; `None` until they are usable. The first read of
+    /// their secret by its URI binds our label to the secret.
     pub fn credentials(&mut self, backend: &Backend) -> Result<Option<Credentials>> {
         if backend.is_subordinated() && !self.is_unit_ready(backend)? {
             return Ok(None);
         }
         let content = match backend.secret() {
-            Some(uri) => self.clients.juju.foreign_secret(uri, &labels::backend_label(backend.relation))?,
+            Some(uri) => self.handles.juju.foreign_secret(uri, &labels::backend_label(backend.relation))?,
             None => None,
         };
         Ok(backend.credentials(content.as_ref()))
     }
 
-    /// Whether a unit of PostgreSQL reports itself ready.
+    /// Whether a unit of PostgreSQL reports itself as ready.
     fn is_unit_ready(&mut self, backend: &Backend) -> Result<bool> {
         for unit in self.members(backend.relation)? {
             let bag = self.remote_unit_bag(backend.relation, &unit)?;
@@ -56,7 +59,7 @@ impl Look<'_> {
         Ok(false)
     }
 
-    /// Where PgBouncer looks up passwords, on all units.
+    /// How PgBouncer looks up passwords, over all units.
     pub fn lookup(&mut self, backend: &Backend, auth_user: &str) -> Result<Lookup> {
         let mut everywhere = self.own_version()?.is_some_and(looks_everywhere);
         for unit in self.members(self.peers)? {
@@ -65,21 +68,22 @@ impl Look<'_> {
         Ok(Lookup { auth_user: auth_user.to_owned(), database: backend.database.clone(), everywhere })
     }
 
-    /// How much of this lookup PostgreSQL has, by the note.
+    /// How much of this lookup is installed in PostgreSQL, according to the note.
     pub fn noted(&mut self, lookup: &Lookup) -> Result<Noted> {
         let users = self.users()?;
         let note = self.app_bag()?.get_auth();
         Ok(Noted::of(note.as_ref(), users.auth_user(), lookup))
     }
 
-    /// Whether PostgreSQL has this lookup and every client, as far as the note can be trusted.
+    /// Whether a trusted note says that PostgreSQL has this lookup and the role of every client.
     pub fn is_installed(&mut self, lookup: &Lookup) -> Result<bool> {
         Ok(self.trust.counts_lookup(lookup.everywhere) && self.noted(lookup)? == Noted::Everything)
     }
 
-    /// The server, or why it cannot be used. It is tried once a dispatch, for a few seconds at most.
+    /// The connection to PostgreSQL, or why there is none. A dispatch tries to connect only once,
+    /// for a few seconds at most.
     pub fn server(&mut self) -> Result<Result<&mut Server, Wait>> {
-        if self.clients.server.is_none() {
+        if self.handles.server.is_none() {
             let credentials = match self.backend()? {
                 Some(backend) => self.credentials(&backend)?.ok_or(Wait::Backend),
                 None => Err(Wait::NoBackend),
@@ -87,16 +91,16 @@ impl Look<'_> {
             let connect = |credentials: Credentials| {
                 Server::connect(&credentials).map_err(|error| Wait::Unreachable(error.to_string()))
             };
-            self.clients.server = Some(credentials.and_then(connect));
+            self.handles.server = Some(credentials.and_then(connect));
         }
-        Ok(match &mut self.clients.server {
+        Ok(match &mut self.handles.server {
             Some(Ok(server)) => Ok(server),
             Some(Err(wait)) => Err(wait.clone()),
             None => Err(Wait::Backend),
         })
     }
 
-    /// All databases of PostgreSQL but its own and ours; nothing where it cannot be asked.
+    /// All databases of PostgreSQL except `postgres` and our own; `None` if the query fails.
     pub fn other_databases(&mut self) -> Result<Option<Vec<String>>> {
         let own = self.backend()?.map(|backend| backend.database.clone());
         let Ok(server) = self.server()? else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! The other units of the application, and the units of related ones.
+//! Reads about the other units of the application, and the units of related applications.
 
 use std::collections::BTreeSet;
 
@@ -15,38 +15,39 @@ use crate::peer_bag::{ADDRESS, DATABASES_LOADED, HOSTNAME, PGBOUNCER_VERSION};
 use crate::plan::Bag;
 use crate::status::{self, Serving};
 
-/// The keys of a sibling's bag that are read, and so noted.
+/// The keys of another unit's bag that this charm reads and notes.
 const KEPT: [&str; 4] = [ADDRESS, DATABASES_LOADED, HOSTNAME, PGBOUNCER_VERSION];
 
 impl Look<'_> {
-    /// The units of an application, ours or a related one, that are to be there.
+    /// The units that the model plans for our or a related application.
     pub fn goal(&mut self, app: &str) -> Result<Option<Goal>> {
-        Ok(self.clients.juju.goal(app)?)
+        Ok(self.handles.juju.goal(app)?)
     }
 
-    /// Whether no unit of ours is to stay. An application that is scaled to nothing may come back.
+    /// Whether every unit of the application is being removed. An application scaled to zero may
+    /// get units again later.
     pub fn is_whole_application_leaving(&mut self) -> Result<bool> {
         let goal = self.goal(&self.unit.app)?;
         Ok(goal.is_some_and(|goal| goal.staying().next().is_none()))
     }
 
-    /// What another unit says of itself in the peer relation. Juju brings a hook that names the unit
-    /// whenever that changes; in other hooks the notes tell.
+    /// The databag of another unit in the peer relation. Juju runs a hook that names the unit when
+    /// the bag changes; all other hooks use the notes.
     pub fn sibling(&mut self, unit: &str) -> Result<Texts> {
         if let Some(texts) = self.notes.siblings.get(unit) {
             return Ok(texts.clone());
         }
-        let mut texts = self.clients.juju.bag(self.peers, &Owner::Other(unit.to_owned()))?.clone();
+        let mut texts = self.handles.juju.bag(self.peers, &Owner::Other(unit.to_owned()))?.clone();
         texts.retain(|key, _| KEPT.contains(&key.as_str()));
-        // Juju itself writes the address: a bag without one cannot be read yet.
+        // Juju itself writes the address: a bag without an address is not readable yet.
         if texts.contains_key(ADDRESS) {
             self.notes.siblings.insert(unit.to_owned(), texts.clone());
         }
         Ok(texts)
     }
 
-    /// Forgets the notes about siblings that this hook does not trust.
-    pub fn doubt_siblings(&mut self) -> Result<()> {
+    /// Drops the notes about other units that this hook does not trust.
+    pub fn forget_untrusted_siblings(&mut self) -> Result<()> {
         if let Some(unit) = self.event_of(Endpoint::Peers).and_then(|event| event.remote_unit.as_ref()) {
             self.notes.siblings.remove(unit);
         }
@@ -54,20 +55,20 @@ impl Look<'_> {
             self.notes.siblings.clear();
         }
         if self.trust == Trust::Recheck {
-            // An operator can have skipped the hook in which a unit caught up.
+            // An operator may have skipped the hook in which a unit reported its load.
             let own = self.bag(Bag::PeerUnit)?.get(DATABASES_LOADED).cloned();
             self.notes.siblings.retain(|_, texts| texts.get(DATABASES_LOADED) == own.as_ref());
         }
         Ok(())
     }
 
-    /// Every unit, this one too, with what it has loaded and whether it is waited for. `own` is what
-    /// this unit has loaded.
+    /// Every unit of the application, with the databases it has loaded and whether clients wait for
+    /// it. `own` is the hash that this unit has loaded.
     pub fn loaded_units(&mut self, own: Option<String>) -> Result<Vec<LoadedUnit>> {
         let goal = self.goal(&self.unit.app)?;
         let mut units = vec![LoadedUnit { unit: self.unit.name.clone(), loaded: own, counts: true }];
         let mut others: BTreeSet<String> = self.members(self.peers)?.into_iter().collect();
-        // A new leader may not know every unit yet.
+        // A new leader may not have seen every unit join.
         others.extend(goal.iter().flat_map(Goal::staying).map(str::to_owned));
         others.remove(&self.unit.name);
         for unit in others {
@@ -78,7 +79,7 @@ impl Look<'_> {
         Ok(units)
     }
 
-    /// The other units that do not serve what clients were told, as the leader sees it.
+    /// The other units that have not loaded the leader's databases; empty on a follower.
     pub fn units_behind(&mut self) -> Result<Vec<String>> {
         if !self.leads()? {
             return Ok(Vec::new());
@@ -93,11 +94,11 @@ impl Look<'_> {
         Ok(behind)
     }
 
-    /// What this unit serves, for its status.
+    /// Describes what this unit serves, for its status.
     pub fn serving(&mut self) -> Result<String> {
         let published = self.published()?;
         let kept = self.kept();
-        let config = published.counting().ok().flatten().or(kept.config.as_ref());
+        let config = published.current().ok().flatten().or(kept.config.as_ref());
         let Some(Config { shared, .. }) = config else { return Ok(String::new()) };
         let databases = self.databases()?;
         Ok(status::serving(&Serving {

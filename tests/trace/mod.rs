@@ -170,16 +170,15 @@ impl Trace {
                 // Before a tool it is the content of a secret, after it what the tool reads.
                 "write" if text.starts_with('{') => content = text.into_owned(),
                 "openat" if text.ends_with("/.attempts") && call.line.contains("O_APPEND") => {
-                    unit.push("unit: note that database:".to_owned());
+                    unit.push("unit: record an attempt to answer database:".to_owned());
                 }
                 "write" if text.trim().parse::<RelationId>().is_ok() => {
                     if let Some(note) = unit.last_mut().filter(|note| note.ends_with(':')) {
                         *note += text.trim();
-                        *note += " is about to be answered";
                     }
                 }
                 "unlink" if text.ends_with("/.attempts") => {
-                    unit.push("unit: clear the notes of who was about to be answered".to_owned());
+                    unit.push("unit: clear the records of attempted answers".to_owned());
                 }
                 _ => {}
             }

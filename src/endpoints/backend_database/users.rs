@@ -1,4 +1,5 @@
-//! The users of PgBouncer itself: the auth role, the statistics user and the administrator.
+//! Creation and repair of PgBouncer's own users: the auth role, the statistics user and the
+//! administrator.
 
 use crate::facts::users::{Users, admin_user, stats_user};
 use crate::pgbouncer::verifier;
@@ -8,31 +9,31 @@ use crate::secret::Secret;
 /// Random values for one set of users.
 #[derive(Clone, Debug)]
 pub struct Fresh {
-    /// Of the auth role.
+    /// The password of the auth role.
     pub auth: Secret,
-    /// Of the statistics user.
+    /// The password of the statistics user.
     pub monitoring: Secret,
-    /// Of the administrator.
+    /// The password of the administrator.
     pub admin: Secret,
-    /// One salt for each verifier: of the auth role, the statistics user, the administrator.
+    /// The salts of the verifiers of the auth role, the statistics user and the administrator.
     pub salts: [[u8; 16]; 3],
 }
 
-/// The role that PgBouncer looks up verifiers as. PostgreSQL's charms know it by the beginning of its
-/// name.
+/// The name of the role with which PgBouncer looks up verifiers. PostgreSQL's charms recognise the
+/// role by the prefix of its name.
 pub fn auth_user(username: &str) -> String {
     format!("{AUTH_USER_PREFIX}{}", username.replace('-', "_"))
 }
 
-/// The users as they should be. What is there stays: a new leader changes no password. Missing or
-/// outdated lines are repaired.
+/// Completes the users: keeps all existing passwords, so that a new leader changes none, and adds
+/// or replaces missing and outdated lines.
 pub fn complete(found: &Users, auth_user: &str, app: &str, fresh: &Fresh) -> Users {
     let old = Some(found).filter(|users| users.list.auth_user() == Some(auth_user));
     let line = |name: &str| old?.list.line(name).cloned();
     let password = |old: Option<&Secret>, fresh: &Secret| old.unwrap_or(fresh).clone();
     let monitoring = password(found.monitoring.as_ref(), &fresh.monitoring);
     let admin = password(found.admin.as_ref(), &fresh.admin);
-    // A line is kept only together with the password it was made of.
+    // A verifier is kept only if its password is known.
     let scram = |name: &str, password: &Secret, known: bool, salt: &[u8; 16]| {
         line(name)
             .filter(|secret| known && is_scram(secret))
@@ -42,9 +43,9 @@ pub fn complete(found: &Users, auth_user: &str, app: &str, fresh: &Fresh) -> Use
     let known = |pick: fn(&Users) -> Option<&Secret>| old.and_then(pick).is_some();
     let stats_line = scram(&stats_user, &monitoring, known(|u| u.monitoring.as_ref()), &fresh.salts[1]);
     let admin_line = scram(&admin_user, &admin, known(|u| u.admin.as_ref()), &fresh.salts[2]);
-    // The auth role's own password: PgBouncer cannot log in as `auth_user` with a SCRAM verifier, and
-    // an md5 verifier would bind PostgreSQL to md5. A verifier that an older charm left is kept, since
-    // its password is not known.
+    // The line of the auth role holds its password: PgBouncer cannot log in as `auth_user` with a
+    // SCRAM verifier, and an md5 verifier would bind PostgreSQL to md5. A verifier from an older
+    // charm is kept, because its password is unknown.
     let auth_line = line(auth_user).unwrap_or_else(|| fresh.auth.clone());
     let list = UserList(vec![
         User { name: auth_user.to_owned(), secret: auth_line },
@@ -54,7 +55,7 @@ pub fn complete(found: &Users, auth_user: &str, app: &str, fresh: &Fresh) -> Use
     Users { list, monitoring: Some(monitoring), admin: Some(admin) }
 }
 
-/// Whether nothing is missing from the users that could be repaired without a new auth role.
+/// Whether the users have all passwords and verifiers except those of the auth role.
 pub fn is_complete(users: &Users, app: &str) -> bool {
     let has_line = |name: String| users.list.line(&name).is_some_and(is_scram);
     users.monitoring.is_some()
@@ -63,9 +64,9 @@ pub fn is_complete(users: &Users, app: &str) -> bool {
         && has_line(admin_user(app))
 }
 
-/// Whether a role of a client's name may be taken over although it carries no comment. Only the
-/// Python charm made such roles, and it left an md5 line for the auth role of this very relation. On
-/// another PostgreSQL the role may be somebody else's.
+/// Whether roles with clients' names but without a comment belong to this application. Only the
+/// Python charm created such roles, and it left an md5 line for the auth role of the same relation.
+/// In another PostgreSQL such a role may belong to somebody else.
 pub fn made_by_python(list: Option<&UserList>, auth_user: &str) -> bool {
     let line = list.and_then(|list| list.line(auth_user));
     line.is_some_and(|line| line.reveal().starts_with("md5"))
@@ -82,7 +83,7 @@ pub(crate) mod tests {
     pub(crate) const AUTH_USER: &str = "pgbouncer_auth_relation_id_4";
     const APP: &str = "pgbouncer-k8s";
 
-    /// Values that are the same in every test.
+    /// Fixed values for tests.
     pub(crate) fn fresh() -> Fresh {
         Fresh {
             auth: Secret::new("fresh auth"),
@@ -92,13 +93,13 @@ pub(crate) mod tests {
         }
     }
 
-    /// Users made of these values alone.
+    /// Users made of the fixed values.
     pub(crate) fn made() -> Users {
         complete(&Users::nobody(), AUTH_USER, APP, &fresh())
     }
 
     #[test]
-    fn users_that_are_there_keep_every_password_and_line() {
+    fn complete_users_keep_every_password_and_line() {
         let made = made();
         assert!(is_complete(&made, APP));
         let other = Fresh { auth: Secret::new("other"), salts: [[9; 16]; 3], ..fresh() };
@@ -106,7 +107,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_md5_stats_line_and_a_missing_admin_line_are_made_good() {
+    fn an_md5_stats_line_and_a_missing_admin_line_are_repaired() {
         let whole = made();
         let mut old = whole.clone();
         old.list.0[1].secret =
@@ -134,7 +135,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_role_without_comment_is_known_only_beside_an_auth_line_of_the_python_charm() {
+    fn a_role_without_comment_is_ours_only_with_an_md5_auth_line_of_the_python_charm() {
         let mut list = made().list;
         assert!(!made_by_python(Some(&list), AUTH_USER));
         list.0[0].secret = verifier::md5(AUTH_USER, &Secret::new("known to nobody"));

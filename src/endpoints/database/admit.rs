@@ -1,4 +1,5 @@
-//! Clients come and go: what they ask for is entered into the databases, before these are loaded.
+//! Admission of clients: enters their requests into the databases before the databases are loaded,
+//! and removes the roles and entries of ended relations.
 
 use anyhow::Result;
 
@@ -19,34 +20,34 @@ use crate::status::Wait;
 
 /// The input of [`decide`]; only the leader admits clients.
 pub struct Admission {
-    /// Whether the model has secrets.
+    /// Whether this version of Juju has secrets.
     pub has_secrets: bool,
     /// The databases by relation.
     pub databases: Databases,
-    /// The live relations of clients.
+    /// The existing relations of clients.
     pub relations: Vec<RelationId>,
-    /// The relation whose end the hook tells of, with our app bag.
+    /// The relation that this hook ends, with our app bag.
     pub ended: Option<(RelationId, Texts)>,
-    /// The clients whose requests are read.
+    /// The clients whose requests were read.
     pub clients: Vec<Client>,
-    /// The clients that may have no answer yet.
+    /// The queue of clients without an answer, and the leader's notes.
     pub queue: ClientQueue,
-    /// Those of them that may wait.
+    /// The clients that may wait for an answer.
     pub waiting: Vec<RelationId>,
     /// Clients of another endpoint may use every database.
     pub others_reach_all: bool,
-    /// PostgreSQL's version, as it reports in `backend-database`.
+    /// PostgreSQL's version from `backend-database`.
     pub version: Option<ServerVersion>,
-    /// PostgreSQL.
+    /// The state of PostgreSQL.
     pub backend: ServingBackend,
-    /// The databases that no client asked for by name: as published, and as they are where they were
-    /// looked at.
+    /// The databases that no client requested by name: the published text, and the current names
+    /// if PostgreSQL was queried.
     pub others: (Option<String>, Option<Vec<String>>),
-    /// How the comments on the roles we make begin.
-    pub mark: String,
+    /// The beginning of the comment on every role of this application.
+    pub comment_prefix: String,
 }
 
-/// Gathers and decides; a follower admits no client.
+/// Gathers the facts and decides; a follower admits no client.
 pub fn plan(look: &mut Look<'_>) -> Result<Plan> {
     if look.leads()? { Ok(decide(&gather(look)?)) } else { Ok(Plan::default()) }
 }
@@ -61,7 +62,7 @@ fn gather(look: &mut Look<'_>) -> Result<Admission> {
     let has_gone = !missing(&relations, &databases.entries).is_empty();
     let has_wildcard = databases.entries.wildcard().is_some();
     let all = trust == Trust::Nothing
-        // Which clients need the wildcard is in the bags of all.
+        // Whether the wildcard is still needed depends on the bags of all clients.
         || (has_gone && has_wildcard)
         || !look.published()?.is_ours();
     let read = if all {
@@ -95,7 +96,7 @@ fn gather(look: &mut Look<'_>) -> Result<Admission> {
         version: look.backend()?.and_then(|backend| backend.version),
         waiting: queue.waiting(trust),
         others: (look.app_bag()?.text(OTHER_DATABASES).map(str::to_owned), others),
-        mark: look.mark(),
+        comment_prefix: look.comment_prefix(),
         databases,
         relations,
         clients,
@@ -104,12 +105,12 @@ fn gather(look: &mut Look<'_>) -> Result<Admission> {
     })
 }
 
-/// Enters what can be served, says why other requests cannot, and takes back what a client had whose
-/// relation is gone.
+/// Enters requests that can be served, reports the others, and removes the roles and entries of
+/// ended relations.
 pub fn decide(seen: &Admission) -> Plan {
     let mut plan = Plan::default();
     if let Some((relation, app)) = &seen.ended {
-        // A relation that was only suspended begins anew, without the URIs of secrets that are gone.
+        // Clear the bag: a suspended relation starts over, and the secrets in the bag are removed.
         for key in app.keys() {
             plan.set(Bag::App(*relation), key, Value::Absent);
         }
@@ -126,7 +127,7 @@ pub fn decide(seen: &Admission) -> Plan {
             Ok(Some(request)) => {
                 let entry = Entry { name: request.database.clone(), legacy: false, auth_dbname: None };
                 let is_new = databases.0.insert(origin, entry).is_none();
-                // What a served client asks for later takes nothing from it, and is named.
+                // A later request that is not supported is reported; the client is still served.
                 let refusal = client.not_served().filter(|_| client.is_answered);
                 let note = match (client.is_answered, &refusal) {
                     (false, _) => Some(ClientNote::Waiting(0)),
@@ -146,7 +147,7 @@ pub fn decide(seen: &Admission) -> Plan {
         }
     }
     enter_wildcard(seen, &requests, &mut databases);
-    // Whoever wrote it, an equal content keeps its bytes, and with them its hash.
+    // Equal content keeps its text, also that of the Python charm, and so its hash.
     let before = seen.databases.text.as_ref();
     let text = match before {
         Some(text) if databases == seen.databases.entries => text.clone(),
@@ -159,12 +160,12 @@ pub fn decide(seen: &Admission) -> Plan {
     let missing = missing(&seen.relations, &databases);
     notes.notes.extend(missing.iter().map(|relation| (*relation, ClientNote::Missing)));
     plan.append(seen.queue.note(notes, Some(&text) != before));
-    plan.append(take_back(seen, &missing));
+    plan.append(remove_ended(seen, &missing));
     plan
 }
 
 impl Admission {
-    /// What is noted of clients whose requests are not read.
+    /// The notes on clients whose requests were not read.
     fn notes_of_others(&self) -> ClientNotes {
         let is_read = |id: RelationId| self.clients.iter().any(|client| client.relation == id);
         let is_there = |id: RelationId| self.relations.contains(&id) && !is_read(id);
@@ -178,30 +179,30 @@ impl Admission {
         ClientNotes { queue: String::new(), notes: others.collect() }
     }
 
-    /// Whether a relation that is not found has ended.
+    /// Whether a missing relation has ended.
     fn is_gone(&self, relation: RelationId) -> bool {
         self.queue.notes.notes.get(&relation) == Some(&ClientNote::Missing)
             || self.ended.as_ref().is_some_and(|(ended, _)| *ended == relation)
     }
 }
 
-/// Takes back what clients had whose relations are gone. The entry of each is the memory of this
-/// work: it goes only after the role.
-fn take_back(seen: &Admission, missing: &[RelationId]) -> Plan {
+/// Removes the roles and entries of ended relations. The entry is removed after the role: as long
+/// as the entry exists, a later hook retries.
+fn remove_ended(seen: &Admission, missing: &[RelationId]) -> Plan {
     let mut plan = Plan::default();
     let gone = missing.iter().copied().filter(|relation| seen.is_gone(*relation));
     match &seen.backend {
         ServingBackend::NotNeeded => {}
         ServingBackend::Waiting(wait) => {
             if *wait == Wait::NoBackend {
-                // With no backend at all there is no role to drop.
+                // Without PostgreSQL there is no role to drop.
                 gone.for_each(|relation| plan.push(Effect::ForgetClient(relation)));
             }
             return plan.wait(wait.clone());
         }
         ServingBackend::Ready { .. } => gone.for_each(|relation| {
             let mut part = Plan::default();
-            let comment = client::comment(&seen.mark, relation);
+            let comment = client::comment(&seen.comment_prefix, relation);
             part.push(Effect::DropClient { role: role(relation), comment });
             part.push(Effect::ForgetClient(relation));
             plan.push_apart(part);
@@ -210,7 +211,8 @@ fn take_back(seen: &Admission, missing: &[RelationId]) -> Plan {
     plan
 }
 
-/// `*` is there as long as somebody's roles reach every database. It names one that they are looked up in.
+/// Enters the wildcard `*` while the roles of a client reach every database, and removes it after
+/// the last. Its entry names the database in which PgBouncer looks up such clients.
 fn enter_wildcard(seen: &Admission, requests: &[Request<'_>], databases: &mut PgbDbs) {
     let holders: Vec<&str> = requests
         .iter()
@@ -238,7 +240,8 @@ fn enter_wildcard(seen: &Admission, requests: &[Request<'_>], databases: &mut Pg
     }
 }
 
-/// A client that may use every database finds the replicas of each.
+/// Publishes the databases that no client requested by name, so that a client that may use every
+/// database can read each from the replicas.
 fn enter_others(seen: &Admission, databases: &PgbDbs) -> Plan {
     let mut plan = Plan::default();
     match &seen.others {
@@ -264,7 +267,7 @@ fn enter_others(seen: &Admission, databases: &PgbDbs) -> Plan {
     plan
 }
 
-/// The relations that have an entry in `databases` and are not found.
+/// The relations that have an entry in `databases` but do not exist.
 fn missing(relations: &[RelationId], databases: &PgbDbs) -> Vec<RelationId> {
     let entries = databases.0.iter().filter(|(_, entry)| !entry.legacy);
     let entered = entries.filter_map(|(origin, _)| origin.relation()).map(RelationId);
@@ -304,18 +307,18 @@ mod tests {
             version: ServerVersion::parse("15.18"),
             backend: ready(),
             others: (None, None),
-            mark: "model m".into(),
+            comment_prefix: "model m".into(),
         }
     }
 
-    /// With these databases in the bag.
+    /// Adds these databases to the bag.
     fn with(text: &str, mut seen: Admission) -> Admission {
         let entries = PgbDbs::parse(text).expect("valid");
         seen.databases = Databases { text: Some(text.into()), entries, broken: None };
         seen
     }
 
-    /// What the plan makes of the databases.
+    /// The databases that the plan sets.
     fn entered(plan: &Plan) -> String {
         let set = plan.effects().find_map(|effect| match effect {
             Effect::Set(_, key, Value::Text(text)) if key == DATABASES => Some(text.clone()),
@@ -324,7 +327,7 @@ mod tests {
         set.expect("the databases are entered")
     }
 
-    /// What the plan notes of clients.
+    /// The notes that the plan stores on clients.
     fn noted(plan: &Plan) -> Vec<(u32, ClientNote)> {
         let notes = plan.effects().find_map(|effect| match effect {
             Effect::Note(Note::Clients(clients)) => Some(&clients.notes),
@@ -351,14 +354,14 @@ note clients 6 Waiting(0)"#,
     }
 
     #[test]
-    fn a_client_is_entered_before_the_backend_is_there() {
+    fn a_client_is_entered_before_postgresql_is_related() {
         let mut seen = seen(vec![client(6, &REQUEST)]);
         seen.backend = ServingBackend::NotNeeded;
         assert_eq!(entered(&decide(&seen)), r#"{"6": {"name": "shop", "legacy": false}}"#);
     }
 
     #[test]
-    fn a_client_whose_request_is_not_read_may_still_wait() {
+    fn a_client_whose_request_is_not_read_stays_in_the_queue() {
         let text = r#"{"6": {"name": "shop", "legacy": false}}"#;
         let mut seen = with(text, seen(vec![client(7, &CRM)]));
         seen.relations.push(RelationId(6));
@@ -369,7 +372,7 @@ note clients 6 Waiting(0)"#,
     }
 
     #[test]
-    fn an_answered_client_is_left_alone() {
+    fn an_answered_client_stays_unchanged() {
         let text = r#"{"6": {"legacy": false, "name": "shop"}}"#;
         let mut client = answered_client(6, &REQUEST);
         client.app.insert(
@@ -382,7 +385,7 @@ note clients 6 Waiting(0)"#,
     }
 
     #[test]
-    fn what_a_served_client_asks_for_later_is_refused_and_takes_nothing_from_it() {
+    fn a_later_unsupported_request_is_reported_and_the_client_stays_served() {
         let text = r#"{"6": {"legacy": false, "name": "shop"}}"#;
         let mut client = answered_client(6, &REQUEST);
         client.remote.insert("requests".into(), "[]".into());
@@ -394,7 +397,7 @@ note clients 6 Waiting(0)"#,
     }
 
     #[test]
-    fn an_answered_client_whose_entry_was_lost_is_entered_again_and_noted() {
+    fn an_answered_client_without_an_entry_is_restored() {
         let plan = decide(&seen(vec![answered_client(6, &REQUEST)]));
         assert_eq!(entered(&plan), r#"{"6": {"name": "shop", "legacy": false}}"#);
         assert_eq!(noted(&plan), [(6, ClientNote::Restored)]);
@@ -405,7 +408,7 @@ note clients 6 Waiting(0)"#,
     }
 
     #[test]
-    fn one_client_that_cannot_be_served_does_not_stop_the_next() {
+    fn a_rejected_request_does_not_affect_other_clients() {
         for (remote, reason) in [
             (vec![("database", "a\nb")], "invalid database name"),
             (vec![("database", "*")], "invalid database name"),
@@ -428,7 +431,7 @@ note clients 6 Waiting(0)"#,
     }
 
     #[test]
-    fn the_rules_for_names_and_roles_are_those_of_the_servers_version() {
+    fn the_rules_for_names_and_roles_depend_on_the_servers_version() {
         let long = "d".repeat(50);
         for (name, roles, to_15, from_16) in [
             ("databases", "", true, false),
@@ -446,7 +449,7 @@ note clients 6 Waiting(0)"#,
     }
 
     #[test]
-    fn a_name_that_is_the_alias_of_another_database_is_not_given_away() {
+    fn a_name_that_is_the_alias_of_another_database_is_rejected() {
         let alias = [("database", "shop_readonly")];
         let text = r#"{"6": {"name": "shop", "legacy": false}}"#;
         let plan = decide(&with(text, seen(vec![answered_client(6, &REQUEST), client(7, &alias)])));
@@ -454,16 +457,16 @@ note clients 6 Waiting(0)"#,
     }
 
     #[test]
-    fn the_wildcard_comes_with_the_first_who_needs_it_and_goes_with_the_last() {
+    fn the_wildcard_exists_from_the_first_client_that_needs_it_to_the_last() {
         let text = r#"{"6": {"name": "shop", "legacy": false}, "7": {"name": "crm", "legacy": false}, "*": {"name": "*", "auth_dbname": "crm", "legacy": false}}"#;
         assert_eq!(entered(&decide(&seen(vec![client(6, &REQUEST), client(7, &CRM)]))), text);
-        // Another client's request does not touch it, whether all were looked at or not.
+        // Another client's request does not change it, whether all clients were read or not.
         let all = with(text, seen(vec![answered_client(6, &REQUEST), answered_client(7, &CRM)]));
         assert_eq!(entered(&decide(&all)), text);
         let mut one = with(text, seen(vec![answered_client(6, &REQUEST)]));
         one.relations.push(RelationId(7));
         assert_eq!(entered(&decide(&one)), text);
-        // The relation that needed it is gone, and its entry stays until its role is dropped.
+        // After the end of the relation that needed it, it stays until the role is dropped.
         let mut gone = with(text, seen(vec![answered_client(6, &REQUEST)]));
         assert_eq!(entered(&decide(&gone)), text);
         gone.queue = queue(&[(7, ClientNote::Missing)]);
@@ -474,14 +477,14 @@ note clients 6 Waiting(0)"#,
     }
 
     #[test]
-    fn a_wildcard_that_names_nobodys_database_is_mended() {
+    fn a_wildcard_without_a_clients_database_is_repaired() {
         let text = r#"{"7": {"name": "crm", "legacy": false}, "*": {"name": "*", "auth_dbname": null, "legacy": false}}"#;
         let plan = decide(&with(text, seen(vec![answered_client(7, &CRM)])));
         assert!(entered(&plan).contains(r#""auth_dbname": "crm""#), "{plan}");
     }
 
     #[test]
-    fn who_may_use_every_database_finds_each_ones_replicas() {
+    fn other_databases_are_published_for_clients_that_reach_every_database() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let mut seen = seen(vec![client(7, &CRM)]);
         seen.others = (None, Some(names(&["crm", "old", "with space"])));
@@ -498,9 +501,9 @@ note clients 6 Waiting(0)"#,
     }
 
     #[test]
-    fn a_relation_that_is_gone_leaves_the_configuration_once_its_role_is_dropped() {
+    fn an_ended_relation_keeps_its_entry_until_its_role_is_dropped() {
         let text = r#"{"6": {"name": "shop", "legacy": false}, "8": {"name": "old", "legacy": true}}"#;
-        // A hook that is repeated does not know the relations that came meanwhile.
+        // A retried hook does not see the relations that were added meanwhile.
         let once = with(text, seen(Vec::new()));
         let plan = decide(&once);
         assert_eq!(noted(&plan), [(6, ClientNote::Missing)]);
@@ -511,7 +514,7 @@ note clients 6 Waiting(0)"#,
             plan.contains("remove app 6 endpoints\n") && plan.contains("drop the role relation_id_6\n"),
             "{plan}"
         );
-        // Forgotten last: a role that could not be dropped is dropped by a later hook.
+        // The entry is removed last, so that a later hook retries a role that was not dropped.
         let twice = Admission { queue: queue(&[(6, ClientNote::Missing)]), ..with(text, seen(Vec::new())) };
         check(
             &twice,
@@ -519,14 +522,14 @@ note clients 6 Waiting(0)"#,
                 "
 set peer app pgb_dbs_config = ‹{} bytes›
 drop the role relation_id_6
-forget the client of database:6",
+remove the entry of database:6",
                 text.len()
             ),
         );
     }
 
     #[test]
-    fn while_the_backend_is_away_a_gone_relation_stays_in_memory() {
+    fn while_postgresql_is_unreachable_an_ended_relation_keeps_its_entry() {
         let text = r#"{"6": {"name": "shop", "legacy": false}}"#;
         let mut seen = with(text, seen(Vec::new()));
         seen.queue = queue(&[(6, ClientNote::Missing)]);
@@ -534,8 +537,8 @@ forget the client of database:6",
         let plan = decide(&seen);
         assert_eq!(plan.waits, [Wait::Unreachable("no".into())]);
         assert_eq!(entered(&plan), text);
-        assert!(!plan.to_string().contains("forget"), "{plan}");
+        assert!(!plan.to_string().contains("remove the entry"), "{plan}");
         seen.backend = ServingBackend::Waiting(Wait::NoBackend);
-        assert!(decide(&seen).to_string().contains("forget the client of database:6"));
+        assert!(decide(&seen).to_string().contains("remove the entry of database:6"));
     }
 }

@@ -1,5 +1,5 @@
-//! Answers: once all units serve a client's database, the client gets its role, its credentials and
-//! where to reach us.
+//! Answers to clients: after all units have loaded a client's database, the client gets its role,
+//! its credentials and our endpoints.
 
 use std::collections::BTreeMap;
 
@@ -21,79 +21,80 @@ use crate::postgres::ServerVersion;
 use crate::secret::Secret;
 use crate::status::Wait;
 
-/// Our key that tells where we are reached.
+/// Our databag key with the endpoints.
 const ENDPOINTS: &str = "endpoints";
 
-/// The groups of fields that have a secret each.
+/// The groups of fields; each group has its own secret.
 pub const GROUPS: [&str; 2] = ["user", "tls"];
 
-/// How often a hook may fail over the answer to a client before other clients are let pass.
+/// Number of failed attempts after which a hook skips a client once, so that others are answered.
 const ATTEMPTS: usize = 2;
 
-/// How many hooks wait for a line in `pg_hba.conf`: with what each waits, more than PostgreSQL's charms
-/// take.
+/// Maximum number of hooks that wait for a line in `pg_hba.conf`. Together with the wait in each
+/// hook, this is longer than PostgreSQL's charms take.
 const LAST_ROUND: u32 = 30;
 
 /// The input of [`decide`]; only the leader answers.
 pub struct Answering {
-    /// Whether the model has secrets.
+    /// Whether this version of Juju has secrets.
     pub has_secrets: bool,
     /// The databases by relation.
     pub databases: PgbDbs,
-    /// PostgreSQL's version, as it reports in `backend-database`.
+    /// PostgreSQL's version from `backend-database`.
     pub version: Option<ServerVersion>,
-    /// PostgreSQL.
+    /// The state of PostgreSQL.
     pub backend: ServingBackend,
-    /// The clients that no unit keeps waiting.
+    /// The clients that wait for no unit.
     pub clients: Vec<Client>,
-    /// The clients that wait, with how many `update-status` hooks have come meanwhile. It counts also
-    /// where PostgreSQL is away when a client's turn has come.
+    /// The number of `update-status` hooks during each client's wait. It is stored even if
+    /// PostgreSQL is unreachable when the client's wait for units ends.
     pub counts: Vec<(RelationId, u32)>,
     /// The units for which clients wait.
     pub awaited: Vec<String>,
-    /// Where clients reach us, if that is known.
+    /// Our endpoints; `None` if they are not needed or not known yet.
     pub reach: Option<Reach>,
-    /// The endpoints that all clients were last given.
+    /// The endpoints that were last published to all clients.
     pub published_endpoints: Option<String>,
-    /// How many hooks have come for what was not ready.
+    /// The number of hooks in which the leader has waited for `pg_hba.conf`.
     pub round: u32,
-    /// How the comments on the roles we make begin.
-    pub mark: String,
+    /// The beginning of the comment on every role of this application.
+    pub comment_prefix: String,
 }
 
-/// The answer to one client, as far as it can change while the relation lives.
+/// The answer to one client: the values that may change during the relation.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The relation.
+    /// The number of the relation.
     pub relation: RelationId,
-    /// The fields the client wants in secrets; empty on a model without them.
+    /// The fields that the client wants in secrets; empty on a model without secrets.
     pub secrets: Vec<String>,
     /// The client's role.
     pub role: String,
-    /// Its password.
+    /// The client's password.
     pub password: Secret,
-    /// Its database.
+    /// The client's database.
     pub database: String,
-    /// The name under which the database is read from a replica, if there is one.
+    /// The name under which PgBouncer serves the database from a replica; the database itself if
+    /// there is no such name.
     pub read_only: String,
-    /// Where it reaches us: `host:port`, with commas between.
+    /// Our endpoints: `host:port`, separated by commas.
     pub endpoints: String,
-    /// The backend's version.
+    /// PostgreSQL's version.
     pub version: Option<String>,
-    /// The note of what all clients were given has these endpoints.
+    /// The note of the last published endpoints equals these endpoints.
     pub is_noted: bool,
 }
 
-/// What is new to clients that have their credentials.
+/// The changed values for clients that have their credentials.
 #[derive(Clone, Debug, Default)]
-pub struct News {
-    /// The clients that were given something else than what is so today.
+pub struct Updates {
+    /// The answers of the clients to update.
     pub answers: Vec<Answer>,
-    /// What all clients are given, to be noted; nothing where one could not be told.
+    /// The text to note as published to all clients; `None` if one client could not be updated.
     pub published: Option<String>,
 }
 
-/// Gathers and decides; a follower answers no client.
+/// Gathers the facts and decides; a follower answers no client.
 pub fn plan(look: &mut Look<'_>) -> Result<Plan> {
     if look.leads()? { Ok(decide(&gather(look)?)) } else { Ok(Plan::default()) }
 }
@@ -130,7 +131,7 @@ fn gather(look: &mut Look<'_>) -> Result<Answering> {
             };
             for relation in waiting {
                 counts.push((relation, steps.count(relation, &queue)));
-                if steps.is_late(relation, &queue) {
+                if steps.must_wait(relation, &queue) {
                     awaited.extend(steps.awaited(relation, true));
                 } else {
                     clients.push(client::read(look, relation, Standing::Waiting)?);
@@ -148,7 +149,7 @@ fn gather(look: &mut Look<'_>) -> Result<Answering> {
         version: look.backend()?.and_then(|backend| backend.version),
         reach: if clients.is_empty() { None } else { Reach::gather(look)? },
         published_endpoints: published,
-        mark: look.mark(),
+        comment_prefix: look.comment_prefix(),
         databases: databases.entries.clone(),
         backend,
         clients,
@@ -158,8 +159,9 @@ fn gather(look: &mut Look<'_>) -> Result<Answering> {
     })
 }
 
-/// What this unit has loaded. Where the hook has changed the application's bag, Juju brings the
-/// leader another one, and what was loaded just now counts there.
+/// The hash of the databases that this unit has loaded. If this dispatch has changed the
+/// application's bag, the hash from before this dispatch is returned: Juju runs another hook on the
+/// leader, in which the new hash counts.
 fn own_loaded(look: &mut Look<'_>) -> Result<Option<String>> {
     if look.app_bag_changes() {
         return Ok(look.unit_bag_before()?.remove(DATABASES_LOADED));
@@ -167,10 +169,10 @@ fn own_loaded(look: &mut Look<'_>) -> Result<Option<String>> {
     Ok(look.bag(Bag::PeerUnit)?.get(DATABASES_LOADED).cloned())
 }
 
-/// Gives each client that waits for nothing else its database, role and answer.
+/// Creates database and role of each client that waits for no unit, and answers it.
 pub fn decide(seen: &Answering) -> Plan {
     let mut plan = Plan::default();
-    // Set again where something is not ready.
+    // A step below sets it again if PostgreSQL does not admit a role yet.
     plan.set(Bag::PeerApp, ROUNDS, Value::Absent);
     let (version, lookup) = match &seen.backend {
         ServingBackend::NotNeeded => return plan,
@@ -207,19 +209,20 @@ impl Answering {
         let mut plan = Plan::default();
         let Request { client, database, roles } = request;
         if client.attempts >= ATTEMPTS {
-            // Juju refuses what is granted over a relation that ends, and with it all the hook did.
+            // Juju rejects a grant over an ending relation, and with it all changes of the hook.
+            // Skip this client once, so that the other clients get their answers.
             plan.set(Bag::PeerApp, ROUNDS, (self.round + 1).to_string());
             return plan.wait(Wait::Attempts(client.relation));
         }
-        // A password that survived a hook which did not is used again.
+        // Juju may have kept the secret of a failed hook; its password is used again.
         let password = client.password.as_ref().unwrap_or(&client.fresh).clone();
-        let facts = NewClientFacts { databases: &self.databases, mark: &self.mark };
+        let facts = NewClientFacts { databases: &self.databases, comment_prefix: &self.comment_prefix };
         plan.push(Effect::EnsureClient(client.wanted(database, roles, password.clone(), facts)));
         if lookup.everywhere {
             let (databases, auth_user) = (vec![database.clone()], lookup.auth_user.clone());
             plan.push(Effect::InstallGetAuth { databases, auth_user });
         }
-        // A client that is told too early tries and fails.
+        // Without this wait, the client's first logins would fail.
         plan.push(Effect::AwaitAdmission {
             logins: lookup.logins(&role(client.relation), database),
             next_round: (self.round < LAST_ROUND).then(|| self.round + 1),
@@ -243,17 +246,17 @@ impl Answering {
     }
 }
 
-/// What is new to clients. Their bags are read only where there is something to tell.
-pub fn news(look: &mut Look<'_>) -> Result<News> {
-    let Some(reach) = Reach::gather(look)? else { return Ok(News::default()) };
+/// Gathers the changed values for clients. Reads the clients' bags only if a value has changed.
+pub fn updates(look: &mut Look<'_>) -> Result<Updates> {
+    let Some(reach) = Reach::gather(look)? else { return Ok(Updates::default()) };
     let version = look.backend()?.and_then(|backend| backend.version_text().map(str::to_owned));
     let now = published(&reach, version.as_deref());
     let before = look.app_bag()?.text(PUBLISHED_TO_CLIENTS).map(str::to_owned);
     if now.is_some() && before == now {
-        return Ok(News { answers: Vec::new(), published: now });
+        return Ok(Updates { answers: Vec::new(), published: now });
     }
     if look.relations(Endpoint::Database)?.is_empty() {
-        return Ok(News::default());
+        return Ok(Updates::default());
     }
     let clients = client::read_all(look)?;
     let databases = look.databases()?;
@@ -269,46 +272,49 @@ pub fn news(look: &mut Look<'_>) -> Result<News> {
     Ok(answers(clients, now, &facts))
 }
 
-/// The answers of all clients that have one. While the password of one cannot be read, the others
-/// are told, and a later hook tells all.
-fn answers(clients: Vec<Client>, now: Option<String>, facts: &AnswerFacts<'_>) -> News {
-    let (answered, is_one_hidden) = client::answered(clients);
+/// The updates for all clients with readable credentials. If one password cannot be read, nothing
+/// is noted as published, and a later hook updates all clients again.
+fn answers(clients: Vec<Client>, now: Option<String>, facts: &AnswerFacts<'_>) -> Updates {
+    let (answered, is_one_unreadable) = client::answered(clients);
     let answer =
         |Answered { client, database, password }: Answered| Answer::new(&client, database, password, facts);
-    News { answers: answered.into_iter().map(answer).collect(), published: now.filter(|_| !is_one_hidden) }
+    Updates {
+        answers: answered.into_iter().map(answer).collect(),
+        published: now.filter(|_| !is_one_unreadable),
+    }
 }
 
-/// What stands for the endpoints and the version of PostgreSQL in the peer app bag; nothing while
-/// more endpoints may come.
+/// The text in the peer app bag for endpoints and PostgreSQL's version; `None` while not all
+/// endpoints are known.
 fn published(reach: &Reach, version: Option<&str>) -> Option<String> {
     let endpoints = reach.complete_endpoints()?;
     Some(format!("{endpoints} {}", version.unwrap_or_default()))
 }
 
-/// The flowchart's "Update peer data in relation databags": gives clients the units' addresses.
-pub fn publish(news: &News) -> Plan {
+/// The flowchart's "Update peer data in relation databags": publishes the endpoints to clients.
+pub fn publish(updates: &Updates) -> Plan {
     let mut plan = Plan::default();
-    for client in &news.answers {
+    for client in &updates.answers {
         plan.append(answer(client));
     }
-    if let Some(published) = &news.published {
+    if let Some(published) = &updates.published {
         plan.set(Bag::PeerApp, PUBLISHED_TO_CLIENTS, published.as_str());
     }
     plan
 }
 
-/// What an answer depends on beside the client.
+/// The facts for an answer that are not the client's own.
 struct AnswerFacts<'a> {
     databases: &'a PgbDbs,
     reach: &'a Reach,
-    /// The endpoints that all clients were last given.
+    /// The endpoints that were last published to all clients.
     published: Option<&'a str>,
     version: Option<String>,
     has_secrets: bool,
 }
 
 impl Answer {
-    /// What `client` is to be told.
+    /// Builds the answer to `client`.
     fn new(client: &Client, database: String, password: Secret, facts: &AnswerFacts<'_>) -> Self {
         let endpoints = facts.reach.endpoints(client.app.get(ENDPOINTS).map(String::as_str));
         Self {
@@ -325,14 +331,15 @@ impl Answer {
     }
 }
 
-/// The name by which `database` is read from a replica; its own where that name is another database, or too long.
+/// The name under which PgBouncer serves `database` from a replica; `database` itself if that name
+/// is too long or belongs to another database.
 pub fn read_only(database: &str, databases: &PgbDbs) -> String {
     let entry = Entry { name: database.to_owned(), legacy: false, auth_dbname: None };
     let is_free = |alias: &String| databases.names().all(|name| name != alias);
     entry.aliases().find(is_free).unwrap_or_else(|| database.to_owned())
 }
 
-/// What a part of a URI need not hide.
+/// The characters to escape in a part of a URI.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 fn uri(client: &Answer, database: &str) -> Secret {
@@ -346,7 +353,7 @@ fn uri(client: &Answer, database: &str) -> Secret {
     ))
 }
 
-/// Everything a client is told. Where it already stands nothing changes.
+/// The plan that publishes an answer in secrets and databag. Equal values change nothing.
 fn answer(client: &Answer) -> Plan {
     let mut plan = Plan::default();
     let bag = Bag::App(client.relation);
@@ -365,7 +372,7 @@ fn answer(client: &Answer) -> Plan {
             if client.secrets.contains(&key) {
                 content.insert(key, value.clone());
             } else if key != "read-only-uris" {
-                // Only clients that ask for it by name know this field.
+                // This field is published only to clients that request it in a secret.
                 plan.set(bag, key, value.clone());
             }
         }
@@ -375,7 +382,7 @@ fn answer(client: &Answer) -> Plan {
     }
     plan.set(bag, DATABASE, client.database.as_str());
     if !client.is_noted {
-        // The note is no longer true of all clients. It is set again when all were told the same.
+        // The note does not hold for this client. It is set again after all clients are updated.
         plan.set(Bag::PeerApp, PUBLISHED_TO_CLIENTS, Value::Absent);
     }
     plan.set(bag, ENDPOINTS, client.endpoints.as_str());
@@ -407,7 +414,7 @@ mod tests {
             reach: Some(Reach::Units { known: vec!["10.0.0.7:6432".into()], complete: true }),
             published_endpoints: Some("10.0.0.7:6432".into()),
             round: 0,
-            mark: "model m".into(),
+            comment_prefix: "model m".into(),
         }
     }
 
@@ -419,8 +426,8 @@ mod tests {
     const SERVED: &str = r#"
 remove peer app rounds
 make the database "shop" and the role relation_id_6
-wait until PostgreSQL lets relation_id_6 into shop, auth into pgbouncer
-note that database:6 is about to be answered
+wait until PostgreSQL admits relation_id_6 to shop, auth to pgbouncer
+record an attempt to answer database:6
 set the secret database.6.user: password, uris, username
 set the secret database.6.tls: tls
 set app 6 database = shop
@@ -430,12 +437,12 @@ set app 6 version = 15.18
 note client 6 is done"#;
 
     #[test]
-    fn a_client_is_told_what_it_needs_and_last() {
+    fn a_client_is_answered_after_postgresql_admits_its_role() {
         check(&seen(vec![client(6, &REQUEST)]), SERVED);
     }
 
     #[test]
-    fn a_client_that_waits_for_units_is_counted_and_named() {
+    fn a_wait_for_units_is_counted_and_names_the_units() {
         let late =
             Answering { counts: vec![(RelationId(6), 1)], awaited: vec!["p/1".into()], ..seen(Vec::new()) };
         check(
@@ -448,7 +455,7 @@ wait: waiting for p/1 to load a new database",
     }
 
     #[test]
-    fn without_postgresql_a_client_waits_for_that() {
+    fn a_client_waits_for_postgresql() {
         let waiting = ServingBackend::Waiting(Wait::Backend);
         let plan = decide(&Answering { backend: waiting, ..seen(Vec::new()) });
         assert_eq!(plan.waits, [Wait::Backend]);
@@ -456,7 +463,7 @@ wait: waiting for p/1 to load a new database",
         check(&idle, "remove peer app rounds");
     }
 
-    /// The client that a plan makes in PostgreSQL.
+    /// The client that a plan creates in PostgreSQL.
     #[track_caller]
     fn made(plan: &Plan) -> crate::plan::NewClient {
         let made = plan.effects().find_map(|effect| match effect {
@@ -467,7 +474,7 @@ wait: waiting for p/1 to load a new database",
     }
 
     #[test]
-    fn a_password_that_survived_a_failed_hook_is_taken_up_again() {
+    fn the_password_of_a_failed_hook_is_used_again() {
         let survivor = Client { password: Some(Secret::new("survivor")), ..client(6, &REQUEST) };
         assert_eq!(made(&decide(&seen(vec![survivor]))).password, Secret::new("survivor"));
     }
@@ -477,23 +484,23 @@ wait: waiting for p/1 to load a new database",
         let client = Client { password: Some(Secret::new("old")), ..answered_client(6, &REQUEST) };
         let plan = decide(&seen(vec![client]));
         assert_eq!(made(&plan).password, Secret::new("old"));
-        assert!(!plan.to_string().contains("about to be answered"), "{plan}");
+        assert!(!plan.to_string().contains("record an attempt"), "{plan}");
     }
 
     #[test]
-    fn an_answer_that_failed_twice_lets_others_pass_once() {
+    fn a_client_whose_answer_failed_twice_is_skipped_once() {
         let refused = Client { attempts: 2, ..client(6, &REQUEST) };
         let plan = decide(&seen(vec![refused, client(7, &REQUEST)]));
         let text = plan.to_string();
-        assert!(text.contains("set peer app rounds = 1\n") && text.contains("clear the notes"), "{text}");
-        assert!(text.contains("Juju refused the answer to database:6 twice"), "{text}");
+        assert!(text.contains("set peer app rounds = 1\n") && text.contains("clear the records"), "{text}");
+        assert!(text.contains("cannot answer database:6: Juju rejected the hook twice"), "{text}");
         assert_eq!(made(&plan).role, "relation_id_7");
         let once = Client { attempts: 1, ..client(6, &REQUEST) };
         assert_eq!(made(&decide(&seen(vec![once]))).role, "relation_id_6");
     }
 
     #[test]
-    fn a_line_in_pg_hba_is_waited_for_in_thirty_hooks_and_not_in_more() {
+    fn at_most_thirty_hooks_wait_for_pg_hba() {
         for (round, expected) in [(0, Some(1)), (29, Some(30)), (30, None)] {
             let plan = decide(&Answering { round, ..seen(vec![client(6, &REQUEST)]) });
             let next = plan.effects().find_map(|effect| match effect {
@@ -505,7 +512,7 @@ wait: waiting for p/1 to load a new database",
     }
 
     #[test]
-    fn without_secrets_credentials_stand_in_the_bag_and_in_the_peer_bag() {
+    fn without_secrets_credentials_are_in_the_clients_bag_and_in_the_peer_bag() {
         let mut seen = seen(vec![client(4, &[("database", "shop")])]);
         seen.has_secrets = false;
         let text = decide(&seen).to_string();
@@ -518,7 +525,7 @@ wait: waiting for p/1 to load a new database",
     }
 
     #[test]
-    fn a_client_alone_in_its_database_owns_it() {
+    fn the_only_client_of_a_database_owns_it() {
         let alone = |databases: &str| {
             let databases = PgbDbs::parse(databases).expect("valid");
             made(&decide(&Answering { databases, ..seen(vec![client(6, &REQUEST)]) })).alone
@@ -528,7 +535,7 @@ wait: waiting for p/1 to load a new database",
     }
 
     #[test]
-    fn without_an_address_nothing_is_half_answered() {
+    fn without_an_address_no_client_is_answered() {
         let none = Answering { reach: None, ..seen(vec![client(6, &REQUEST)]) };
         let plan = decide(&none);
         assert_eq!(plan.to_string().lines().next(), Some("remove peer app rounds"));
@@ -541,7 +548,7 @@ wait: waiting for p/1 to load a new database",
     }
 
     #[test]
-    fn who_is_told_something_else_ends_what_is_noted_of_all() {
+    fn an_update_of_one_client_removes_the_note_about_all() {
         let tell = |published_before: Option<&str>, complete| {
             let reach = Reach::Units { known: vec!["10.0.0.7:6432".into()], complete };
             let client = Client { password: Some(Secret::new("secret")), ..answered_client(6, &REQUEST) };
@@ -551,26 +558,26 @@ wait: waiting for p/1 to load a new database",
         };
         assert!(tell(Some("10.0.0.9:6432"), false).contains("remove peer app clients_told"));
         assert!(!tell(Some("10.0.0.7:6432"), false).contains("clients_told"));
-        // Once every unit is known, the new note is the last word.
+        // If every unit is known, the new note is set last.
         let all = tell(Some("10.0.0.9:6432"), true);
         assert!(all.trim_end().ends_with("set peer app clients_told = 10.0.0.7:6432"), "{all}");
     }
 
     #[test]
-    fn while_a_password_cannot_be_read_the_others_are_told_and_nothing_is_noted() {
+    fn with_an_unreadable_password_the_others_are_updated_and_nothing_is_noted() {
         let reach = Reach::Units { known: vec!["10.0.0.7:6432".into()], complete: true };
         let databases = PgbDbs::default();
         let readable = |id| Client { password: Some(Secret::new("p")), ..answered_client(id, &REQUEST) };
         let tell = |clients| {
-            let news = answers(clients, published(&reach, None), &facts(&databases, &reach, None));
-            (news.answers.len(), news.published.is_some())
+            let updates = answers(clients, published(&reach, None), &facts(&databases, &reach, None));
+            (updates.answers.len(), updates.published.is_some())
         };
         assert_eq!(tell(vec![readable(6), readable(7)]), (2, true));
         assert_eq!(tell(vec![answered_client(6, &REQUEST), readable(7)]), (1, false));
     }
 
     #[test]
-    fn a_database_is_read_by_its_alias_unless_that_is_another_database_or_too_long() {
+    fn the_read_only_name_is_the_alias_unless_it_is_too_long_or_another_database() {
         let databases = PgbDbs::parse(r#"{"7": {"name": "shop_readonly"}, "8": {"name": "shop"}}"#);
         let databases = databases.expect("valid");
         assert_eq!(read_only("shop", &databases), "shop");
@@ -579,7 +586,7 @@ wait: waiting for p/1 to load a new database",
     }
 
     #[test]
-    fn what_stands_in_a_uri_is_escaped() {
+    fn the_parts_of_a_uri_are_escaped() {
         let databases = PgbDbs::default();
         let reach = Reach::Units { known: vec!["[::1]:6432".into(), "b:1".into()], complete: true };
         let (client, password) = (answered_client(6, &REQUEST), Secret::new("p@ss/w?rd"));

@@ -1,4 +1,4 @@
-//! One client: what it asks for, and what it has.
+//! One client: its request, its credentials, and its wanted state in PostgreSQL.
 
 use std::collections::BTreeMap;
 
@@ -13,42 +13,42 @@ use crate::plan::{Bag, NewClient, Plan};
 use crate::postgres::{Roles, ServerVersion};
 use crate::secret::Secret;
 
-/// The client's key that asks for a database, and ours that grants it.
+/// The client's key that requests a database, and our key that grants it.
 pub const DATABASE: &str = "database";
-/// The client's key with the roles it wants for its user.
+/// The client's key with the requested roles of its user.
 const ROLES: &str = "extra-user-roles";
-/// The client's key with the fields it wants in secrets.
+/// The client's key with the fields that it wants in secrets.
 const REQUESTED_SECRETS: &str = "requested-secrets";
-/// The key under which both sides of the interface keep what they saw of the other's app bag.
+/// The key under which each side of the interface stores a copy of the other side's app bag.
 const DATA: &str = "data";
 
-/// Keys of requests that are none for a database and a user of it, with what to do about them.
+/// The keys of unsupported requests, each with a description for the status.
 const NOT_SERVED: [(&str, &str); 4] = [
-    ("entity-type", "it asks for a user or group of its own making"),
-    ("requested-entity-secret", "it asks for a user of its own naming"),
-    ("prefix-matching", "it asks for all databases whose names begin alike"),
-    ("requests", "it speaks version 1 of the interface"),
+    ("entity-type", "it requests a custom user or group"),
+    ("requested-entity-secret", "it requests a user name of its choice"),
+    ("prefix-matching", "it requests all databases with a name prefix"),
+    ("requests", "it uses version 1 of the interface"),
 ];
 
 /// One client's relation.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// The relation.
+    /// The number of the relation.
     pub relation: RelationId,
     /// Our app bag.
     pub app: Texts,
     /// The client's app bag.
     pub remote: Texts,
-    /// It has its credentials: then they stay for the relation's life.
+    /// The client has its credentials, which stay the same until the relation ends.
     pub is_answered: bool,
-    /// The password it has been given, in our bag or in a secret under our label, as far as it was
-    /// read.
+    /// The client's password, from our bag or a secret; `None` if it was not read or does not
+    /// exist.
     pub password: Option<Secret>,
-    /// How many hooks have failed that were to answer it.
+    /// Number of recorded attempts to answer this client; each may have failed.
     pub attempts: usize,
-    /// A password that was never used before.
+    /// A new password.
     pub fresh: Secret,
-    /// The salt for its verifier.
+    /// A new salt for the verifier.
     pub salt: [u8; 16],
 }
 
@@ -57,48 +57,48 @@ pub struct Client {
 pub struct Answered {
     /// The client.
     pub client: Client,
-    /// Its database.
+    /// The client's database.
     pub database: String,
-    /// Its password.
+    /// The client's password.
     pub password: Secret,
 }
 
-/// What a client asks for.
+/// A valid request of a client.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// The client.
     pub client: &'a Client,
-    /// Its database.
+    /// The requested database; for an answered client, the granted database.
     pub database: String,
-    /// Its roles.
+    /// The requested roles.
     pub roles: Roles,
 }
 
-/// What a client's role and database depend on beside the client.
+/// The facts for a client's role and database that are not the client's own.
 #[derive(Clone, Copy)]
 pub struct NewClientFacts<'a> {
     /// The databases of all clients.
     pub databases: &'a PgbDbs,
-    /// How the comments on all our roles begin.
-    pub mark: &'a str,
+    /// The beginning of the comment on every role of this application.
+    pub comment_prefix: &'a str,
 }
 
-/// What is known of a client before its bag is read.
+/// The state of a client according to databases and notes, before its bag is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Its database is entered: it has its credentials if its bag says so.
+    /// The client's database is entered. The bag says whether the client has its credentials.
     Entered,
-    /// Nothing: it has its credentials if its bag says so and the password can be read. What is left
-    /// in the bag of a relation that was suspended names a secret that is gone.
+    /// Unknown. The client has its credentials if the bag says so and the password is readable.
+    /// The bag of a suspended relation may name a secret that was removed.
     Unknown,
-    /// It is noted to wait: it has no credentials, whatever its bag says.
+    /// The notes say that the client waits: it has no credentials, even if its bag says so.
     Waiting,
-    /// It is noted as restored: it has its credentials.
+    /// The notes say that the client is restored: it has its credentials.
     Restored,
 }
 
-/// Reads a client's relation. The password of a client that has its credentials is read only where
-/// its entry in the databases is missing.
+/// Reads a client's relation. For a client with credentials, reads the password only if its entry
+/// in the databases is missing.
 pub fn read(look: &mut Look<'_>, relation: RelationId, standing: Standing) -> Result<Client> {
     let app = look.bag(Bag::App(relation))?.clone();
     let remote = look.remote_bag(relation)?;
@@ -115,7 +115,7 @@ pub fn read(look: &mut Look<'_>, relation: RelationId, standing: Standing) -> Re
         Standing::Waiting => false,
         Standing::Restored => true,
     };
-    // A model without secrets keeps a copy for the next leader in the peer bag.
+    // A model without secrets keeps a copy in the peer bag for the next leader.
     let kept = look.app_bag()?.text(&role(relation)).map(Secret::new);
     Ok(Client {
         relation,
@@ -129,26 +129,26 @@ pub fn read(look: &mut Look<'_>, relation: RelationId, standing: Standing) -> Re
     })
 }
 
-/// Reads every client's relation, with its password.
+/// Reads the relation and the password of every client.
 pub fn read_all(look: &mut Look<'_>) -> Result<Vec<Client>> {
     let relations = look.relations(Endpoint::Database)?;
     relations.into_iter().map(|relation| read(look, relation, Standing::Unknown)).collect()
 }
 
-/// The clients that have their credentials, and whether the password of one cannot be read now.
+/// The clients that have their credentials, and whether the password of one is unreadable.
 pub fn answered(clients: Vec<Client>) -> (Vec<Answered>, bool) {
-    let (mut answered, mut is_one_hidden) = (Vec::new(), false);
+    let (mut answered, mut is_one_unreadable) = (Vec::new(), false);
     for client in clients.into_iter().filter(|client| is_answered(&client.app)) {
         match (client.app.get(DATABASE).cloned(), client.password.clone()) {
             (Some(database), Some(password)) => answered.push(Answered { client, database, password }),
-            _ => is_one_hidden = true,
+            _ => is_one_unreadable = true,
         }
     }
-    (answered, is_one_hidden)
+    (answered, is_one_unreadable)
 }
 
-/// The roles of all clients that are there, or are not known to be gone; for a unit that leaves, of
-/// those that it has not left yet.
+/// The roles of all clients whose relations exist, or have an entry in the databases. A unit that
+/// is being removed ignores the entries, because it has already left some of these relations.
 pub fn roles_of_all(look: &mut Look<'_>) -> Result<Vec<String>> {
     let mut relations = look.relations(Endpoint::Database)?;
     if !look.notes().is_leaving {
@@ -162,7 +162,7 @@ pub fn roles_of_all(look: &mut Look<'_>) -> Result<Vec<String>> {
 }
 
 impl Client {
-    /// Its database and role as PostgreSQL should have them.
+    /// The wanted state of the client's database and role in PostgreSQL.
     pub fn wanted(
         &self,
         database: &str,
@@ -176,7 +176,7 @@ impl Client {
             database: database.to_owned(),
             password,
             salt: self.salt,
-            comment: comment(facts.mark, self.relation),
+            comment: comment(facts.comment_prefix, self.relation),
             known: false,
             roles: roles.clone(),
             alone: facts.databases.names().filter(|name| *name == database).count() <= 1,
@@ -184,16 +184,16 @@ impl Client {
         }
     }
 
-    /// The roles it asks for.
+    /// The roles that the client requests.
     pub fn roles(&self) -> Roles {
         Roles::parse(self.remote.get(ROLES).map_or("", String::as_str))
     }
 
-    /// The fields that go into secrets for this client. A relation that began with plain credentials
-    /// keeps them plain: the client would not look elsewhere.
+    /// The fields that this client gets in secrets. A relation that started with plain credentials
+    /// keeps them plain, because the client would not look for a secret.
     pub fn secrets(&self, has_secrets: bool) -> Vec<String> {
-        // `tls` and `uris` tell nothing: a client that asked for no secret of that name has it plain
-        // beside one.
+        // Only these two keys count: `tls` and `uris` are plain for every client that did not
+        // request them in a secret.
         let began_plain = ["username", "password"].iter().any(|key| self.app.contains_key(*key));
         if !has_secrets || began_plain {
             return Vec::new();
@@ -202,14 +202,14 @@ impl Client {
         requested.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }
 
-    /// Why its request is none that is served here, whatever it names.
+    /// Why the kind of the client's request is not supported; `None` for a supported kind.
     pub fn not_served(&self) -> Option<String> {
         let is_asked = |key| self.remote.get(key).is_some_and(|value| value != "false");
         let (key, what) = NOT_SERVED.into_iter().find(|(key, _)| is_asked(*key))?;
-        Some(format!("{what} ({key}), which is not served here: relate it to PostgreSQL itself"))
+        Some(format!("{what} ({key}), which is not supported; relate it to PostgreSQL directly"))
     }
 
-    /// What it asks for, nothing if it has not asked yet, or why it cannot have it.
+    /// The client's request: `None` if there is none yet, an error if it cannot be served.
     pub fn request(
         &self,
         has_secrets: bool,
@@ -219,7 +219,7 @@ impl Client {
         let roles = self.roles();
         let asked = self.remote.get(DATABASE);
         if self.is_answered {
-            // The name is the one that was granted; a client cannot rename its database.
+            // The granted name counts, because a client cannot rename its database.
             let granted = self.app.get(DATABASE).or(asked);
             return Ok(granted.map(|database| Request { client: self, database: database.clone(), roles }));
         }
@@ -229,14 +229,15 @@ impl Client {
         let Some(name) = asked else { return Ok(None) };
         let requested = self.remote.get(REQUESTED_SECRETS).filter(|_| has_secrets);
         if requested.is_some_and(|text| serde_json::from_str::<Vec<String>>(text).is_err()) {
-            return Err(format!("its {REQUESTED_SECRETS} is not a JSON list of names"));
+            return Err(format!("its {REQUESTED_SECRETS} is not a JSON list of names; update its charm"));
         }
         let from_16 = version.is_some_and(ServerVersion::has_catalog_roles);
         let name = DatabaseName::parse(name).and_then(|name| if from_16 { name.from_16() } else { Ok(name) });
         let database = name.map_err(|error| error.to_string())?.to_string();
         if let Some(entry) = databases.with_alias(&database) {
             return Err(format!(
-                "invalid database name \"{database}\": by it the database {} is read from replicas; choose another name",
+                "invalid database name \"{database}\": it is the read-only name of database {}; choose \
+                 another name",
                 entry.name
             ));
         }
@@ -245,29 +246,29 @@ impl Client {
     }
 }
 
-/// Whether an app bag of ours holds credentials or the URI of those.
+/// Whether our app bag holds credentials, or the URI of a secret with them.
 pub fn is_answered(app: &Texts) -> bool {
     app.contains_key("secret-user") || (app.contains_key("username") && app.contains_key("password"))
 }
 
-/// The comment on a client's role; `mark` begins the comments on all our roles.
-pub fn comment(mark: &str, relation: RelationId) -> String {
-    format!("{}{relation}", self::mark(mark))
+/// The comment on a client's role, with the prefix for every role of this application.
+pub fn comment(prefix: &str, relation: RelationId) -> String {
+    format!("{}{relation}", comment_prefix(prefix))
 }
 
-/// How the comments on the roles of clients begin.
-pub fn mark(mark: &str) -> String {
-    format!("{mark}, relation database:")
+/// The beginning of the comment on every client's role.
+pub fn comment_prefix(prefix: &str) -> String {
+    format!("{prefix}, relation database:")
 }
 
-/// Sets [`DATA`] in `bag` where it does not already say what `remote` holds.
+/// The plan that stores a copy of `remote` under [`DATA`] in `bag`, if the copy there differs.
 pub fn seen_data(bag: Bag, own: &Texts, remote: &Texts) -> Plan {
     let mut plan = Plan::default();
     let now: BTreeMap<_, _> = remote.iter().filter(|(key, _)| *key != DATA).collect();
     let before: Option<BTreeMap<String, String>> =
         own.get(DATA).and_then(|text| serde_json::from_str(text).ok());
     if before.is_none_or(|before| !before.iter().eq(now.iter().map(|(key, value)| (*key, *value)))) {
-        // On a model without secrets the other side's bag holds passwords.
+        // In a model without secrets, the other side's bag holds passwords.
         plan.set(bag, DATA, Secret::new(serde_json::to_string(&now).unwrap_or_default()));
     }
     plan
@@ -277,12 +278,12 @@ pub fn seen_data(bag: Bag, own: &Texts, remote: &Texts) -> Plan {
 pub(crate) mod tests {
     use super::*;
 
-    /// A databag.
+    /// A databag with these pairs.
     pub(crate) fn texts(pairs: &[(&str, &str)]) -> Texts {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
-    /// A client that asks for this.
+    /// A client with this request.
     pub(crate) fn client(id: u32, remote: &[(&str, &str)]) -> Client {
         Client {
             relation: RelationId(id),
@@ -296,7 +297,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// A client that the leader of this or an older revision has answered.
+    /// A client with this request that has its credentials.
     pub(crate) fn answered_client(id: u32, remote: &[(&str, &str)]) -> Client {
         let database = remote.iter().find(|(key, _)| *key == DATABASE).map_or("", |(_, name)| name);
         let app = texts(&[("secret-user", "secret:abc"), ("database", database)]);
@@ -311,17 +312,18 @@ pub(crate) mod tests {
     pub(crate) const CRM: [(&str, &str); 2] = [("database", "crm"), ("extra-user-roles", "createdb, admin")];
 
     #[test]
-    fn a_client_whose_password_cannot_be_read_is_left_out_and_told_of() {
+    fn a_client_with_an_unreadable_password_is_omitted_and_reported() {
         let readable = |id| Client { password: Some(Secret::new("p")), ..answered_client(id, &REQUEST) };
         let hidden = answered_client(7, &REQUEST);
-        let (found, is_one_hidden) = answered(vec![readable(6), hidden, readable(8), client(9, &REQUEST)]);
+        let (found, is_one_unreadable) =
+            answered(vec![readable(6), hidden, readable(8), client(9, &REQUEST)]);
         let found: Vec<_> = found.iter().map(|answered| answered.client.relation.0).collect();
-        assert_eq!((found, is_one_hidden), (vec![6, 8], true));
+        assert_eq!((found, is_one_unreadable), (vec![6, 8], true));
         assert!(!answered(vec![readable(6), client(9, &REQUEST)]).1);
     }
 
     #[test]
-    fn a_relation_that_began_plain_stays_plain() {
+    fn a_relation_that_started_plain_stays_plain() {
         let mut began_plain = client(6, &REQUEST);
         assert_eq!(began_plain.secrets(true).len(), 4);
         began_plain.app = texts(&[("username", "relation_id_6"), ("password", "p")]);
@@ -329,7 +331,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_password_given_in_a_secret_never_moves_into_the_bag() {
+    fn a_password_in_a_secret_never_moves_into_the_bag() {
         let mut answered =
             client(6, &[("database", "shop"), ("requested-secrets", r#"["username","password"]"#)]);
         answered.app = texts(&[("secret-user", "secret:abc"), ("tls", "False"), ("uris", "postgresql://…")]);
@@ -337,7 +339,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_app_bag_with_part_of_the_credentials_is_no_answer() {
+    fn an_app_bag_with_a_part_of_the_credentials_is_no_answer() {
         assert!(is_answered(&texts(&[("secret-user", "secret:abc")])));
         assert!(is_answered(&texts(&[("username", "u"), ("password", "p")])));
         assert!(!is_answered(&texts(&[("data", "{}"), ("username", "u")])));

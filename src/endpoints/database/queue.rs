@@ -1,7 +1,7 @@
-//! The clients that are not done: who they are, and which of them a hook looks at.
+//! The queue of clients with work left, and the choice of the clients that a hook reads.
 //!
-//! A client's own hook looks at its bag. Another hook does so only where that may tell something new,
-//! so that many clients at once cost each hook what one costs.
+//! A client's own hook reads the client's bag. Other hooks read the bag only if it may have
+//! changed, so that the cost of a hook does not grow with the number of clients.
 
 use std::collections::BTreeSet;
 
@@ -16,32 +16,32 @@ use crate::peer_bag::QUEUE;
 use crate::pgbouncer::{Origin, PgbDbs};
 use crate::plan::{Bag, Note, Plan, Value};
 
-/// The `update-status` in which a client stops waiting for units.
+/// The number of `update-status` hooks after which a client stops waiting for units.
 const LAST_UPDATE_STATUS: u32 = 2;
 
-/// The clients that may have no answer yet.
+/// The queue of clients that may have no answer yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientQueue {
     /// The queue in the peer app bag.
     pub published: String,
-    /// The notes of this leader.
+    /// The leader's own notes.
     pub notes: ClientNotes,
 }
 
 impl ClientQueue {
-    /// Reads the bag and the notes.
+    /// Reads the queue from the bag and the notes.
     pub fn gather(look: &mut Look<'_>) -> Result<Self> {
         let published = look.app_bag()?.text(QUEUE).unwrap_or_default().to_owned();
         Ok(Self { published, notes: look.notes().clients.clone() })
     }
 
-    /// Whether this leader has noted which clients of the queue still wait. A leader that has not
-    /// looked at them since it leads has not.
+    /// Whether the notes belong to the queue in the bag. They do not until a new leader has read
+    /// the clients in the queue.
     pub fn is_noted(&self) -> bool {
         self.published.is_empty() || self.notes.queue == self.published
     }
 
-    /// The clients that may wait: by the notes where these count, else the whole queue.
+    /// The clients that may wait: by the notes if they are trusted, else the whole queue.
     pub fn waiting(&self, trust: Trust) -> Vec<RelationId> {
         if trust.counts_notes() && self.is_noted() {
             self.noted_as(|note| matches!(note, ClientNote::Waiting(_) | ClientNote::AsksForMore))
@@ -50,13 +50,13 @@ impl ClientQueue {
         }
     }
 
-    /// The clients with such a note.
+    /// The clients whose note satisfies `is_such`.
     pub fn noted_as(&self, is_such: impl Fn(ClientNote) -> bool) -> Vec<RelationId> {
         let such = self.notes.notes.iter().filter(|(_, note)| is_such(**note));
         such.map(|(relation, _)| *relation).collect()
     }
 
-    /// How many `update-status` hooks have come while a client waited for units.
+    /// The noted number of `update-status` hooks during a client's wait for units.
     fn count(&self, relation: RelationId) -> u32 {
         match self.notes.notes.get(&relation) {
             Some(ClientNote::Waiting(count)) if self.is_noted() => *count,
@@ -64,8 +64,8 @@ impl ClientQueue {
         }
     }
 
-    /// Notes who is not done. The queue in the bag, for the next leader, changes only with the
-    /// `databases`, which wake every unit anyway, or with a client that it lacks.
+    /// The plan that stores the notes and the queue. A changed queue wakes every unit, so it is
+    /// written only if the databases change too, or if it lacks a client.
     pub fn note(&self, mut notes: ClientNotes, are_databases_new: bool) -> Plan {
         let mut plan = Plan::default();
         for (relation, note) in &mut notes.notes {
@@ -89,23 +89,23 @@ impl ClientQueue {
     }
 }
 
-/// What decides whose request a hook reads.
+/// The facts that decide which requests a hook reads.
 pub struct Selection<'a> {
-    /// The client that the hook is about.
+    /// The client to which the hook belongs.
     pub own: Option<RelationId>,
-    /// How much of the notes counts.
+    /// Which notes are trusted.
     pub trust: Trust,
     /// The client relations.
     pub relations: &'a [RelationId],
     /// The databases by relation.
     pub databases: &'a PgbDbs,
-    /// The clients that may have no answer yet.
+    /// The queue of clients that may have no answer yet.
     pub queue: &'a ClientQueue,
 }
 
 impl Selection<'_> {
-    /// The clients whose request may be news, or must be refused again: a refusal stands in the
-    /// status for as long as the request does.
+    /// The clients whose request may be new, or was rejected: the status reports a rejected request
+    /// in every hook until the request changes.
     pub fn requests(&self) -> Vec<RelationId> {
         let waiting = self.queue.waiting(self.trust);
         let asks_for_more = self.queue.noted_as(|note| note == ClientNote::AsksForMore);
@@ -113,7 +113,7 @@ impl Selection<'_> {
             let may_be = !self.trust.counts_notes() || !self.is_entered(*id) || asks_for_more.contains(id);
             waiting.contains(id) && may_be
         };
-        // A client that has not asked yet asks in a hook of its own; an operator can skip one.
+        // A client makes its request in a hook of its own, which an operator may have skipped.
         let is_unseen = |id: &RelationId| self.trust != Trust::Full && !self.is_entered(*id);
         let relations = self.relations.iter().copied();
         relations.filter(|id| self.own == Some(*id) || is_refused(id) || is_unseen(id)).collect()
@@ -124,30 +124,31 @@ impl Selection<'_> {
     }
 }
 
-/// Which databases the units have loaded.
+/// The facts that decide which units a client waits for.
 pub struct Steps<'a> {
-    /// Every unit.
+    /// Every unit of the application.
     pub units: &'a [LoadedUnit],
-    /// The databases of today.
+    /// The databases after this dispatch.
     pub now: &'a Databases,
-    /// The databases before this dispatch. A unit that serves them serves a client that is in both.
+    /// The databases before this dispatch. A unit that has loaded them also serves each client that
+    /// has an entry in both.
     pub before: &'a Databases,
     /// This hook is an `update-status`, which counts for every client that waits.
     pub is_update_status: bool,
 }
 
 impl Steps<'_> {
-    /// How many `update-status` hooks have come while a client waited, this one included.
+    /// The number of `update-status` hooks during a client's wait, including this hook.
     pub fn count(&self, id: RelationId, queue: &ClientQueue) -> u32 {
         queue.count(id) + u32::from(self.is_update_status)
     }
 
-    /// Whether a client still waits for units.
-    pub fn is_late(&self, id: RelationId, queue: &ClientQueue) -> bool {
+    /// Whether a client still has to wait for units.
+    pub fn must_wait(&self, id: RelationId, queue: &ClientQueue) -> bool {
         !self.awaited(id, self.count(id, queue) < LAST_UPDATE_STATUS).is_empty()
     }
 
-    /// The units that a client waits for.
+    /// The units for which a client waits. With `waits_on` false the client has waited long enough.
     pub fn awaited(&self, id: RelationId, waits_on: bool) -> BTreeSet<String> {
         let has_entry = |databases: &PgbDbs| databases.0.contains_key(&Origin::Relation(id.0));
         let behind = |databases: &Databases| -> BTreeSet<String> {
@@ -161,12 +162,12 @@ impl Steps<'_> {
     }
 }
 
-/// Ids with blanks between.
+/// Renders relation numbers, separated by spaces.
 fn ids(relations: &[RelationId]) -> String {
     relations.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// The relations of such a text.
+/// Parses relation numbers that are separated by spaces.
 fn relation_ids(text: &str) -> Vec<RelationId> {
     text.split(' ').filter_map(|id| id.parse().ok().map(RelationId)).collect()
 }
@@ -188,18 +189,18 @@ mod tests {
     const WAITS: ClientNote = ClientNote::Waiting(0);
 
     #[test]
-    fn the_notes_tell_who_waits_unless_another_leader_wrote_the_queue() {
+    fn the_notes_list_the_waiting_clients_unless_another_leader_wrote_the_queue() {
         let noted = queue("5 6", "5 6", &[(5, WAITS), (7, ClientNote::Missing)]);
         assert_eq!(noted.waiting(Trust::Full), relations(&[5]));
         assert_eq!(noted.waiting(Trust::Recheck), relations(&[5]));
-        // A new leader, or one that was away while another one led, does not know.
+        // A new leader, or one that leads again after another unit did, uses the whole queue.
         assert_eq!(noted.waiting(Trust::NewLeader), relations(&[5, 6]));
         assert_eq!(queue("5 6", "5", &[(5, WAITS)]).waiting(Trust::Full), relations(&[5, 6]));
         assert_eq!(queue("", "", &[]).waiting(Trust::Full), relations(&[]));
     }
 
     #[test]
-    fn the_queue_in_the_bag_changes_where_all_are_woken_anyway_or_a_client_is_new() {
+    fn the_queue_in_the_bag_changes_only_with_the_databases_or_a_new_client() {
         let notes = |ids: &[u32]| ClientNotes {
             notes: ids.iter().map(|id| (RelationId(*id), WAITS)).collect(),
             ..ClientNotes::default()
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_has_waited_is_kept_and_counts_for_it_alone() {
+    fn the_wait_of_each_client_is_counted_separately() {
         let old = queue("5 6", "5 6", &[(5, ClientNote::Waiting(1)), (6, WAITS)]);
         let notes = ClientNotes {
             notes: [(RelationId(5), WAITS), (RelationId(6), WAITS)].into(),
@@ -232,9 +233,9 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_reads_the_request_of_its_own_client_and_those_that_are_refused() {
+    fn a_hook_reads_the_requests_of_its_own_client_and_of_rejected_clients() {
         let entered = databases(&[(5, "a"), (6, "b"), (7, "c")]).entries;
-        // 8 was refused, 7 asks for more than it can have, 9 has not asked.
+        // 8 was rejected, 7 is answered but requests something unsupported, 9 has no request.
         let queue = queue("5 7 8", "5 7 8", &[(5, WAITS), (7, ClientNote::AsksForMore), (8, WAITS)]);
         let all = relations(&[5, 6, 7, 8, 9]);
         let requests = |own: Option<u32>, trust| {
@@ -243,7 +244,7 @@ mod tests {
         };
         assert_eq!(requests(None, Trust::Full), relations(&[7, 8]));
         assert_eq!(requests(Some(6), Trust::Full), relations(&[6, 7, 8]));
-        // An operator can have skipped the hook in which one asked.
+        // An operator may have skipped the hook with a request.
         assert_eq!(requests(None, Trust::Recheck), relations(&[7, 8, 9]));
         assert_eq!(requests(None, Trust::NewLeader), relations(&[5, 7, 8, 9]));
     }
@@ -253,29 +254,29 @@ mod tests {
     }
 
     #[test]
-    fn a_client_waits_until_units_serve_it_and_not_past_the_second_update_status() {
+    fn a_client_waits_for_units_until_the_second_update_status() {
         let (before, now) = (databases(&[(5, "a")]), databases(&[(5, "a"), (6, "b")]));
         let units = [unit("p/0", &now, true), unit("p/1", &before, true), unit("p/2", &before, false)];
         let late = |count, is_update_status| {
             let steps = Steps { units: &units, now: &now, before: &now, is_update_status };
-            steps.is_late(RelationId(6), &queue("6", "6", &[(6, ClientNote::Waiting(count))]))
+            steps.must_wait(RelationId(6), &queue("6", "6", &[(6, ClientNote::Waiting(count))]))
         };
         assert!(late(0, false) && late(0, true) && late(1, false));
         assert!(!late(1, true) && !late(2, false));
         let steps = Steps { units: &units, now: &now, before: &now, is_update_status: false };
         assert_eq!(steps.awaited(RelationId(6), true), BTreeSet::from(["p/1".to_owned()]));
-        // A database that no unit serves is not given away.
+        // While no unit has loaded the database, the client waits on.
         let nobody = Steps { units: &units[1..], ..steps };
-        assert!(nobody.is_late(RelationId(6), &queue("6", "6", &[(6, ClientNote::Waiting(2))])));
+        assert!(nobody.must_wait(RelationId(6), &queue("6", "6", &[(6, ClientNote::Waiting(2))])));
     }
 
     #[test]
-    fn a_unit_that_serves_the_databases_before_this_hook_serves_the_clients_that_stood_there() {
+    fn a_unit_with_the_previous_databases_serves_the_clients_in_both() {
         let (before, now) = (databases(&[(5, "a"), (6, "b")]), databases(&[(6, "b"), (7, "c")]));
         let units = [unit("p/0", &before, true), unit("p/1", &before, true)];
         let steps = Steps { units: &units, now: &now, before: &before, is_update_status: false };
         let queue = queue("6 7", "6 7", &[(6, WAITS), (7, WAITS)]);
-        assert!(!steps.is_late(RelationId(6), &queue));
-        assert!(steps.is_late(RelationId(7), &queue));
+        assert!(!steps.must_wait(RelationId(6), &queue));
+        assert!(steps.must_wait(RelationId(7), &queue));
     }
 }

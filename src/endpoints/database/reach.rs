@@ -1,36 +1,36 @@
-//! Where clients reach this application.
+//! The endpoints at which clients reach this application.
 
 use anyhow::Result;
 
 use crate::look::Look;
 use crate::peer_bag::ADDRESS;
 
-/// Where clients reach this application.
+/// The endpoints at which clients reach this application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// At Juju's service of our application; `host:port`. A client that was given the Python charm's
-    /// own service keeps it: it leads to the same pods.
+    /// A Kubernetes service; `host:port`. A client that has the service of the Python charm keeps
+    /// it, because it leads to the same pods.
     Service {
-        /// Juju's.
+        /// Juju's service for the application.
         ours: String,
-        /// The Python charm's.
+        /// The service that the Python charm created.
         python: String,
     },
-    /// At each unit; `host:port`.
+    /// Every unit; `host:port`.
     Units {
-        /// Those with an address that is known.
+        /// The endpoints of units with a known address.
         known: Vec<String>,
-        /// There is no other.
+        /// The addresses of all units are known.
         complete: bool,
     },
 }
 
 impl Reach {
-    /// Where clients reach this application; nothing while this unit has no address.
+    /// Gathers the endpoints; `None` while there are no options or this unit has no address.
     pub fn gather(look: &mut Look<'_>) -> Result<Option<Self>> {
         let Some(options) = look.options()?.options else { return Ok(None) };
         let port = options.listen_port;
-        // Only then does Juju's service have our port.
+        // Juju adds our port to the application's service in these versions only.
         if look.is_sidecar() && look.has_secrets() {
             let app = &look.unit().app;
             let service = |name: &str| format!("{}:{port}", look.service(name));
@@ -44,14 +44,14 @@ impl Reach {
             addresses.extend(look.sibling(unit)?.remove(ADDRESS));
         }
         let known = endpoints(addresses, port);
-        // Juju is asked only where this would be news to clients.
+        // goal-state is read only if the endpoints differ from the published ones.
         let complete = look.app_bag()?.published_endpoints() == Some(known.join(",").as_str())
-            || is_everybody_known(look, &members)?;
+            || is_every_unit_known(look, &members)?;
         Ok(Some(Self::Units { known, complete }))
     }
 
-    /// The endpoints of a client that had these `before`. A unit that a new leader does not know yet
-    /// is not lost.
+    /// The endpoints for a client that had the endpoints `before`. Old endpoints are kept until all
+    /// units are known, because a new leader may not have seen every unit yet.
     pub fn endpoints(&self, before: Option<&str>) -> String {
         match self {
             Self::Service { python, .. } if before == Some(python.as_str()) => python.clone(),
@@ -68,7 +68,7 @@ impl Reach {
         }
     }
 
-    /// The endpoints of a new client; nothing while more may come.
+    /// The endpoints for a new client; `None` while not all units are known.
     pub fn complete_endpoints(&self) -> Option<String> {
         match self {
             Self::Units { complete: false, .. } => None,
@@ -77,14 +77,14 @@ impl Reach {
     }
 }
 
-/// Whether no unit is missing among those that are known.
-fn is_everybody_known(look: &mut Look<'_>, members: &[String]) -> Result<bool> {
+/// Whether `members` and this unit are all units that the model plans.
+fn is_every_unit_known(look: &mut Look<'_>, members: &[String]) -> Result<bool> {
     let own = &look.unit().name.clone();
     let goal = look.goal(&look.unit().app.clone())?;
     Ok(goal.is_none_or(|goal| goal.staying().all(|unit| unit == own || members.iter().any(|m| m == unit))))
 }
 
-/// `address:port` of each address, sorted, each once.
+/// Renders each distinct address as `address:port`, sorted.
 fn endpoints(mut addresses: Vec<String>, port: u16) -> Vec<String> {
     addresses.sort();
     addresses.dedup();
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_are_never_half_made() {
+    fn old_endpoints_are_kept_until_all_units_are_known() {
         let units = |complete| Reach::Units { known: vec!["b:1".into(), "c:1".into()], complete };
         assert_eq!(units(true).endpoints(Some("a:1,b:1")), "b:1,c:1");
         assert_eq!(units(false).endpoints(Some("a:1,b:1")), "a:1,b:1,c:1");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_six_groups_is_bracketed() {
+    fn an_ipv6_address_is_bracketed() {
         let addresses = ["fd00::1", "10.0.0.7", "10.0.0.7"].map(str::to_owned).to_vec();
         assert_eq!(endpoints(addresses, 6432), ["10.0.0.7:6432", "[fd00::1]:6432"]);
     }

@@ -1,4 +1,4 @@
-//! What serving clients needs of PostgreSQL.
+//! The state of PostgreSQL that decides whether clients can be served.
 
 use anyhow::Result;
 
@@ -6,24 +6,24 @@ use crate::facts::lookup::{Lookup, Noted};
 use crate::look::Look;
 use crate::status::Wait;
 
-/// PostgreSQL, as far as clients need it.
+/// The state of PostgreSQL, for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServingBackend {
-    /// No client waits for it, so it was not looked at.
+    /// No client waits for PostgreSQL, so its state was not gathered.
     NotNeeded,
-    /// It cannot be used yet.
+    /// PostgreSQL is not usable yet.
     Waiting(Wait),
-    /// PgBouncer's users are made: PostgreSQL has let us in once.
+    /// PgBouncer's users and the lookup are installed.
     Ready {
-        /// Its version, as clients are told.
+        /// PostgreSQL's version, as published to clients.
         version: Option<String>,
-        /// Where PgBouncer looks up passwords.
+        /// The way in which PgBouncer looks up passwords.
         lookup: Lookup,
     },
 }
 
 impl ServingBackend {
-    /// Reads the relation, the users and the note; connects only to a PostgreSQL that does not
+    /// Reads the relation, the users and the note. Connects to PostgreSQL only if it does not
     /// report its version.
     pub fn gather(look: &mut Look<'_>) -> Result<Self> {
         let Some(backend) = look.backend()? else { return Ok(Self::Waiting(Wait::NoBackend)) };

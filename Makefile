@@ -16,7 +16,7 @@ demo: ## Watch the charm at work in a simulated Juju model
 		target/release/jujusim demo.txt; \
 	fi
 
-test: ## Run every test
+test: ## Run every test; scripts/test WORD runs those whose names contain WORD
 	scripts/parts
 	scripts/pgbouncer-1.24 || { [ "$$CI" != true ] && echo 'The tests run without PgBouncer 1.24.'; }
 	scripts/ops || { [ "$$CI" != true ] && echo 'The tests run without ops, and so without a charm of another make.'; }
@@ -33,7 +33,7 @@ test: ## Run every test
 		exit 1; \
 	fi; \
 	echo "$$charm"; \
-	cargo test --workspace --locked --no-fail-fast && scripts/integration --simulated && echo "$$charm"
+	scripts/test && echo "$$charm"
 
 pack: ## Pack the charm with charmcraft for this architecture, and check it
 	scripts/parts

@@ -77,6 +77,7 @@ fn a_program_is_told_what_each_process_is_to_run() {
         assert_eq!(told["pgbouncer-ini"], text);
         let digest = told["digest"].as_str().expect("a text");
         assert!(text.ends_with(&format!("\nsyslog_ident = {digest}\n")), "{text}");
+        assert!(text.contains("\nlisten_port = "), "a setting has this form: {text}");
         for left_out in told["left-out"].as_array().expect("a list") {
             let name = left_out.as_str().expect("a text");
             assert!(!text.contains(&format!("\n{name} = ")), "{text}");

@@ -33,9 +33,12 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Where a script's expectations hold, too, as its comments say: `# Also on Juju 2.9.52 and 4.0.15.`,
-/// `# Also with PostgreSQL 14, 16.`, and `# Also with PgBouncer 1.24 and PostgreSQL 14, 16.`: with each of
-/// these servers behind that PgBouncer.
+/// Replays of a script where its expectations hold, too, as its comments say: `# Also on Juju 2.9.52 and 4.0.15.`,
+/// `# Also with PostgreSQL 14, 16.`, `# Also with PgBouncer 1.24 and PostgreSQL 14, 16.` (each of these servers
+/// behind that PgBouncer), and in containers without a `# Not in containers: ` and why.
+///
+/// A replay may differ in more than one way from the script's own run: each version has its replay, but not
+/// each pair of versions.
 fn elsewhere(script: &Path) -> impl Iterator<Item = Trial> + use<> {
     let name = name(script);
     let text = std::fs::read_to_string(script).expect("a script");
@@ -43,15 +46,26 @@ fn elsewhere(script: &Path) -> impl Iterator<Item = Trial> + use<> {
         let lines = text.lines().map(str::trim);
         lines.filter_map(move |line| line.strip_prefix(before)?.strip_suffix('.'))
     };
-    let jujus = said("# Also on Juju ")
-        .flat_map(|jujus| jujus.split(" and "))
-        .map(|juju| Place { juju: juju.to_owned(), ..Place::of(&name) });
-    let others = said("# Also with ").flat_map(|parts| Place::of(&name).with(parts));
-    // A line that says why not says that not, too.
+    let own = Place::of(&name);
+    let mut jujus: Vec<&str> = said("# Also on Juju ").flat_map(|jujus| jujus.split(" and ")).collect();
+    let mut places: Vec<Place> = said("# Also with ").flat_map(|parts| own.clone().with(parts)).collect();
     let is_outside = text.lines().any(|line| line.starts_with("# Not in containers: "));
-    let inside = Place { pebble: Some(PEBBLE.to_owned()), ..Place::of(&name) };
-    let contained = (!is_outside && Place::of(&name).pebble.is_none()).then_some(inside);
-    let places: Vec<Place> = jujus.chain(others).chain(contained).collect();
+    let mut contained = (!is_outside && own.pebble.is_none()).then(|| own.clone());
+    // On the last Juju, or else with the first of the others.
+    if let Some(place) = &mut contained {
+        if let Some(juju) = jujus.pop() {
+            juju.clone_into(&mut place.juju);
+        } else if !places.is_empty() {
+            *place = places.remove(0);
+        }
+        place.pebble = Some(PEBBLE.to_owned());
+    }
+    let paired = jujus.len().min(places.len());
+    for (place, juju) in places.iter_mut().zip(&jujus) {
+        (*juju).clone_into(&mut place.juju);
+    }
+    let alone = jujus[paired..].iter().map(|juju| Place { juju: (*juju).to_owned(), ..own.clone() });
+    places.extend(alone.chain(contained));
     places.into_iter().map(move |place| {
         let script = text.clone();
         Trial::test(format!("{name}-on-{place}"), move || {

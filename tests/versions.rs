@@ -23,6 +23,9 @@ use tokio::runtime::Runtime;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, NoTls, SimpleColumn, SimpleQueryMessage, SimpleQueryRow};
 
+/// What PgBouncer logs when it refuses a file.
+const RELOAD_FAILED: &str = "config file loading failed";
+
 impl Bench {
     /// The file of some settings that a console can be reached with.
     fn file(&self, settings: &Settings) -> String {
@@ -231,7 +234,7 @@ fn a_difference_needs_what_a_reload_leaves_undone() {
             let mut console = bench.console();
             console.reload().expect("it reloads");
             let config = console.show_config().expect("it answers");
-            assert!(!bench.log().contains("config file loading failed"), "{}", bench.log());
+            assert!(!bench.log().contains(RELOAD_FAILED), "{}", bench.log());
 
             let read = |text: &str| Ini::parse(text, program.version).expect("we wrote it");
             let (old, new) = (read(&old), read(&new));
@@ -503,7 +506,7 @@ fn no_mutation_of_a_file_that_we_take_is_swallowed_in_part() {
             bench.write(&text);
             console.reload().expect("it reloads");
             let told = || format!("{program:?}\n{text}\n{}", bench.log());
-            assert!(!bench.log().contains("config file loading failed"), "{}", told());
+            assert!(!bench.log().contains(RELOAD_FAILED), "{}", told());
             let config = console.show_config().expect("it answers");
             for setting in known(&program).filter(|setting| setting.change == Change::Reload) {
                 if setting.initial != Initial::Null {
@@ -521,6 +524,9 @@ fn no_mutation_of_a_file_that_we_take_is_swallowed_in_part() {
             }
         }
         assert!(taken > 100, "{taken} files were fit");
+        bench.write(&format!("{base}no_such_setting = 1\n"));
+        console.reload().expect("it reloads");
+        assert!(bench.log().contains(RELOAD_FAILED), "{program:?} says so of a file that is not fit");
     }
 }
 

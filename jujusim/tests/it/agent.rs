@@ -159,7 +159,9 @@ fn an_application_without_units_waits_for_no_lease() {
 fn juju_4_tells_followers_nothing_and_an_elected_leader_each_time() {
     let juju_4 = Options { juju: "4.0.15".to_owned(), ..options() };
     let mut sim = model_of(&["deploy PUPPET -n 2", "settle"], &juju_4);
-    assert!(!since(&sim, 0).iter().any(|hook| hook.contains("leader-settings-changed")));
+    let hooks = since(&sim, 0);
+    assert!(hooks.contains(&"puppet/1 start".to_owned()), "{hooks:?}");
+    assert!(!hooks.iter().any(|hook| hook.contains("leader-settings-changed")), "{hooks:?}");
     for unit in ["puppet/1", "puppet/0"] {
         let start = runs(&sim);
         run(&mut sim, &format!("leader {unit}"));
@@ -382,8 +384,11 @@ fn a_restarted_agent_starts_anew_and_has_forgotten() {
     let start = runs(&sim);
     run(&mut sim, "restart-agent puppet/1 --killed");
     run(&mut sim, "settle");
+    let hooks = since(&sim, start);
+    assert!(hooks.contains(&"puppet/1 start".to_owned()), "{hooks:?}");
     assert!(
-        !since(&sim, start).iter().any(|hook| hook == "puppet/1 secret-changed" || hook == "puppet/1 stop")
+        !hooks.iter().any(|hook| hook == "puppet/1 secret-changed" || hook == "puppet/1 stop"),
+        "{hooks:?}"
     );
     // After the restart the agent no longer knows which relations are peer relations, nor the
     // remote application (LP 1960934).
@@ -646,7 +651,9 @@ fn what_juju_could_not_produce_is_refused() {
     // The refused commands changed nothing.
     let start = runs(&sim);
     run(&mut sim, "settle");
-    assert!(!since(&sim, start).iter().any(|hook| hook.starts_with("puppet")), "{:?}", since(&sim, start));
+    let hooks = since(&sim, start);
+    assert!(hooks.iter().any(|hook| hook.starts_with("far/")), "the removal that was taken: {hooks:?}");
+    assert!(!hooks.iter().any(|hook| hook.starts_with("puppet")), "{hooks:?}");
 }
 
 #[test]

@@ -395,7 +395,7 @@ fn a_script_stops_at_the_first_word_that_fails() {
     let script = format!("deploy {}\nsettle\nexpect no such text\nstatus", crate::puppets::puppet());
     let found = jujusim::run_script(&script, &crate::puppets::options()).expect("a transcript");
     assert!(found.failure.expect("a failure").contains("expectation failed"));
-    assert!(!found.text.contains("> status"));
+    assert!(found.text.contains("> settle") && !found.text.contains("> status"), "{}", found.text);
     let script = "add-unit nobody\nexpect-error not found";
     let found = jujusim::run_script(script, &crate::puppets::options()).expect("a transcript");
     assert_eq!(found.failure, None);

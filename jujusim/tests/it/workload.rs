@@ -31,8 +31,10 @@ fn a_process_that_dies_is_started_again() {
 fn processes_end_with_their_pod() {
     let mut sim = pooler();
     let pid = sim.model().instances("pooler/0").expect("a unit")[0].pid.expect("a process");
+    let process = format!("/proc/{pid}");
+    assert!(Path::new(&process).exists());
     run(&mut sim, "replace-pod pooler/0");
-    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    assert!(!Path::new(&process).exists());
     assert_eq!(sim.model().instances("pooler/0").expect("a unit"), []);
 }
 

@@ -15,7 +15,7 @@ pub fn run(action: &str, unit: &Unit) -> Result<()> {
         // As after a refresh, every note of earlier hooks is verified.
         "reconcile" => {
             let outcome = hook::run(unit, &Event::UpgradeCharm, Journal::real(), Counted::Loaded)?;
-            reconciled(&outcome)
+            Ok(reconciled(&outcome))
         }
         "show-config" => {
             let outcome = hook::run(unit, &Event::ConfigChanged, Journal::dry_run(), Counted::Nothing)?;
@@ -38,15 +38,15 @@ const LONGEST: usize = 131_000;
 type Results = Result<Vec<(&'static str, String)>, String>;
 
 /// The results of `reconcile`.
-fn reconciled(outcome: &Outcome) -> Results {
+fn reconciled(outcome: &Outcome) -> Vec<(&'static str, String)> {
     let lines = |lines: Vec<String>| if lines.is_empty() { "nothing".to_owned() } else { lines.join("\n") };
     let changes = outcome.changes.iter().map(|change| format!("{}: {}", change.target, change.what));
     let status = outcome.status.as_ref();
-    Ok(vec![
+    vec![
         ("done", lines(changes.collect())),
         ("waits-for", lines(outcome.waits.clone())),
         ("status", status.map(|status| format!("{}: {}", status.kind, status.message)).unwrap_or_default()),
-    ])
+    ]
 }
 
 /// The results of `show-config`: the configuration that this unit's processes should run, without

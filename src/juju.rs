@@ -364,9 +364,8 @@ impl Juju {
     pub fn flush(&mut self) -> Result<(), ToolError> {
         let mut touched: Vec<_> = self.bags.iter_mut().filter(|(_, bag)| !bag.before.is_empty()).collect();
         touched.sort_by_key(|(key, _)| (*key).clone());
-        let changed: Vec<_> =
-            touched.into_iter().map(|(key, bag)| (key.clone(), bag.take_changes())).collect();
-        for ((relation, owner), changes) in changed.into_iter().filter(|(_, changes)| !changes.is_empty()) {
+        let bags: Vec<_> = touched.into_iter().map(|(key, bag)| (key.clone(), bag.take_changes())).collect();
+        for ((relation, owner), changes) in bags.into_iter().filter(|(_, changes)| !changes.is_empty()) {
             let id = relation.to_string();
             let mut args = vec!["-r", &id, "--file", "-"];
             args.extend((owner == Owner::App).then_some("--app"));

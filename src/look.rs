@@ -8,6 +8,7 @@ mod backend;
 mod bags;
 mod units;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -88,7 +89,7 @@ struct Parsed {
     users: Memo<(Texts, Fields), FoundUsers>,
     kept: Memo<Saved, Kept>,
     options: Option<Result<Options, InvalidOption>>,
-    backend: Option<Option<Rc<Backend>>>,
+    backend: OnceCell<Option<Rc<Backend>>>,
 }
 
 impl<K, V> Default for Memo<K, V> {

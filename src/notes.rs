@@ -166,9 +166,8 @@ impl Trust {
     /// charm was the last to write the peer app bag.
     pub fn in_hook(event: &Event, published_by_us: bool) -> Self {
         match event {
-            Event::UpgradeCharm => Self::Nothing,
             Event::LeaderElected if published_by_us => Self::NewLeader,
-            Event::LeaderElected => Self::Nothing,
+            Event::LeaderElected | Event::UpgradeCharm => Self::Nothing,
             Event::Start => Self::NewPod,
             Event::UpdateStatus => Self::Recheck,
             _ => Self::Full,

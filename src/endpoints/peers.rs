@@ -182,7 +182,7 @@ fn leader_view(look: &mut Look<'_>) -> Result<LeaderView> {
 
 fn follower_view(look: &mut Look<'_>) -> Result<FollowerView> {
     let found = look.users()?;
-    let published = look.published()?.current().map(|config| config.cloned());
+    let published = look.published()?.current().map(Option::<&Config>::cloned);
     if let Err(reason) = &published {
         tracing::warn!(
             "pgb-peers: ignored {CONFIG}: {reason}; the leader publishes it again, no action is needed"
@@ -680,8 +680,8 @@ set peer unit pgb_dbs = {}",
         let view = LeaderView { at_old_port: Some(old.clone()), ..leader() };
         let plan = change(Leadership::Leader(view), nothing_loaded());
         let text = plan.to_string();
-        let (loads, publishes) = (text.find("load 3 users"), text.find("set peer app cfg_file"));
-        assert!(loads.is_some() && loads < publishes, "{plan}");
+        let (load_at, set_at) = (text.find("load 3 users"), text.find("set peer app cfg_file"));
+        assert!(load_at.is_some() && load_at < set_at, "{plan}");
         let Some(Step::Load { without_port: Some(otherwise), .. }) =
             plan.steps.iter().find(|step| matches!(step, Step::Load { .. }))
         else {

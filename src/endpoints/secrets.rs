@@ -7,7 +7,6 @@ use crate::look::Look;
 use crate::plan::{Effect, Plan};
 
 /// Whether the hook is `secret-remove`.
-#[expect(clippy::unnecessary_wraps, reason = "a condition of the table may read and fail")]
 pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
     Ok(matches!(look.event(), Event::Secret(event) if event.hook == SecretHook::Remove))
 }

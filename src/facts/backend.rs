@@ -61,7 +61,7 @@ impl Backend {
             database: database.clone(),
         });
         let version = remote.get("version").and_then(|text| ServerVersion::parse(text));
-        Self { relation, endpoints, malformed, database, version, remote }
+        Self { relation, remote, endpoints, malformed, database, version }
     }
 
     /// The version as PostgreSQL reports it.

@@ -16,7 +16,7 @@ use crate::status::Wait;
 impl Look<'_> {
     /// The relation with PostgreSQL and its app bag, parsed.
     pub fn backend(&mut self) -> Result<Option<Rc<Backend>>> {
-        if self.parsed.backend.is_none() {
+        if self.parsed.backend.get().is_none() {
             let relation = self.relations(Endpoint::BackendDatabase)?.first().copied();
             let backend = match relation {
                 Some(relation) => Some(Rc::new(Backend::parse(relation, self.remote_bag(relation)?))),
@@ -30,9 +30,9 @@ impl Look<'_> {
                     );
                 }
             }
-            self.parsed.backend = Some(backend);
+            let _ = self.parsed.backend.set(backend);
         }
-        Ok(self.parsed.backend.clone().flatten())
+        Ok(self.parsed.backend.get().cloned().flatten())
     }
 
     /// The credentials that PostgreSQL provided; `None` until they are usable. The first read of

@@ -153,4 +153,11 @@ mod tests {
             assert_eq!(is_kept, *endpoint == Endpoint::Upgrade, "{endpoint}");
         }
     }
+
+    #[test]
+    fn the_first_flowchart_comes_again_after_what_makes_the_users_that_it_waits_for() {
+        let place = |name| TABLE.iter().position(|row| row.name == name);
+        assert!(place("backend-database") < place("pgb-peers-created"));
+        assert!(place("pgb-peers-created") < place("pgb-peers"));
+    }
 }

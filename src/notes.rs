@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Event, RelationId};
 use crate::facts::Texts;
 
-/// The longest stored text of [`Notes::siblings`], in bytes. Juju fails a hook whose state is
-/// larger than 64 KiB. With some hundreds of units the text is too long; then each hook reads all
-/// units.
-const LONGEST_SIBLINGS: usize = 60_000;
+/// The longest text of one note, in bytes. Juju refuses a state value of more than 64 KiB, and with
+/// it the hook. A longer note is left out: with some hundreds of units or more than a thousand
+/// clients each hook reads what the note would save.
+const LONGEST: usize = 60_000;
 
 /// All notes of this unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,8 +107,6 @@ impl Notes {
             siblings,
             clients,
         } = self;
-        let siblings = Some(to_json(siblings, siblings.is_empty()));
-        let siblings = siblings.filter(|text| text.len() <= LONGEST_SIBLINGS).unwrap_or_default();
         Texts::from([
             (PEERS.to_owned(), or_empty(peers.as_ref())),
             (DEFERRED.to_owned(), to_json(deferred, deferred.is_empty())),
@@ -117,7 +115,7 @@ impl Notes {
             (PORT.to_owned(), or_empty(open_port.as_ref())),
             (REFUSED_PORT.to_owned(), or_empty(refused_port.as_ref())),
             (REMOTE_APPS.to_owned(), to_json(remote_apps, remote_apps.is_empty())),
-            (SIBLINGS.to_owned(), siblings),
+            (SIBLINGS.to_owned(), to_json(siblings, siblings.is_empty())),
             (CLIENTS.to_owned(), to_json(clients, *clients == ClientNotes::default())),
         ])
     }
@@ -138,7 +136,8 @@ fn json<T: for<'a> Deserialize<'a> + Default>(text: &str) -> T {
 }
 
 fn to_json(value: &impl Serialize, is_empty: bool) -> String {
-    if is_empty { String::new() } else { serde_json::to_string(value).unwrap_or_default() }
+    let text = if is_empty { String::new() } else { serde_json::to_string(value).unwrap_or_default() };
+    if text.len() > LONGEST { String::new() } else { text }
 }
 
 fn or_empty(value: Option<&impl Display>) -> String {
@@ -228,7 +227,7 @@ mod tests {
 
     #[test]
     fn notes_about_units_that_are_too_long_for_juju_are_dropped() {
-        let long = Texts::from([("hostname".into(), "h".repeat(LONGEST_SIBLINGS))]);
+        let long = Texts::from([("hostname".into(), "h".repeat(LONGEST))]);
         let notes = Notes { siblings: BTreeMap::from([("p/1".into(), long)]), ..Notes::default() };
         assert_eq!(notes.render()["siblings"], "");
     }

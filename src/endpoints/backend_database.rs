@@ -202,10 +202,13 @@ fn ending(look: &mut Look<'_>, backend: &Backend) -> Result<Ending> {
 }
 
 fn unrelated(look: &mut Look<'_>) -> Result<Unrelated> {
-    let is_leaving = look.notes().is_leaving;
+    let note = look.app_bag()?.get_auth();
+    // Only a warning about the note depends on the other units.
+    let may_warn = note.as_ref().is_some_and(|note| !note.is_removed());
+    let is_leaving = may_warn && look.notes().is_leaving;
     Ok(Unrelated {
         leads: look.leads()?,
-        note: look.app_bag()?.get_auth(),
+        note,
         others_stay: is_leaving && !look.is_whole_application_leaving()?,
         users: look.users()?.users.clone(),
         store: look.store()?,
@@ -577,7 +580,7 @@ finally: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer",
     fn a_joining_unit_revokes_the_removal_even_while_postgresql_is_unreachable() {
         let backend = Err(Wait::Unreachable("not yet".into()));
         let (note, members) = (GetAuth::parse("removed with backend-database:4, left:"), vec!["pg/1".into()]);
-        let text = changed(&seen(Leadership::Leader(LeaderView { note, members, backend, ..leader() })));
+        let text = changed(&seen(Leadership::Leader(LeaderView { backend, note, members, ..leader() })));
         assert!(text.to_string().contains("remove peer app get_auth\n"), "{text}");
     }
 

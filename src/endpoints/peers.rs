@@ -709,8 +709,8 @@ set peer unit pgb_dbs = {}",
         let opens = |open, local: Result<LocalPgbouncer, Wait>| {
             let opened_port = Some(OpenedPort { open });
             let text = decide(&Changed {
-                opened_port,
                 local,
+                opened_port,
                 ..seen(Leadership::Leader(leader()), nothing_loaded())
             });
             text.to_string()

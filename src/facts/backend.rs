@@ -8,7 +8,7 @@ use crate::postgres::{Credentials, ServerVersion};
 use crate::secret::Secret;
 
 /// The relation with PostgreSQL, with PostgreSQL's app bag parsed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Backend {
     /// The number of the relation.
     pub relation: RelationId,

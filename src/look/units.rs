@@ -97,8 +97,11 @@ impl Look<'_> {
     /// Describes what this unit serves, for its status.
     pub fn serving(&mut self) -> Result<String> {
         let published = self.published()?;
-        let kept = self.kept();
-        let config = published.current().ok().flatten().or(kept.config.as_ref());
+        // The files are read only where no published configuration is current.
+        let config = match published.current() {
+            Ok(Some(config)) => Some(config.clone()),
+            _ => self.kept().config.clone(),
+        };
         let Some(Config { shared, .. }) = config else { return Ok(String::new()) };
         let databases = self.databases()?;
         Ok(status::serving(&Serving {

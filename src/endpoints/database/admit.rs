@@ -129,10 +129,12 @@ pub fn decide(seen: &Admission) -> Plan {
                 let is_new = databases.0.insert(origin, entry).is_none();
                 // A later request that is not supported is reported; the client is still served.
                 let refusal = client.not_served().filter(|_| client.is_answered);
+                let known = seen.queue.notes.notes.get(&client.relation);
+                let is_restored = known == Some(&ClientNote::Restored);
                 let note = match (client.is_answered, &refusal) {
                     (false, _) => Some(ClientNote::Waiting(0)),
                     (true, Some(_)) => Some(ClientNote::AsksForMore),
-                    (true, None) => is_new.then_some(ClientNote::Restored),
+                    (true, None) => (is_new || is_restored).then_some(ClientNote::Restored),
                 };
                 notes.notes.extend(note.map(|note| (client.relation, note)));
                 plan.waits.extend(refusal.map(|reason| Wait::Client(client.relation, reason)));
@@ -259,7 +261,7 @@ fn enter_others(seen: &Admission, databases: &PgbDbs) -> Plan {
                 plan.push_apart(part);
             }
         }
-        (Some(text), None) if databases.wildcard().is_none() && text != "[]" => {
+        (Some(text), _) if databases.wildcard().is_none() && text != "[]" => {
             plan.set(Bag::PeerApp, OTHER_DATABASES, Value::Absent);
         }
         _ => {}
@@ -540,5 +542,27 @@ remove the entry of database:6",
         assert!(!plan.to_string().contains("remove the entry"), "{plan}");
         seen.backend = ServingBackend::Waiting(Wait::NoBackend);
         assert!(decide(&seen).to_string().contains("remove the entry of database:6"));
+    }
+
+    #[test]
+    fn the_databases_that_nobody_named_go_with_the_wildcard() {
+        let text = r#"{"7": {"name": "crm", "legacy": false}, "*": {"name": "*", "auth_dbname": "crm", "legacy": false}}"#;
+        let mut seen = with(text, seen(Vec::new()));
+        seen.relations = Vec::new();
+        seen.ended = Some((RelationId(7), Texts::new()));
+        // Looked at because of the wildcard that goes in this hook.
+        seen.others = (Some(r#"["extra"]"#.into()), Some(vec!["extra".into()]));
+        let plan = decide(&seen);
+        assert!(plan.to_string().contains("remove peer app readonly_dbs"), "{plan}");
+    }
+
+    #[test]
+    fn a_restored_client_stays_noted_until_its_role_is_ensured() {
+        let text = r#"{"6": {"legacy": false, "name": "shop"}}"#;
+        let mut seen = with(text, seen(vec![answered_client(6, &REQUEST)]));
+        seen.queue = queue(&[(6, ClientNote::Restored)]);
+        let plan = decide(&seen);
+        // Nothing new is noted: it is as it was.
+        assert!(!plan.to_string().contains("note "), "{plan}");
     }
 }

@@ -118,7 +118,7 @@ fn gather(look: &mut Look<'_>) -> Result<Answering> {
     let (mut clients, mut counts, mut awaited) = (Vec::new(), Vec::new(), Vec::new());
     if matches!(backend, ServingBackend::Ready { .. }) {
         for relation in restored {
-            clients.push(client::read(look, relation, Standing::Restored)?);
+            clients.push(client::read(look, relation, Standing::Unknown)?);
         }
         if !waiting.is_empty() {
             let own = own_loaded(look)?;
@@ -134,7 +134,7 @@ fn gather(look: &mut Look<'_>) -> Result<Answering> {
                 if steps.must_wait(relation, &queue) {
                     awaited.extend(steps.awaited(relation, true));
                 } else {
-                    clients.push(client::read(look, relation, Standing::Waiting)?);
+                    clients.push(client::read(look, relation, Standing::Unknown)?);
                 }
             }
         }

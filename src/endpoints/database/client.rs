@@ -31,7 +31,7 @@ const NOT_SERVED: [(&str, &str); 4] = [
 ];
 
 /// One client's relation.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     /// The number of the relation.
     pub relation: RelationId,
@@ -53,7 +53,7 @@ pub struct Client {
 }
 
 /// A client that has its credentials.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Answered {
     /// The client.
     pub client: Client,
@@ -64,7 +64,7 @@ pub struct Answered {
 }
 
 /// A valid request of a client.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request<'a> {
     /// The client.
     pub client: &'a Client,
@@ -91,10 +91,6 @@ pub enum Standing {
     /// Unknown. The client has its credentials if the bag says so and the password is readable.
     /// The bag of a suspended relation may name a secret that was removed.
     Unknown,
-    /// The notes say that the client waits: it has no credentials, even if its bag says so.
-    Waiting,
-    /// The notes say that the client is restored: it has its credentials.
-    Restored,
 }
 
 /// Reads a client's relation. For a client with credentials, reads the password only if its entry
@@ -112,8 +108,6 @@ pub fn read(look: &mut Look<'_>, relation: RelationId, standing: Standing) -> Re
     let is_answered = match standing {
         Standing::Entered => has_credentials,
         Standing::Unknown => has_credentials && password.is_some(),
-        Standing::Waiting => false,
-        Standing::Restored => true,
     };
     // A model without secrets keeps a copy in the peer bag for the next leader.
     let kept = look.app_bag()?.text(&role(relation)).map(Secret::new);

@@ -110,8 +110,8 @@ impl Selection<'_> {
         let waiting = self.queue.waiting(self.trust);
         let asks_for_more = self.queue.noted_as(|note| note == ClientNote::AsksForMore);
         let is_refused = |id: &RelationId| {
-            let may_be = !self.trust.counts_notes() || !self.is_entered(*id) || asks_for_more.contains(id);
-            waiting.contains(id) && may_be
+            let is_known = self.trust.counts_notes() && self.queue.is_noted();
+            waiting.contains(id) && (!is_known || !self.is_entered(*id) || asks_for_more.contains(id))
         };
         // A client makes its request in a hook of its own, which an operator may have skipped.
         let is_unseen = |id: &RelationId| self.trust != Trust::Full && !self.is_entered(*id);
@@ -150,12 +150,14 @@ impl Steps<'_> {
 
     /// The units for which a client waits. With `waits_on` false the client has waited long enough.
     pub fn awaited(&self, id: RelationId, waits_on: bool) -> BTreeSet<String> {
-        let has_entry = |databases: &PgbDbs| databases.0.contains_key(&Origin::Relation(id.0));
+        let (entries, before) = (&self.now.entries.0, &self.before.entries.0);
+        // A client that is entered in this dispatch makes every unit load new databases anyway.
+        let is_new = entries.iter().any(|(origin, entry)| before.get(origin) != Some(entry));
         let behind = |databases: &Databases| -> BTreeSet<String> {
             behind(self.units, &databases.hash(), waits_on).into_iter().collect()
         };
         let now = behind(self.now);
-        if !has_entry(&self.before.entries) {
+        if is_new || !entries.contains_key(&Origin::Relation(id.0)) {
             return now;
         }
         now.intersection(&behind(self.before)).cloned().collect()
@@ -272,11 +274,30 @@ mod tests {
 
     #[test]
     fn a_unit_with_the_previous_databases_serves_the_clients_in_both() {
-        let (before, now) = (databases(&[(5, "a"), (6, "b")]), databases(&[(6, "b"), (7, "c")]));
+        let (before, now) = (databases(&[(5, "a"), (6, "b")]), databases(&[(6, "b")]));
         let units = [unit("p/0", &before, true), unit("p/1", &before, true)];
         let steps = Steps { units: &units, now: &now, before: &before, is_update_status: false };
         let queue = queue("6 7", "6 7", &[(6, WAITS), (7, WAITS)]);
         assert!(!steps.must_wait(RelationId(6), &queue));
         assert!(steps.must_wait(RelationId(7), &queue));
+    }
+
+    #[test]
+    fn a_leader_that_has_not_noted_the_queue_reads_the_bags_of_all_in_it() {
+        let entered = databases(&[(5, "a"), (6, "b")]).entries;
+        // Both may have their answer since long: the queue in the bag is cut only with the databases.
+        let queue = queue("5 6", "", &[]);
+        let all = relations(&[5, 6]);
+        let selection =
+            Selection { own: None, trust: Trust::Full, relations: &all, databases: &entered, queue: &queue };
+        assert_eq!(selection.requests(), all);
+    }
+
+    #[test]
+    fn a_client_that_asks_for_another_database_waits_for_the_units_to_load_that_one() {
+        let (before, now) = (databases(&[(6, "a")]), databases(&[(6, "b")]));
+        let units = [unit("p/0", &before, true), unit("p/1", &before, true)];
+        let steps = Steps { units: &units, now: &now, before: &before, is_update_status: false };
+        assert!(steps.must_wait(RelationId(6), &queue("6", "6", &[(6, WAITS)])));
     }
 }

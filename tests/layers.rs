@@ -182,12 +182,12 @@ fn pure_files_do_no_io() {
 #[test]
 fn only_apply_and_hook_use_the_handles_behind_a_look() {
     let uses = Regex::new(r"\.(handles|notes_mut)\(\)").expect("a pattern");
-    let users: BTreeSet<_> = files()
+    let files_using: BTreeSet<_> = files()
         .into_iter()
         .filter(|(_, text)| uses.is_match(text))
         .map(|(file, _)| file.split('/').next().unwrap_or_default().to_owned())
         .collect();
-    assert_eq!(users, ["apply", "hook"].map(str::to_owned).into());
+    assert_eq!(files_using, ["apply", "hook"].map(str::to_owned).into());
 }
 
 #[test]

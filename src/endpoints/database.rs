@@ -1,7 +1,7 @@
 //! The relation `database` with clients.
 //!
-//! A dispatch handles clients in two rows. It [admits](admit) a client's request before the
-//! processes load their configuration, and [answers](answer) the client with its credentials after
+//! A dispatch handles clients in two rows. It [admits](mod@admit) a client's request before the
+//! processes load their configuration, and [answers](mod@answer) the client with its credentials after
 //! all units have loaded the client's database.
 
 pub mod admit;

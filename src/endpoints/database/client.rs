@@ -255,7 +255,7 @@ pub fn comment_prefix(prefix: &str) -> String {
     format!("{prefix}, relation database:")
 }
 
-/// The plan that stores a copy of `remote` under [`DATA`] in `bag`, if the copy there differs.
+/// The plan that stores a copy of `remote` under `data` in `bag`, if the copy there differs.
 pub fn seen_data(bag: Bag, own: &Texts, remote: &Texts) -> Plan {
     let mut plan = Plan::default();
     let now: BTreeMap<_, _> = remote.iter().filter(|(key, _)| *key != DATA).collect();

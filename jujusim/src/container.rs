@@ -263,7 +263,7 @@ impl Pod {
 
     /// [`Pod::instances`], after each process runs and has its socket, or after a timeout.
     pub(crate) fn settled_instances(&self) -> Vec<Instance> {
-        let deadline = Instant::now() + pooler::START_TIMEOUT;
+        let deadline = Instant::now() + pooler::CONTAINER_START_TIMEOUT;
         loop {
             let instances = self.instances();
             let is_there = |instance: &Instance| {

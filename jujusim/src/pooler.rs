@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(20);
 /// A process that ran for less than this time waits this long before its next start.
 const BACK_OFF: Duration = Duration::from_millis(300);
 
@@ -18,7 +18,11 @@ const BACK_OFF: Duration = Duration::from_millis(300);
 const USER: &str = "postgres";
 
 /// How long a process may take to open its socket.
-pub(crate) const START_TIMEOUT: Duration = Duration::from_millis(1500);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// A process that was started this many times without success cannot start.
+const STARTS: u32 = 3;
+/// The same for a process in a container, which Pebble starts.
+pub(crate) const CONTAINER_START_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Keeps one `pgbouncer` running for every `<root>/var/lib/pgbouncer/instance_*/pgbouncer.ini`,
 /// until dropped.
@@ -95,7 +99,8 @@ impl Supervisor {
     /// Waits until every configured process runs and has its socket, or until a timeout.
     pub(crate) fn wait(&self) {
         let deadline = Instant::now() + START_TIMEOUT;
-        while Instant::now() < deadline && !lock(&self.0).complete() {
+        let starts = lock(&self.0).starts();
+        while Instant::now() < deadline && !lock(&self.0).complete(&starts) {
             thread::sleep(LOOK);
         }
     }
@@ -137,11 +142,19 @@ impl Drop for Supervisor {
 }
 
 impl Shared {
-    fn complete(&mut self) -> bool {
+    /// How often each process was started.
+    fn starts(&self) -> BTreeMap<PathBuf, u32> {
+        self.processes.iter().map(|(ini, process)| (ini.clone(), process.starts)).collect()
+    }
+
+    /// Whether each process has its socket, or cannot start since there were so many `starts`.
+    fn complete(&mut self, starts: &BTreeMap<PathBuf, u32>) -> bool {
         let wanted: Vec<PathBuf> = self.roots.iter().flat_map(|root| configurations(root)).collect();
         wanted.iter().all(|ini| {
-            let running = self.processes.get_mut(ini).is_some_and(|process| process.running().is_some());
-            running && socket(ini).is_none_or(|socket| socket.exists())
+            let Some(process) = self.processes.get_mut(ini) else { return false };
+            let has_socket = || socket(ini).is_none_or(|socket| socket.exists());
+            let before = starts.get(ini).copied().unwrap_or_default();
+            process.running().is_some() && has_socket() || process.starts >= before + STARTS
         })
     }
 

@@ -66,7 +66,7 @@ impl Bench {
                 self.child = Some(child);
                 return Ok(());
             }
-            assert!(start.elapsed() < Duration::from_secs(5), "neither up nor gone: {}", self.log());
+            assert!(start.elapsed() < Duration::from_secs(30), "neither up nor gone: {}", self.log());
             thread::sleep(Duration::from_millis(1));
         }
     }

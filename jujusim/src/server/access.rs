@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use postgres::Client;
 
-use super::{identifier, superuser};
+use super::{cells, identifier, superuser};
 
 /// The polling interval.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -128,6 +128,8 @@ impl Drop for Observer {
 fn observe(method: Method, watched: &Mutex<Watched>, ended: &Receiver<()>) {
     let mut connection: Option<(PathBuf, Client)> = None;
     let mut changed: Option<Instant> = None;
+    // The lines of the last check, and the snapshot of the transactions that it saw.
+    let mut last: Option<(String, String)> = None;
     while ended.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         let (primary, members, delay) = {
             let watched = lock(watched);
@@ -136,11 +138,21 @@ fn observe(method: Method, watched: &Mutex<Watched>, ended: &Receiver<()>) {
         let Some(primary) = primary else { continue };
         connection.take_if(|(server, client)| *server != primary || client.is_closed());
         if connection.is_none() {
+            last = None;
             connection = superuser(&primary, "postgres").ok().map(|client| (primary, client));
         }
         // If the server is down, try again at the next check.
         let Some((_, client)) = &mut connection else { continue };
-        let Ok(wanted) = rules(method, client) else { continue };
+        // Only a transaction changes roles.
+        let Ok(seen) = snapshot(client) else { continue };
+        let wanted = match last.take().filter(|(before, _)| *before == seen) {
+            Some((_, lines)) => lines,
+            None => match rules(method, client) {
+                Ok(lines) => lines,
+                Err(_) => continue,
+            },
+        };
+        last = Some((seen, wanted.clone()));
         let stale: Vec<PathBuf> =
             members.into_iter().filter(|(_, lines)| *lines != wanted).map(|(member, _)| member).collect();
         if stale.is_empty() {
@@ -156,6 +168,12 @@ fn observe(method: Method, watched: &Mutex<Watched>, ended: &Receiver<()>) {
             }
         }
     }
+}
+
+/// The transactions that are visible: another text after any transaction that wrote.
+fn snapshot(client: &mut Client) -> Result<String, postgres::Error> {
+    let messages = client.simple_query("SELECT pg_current_snapshot()")?;
+    Ok(messages.iter().filter_map(cells).flatten().collect())
 }
 
 /// The lines for the existing roles.

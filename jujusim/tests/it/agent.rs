@@ -511,7 +511,7 @@ fn after_its_hook_nobody_answers_a_process() {
     once(&mut sim, "puppet/0", lines);
     run(&mut sim, "settle");
     let late = sim.model().unit_root("puppet/0").expect("a unit").join("etc/late");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     let mut text = String::new();
     while !text.contains("ended") {
         assert!(std::time::Instant::now() < deadline, "{text}");

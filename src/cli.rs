@@ -194,7 +194,7 @@ fn only_relation(path: &str, env: impl Fn(&str) -> Option<String>) -> anyhow::Re
     let relations = Juju::new("", &unit, Rc::new(Journal::dry_run())).relations(endpoint)?;
     match relations.as_slice() {
         [relation] => Ok(*relation),
-        [] => bail!("cannot simulate {name}: nothing is related by {endpoint} yet; juju integrate it first"),
+        [] => bail!("cannot simulate {name}: nothing is related by {endpoint} yet; run juju integrate first"),
         several => {
             let ids: Vec<_> = several.iter().map(RelationId::to_string).collect();
             bail!(

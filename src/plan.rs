@@ -7,7 +7,7 @@ use crate::event::RelationId;
 use crate::notes::{ClientNote, ClientNotes};
 use crate::postgres::Roles;
 use crate::secret::Secret;
-use crate::status::Wait;
+use crate::status::{ClientName, Wait};
 use crate::workload::Files;
 
 /// The decision of one endpoint.
@@ -150,8 +150,8 @@ pub enum Note {
 /// The wanted state of a client's database and role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewClient {
-    /// The relation, for messages.
-    pub relation: RelationId,
+    /// The client, for messages.
+    pub client: ClientName,
     /// The name of the role.
     pub role: String,
     /// The name of the database.

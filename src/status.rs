@@ -130,10 +130,10 @@ causes! {
     NoBackend Blocked "waiting for backend database relation to initialise"
         when "PgBouncer is not related to PostgreSQL."
         remedy "`juju integrate pgbouncer-k8s:backend-database postgresql-k8s`."
-    Client(relation: RelationId, reason: String) Blocked "cannot serve database:{}: {}"
+    Client(client: ClientName, reason: String) Blocked "cannot serve {}: {}"
         when "A client requests something that the charm cannot provide. Other clients are served."
-        remedy "Change the request, or remove the relation; `juju show-unit` shows which \
-            application has that relation number."
+        remedy "Change the request of the application that the message names, or remove the \
+            relation."
     NotBuilt(endpoint: Endpoint) Blocked "relation {} is not supported yet: remove it"
         when "A relation exists that this revision does not support."
         remedy "`juju remove-relation`. All other relations are served."
@@ -177,7 +177,7 @@ causes! {
     Admission(role: String) Waiting "waiting for PostgreSQL to admit {} (pg_hba.conf)"
         when "PostgreSQL has created a role but does not admit its logins yet."
         remedy "None needed for half a minute; then check PostgreSQL's status."
-    Attempts(relation: RelationId) Waiting "cannot answer database:{}: Juju rejected the hook \
+    Attempts(client: ClientName) Waiting "cannot answer {}: Juju rejected the hook \
         twice; retrying, see juju debug-log"
         when "Two hooks that gave a client its credentials failed when Juju committed them."
         remedy "The charm retries. `juju debug-log` shows Juju's reason."
@@ -222,6 +222,24 @@ impl Wait {
     }
 }
 
+/// A client in messages: its application, if known, and its relation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientName {
+    /// The number of the relation.
+    pub relation: RelationId,
+    /// The name of the client's application; `None` before Juju names it.
+    pub application: Option<String>,
+}
+
+impl fmt::Display for ClientName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.application {
+            Some(application) => write!(f, "{application} (database:{})", self.relation),
+            None => write!(f, "database:{}", self.relation),
+        }
+    }
+}
+
 /// A list of names, separated by commas when shown.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Names(pub Vec<String>);
@@ -252,10 +270,15 @@ mod tests {
         assert!(Cause::ALL.is_sorted_by_key(|cause| cause.kind()), "{:?}", Cause::ALL);
     }
 
+    fn client(application: Option<&str>) -> ClientName {
+        ClientName { relation: RelationId(7), application: application.map(str::to_owned) }
+    }
+
     #[test]
     fn a_message_contains_its_variable_parts() {
         for (wait, message) in [
-            (Wait::Client(RelationId(7), "no".into()), "cannot serve database:7: no"),
+            (Wait::Client(client(Some("shop")), "no".into()), "cannot serve shop (database:7): no"),
+            (Wait::Client(client(None), "no".into()), "cannot serve database:7: no"),
             (Wait::for_units(["a/1".into(), "a/2".into()]), "waiting for a/1, a/2 to load a new database"),
             (Wait::NotBuilt(Endpoint::Logging), "relation logging is not supported yet: remove it"),
             (Wait::Peers, "waiting for the peer relation"),
@@ -288,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_blocked_cause_is_shown_before_a_waiting_cause() {
-        let waits = [Wait::Leader, Wait::Client(RelationId(7), "no".into()), Wait::NoBackend];
+        let waits = [Wait::Leader, Wait::Client(client(None), "no".into()), Wait::NoBackend];
         let status = of(&waits, "");
         assert_eq!(status.kind, Kind::Blocked);
         assert_eq!(status.message, "waiting for backend database relation to initialise");

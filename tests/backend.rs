@@ -241,7 +241,7 @@ fn a_client_that_another_postgresql_cannot_take_is_named_until_it_can() {
         bench.go("settle");
         let status = bench.status(LEADER);
         assert!(
-            status.starts_with("blocked: cannot serve database:3: drop or rename role relation_id_3"),
+            status.starts_with("blocked: cannot serve shop (database:3): drop or rename role relation_id_3"),
             "{status}"
         );
         assert_eq!(bench.go(verifier), before);

@@ -689,7 +689,7 @@ fn a_name_is_represented_exactly_or_refused_in_words() {
         } else {
             let status = bench.status(LEADER);
             assert!(
-                status.starts_with(&format!("blocked: cannot serve database:{id}: ")),
+                status.starts_with(&format!("blocked: cannot serve {app} (database:{id}): ")),
                 "{name:?}: {status}"
             );
             let new: Vec<&str> = ini.lines().filter(|line| !before.iter().any(|old| old == line)).collect();
@@ -1086,7 +1086,7 @@ fn a_client_whose_role_is_somebody_elses_does_not_stop_the_next() {
         bench.go("settle");
     }
     let status = bench.status(LEADER);
-    assert!(status.starts_with(&format!("blocked: cannot serve database:{id}: ")), "{status}");
+    assert!(status.starts_with(&format!("blocked: cannot serve first (database:{id}): ")), "{status}");
     assert_eq!(
         bench.go(&format!("sql second \"SELECT current_database()\" --through {FOLLOWER}")).trim(),
         "second"

@@ -26,9 +26,6 @@ use tokio_postgres::{Client, NoTls, SimpleColumn, SimpleQueryMessage, SimpleQuer
 /// What PgBouncer logs when it refuses a file.
 const RELOAD_FAILED: &str = "config file loading failed";
 
-/// What PgBouncer logs when it refuses a file.
-const RELOAD_FAILED: &str = "config file loading failed";
-
 impl Bench {
     /// The file of some settings that a console can be reached with.
     fn file(&self, settings: &Settings) -> String {

@@ -69,7 +69,7 @@ fn ensure_client(effect: &Effect, new: &NewClient, look: &mut Look<'_>) -> Resul
     let fits = |stored: &str| verifier::matches(stored, &new.role, &new.password);
     let wait = sql(effect, look, |server| server.ensure_client(&client, new.known, &fits))?;
     Ok(wait.map(|wait| match wait {
-        Wait::Refused(reason) => Wait::Client(new.relation, reason),
+        Wait::Refused(reason) => Wait::Client(new.client.clone(), reason),
         wait => wait,
     }))
 }

@@ -198,7 +198,7 @@ pub fn decide(seen: &Answering) -> Plan {
         match client.request(seen.has_secrets, seen.version, &seen.databases) {
             Ok(Some(request)) => plan.push_apart(seen.serve(&request, reach, version.as_ref(), lookup)),
             Ok(None) => {}
-            Err(reason) => plan.waits.push(Wait::Client(client.relation, reason)),
+            Err(reason) => plan.waits.push(Wait::Client(client.name(), reason)),
         }
     }
     plan
@@ -212,7 +212,7 @@ impl Answering {
             // Juju rejects a grant over an ending relation, and with it all changes of the hook.
             // Skip this client once, so that the other clients get their answers.
             plan.set(Bag::PeerApp, ROUNDS, (self.round + 1).to_string());
-            return plan.wait(Wait::Attempts(client.relation));
+            return plan.wait(Wait::Attempts(client.name()));
         }
         // Juju may have kept the secret of a failed hook; its password is used again.
         let password = client.password.as_ref().unwrap_or(&client.fresh).clone();

@@ -12,6 +12,7 @@ use crate::pgbouncer::{DatabaseName, PgbDbs};
 use crate::plan::{Bag, NewClient, Plan};
 use crate::postgres::{Roles, ServerVersion};
 use crate::secret::Secret;
+use crate::status::ClientName;
 
 /// The client's key that requests a database, and our key that grants it.
 pub const DATABASE: &str = "database";
@@ -35,6 +36,8 @@ const NOT_SERVED: [(&str, &str); 4] = [
 pub struct Client {
     /// The number of the relation.
     pub relation: RelationId,
+    /// The name of the client's application, for messages; `None` before Juju names it.
+    pub application: Option<String>,
     /// Our app bag.
     pub app: Texts,
     /// The client's app bag.
@@ -113,6 +116,8 @@ pub fn read(look: &mut Look<'_>, relation: RelationId, standing: Standing) -> Re
     let kept = look.app_bag()?.text(&role(relation)).map(Secret::new);
     Ok(Client {
         relation,
+        // Reading the client's bag has noted the name.
+        application: look.notes().remote_apps.get(&relation).cloned(),
         app,
         remote,
         is_answered,
@@ -156,6 +161,11 @@ pub fn roles_of_all(look: &mut Look<'_>) -> Result<Vec<String>> {
 }
 
 impl Client {
+    /// The client's name in messages.
+    pub fn name(&self) -> ClientName {
+        ClientName { relation: self.relation, application: self.application.clone() }
+    }
+
     /// The wanted state of the client's database and role in PostgreSQL.
     pub fn wanted(
         &self,
@@ -165,7 +175,7 @@ impl Client {
         facts: NewClientFacts<'_>,
     ) -> NewClient {
         NewClient {
-            relation: self.relation,
+            client: self.name(),
             role: role(self.relation),
             database: database.to_owned(),
             password,
@@ -281,6 +291,7 @@ pub(crate) mod tests {
     pub(crate) fn client(id: u32, remote: &[(&str, &str)]) -> Client {
         Client {
             relation: RelationId(id),
+            application: None,
             app: Texts::new(),
             remote: texts(remote),
             is_answered: false,

@@ -19,16 +19,19 @@ demo: ## Watch the charm at work in a simulated Juju model
 test: ## Run every test; scripts/test WORD runs those whose names contain WORD
 	scripts/parts
 	scripts/pgbouncer-1.24 || { [ "$$CI" != true ] && echo 'The tests run without PgBouncer 1.24.'; }
-	scripts/ops || { [ "$$CI" != true ] && echo 'The tests run without ops, and so without a charm of another make.'; }
-	scripts/psycopg || { [ "$$CI" != true ] && echo 'The tests run without psycopg, and so without one of the clients.'; }
+	scripts/ops || { [ "$$CI" != true ] && \
+		echo 'The tests run without ops, and so without a charm of another make.'; }
+	scripts/psycopg || { [ "$$CI" != true ] && \
+		echo 'The tests run without psycopg, and so without one of the clients.'; }
 	scripts/postgresql || { [ "$$CI" != true ] && echo 'The tests run without PostgreSQL 14 and 16.'; }
-	scripts/pebble || { [ "$$CI" != true ] && echo 'The tests run without Pebble, and so without workload containers.'; }
+	scripts/pebble || { [ "$$CI" != true ] && \
+		echo 'The tests run without Pebble, and so without workload containers.'; }
 	@scripts/pack; code=$$?; \
 	if [ $$code = 0 ]; then \
 		charm='The tests deploy the charm that was packed.'; \
 		export PGBOUNCER_K8S_CHARM='$(CURDIR)/target/pack/unpacked'; \
 	elif [ $$code = 3 ] && [ "$$CI" != true ]; then \
-		charm='NOT PACKED, see above: the tests deploy a charm that is laid out by hand, with a debug build.'; \
+		charm='NOT PACKED, see above: the tests deploy a debug build, laid out by hand.'; \
 	else \
 		exit 1; \
 	fi; \

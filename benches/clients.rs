@@ -13,8 +13,19 @@ mod pgbouncer;
 use jujusim::{Error, HookRun, Options, PEBBLE, Sim, pebble_of};
 
 /// Units and clients. 30 × 500 is missing: it runs 100 000 hooks before anything is measured.
-const MODELS: [(usize, usize); 11] =
-    [(1, 0), (1, 1), (1, 50), (1, 500), (3, 0), (3, 1), (3, 50), (3, 500), (30, 0), (30, 1), (30, 50)];
+const MODELS: [(usize, usize); 11] = [
+    (1, 0),
+    (1, 1),
+    (1, 50),
+    (1, 500),
+    (3, 0),
+    (3, 1),
+    (3, 50),
+    (3, 500),
+    (30, 0),
+    (30, 1),
+    (30, 50),
+];
 
 fn main() {
     common::stage();
@@ -47,7 +58,8 @@ fn measure(units: usize, clients: usize, pebble: Option<&String>) {
     let mut run = |word: &str| {
         // Repeat: some models need more hooks than the limit of `settle`, which guards against
         // endless loops.
-        let unsettled = |result: &jujusim::Result<String>| matches!(result, Err(Error::Unsettled(_)));
+        let unsettled =
+            |result: &jujusim::Result<String>| matches!(result, Err(Error::Unsettled(_)));
         let result = (0..100).map(|_| sim.run(word)).find(|result| !unsettled(result));
         result.expect("the model settles").unwrap_or_else(|error| panic!("{word}: {error}"));
         sim.model().hook_runs().len()
@@ -64,7 +76,10 @@ fn measure(units: usize, clients: usize, pebble: Option<&String>) {
     let set_up = run("settle");
     let other = units.saturating_sub(1).min(1);
     let on_each = |hook: &str| {
-        vec![format!("trigger pgbouncer-k8s/{other} {hook}"), format!("trigger pgbouncer-k8s/0 {hook}")]
+        vec![
+            format!("trigger pgbouncer-k8s/{other} {hook}"),
+            format!("trigger pgbouncer-k8s/0 {hook}"),
+        ]
     };
     let integrate = |number: usize| format!("integrate pgbouncer-k8s:database c{number}");
     let mut events = Vec::new();
@@ -126,7 +141,8 @@ fn report<'a>(
     if runs.is_empty() {
         return;
     }
-    let most = |what: &dyn Fn(&HookRun) -> f64| runs.iter().map(|run| what(run)).fold(0.0, f64::max);
+    let most =
+        |what: &dyn Fn(&HookRun) -> f64| runs.iter().map(|run| what(run)).fold(0.0, f64::max);
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     let [calls, pebble, sql, memory] = [
         most(&|run| run.calls.len() as f64),
@@ -135,7 +151,8 @@ fn report<'a>(
         most(&|run| run.max_rss as f64 / f64::from(1 << 20)),
     ];
     let all: usize = runs.iter().map(|run| run.calls.len()).sum();
-    let [wall, cpu] = [most(&|run| run.wall.as_secs_f64() * 1e3), most(&|run| run.cpu.as_secs_f64() * 1e3)];
+    let [wall, cpu] =
+        [most(&|run| run.wall.as_secs_f64() * 1e3), most(&|run| run.cpu.as_secs_f64() * 1e3)];
     println!(
         "| {units} × {clients} | {event} | {who} | {} | {calls} | {all} | {pebble} | {sql} | {wall:.0} | {cpu:.0} | {memory:.1} |",
         runs.len()

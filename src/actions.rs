@@ -18,7 +18,8 @@ pub fn run(action: &str, unit: &Unit) -> Result<()> {
             Ok(reconciled(&outcome))
         }
         "show-config" => {
-            let outcome = hook::run(unit, &Event::ConfigChanged, Journal::dry_run(), Counted::Nothing)?;
+            let outcome =
+                hook::run(unit, &Event::ConfigChanged, Journal::dry_run(), Counted::Nothing)?;
             configuration(&outcome)
         }
         _ => Err(refusal(action)),
@@ -39,13 +40,18 @@ type Results = Result<Vec<(&'static str, String)>, String>;
 
 /// The results of `reconcile`.
 fn reconciled(outcome: &Outcome) -> Vec<(&'static str, String)> {
-    let lines = |lines: Vec<String>| if lines.is_empty() { "nothing".to_owned() } else { lines.join("\n") };
-    let changes = outcome.changes.iter().map(|change| format!("{}: {}", change.target, change.what));
+    let lines =
+        |lines: Vec<String>| if lines.is_empty() { "nothing".to_owned() } else { lines.join("\n") };
+    let changes =
+        outcome.changes.iter().map(|change| format!("{}: {}", change.target, change.what));
     let status = outcome.status.as_ref();
     vec![
         ("done", lines(changes.collect())),
         ("waits-for", lines(outcome.waits.clone())),
-        ("status", status.map(|status| format!("{}: {}", status.kind, status.message)).unwrap_or_default()),
+        (
+            "status",
+            status.map(|status| format!("{}: {}", status.kind, status.message)).unwrap_or_default(),
+        ),
     ]
 }
 
@@ -53,7 +59,8 @@ fn reconciled(outcome: &Outcome) -> Vec<(&'static str, String)> {
 /// the user list, which holds passwords.
 fn configuration(outcome: &Outcome) -> Results {
     let files = outcome.files.as_ref();
-    let Some((files, first)) = files.and_then(|files| Some((files, files.instances.first()?))) else {
+    let Some((files, first)) = files.and_then(|files| Some((files, files.instances.first()?)))
+    else {
         return Err(format!(
             "cannot show the configuration: there is none yet; {}",
             outcome.waits.join("; ")

@@ -57,7 +57,9 @@ fn perform(effect: &Effect, look: &mut Look<'_>) -> Result<Option<Wait>> {
         Effect::SetClientSecret(relation, group, content) => {
             juju::set_client_secret(*relation, group, content, look)?;
         }
-        Effect::RemoveSecretRevision { id, revision } => juju::remove_revision(id, *revision, look)?,
+        Effect::RemoveSecretRevision { id, revision } => {
+            juju::remove_revision(id, *revision, look)?;
+        }
         Effect::ForgetClient(relation) => juju::forget_client(*relation, look)?,
         Effect::OpenPort { port, close } => {
             let juju = &mut look.handles().juju;

@@ -58,7 +58,9 @@ enum Command {
     ///
     /// Prints what the charm would render now, loaded or not. The file contains no password:
     /// passwords are in the user list that it names.
-    #[command(after_help = "Example: juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s render")]
+    #[command(
+        after_help = "Example: juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s render"
+    )]
     Render {
         /// The process; the files differ in the console's socket and the pid file
         #[arg(long, default_value_t)]
@@ -189,12 +191,15 @@ fn only_relation(path: &str, env: impl Fn(&str) -> Option<String>) -> anyhow::Re
     let is_of = |endpoint: &&Endpoint| {
         name.strip_prefix(endpoint.name()).is_some_and(|rest| rest.starts_with("-relation-"))
     };
-    let endpoint = *Endpoint::ALL.iter().find(is_of).with_context(|| format!("Juju has no hook {name}"))?;
+    let endpoint =
+        *Endpoint::ALL.iter().find(is_of).with_context(|| format!("Juju has no hook {name}"))?;
     let unit = env("JUJU_UNIT_NAME").unwrap_or_default();
     let relations = Juju::new("", &unit, Rc::new(Journal::dry_run())).relations(endpoint)?;
     match relations.as_slice() {
         [relation] => Ok(*relation),
-        [] => bail!("cannot simulate {name}: nothing is related by {endpoint} yet; run juju integrate first"),
+        [] => bail!(
+            "cannot simulate {name}: nothing is related by {endpoint} yet; run juju integrate first"
+        ),
         several => {
             let ids: Vec<_> = several.iter().map(RelationId::to_string).collect();
             bail!(
@@ -222,22 +227,31 @@ mod tests {
     fn outside_a_unit_a_command_names_the_juju_exec_line() {
         let error = hook("explain", None, None, |_| None).expect_err("no hook");
         assert!(
-            error.to_string().contains("juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s explain")
+            error
+                .to_string()
+                .contains("juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s explain")
         );
     }
 
     #[test]
     fn a_hook_name_unknown_to_juju_is_rejected() {
         let env = |name: &str| {
-            let values = [("JUJU_CONTEXT_ID", "c"), ("JUJU_UNIT_NAME", "p/0"), ("JUJU_MODEL_NAME", "dev")];
+            let values =
+                [("JUJU_CONTEXT_ID", "c"), ("JUJU_UNIT_NAME", "p/0"), ("JUJU_MODEL_NAME", "dev")];
             values.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         };
         let hook = |name: Option<&str>| hook("explain", name.map(str::to_owned), Some(7), env);
         assert_eq!(hook(None).expect("a hook").1, Event::UpdateStatus);
-        let Event::Relation(event) = hook(Some("database-relation-changed")).expect("a hook").1 else {
+        let Event::Relation(event) = hook(Some("database-relation-changed")).expect("a hook").1
+        else {
             panic!("not of a relation");
         };
         assert_eq!(event.relation, RelationId(7));
-        assert!(hook(Some("moon-rises")).expect_err("no hook").to_string().contains("no hook moon-rises"));
+        assert!(
+            hook(Some("moon-rises"))
+                .expect_err("no hook")
+                .to_string()
+                .contains("no hook moon-rises")
+        );
     }
 }

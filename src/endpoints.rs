@@ -90,7 +90,8 @@ impl Row {
 pub fn due(look: &mut Look<'_>) -> Result<Vec<&'static Row>> {
     let mut due = Vec::new();
     for row in &TABLE {
-        let own = Endpoint::named(row.name).is_some_and(|endpoint| look.event_of(endpoint).is_some());
+        let own =
+            Endpoint::named(row.name).is_some_and(|endpoint| look.event_of(endpoint).is_some());
         let is_left = look.notes().deferred.iter().any(|name| name == row.name);
         let is_due = match row.due {
             Some(condition) => own || is_left || condition(look)?,
@@ -138,12 +139,14 @@ mod tests {
     #[test]
     fn a_client_is_admitted_before_the_load_and_answered_after_it() {
         let names: Vec<_> = TABLE.iter().map(|row| row.name).collect();
-        let places = |name| names.iter().enumerate().filter(move |(_, n)| **n == name).map(|(i, _)| i);
+        let places =
+            |name| names.iter().enumerate().filter(move |(_, n)| **n == name).map(|(i, _)| i);
         let (databases, load): (Vec<_>, Vec<_>) =
             (places("database").collect(), places("pgb-peers").collect());
-        assert!(
-            matches!((&databases[..], &load[..]), ([enter, answer], [load]) if enter < load && load < answer)
-        );
+        let (&[admit, answer], &[load]) = (&databases[..], &load[..]) else {
+            panic!("{databases:?} {load:?}")
+        };
+        assert!(admit < load && load < answer);
     }
 
     #[test]

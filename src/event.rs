@@ -284,7 +284,9 @@ impl JujuVersion {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum NotAHook {
     /// No hook runs: a person or `juju exec` started the program.
-    #[error("cannot find a hook: JUJU_DISPATCH_PATH is not set; Juju runs this program, see --help")]
+    #[error(
+        "cannot find a hook: JUJU_DISPATCH_PATH is not set; Juju runs this program, see --help"
+    )]
     NoDispatch,
     /// A required variable is missing or malformed.
     #[error("cannot read {variable} from the environment: {reason}")]
@@ -312,8 +314,10 @@ pub fn from_env(env: impl Fn(&str) -> Option<String>) -> Result<(Unit, Event), N
 fn unit(get: &impl Fn(&str) -> Option<String>) -> Result<Unit, NotAHook> {
     let missing = |variable| move || NotAHook::Variable { variable, reason: "it is missing" };
     let name = get("JUJU_UNIT_NAME").ok_or_else(missing("JUJU_UNIT_NAME"))?;
-    let malformed =
-        NotAHook::Variable { variable: "JUJU_UNIT_NAME", reason: "it is not <application>/<number>" };
+    let malformed = NotAHook::Variable {
+        variable: "JUJU_UNIT_NAME",
+        reason: "it is not <application>/<number>",
+    };
     let Some((app, number)) = name.split_once('/') else { return Err(malformed) };
     let Ok(number) = number.parse() else { return Err(malformed) };
     Ok(Unit {
@@ -322,7 +326,10 @@ fn unit(get: &impl Fn(&str) -> Option<String>) -> Result<Unit, NotAHook> {
         model: get("JUJU_MODEL_NAME").ok_or_else(missing("JUJU_MODEL_NAME"))?,
         model_uuid: get("JUJU_MODEL_UUID").unwrap_or_default(),
         juju: JujuVersion::parse(&get("JUJU_VERSION").unwrap_or_default()),
-        charm_dir: get("JUJU_CHARM_DIR").or_else(|| get("CHARM_DIR")).unwrap_or_else(|| ".".into()).into(),
+        charm_dir: get("JUJU_CHARM_DIR")
+            .or_else(|| get("CHARM_DIR"))
+            .unwrap_or_else(|| ".".into())
+            .into(),
         name,
     })
 }
@@ -370,7 +377,10 @@ fn prefixed_hook(name: &str, get: &impl Fn(&str) -> Option<String>) -> Result<Ev
         let relation = get(variable)
             .ok_or(NotAHook::Variable { variable, reason: "it is missing" })?
             .parse()
-            .map_err(|_| NotAHook::Variable { variable, reason: "it is not <endpoint>:<number>" })?;
+            .map_err(|_| NotAHook::Variable {
+                variable,
+                reason: "it is not <endpoint>:<number>",
+            })?;
         let remote_unit = get("JUJU_REMOTE_UNIT");
         return Ok(Event::Relation(RelationEvent {
             endpoint,
@@ -421,7 +431,11 @@ mod tests {
             ("JUJU_VERSION", "3.6.14"),
         ];
         from_env(|name| {
-            extra.iter().chain(&base).find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            extra
+                .iter()
+                .chain(&base)
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
         })
     }
 
@@ -467,7 +481,10 @@ mod tests {
             &[("JUJU_SECRET_ID", "secret:9m4e2mr0ui3e8a215n4g"), ("JUJU_SECRET_REVISION", "3")],
         );
         let Event::Secret(secret) = event else { panic!("{event:?}") };
-        assert_eq!((secret.hook, secret.revision, secret.label), (SecretHook::Remove, Some(3), None));
+        assert_eq!(
+            (secret.hook, secret.revision, secret.label),
+            (SecretHook::Remove, Some(3), None)
+        );
     }
 
     #[test]
@@ -505,7 +522,10 @@ mod tests {
         for endpoint in Endpoint::ALL {
             for hook in ["created", "joined", "changed", "departed", "broken"] {
                 let event = event(&format!("hooks/{endpoint}-relation-{hook}"), &relation);
-                assert!(matches!(&event, Event::Relation(r) if r.endpoint == *endpoint), "{event:?}");
+                assert!(
+                    matches!(&event, Event::Relation(r) if r.endpoint == *endpoint),
+                    "{event:?}"
+                );
             }
         }
     }
@@ -513,7 +533,10 @@ mod tests {
     #[test]
     fn a_hook_of_a_newer_juju_is_unknown_but_not_an_error() {
         assert_eq!(event("hooks/moon-rises", &[]), Event::Unknown("moon-rises".into()));
-        assert_eq!(event("hooks/cos-relation-joined", &[]), Event::Unknown("cos-relation-joined".into()));
+        assert_eq!(
+            event("hooks/cos-relation-joined", &[]),
+            Event::Unknown("cos-relation-joined".into())
+        );
     }
 
     #[test]

@@ -115,7 +115,11 @@ fn remember(row: &Row, waits: &[Wait], deferred: &mut Vec<String>) {
 /// Sets the leader's status as the application's status, if it changed.
 fn show_for_application(status: &Status, look: &mut Look<'_>) -> Result<()> {
     // A follower notes nothing: another leader may set another status meanwhile.
-    let shown = if look.is_leader()? { format!("{} {}", status.kind, status.message) } else { String::new() };
+    let shown = if look.is_leader()? {
+        format!("{} {}", status.kind, status.message)
+    } else {
+        String::new()
+    };
     if !shown.is_empty()
         && look.notes().application_status != shown
         && let Err(error) = look.handles().juju.set_application_status(status)

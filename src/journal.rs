@@ -122,7 +122,8 @@ mod tests {
             assert_eq!(journal.permits(Target::Juju, "open-port 6432/tcp"), permitted);
             assert_eq!(journal.permits(Target::Postgresql, "drop the role a"), permitted);
             let outcome = journal.outcome();
-            let changes: Vec<_> = outcome.changes.iter().map(|change| change.what.as_str()).collect();
+            let changes: Vec<_> =
+                outcome.changes.iter().map(|change| change.what.as_str()).collect();
             assert_eq!(changes, ["drop the role a", "open-port 6432/tcp"]);
         }
     }

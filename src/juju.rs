@@ -77,7 +77,8 @@ impl Bag {
     /// The changes for `relation-set`, where the empty text removes a key. A key that was changed
     /// back is not included.
     fn changes(&self) -> Texts {
-        let differs = |(key, before): &(&String, &Option<String>)| self.texts.get(*key) != before.as_ref();
+        let differs =
+            |(key, before): &(&String, &Option<String>)| self.texts.get(*key) != before.as_ref();
         let changed = self.before.iter().filter(differs).map(|(key, _)| key);
         changed.map(|key| (key.clone(), self.texts.get(key).cloned().unwrap_or_default())).collect()
     }
@@ -167,7 +168,11 @@ impl Juju {
     }
 
     /// Adds a relation to the cache of [`Juju::relations`].
-    pub fn add_relation(&mut self, endpoint: Endpoint, relation: RelationId) -> Result<(), ToolError> {
+    pub fn add_relation(
+        &mut self,
+        endpoint: Endpoint,
+        relation: RelationId,
+    ) -> Result<(), ToolError> {
         let mut ids = self.relations(endpoint)?;
         ids.push(relation);
         ids.sort();
@@ -178,7 +183,11 @@ impl Juju {
 
     /// Removes a relation from the cache of [`Juju::relations`]. Some versions of Juju still list
     /// a relation in its `-broken` hook.
-    pub fn drop_relation(&mut self, endpoint: Endpoint, relation: RelationId) -> Result<(), ToolError> {
+    pub fn drop_relation(
+        &mut self,
+        endpoint: Endpoint,
+        relation: RelationId,
+    ) -> Result<(), ToolError> {
         let mut ids = self.relations(endpoint)?;
         ids.retain(|id| *id != relation);
         self.relations.insert(endpoint, ids);
@@ -339,12 +348,16 @@ impl Juju {
     /// Sets the application's status, which only the leader may do. Juju applies it immediately
     /// and keeps it if the hook fails.
     pub fn set_application_status(&mut self, status: &Status) -> Result<(), ToolError> {
-        self.change("status-set", &["--application", &status.kind.to_string(), "--", &status.message])
+        self.change(
+            "status-set",
+            &["--application", &status.kind.to_string(), "--", &status.message],
+        )
     }
 
     /// Sets the results of an action. Names consist of lower-case letters, digits and hyphens.
     pub fn set_results(&mut self, results: &[(&str, String)]) -> Result<(), ToolError> {
-        let args: Vec<String> = results.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let args: Vec<String> =
+            results.iter().map(|(key, value)| format!("{key}={value}")).collect();
         run("action-set", &args.iter().map(String::as_str).collect::<Vec<_>>(), None).map(drop)
     }
 
@@ -356,16 +369,23 @@ impl Juju {
     /// Writes lines to Juju's log.
     pub fn log(level: &str, text: &str) -> Result<(), ToolError> {
         // One argument holds at most 131071 bytes on Linux.
-        let end = (0..=text.len().min(131_000)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        let end = (0..=text.len().min(131_000))
+            .rev()
+            .find(|end| text.is_char_boundary(*end))
+            .unwrap_or(0);
         run("juju-log", &["-l", level, "--", &text[..end]], None).map(drop)
     }
 
     /// Passes all changed databags and state to Juju, which commits them if the hook exits with 0.
     pub fn flush(&mut self) -> Result<(), ToolError> {
-        let mut touched: Vec<_> = self.bags.iter_mut().filter(|(_, bag)| !bag.before.is_empty()).collect();
+        let mut touched: Vec<_> =
+            self.bags.iter_mut().filter(|(_, bag)| !bag.before.is_empty()).collect();
         touched.sort_by_key(|(key, _)| (*key).clone());
-        let bags: Vec<_> = touched.into_iter().map(|(key, bag)| (key.clone(), bag.take_changes())).collect();
-        for ((relation, owner), changes) in bags.into_iter().filter(|(_, changes)| !changes.is_empty()) {
+        let bags: Vec<_> =
+            touched.into_iter().map(|(key, bag)| (key.clone(), bag.take_changes())).collect();
+        for ((relation, owner), changes) in
+            bags.into_iter().filter(|(_, changes)| !changes.is_empty())
+        {
             let id = relation.to_string();
             let mut args = vec!["-r", &id, "--file", "-"];
             args.extend((owner == Owner::App).then_some("--app"));
@@ -393,10 +413,15 @@ impl Juju {
         stdin: Option<&str>,
     ) -> Result<Vec<u8>, ToolError> {
         let file = args.iter().position(|arg| *arg == "--file");
-        let is_shown = |(i, _): &(usize, &&str)| file.is_none_or(|file| *i != file && *i != file + 1);
+        let is_shown =
+            |(i, _): &(usize, &&str)| file.is_none_or(|file| *i != file && *i != file + 1);
         let args_shown = args.iter().enumerate().filter(is_shown).map(|(_, arg)| *arg);
-        let words: Vec<&str> =
-            [tool].into_iter().chain(args_shown).chain([shown]).filter(|word| !word.is_empty()).collect();
+        let words: Vec<&str> = [tool]
+            .into_iter()
+            .chain(args_shown)
+            .chain([shown])
+            .filter(|word| !word.is_empty())
+            .collect();
         if self.journal.permits(Target::Juju, words.join(" ")) {
             run(tool, args, stdin)
         } else {
@@ -407,6 +432,8 @@ impl Juju {
 
 /// Shows the keys as arguments of a command line, with `…` for each value; a removed key has none.
 fn keys(texts: &Texts) -> String {
-    let key = |(key, value): (&String, &String)| format!("{key}={}", if value.is_empty() { "" } else { "…" });
+    let key = |(key, value): (&String, &String)| {
+        format!("{key}={}", if value.is_empty() { "" } else { "…" })
+    };
     texts.iter().map(key).collect::<Vec<_>>().join(" ")
 }

@@ -279,7 +279,8 @@ impl<'a> Look<'a> {
     /// This unit's processes and what they have loaded, or why they cannot be probed.
     pub fn local(&mut self) -> Result<Result<LocalPgbouncer, Wait>> {
         // A pod has its addresses for itself; units on one machine must not share a port.
-        let listen_addr = if self.is_sidecar() { Some("*".to_owned()) } else { self.bind_address()? };
+        let listen_addr =
+            if self.is_sidecar() { Some("*".to_owned()) } else { self.bind_address()? };
         let Some(listen_addr) = listen_addr else {
             return Ok(Err(Wait::NotLoaded("waiting for this unit's address".into())));
         };
@@ -291,7 +292,8 @@ impl<'a> Look<'a> {
             let workload = &mut self.handles.workload;
             let is_counted = self.counted == Counted::Loaded;
             let mut loaded = |instance| workload.loaded(instance).filter(|_| is_counted);
-            let loaded = (0..unit.processes()).map(|n| loaded(n).map(|loaded| loaded.digest)).collect();
+            let loaded =
+                (0..unit.processes()).map(|n| loaded(n).map(|loaded| loaded.digest)).collect();
             LocalPgbouncer { unit, loaded }
         }))
     }
@@ -331,7 +333,8 @@ impl<'a> Look<'a> {
             is_reachable: self.probe().is_ok(),
         };
         if facts.published.is_none() {
-            facts.kept = self.kept().config.as_ref().map(|config| Options::of(config.shared.clone()));
+            facts.kept =
+                self.kept().config.as_ref().map(|config| Options::of(config.shared.clone()));
         }
         Ok(ChosenOptions::choose(facts))
     }

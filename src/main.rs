@@ -21,7 +21,8 @@ fn main() -> ExitCode {
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 fn run() -> anyhow::Result<ExitCode> {
     let env = |name: &str| std::env::var(name).ok();
-    if std::env::args_os().len() > 1 || env("JUJU_DISPATCH_PATH").is_none_or(|path| path.is_empty()) {
+    if std::env::args_os().len() > 1 || env("JUJU_DISPATCH_PATH").is_none_or(|path| path.is_empty())
+    {
         return Ok(cli::run(env));
     }
     let (unit, event) = event::from_env(env)?;

@@ -136,7 +136,8 @@ fn json<T: for<'a> Deserialize<'a> + Default>(text: &str) -> T {
 }
 
 fn to_json(value: &impl Serialize, is_empty: bool) -> String {
-    let text = if is_empty { String::new() } else { serde_json::to_string(value).unwrap_or_default() };
+    let text =
+        if is_empty { String::new() } else { serde_json::to_string(value).unwrap_or_default() };
     if text.len() > LONGEST { String::new() } else { text }
 }
 
@@ -203,7 +204,10 @@ mod tests {
             open_port: Some(6432),
             refused_port: Some(80),
             remote_apps: BTreeMap::from([(RelationId(2), "postgresql-k8s".into())]),
-            siblings: BTreeMap::from([("p/1".into(), Texts::from([("hostname".into(), "p-1".into())]))]),
+            siblings: BTreeMap::from([(
+                "p/1".into(),
+                Texts::from([("hostname".into(), "p-1".into())]),
+            )]),
             clients: ClientNotes {
                 queue: "6 7".into(),
                 notes: BTreeMap::from([

@@ -79,7 +79,9 @@ impl<'a> AppBag<'a> {
 
     /// [`OTHER_DATABASES`].
     pub fn other_databases(self) -> Vec<String> {
-        self.text(OTHER_DATABASES).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+        self.text(OTHER_DATABASES)
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default()
     }
 
     /// The endpoints in [`PUBLISHED_TO_CLIENTS`].

@@ -25,7 +25,9 @@ pub use choices::{AuthType, PoolMode};
 pub use databases::{Entry, Origin, PgbDbs, hash};
 pub use difference::{Difference, Need};
 pub use instance::{InstanceConfig, Place, Unit};
-pub use names::{AUTH_DATABASE, AUTH_DATABASE_READONLY, AUTH_USER_PREFIX, DATABASE_NAME_LIMIT, DatabaseName};
+pub use names::{
+    AUTH_DATABASE, AUTH_DATABASE_READONLY, AUTH_USER_PREFIX, DATABASE_NAME_LIMIT, DatabaseName,
+};
 pub use parameters::Parameters;
 pub use shared::{Database, Invalid, SharedConfig};
 pub use text::Unrepresentable;

@@ -312,7 +312,9 @@ impl fmt::Display for Effect {
             Self::InstallGetAuth { databases, auth_user } => {
                 write!(f, "install get_auth for {auth_user} in {}", databases.join(", "))
             }
-            Self::RemoveAuth { role, .. } => write!(f, "remove the auth role {role} and its get_auth"),
+            Self::RemoveAuth { role, .. } => {
+                write!(f, "remove the auth role {role} and its get_auth")
+            }
             Self::AwaitAdmission { logins, .. } => {
                 let roles: Vec<_> =
                     logins.iter().map(|(role, database)| format!("{role} to {database}")).collect();
@@ -324,7 +326,9 @@ impl fmt::Display for Effect {
             }
             Self::DropClient { role, .. } => write!(f, "drop the role {role}"),
             Self::ForgetClient(relation) => write!(f, "remove the entry of database:{relation}"),
-            Self::NoteAttempt(relation) => write!(f, "record an attempt to answer database:{relation}"),
+            Self::NoteAttempt(relation) => {
+                write!(f, "record an attempt to answer database:{relation}")
+            }
             Self::ClearAttempts => f.write_str("clear the records of attempted answers"),
             Self::OpenPort { port, close } => {
                 write!(f, "open port {port}")?;
@@ -341,9 +345,12 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OpenPort(port) => write!(f, "open port {port}"),
-            Self::Clients(ClientNotes { notes, .. }) if notes.is_empty() => f.write_str("no clients"),
+            Self::Clients(ClientNotes { notes, .. }) if notes.is_empty() => {
+                f.write_str("no clients")
+            }
             Self::Clients(ClientNotes { notes, .. }) => {
-                let clients: Vec<_> = notes.iter().map(|(id, note)| format!("{id} {note:?}")).collect();
+                let clients: Vec<_> =
+                    notes.iter().map(|(id, note)| format!("{id} {note:?}")).collect();
                 write!(f, "clients {}", clients.join(", "))
             }
             Self::Client(relation, note) => write!(f, "client {relation} {note:?}"),

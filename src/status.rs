@@ -55,7 +55,9 @@ macro_rules! causes {
 
         impl fmt::Display for Wait {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                match self { $(Self::$name $(($($field),+))? => write!(f, $says $(, $($field),+)?),)+ }
+                match self {
+                    $(Self::$name $(($($field),+))? => write!(f, $says $(, $($field),+)?),)+
+                }
             }
         }
 
@@ -211,8 +213,11 @@ pub struct Serving {
 pub fn serving(serving: &Serving) -> String {
     let Serving { databases, pool_mode, port, processes, behind } = serving;
     let plural = if *databases == 1 { "" } else { "s" };
-    let behind = if behind.is_empty() { String::new() } else { format!("; behind: {}", behind.join(", ")) };
-    format!("{databases} database{plural}, {pool_mode} pooling, port {port}, {processes} processes{behind}")
+    let behind =
+        if behind.is_empty() { String::new() } else { format!("; behind: {}", behind.join(", ")) };
+    format!(
+        "{databases} database{plural}, {pool_mode} pooling, port {port}, {processes} processes{behind}"
+    )
 }
 
 impl Wait {
@@ -279,7 +284,10 @@ mod tests {
         for (wait, message) in [
             (Wait::Client(client(Some("shop")), "no".into()), "cannot serve shop (database:7): no"),
             (Wait::Client(client(None), "no".into()), "cannot serve database:7: no"),
-            (Wait::for_units(["a/1".into(), "a/2".into()]), "waiting for a/1, a/2 to load a new database"),
+            (
+                Wait::for_units(["a/1".into(), "a/2".into()]),
+                "waiting for a/1, a/2 to load a new database",
+            ),
             (Wait::NotBuilt(Endpoint::Logging), "relation logging is not supported yet: remove it"),
             (Wait::Peers, "waiting for the peer relation"),
         ] {
@@ -289,7 +297,10 @@ mod tests {
 
     #[test]
     fn a_unit_without_a_cause_is_active_and_shows_what_it_serves() {
-        assert_eq!(of([], "2 databases"), Status { kind: Kind::Active, message: "2 databases".into() });
+        assert_eq!(
+            of([], "2 databases"),
+            Status { kind: Kind::Active, message: "2 databases".into() }
+        );
     }
 
     #[test]
@@ -319,14 +330,17 @@ mod tests {
 
     #[test]
     fn a_postgresql_error_is_shown_before_backend_not_ready() {
-        for reason in [Wait::Unreachable("cannot connect".into()), Wait::Refused("cannot connect".into())] {
+        for reason in
+            [Wait::Unreachable("cannot connect".into()), Wait::Refused("cannot connect".into())]
+        {
             assert_eq!(of(&[reason, Wait::Backend, Wait::NoBackend], "").message, "cannot connect");
         }
     }
 
     #[test]
     fn the_status_does_not_depend_on_the_order_of_its_causes() {
-        let mut waits = vec![Wait::NotLoaded("x".into()), Wait::Peers, Wait::for_units(["a/1".into()])];
+        let mut waits =
+            vec![Wait::NotLoaded("x".into()), Wait::Peers, Wait::for_units(["a/1".into()])];
         let first = of(&waits, "");
         waits.reverse();
         assert_eq!(of(&waits, ""), first);

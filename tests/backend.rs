@@ -1,5 +1,5 @@
-//! The relation `backend-database` on real parts: PostgreSQL 14, 15 and 16 as their charms set them up, PgBouncer
-//! 1.18 and 1.24. Each test is about something the Python charm gets wrong.
+//! The relation `backend-database` on real parts: PostgreSQL 14, 15 and 16 as their charms set them
+//! up, PgBouncer 1.18 and 1.24. Each test is about something the Python charm gets wrong.
 
 #![expect(clippy::disallowed_methods, reason = "tests look at the machine and say what they miss")]
 
@@ -34,7 +34,8 @@ impl Bench {
         Some(bench)
     }
 
-    /// Two units related to a backend, or a word that this cannot be had here. Under `CI=true` it can.
+    /// Two units related to a backend, or a word that this cannot be had here. Under `CI=true` it
+    /// can.
     fn related(channel: &str, pgbouncer: Version, options: &str) -> Option<Self> {
         common::stage();
         let installed = programs::installed();
@@ -43,14 +44,16 @@ impl Bench {
         let options_of = Options { pgbouncer: directory.clone(), ..Options::default() };
         let mut bench = Self(Sim::new(&options_of).expect("a model"));
         bench.go("deploy ./pgbouncer-k8s -n 2");
-        let line = format!("deploy actor:postgresql postgresql-k8s --channel {channel}/stable {options}");
+        let line =
+            format!("deploy actor:postgresql postgresql-k8s --channel {channel}/stable {options}");
         if let (Some(_), Ok(_)) = (directory, bench.0.run(&line)) {
             bench.go("settle");
             bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
             bench.go("settle");
             return Some(bench);
         }
-        let missing = format!("PostgreSQL {channel} or PgBouncer {pgbouncer} is not here: run make test");
+        let missing =
+            format!("PostgreSQL {channel} or PgBouncer {pgbouncer} is not here: run make test");
         assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{missing}");
         // Not eprintln!, which nobody sees of a test that passes.
         let _ = writeln!(std::io::stderr(), "NOT RUN: {missing}");
@@ -77,7 +80,10 @@ impl Bench {
         match self.0.run(line) {
             Ok(text) => text,
             Err(error) => {
-                panic!("{line}: {error}\n{}", self.0.run("log pgbouncer-k8s/0 --last 5").unwrap_or_default())
+                panic!(
+                    "{line}: {error}\n{}",
+                    self.0.run("log pgbouncer-k8s/0 --last 5").unwrap_or_default()
+                )
             }
         }
     }
@@ -87,7 +93,8 @@ impl Bench {
         let units = self.0.model().units_of("pgbouncer-k8s");
         let units: Vec<String> = units.iter().map(ToString::to_string).collect();
         for unit in units {
-            let rows = self.go(&format!("sql {client} \"SELECT current_database()\" --through {unit}"));
+            let rows =
+                self.go(&format!("sql {client} \"SELECT current_database()\" --through {unit}"));
             assert_eq!(rows.trim(), client, "{unit}");
         }
     }
@@ -107,7 +114,9 @@ impl Bench {
              OR shobj_description(oid, 'pg_authid') LIKE 'pgbouncer-k8s:%' ORDER BY 1",
             "postgres",
         );
-        for database in self.postgres("SELECT datname FROM pg_database WHERE datallowconn", "postgres") {
+        for database in
+            self.postgres("SELECT datname FROM pg_database WHERE datallowconn", "postgres")
+        {
             made.extend(self.postgres(
                 "SELECT 'schema ' || nspname || ' in ' || current_database() FROM pg_namespace \
                  WHERE nspname LIKE 'pgbouncer_auth_%' \
@@ -209,14 +218,16 @@ fn an_application_that_goes_may_come_back_to_what_its_clients_own() {
     while bench.go("step").contains("exit 0") {
         log += &bench.0.run("log pgbouncer-k8s/0").unwrap_or_default();
     }
-    let warning = log.lines().find(|line| line.contains("left in PostgreSQL: the roles relation_id_3"));
+    let warning =
+        log.lines().find(|line| line.contains("left in PostgreSQL: the roles relation_id_3"));
     assert!(warning.is_some_and(|line| line.contains("WARNING")), "{log}");
     assert_eq!(bench.made(), ["role relation_id_3"]);
     bench.go("scale-application pgbouncer-k8s 2");
     bench.go("settle");
     bench.go("sql shop \"ALTER TABLE kept ADD COLUMN more text\"");
     bench.assert_served("shop");
-    // Going for good it leaves the role, too, if PostgreSQL hears of it before it hears of the client's end.
+    // Going for good it leaves the role, too, if PostgreSQL hears of it before it hears of the
+    // client's end.
     bench.go("remove-application pgbouncer-k8s");
     bench.go("settle");
     assert_eq!(bench.made(), ["role relation_id_3"]);
@@ -233,7 +244,8 @@ fn a_client_that_another_postgresql_cannot_take_is_named_until_it_can() {
         bench.go("settle");
         bench.go("sql other \"CREATE ROLE relation_id_3 LOGIN PASSWORD 'somebodys'\"");
         bench.go(&format!("sql other \"{comment}\""));
-        let verifier = "sql other \"SELECT rolpassword FROM pg_authid WHERE rolname = 'relation_id_3'\"";
+        let verifier =
+            "sql other \"SELECT rolpassword FROM pg_authid WHERE rolname = 'relation_id_3'\"";
         let before = bench.go(verifier);
         bench.go("integrate pgbouncer-k8s:backend-database other");
         bench.go("settle");
@@ -241,7 +253,9 @@ fn a_client_that_another_postgresql_cannot_take_is_named_until_it_can() {
         bench.go("settle");
         let status = bench.status(LEADER);
         assert!(
-            status.starts_with("blocked: cannot serve shop (database:3): drop or rename role relation_id_3"),
+            status.starts_with(
+                "blocked: cannot serve shop (database:3): drop or rename role relation_id_3"
+            ),
             "{status}"
         );
         assert_eq!(bench.go(verifier), before);
@@ -271,9 +285,9 @@ fn a_role_that_cannot_be_dropped_stands_in_nobodys_way() {
     bench.assert_served("shop");
     assert!(bench.status(LEADER).starts_with("active"), "{}", bench.status(LEADER));
     assert!(
-        bench
-            .log(LEADER)
-            .contains("left a role of a removed client in PostgreSQL: cannot drop role relation_id_4")
+        bench.log(LEADER).contains(
+            "left a role of a removed client in PostgreSQL: cannot drop role relation_id_4"
+        )
     );
 }
 
@@ -324,7 +338,9 @@ fn one_unit_of_postgresql_less_is_no_goodbye_and_the_last_one_is() {
     bench.assert_served("shop");
     bench.go("scale-application postgresql-k8s 0");
     bench.go("settle");
-    let note = |bench: &Bench| bench.bag("pgbouncer-k8s:pgb-peers", "pgbouncer-k8s").get("get_auth").cloned();
+    let note = |bench: &Bench| {
+        bench.bag("pgbouncer-k8s:pgb-peers", "pgbouncer-k8s").get("get_auth").cloned()
+    };
     assert_eq!(note(&bench).as_deref(), Some("removed with backend-database:2, left:"));
 }
 
@@ -334,8 +350,13 @@ fn after_another_primary_clients_go_on_by_themselves() {
         let Some(mut bench) = Bench::related("14", pgbouncer, "-n 2") else { continue };
         bench.client("shop");
         bench.go("sql shop \"CREATE TABLE sale (at timestamptz)\"");
-        let user =
-            bench.0.model().secret("database.3.user.secret").expect("the client's secret").content().clone();
+        let user = bench
+            .0
+            .model()
+            .secret("database.3.user.secret")
+            .expect("the client's secret")
+            .content()
+            .clone();
         let address = bench.0.model().unit_address("pgbouncer-k8s/1").expect("a unit").to_string();
         let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let writer = {
@@ -344,7 +365,11 @@ fn after_another_primary_clients_go_on_by_themselves() {
                 while !over.load(Ordering::Relaxed) {
                     let insert = Command::new("psql")
                         .args(["-XAtqc", "INSERT INTO sale VALUES (now())"])
-                        .envs([("PGHOST", address.as_str()), ("PGPORT", "6432"), ("PGDATABASE", "shop")])
+                        .envs([
+                            ("PGHOST", address.as_str()),
+                            ("PGPORT", "6432"),
+                            ("PGDATABASE", "shop"),
+                        ])
                         .envs([("PGUSER", &user["username"]), ("PGPASSWORD", &user["password"])])
                         .env("PGCONNECT_TIMEOUT", "40")
                         .output()
@@ -367,8 +392,15 @@ fn after_another_primary_clients_go_on_by_themselves() {
         wait_for("writes after", || written() >= before + 3);
         over.store(true, Ordering::Relaxed);
         writer.join().expect("the writer");
-        assert!(bench.rows("sale") >= rows + 3, "PgBouncer {pgbouncer}: the new primary has the writes");
-        assert_ne!(through(&mut bench), first, "PgBouncer {pgbouncer}: clients reach another server");
+        assert!(
+            bench.rows("sale") >= rows + 3,
+            "PgBouncer {pgbouncer}: the new primary has the writes"
+        );
+        assert_ne!(
+            through(&mut bench),
+            first,
+            "PgBouncer {pgbouncer}: clients reach another server"
+        );
         assert_eq!(told(&bench), client, "PgBouncer {pgbouncer}: clients are told nothing");
     }
 }
@@ -384,7 +416,8 @@ fn wait_for(what: &str, condition: impl Fn() -> bool) {
 
 #[test]
 fn the_goodbye_looks_at_the_units_of_postgresql_and_does_without_them() {
-    // Juju lists clients there, too, where their endpoint has the name of PostgreSQL's; or it cannot tell.
+    // Juju lists clients there, too, where their endpoint has the name of PostgreSQL's; or it
+    // cannot tell.
     let mixed = "answer pgbouncer-k8s/0 goal-state --stdout '{\"units\":{\"pgbouncer-k8s/0\":{\"status\":\"active\"}},\
                  \"relations\":{\"backend-database\":{\"postgresql-k8s\":{\"status\":\"joined\"},\
                  \"postgresql-k8s/0\":{\"status\":\"dying\"},\"shop\":{\"status\":\"joined\"},\
@@ -438,7 +471,8 @@ fn postgresql_is_connected_to_where_there_is_something_to_do_and_once() {
     bench.go("config pgbouncer-k8s max_db_connections=50");
     bench.go("settle");
     assert_eq!(bench.connections(mark).iter().sum::<usize>(), 0);
-    // A refresh makes sure of roles and of our own database, once. What a client has in its own stands.
+    // A refresh makes sure of roles and of our own database, once. What a client has in its own
+    // stands.
     bench.postgres("DROP FUNCTION pgbouncer_auth_relation_id_2.get_auth", "pgbouncer");
     let mark = bench.0.model().hook_runs().len();
     bench.go("trigger pgbouncer-k8s/0 upgrade-charm");
@@ -480,7 +514,10 @@ fn a_database_that_becomes_somebody_elses_keeps_its_logins() {
         bench.postgres(steal, "shop");
         if pgbouncer < Version::PEERS {
             let refused = bench.0.run("sql shop \"SELECT 1\" --through pgbouncer-k8s/0");
-            assert!(refused.is_err(), "the function in this database is the one that counts: {refused:?}");
+            assert!(
+                refused.is_err(),
+                "the function in this database is the one that counts: {refused:?}"
+            );
             bench.go("trigger pgbouncer-k8s/0 update-status");
             bench.go("settle");
         }
@@ -494,7 +531,9 @@ fn age(bench: &mut Bench) -> BTreeMap<String, String> {
     let content = bench.0.model().secret(label).expect("the peer secret").content().clone();
     let list = &content["auth-file"];
     let auth = list.lines().find(|line| line.contains(AUTH)).expect("an auth line");
-    let old = format!("{auth}\n\"pgbouncer_stats_pgbouncer_k8s\" \"md5aad46d9afbcc8c8248d254d567b577c1\"");
+    let old = format!(
+        "{auth}\n\"pgbouncer_stats_pgbouncer_k8s\" \"md5aad46d9afbcc8c8248d254d567b577c1\""
+    );
     bench.go(&format!("secret-edit {label} 'auth-file={old}'"));
     content
 }
@@ -504,7 +543,8 @@ fn an_old_user_list_is_made_good_on_every_unit() {
     let Some(mut bench) = Bench::serving("14", NEW) else { return };
     age(&mut bench);
     bench.go("settle");
-    let content = bench.0.model().secret("pgb-peers.pgbouncer-k8s.app").expect("it").content().clone();
+    let content =
+        bench.0.model().secret("pgb-peers.pgbouncer-k8s.app").expect("it").content().clone();
     for unit in [LEADER, "pgbouncer-k8s/1"] {
         let list = bench.user_list(unit);
         let mut kept: Vec<&str> = content["auth-file"].lines().collect();
@@ -576,7 +616,11 @@ fn an_address_of_six_groups_reaches_the_file() {
     let ini = bench.go("cat pgbouncer-k8s/1 /var/lib/pgbouncer/instance_0/pgbouncer.ini");
     assert!(ini.contains("shop = host='fd00::1' port='5433'"), "{ini}");
     assert!(ini.contains("shop_readonly = host='fd00::2,fd00::3' port='5433'"), "{ini}");
-    assert!(bench.status("pgbouncer-k8s/1").starts_with("active"), "{}", bench.status("pgbouncer-k8s/1"));
+    assert!(
+        bench.status("pgbouncer-k8s/1").starts_with("active"),
+        "{}",
+        bench.status("pgbouncer-k8s/1")
+    );
 }
 
 #[test]
@@ -590,7 +634,8 @@ fn what_we_say_is_what_the_python_charm_said_key_by_key() {
         bench.go("settle");
         bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
         bench.go("settle");
-        let mut expected = BTreeMap::from([("database", "pgbouncer"), ("extra-user-roles", "SUPERUSER")]);
+        let mut expected =
+            BTreeMap::from([("database", "pgbouncer"), ("extra-user-roles", "SUPERUSER")]);
         if has_secrets {
             expected.insert("provided-secrets", r#"["mtls-cert"]"#);
             expected.insert(
@@ -599,19 +644,25 @@ fn what_we_say_is_what_the_python_charm_said_key_by_key() {
             );
         }
         let ours = bench.bag("pgbouncer-k8s:backend-database", "pgbouncer-k8s");
-        let ours: BTreeMap<&str, &str> = ours.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let ours: BTreeMap<&str, &str> =
+            ours.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(ours, expected, "Juju {juju}");
 
-        // Each unit keeps what it saw of the other side; the copy of the two lists that the Python charm's
-        // leader leaves in its own unit's bag is read by nobody, and left out.
+        // Each unit keeps what it saw of the other side; the copy of the two lists that the Python
+        // charm's leader leaves in its own unit's bag is read by nobody, and left out.
         let mut seen = bench.bag("pgbouncer-k8s:backend-database", "postgresql-k8s");
         seen.remove("data");
         for unit in [LEADER, "pgbouncer-k8s/1"] {
             let mut bag = bench.bag("pgbouncer-k8s:backend-database", unit);
-            let data: Value = serde_json::from_str(&bag.remove("data").expect("data")).expect("JSON");
+            let data: Value =
+                serde_json::from_str(&bag.remove("data").expect("data")).expect("JSON");
             assert_eq!(data, serde_json::to_value(&seen).expect("JSON"), "Juju {juju}, {unit}");
             let rest: Vec<&str> = bag.keys().map(String::as_str).collect();
-            assert_eq!(rest, ["egress-subnets", "ingress-address", "private-address"], "Juju {juju}, {unit}");
+            assert_eq!(
+                rest,
+                ["egress-subnets", "ingress-address", "private-address"],
+                "Juju {juju}, {unit}"
+            );
         }
     }
 }
@@ -642,19 +693,25 @@ fn no_superuser_runs_what_a_client_wrote_in_place_of_the_charms_function() {
     assert_eq!(bench.go("sql second \"SELECT current_database()\"").trim(), "shop");
 
     // A database that one who may create them prepared for the next who asks for it.
-    bench.go("deploy actor:client maker --config database=maker --config extra-user-roles=createdb");
+    bench
+        .go("deploy actor:client maker --config database=maker --config extra-user-roles=createdb");
     bench.go("settle");
     bench.go("integrate pgbouncer-k8s:database maker");
     bench.go("settle");
     bench.go("sql postgresql-k8s \"CREATE DATABASE prepared OWNER charmed_databases_owner\"");
     let trap = "CREATE FUNCTION public.count(name) RETURNS bigint LANGUAGE sql AS 'SELECT 1'";
-    bench.go(&format!("sql postgresql-k8s \"SET ROLE charmed_databases_owner; {trap}\" --database prepared"));
+    bench.go(&format!(
+        "sql postgresql-k8s \"SET ROLE charmed_databases_owner; {trap}\" --database prepared"
+    ));
     bench.go("deploy actor:client prepared --config database=prepared");
     bench.go("settle");
     bench.go("integrate pgbouncer-k8s:database prepared");
     bench.go("settle");
     let status = bench.go("status");
-    assert!(status.contains("cannot use database prepared: in its schema public are functions"), "{status}");
+    assert!(
+        status.contains("cannot use database prepared: in its schema public are functions"),
+        "{status}"
+    );
     bench.go("sql postgresql-k8s \"DROP FUNCTION public.count(name)\" --database prepared");
     bench.go("wait 6m");
     bench.assert_served("prepared");

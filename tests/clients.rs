@@ -1,5 +1,5 @@
-//! What clients of the field can do, in each pool mode of each PgBouncer that is here, with the file that the
-//! charm writes. docs/clients.md names these tests.
+//! What clients of the field can do, in each pool mode of each PgBouncer that is here, with the
+//! file that the charm writes. docs/clients.md names these tests.
 
 #![expect(clippy::disallowed_methods, reason = "a test sets up the servers it asks")]
 
@@ -15,8 +15,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 
 use pgbouncer_k8s::pgbouncer::{
-    AUTH_DATABASE, Auth, AuthType, Database, InstanceConfig, Parameters, Place, PoolMode, SharedConfig, Unit,
-    User, UserList, Version,
+    AUTH_DATABASE, Auth, AuthType, Database, InstanceConfig, Parameters, Place, PoolMode,
+    SharedConfig, Unit, User, UserList, Version,
 };
 use pgbouncer_k8s::secret::Secret;
 use servers::bench::Bench;
@@ -30,9 +30,11 @@ type Outcome = Result<(), Box<dyn Error>>;
 
 const MODES: [PoolMode; 3] = [PoolMode::Session, PoolMode::Transaction, PoolMode::Statement];
 
-/// Reads what is in `options`, and keeps `IntervalStyle` for each client (PgBouncer's changelog, 1.20.0).
+/// Reads what is in `options`, and keeps `IntervalStyle` for each client (PgBouncer's changelog,
+/// 1.20.0).
 const READS_OPTIONS: Version = Version::new(1, 20);
-/// Negotiates the protocol's version, and takes replication connections (PgBouncer's changelog, 1.23.0).
+/// Negotiates the protocol's version, and takes replication connections (PgBouncer's changelog,
+/// 1.23.0).
 const NEGOTIATES: Version = Version::new(1, 23);
 
 const NO_TRANSACTIONS: &str = "transaction blocks not allowed in statement pooling mode";
@@ -41,7 +43,8 @@ const PASSWORD: &str = "the client's own";
 const AUTH_USER: &str = "pgbouncer_auth";
 const ADMIN: &str = "pgbouncer_admin";
 
-/// PgBouncer up to 1.18 looks passwords up in the client's database, so the function is in all of them.
+/// PgBouncer up to 1.18 looks passwords up in the client's database, so the function is in all of
+/// them.
 const SET_UP: [(&str, &str); 4] = [
     (
         "template1",
@@ -80,7 +83,8 @@ impl Stage {
         Ok(Self { poolers: poolers.collect::<Result<_, _>>()?, cluster })
     }
 
-    /// For tests that change nothing but tables of their own: those that run at the same time have one.
+    /// For tests that change nothing but tables of their own: those that run at the same time have
+    /// one.
     fn shared() -> Result<Arc<Self>, Box<dyn Error>> {
         static SHARED: Mutex<Weak<Stage>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().map_err(|_| "another test could not make it")?;
@@ -179,8 +183,8 @@ impl Pooler {
             .map_err(text)?;
         child.stdin.take().expect("it is piped").write_all(input.as_bytes()).map_err(text)?;
         let output = child.wait_with_output().map_err(text)?;
-        let [out, error] =
-            [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned());
+        let [out, error] = [output.stdout, output.stderr]
+            .map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned());
         if output.status.success() { Ok(out) } else { Err(error) }
     }
 
@@ -219,13 +223,16 @@ fn psql_reads_copies_and_describes() -> Outcome {
     Ok(())
 }
 
-/// As with the Python charm; only that PgBouncer takes out of it what it keeps for each client anyway.
+/// As with the Python charm; only that PgBouncer takes out of it what it keeps for each client
+/// anyway.
 #[test]
 fn options_keep_no_client_out() -> Outcome {
-    const SHOW: [&str; 4] = ["SHOW search_path", "SHOW geqo", "SHOW TimeZone", "SHOW IntervalStyle"];
+    const SHOW: [&str; 4] =
+        ["SHOW search_path", "SHOW geqo", "SHOW TimeZone", "SHOW IntervalStyle"];
     for pooler in &Stage::shared()?.poolers {
         let without = pooler.psql("", &SHOW, "")?;
-        let options = "-c search_path=orders -cgeqo=off --TimeZone=Asia/Tokyo -c IntervalStyle=iso_8601";
+        let options =
+            "-c search_path=orders -cgeqo=off --TimeZone=Asia/Tokyo -c IntervalStyle=iso_8601";
         let with = pooler.psql(options, &SHOW, "")?;
         let expected = if pooler.version >= READS_OPTIONS {
             "\"$user\", public\non\nAsia/Tokyo\niso_8601".to_owned()
@@ -237,7 +244,10 @@ fn options_keep_no_client_out() -> Outcome {
         let other = pooler.psql("-d 3", &["SELECT 6"], "");
         if pooler.version >= READS_OPTIONS {
             let error = other.expect_err("it is no setting");
-            assert!(error.contains("only '-c config=val' and '--config=val' are allowed"), "{error}");
+            assert!(
+                error.contains("only '-c config=val' and '--config=val' are allowed"),
+                "{error}"
+            );
         } else {
             assert_eq!(other?, "6", "{}", pooler.place());
         }
@@ -276,7 +286,8 @@ const PARAMETERS: [(&str, &str, Option<Version>); 15] = [
     ("lc_monetary", "C", None),
 ];
 
-/// One that is ignored would let a client work in another schema, or without the limit it asked for.
+/// One that is ignored would let a client work in another schema, or without the limit it asked
+/// for.
 #[test]
 fn a_startup_parameter_is_taken_or_refused_by_name() -> Outcome {
     for pooler in &Stage::shared()?.poolers {
@@ -298,11 +309,17 @@ fn a_newer_protocol_is_negotiated_or_refused() -> Outcome {
     let client = [("user", "client"), ("database", "shop")];
     let extension = [("user", "client"), ("database", "shop"), ("_pq_.command_progress", "1")];
     for pooler in &Stage::shared()?.poolers {
-        let answer = |protocol, parameters: &[_]| Wire::start(pooler.port, protocol, parameters)?.receive();
+        let answer =
+            |protocol, parameters: &[_]| Wire::start(pooler.port, protocol, parameters)?.receive();
         let newer = answer(PROTOCOL_3_0 + 2, &client)?;
         let extended = answer(PROTOCOL_3_0, &extension)?;
         if pooler.version >= NEGOTIATES {
-            assert_eq!([newer.kind, extended.kind].map(char::from), ['v', 'v'], "{}", pooler.place());
+            assert_eq!(
+                [newer.kind, extended.kind].map(char::from),
+                ['v', 'v'],
+                "{}",
+                pooler.place()
+            );
         } else {
             assert!(newer.error().starts_with("bad packet header"), "{}", newer.error());
             assert_eq!(extended.error(), "unsupported startup parameter: _pq_.command_progress");
@@ -335,7 +352,12 @@ fn jdbc_logs_in_and_has_what_it_asks_for() -> Outcome {
             ("extra_float_digits", "1"),
         ] {
             let show = parse("", &format!("SHOW {setting}"));
-            assert_eq!(client.ask(&[show, bind(""), execute(), sync()])?, [expected], "{}", pooler.place());
+            assert_eq!(
+                client.ask(&[show, bind(""), execute(), sync()])?,
+                [expected],
+                "{}",
+                pooler.place()
+            );
         }
     }
     Ok(())
@@ -381,7 +403,8 @@ fn jdbc_prepares_within_a_transaction() -> Outcome {
     Ok(())
 }
 
-/// What a server connection forgets in the reset query, PgBouncer prepares anew; so it does on another one.
+/// What a server connection forgets in the reset query, PgBouncer prepares anew; so it does on
+/// another one.
 #[test]
 fn a_prepared_statement_follows_its_client() -> Outcome {
     for pooler in &Stage::new()?.poolers {
@@ -403,7 +426,8 @@ fn a_prepared_statement_follows_its_client() -> Outcome {
     Ok(())
 }
 
-/// Where the reset query has dropped its plan, there is no error, and no word to the client of the new type.
+/// Where the reset query has dropped its plan, there is no error, and no word to the client of the
+/// new type.
 #[test]
 fn a_prepared_statement_meets_a_column_of_another_type() -> Outcome {
     let stage = Stage::shared()?;
@@ -425,8 +449,8 @@ fn a_prepared_statement_meets_a_column_of_another_type() -> Outcome {
     Ok(())
 }
 
-/// PostgreSQL reports this setting, so that PgBouncer could keep each client's own; and would then put the old
-/// one back wherever an administrator changed it.
+/// PostgreSQL reports this setting, so that PgBouncer could keep each client's own; and would then
+/// put the old one back wherever an administrator changed it.
 #[test]
 fn who_makes_postgresql_read_only_is_not_overruled() -> Outcome {
     let stage = Stage::new()?;
@@ -450,7 +474,8 @@ fn set_read_only(cluster: &Cluster, value: &str) -> Outcome {
     let sql = format!("ALTER SYSTEM SET default_transaction_read_only = {value}");
     cluster.psql("operator", "postgres", &sql)?;
     cluster.psql("operator", "postgres", "SELECT pg_reload_conf()")?;
-    cluster.wait_for(&format!("SELECT current_setting('default_transaction_read_only') = '{value}'"))
+    cluster
+        .wait_for(&format!("SELECT current_setting('default_transaction_read_only') = '{value}'"))
 }
 
 /// Python with psycopg, as scripts/psycopg made it. Under `CI=true` it is there.
@@ -480,7 +505,10 @@ fn expected(pooler: &Pooler) -> [(&'static str, &'static str); 9] {
         ("prepared_in_a_transaction", transaction),
         ("pipeline", NUMBERS),
         ("cursor_in_a_transaction", transaction),
-        ("cursor_with_hold", or(pooler.mode == PoolMode::Session, "portal \"numbers\" does not exist")),
+        (
+            "cursor_with_hold",
+            or(pooler.mode == PoolMode::Session, "portal \"numbers\" does not exist"),
+        ),
         ("executemany", "3"),
         ("copy", NUMBERS),
         ("newest_protocol", or(pooler.version >= NEGOTIATES, "bad packet header")),
@@ -503,7 +531,11 @@ fn psycopg_works_as_far_as_the_pool_mode_goes() -> Outcome {
         assert_eq!(printed.lines().count(), expected.len(), "{printed}{error}{}", pooler.place());
         for (line, (name, value)) in printed.lines().zip(expected) {
             let outcome = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(": "));
-            assert!(outcome.is_some_and(|outcome| outcome.contains(value)), "{line} {}", pooler.place());
+            assert!(
+                outcome.is_some_and(|outcome| outcome.contains(value)),
+                "{line} {}",
+                pooler.place()
+            );
         }
     }
     Ok(())

@@ -5,7 +5,6 @@
 mod common;
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -39,7 +38,10 @@ fn on(sim: &mut Sim, command: &str) -> String {
 fn the_version_is_that_of_the_package() {
     let output = run(&["--version"]);
     let expected = format!("pgbouncer-k8s {}\n", env!("CARGO_PKG_VERSION"));
-    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout)), (Some(0), expected.into()));
+    assert_eq!(
+        (output.status.code(), String::from_utf8_lossy(&output.stdout)),
+        (Some(0), expected.into())
+    );
 }
 
 #[test]
@@ -57,7 +59,9 @@ fn a_program_is_told_of_a_file_what_a_person_is_told() {
         let findings: Vec<Value> = String::from_utf8_lossy(&told.stdout)
             .lines()
             .filter_map(|line| line.strip_prefix(&format!("{name}:"))?.split_once(": "))
-            .filter_map(|(line, reason)| Some(json!({"line": line.parse::<usize>().ok()?, "reason": reason})))
+            .filter_map(|(line, reason)| {
+                Some(json!({"line": line.parse::<usize>().ok()?, "reason": reason}))
+            })
             .collect();
         assert_eq!(findings.is_empty(), fit, "{told:?}");
         let expected = json!({"file": name, "version": "1.18", "fit": fit, "findings": findings});
@@ -72,7 +76,8 @@ fn a_program_is_told_what_each_process_is_to_run() {
     let instances = told["instances"].as_array().expect("a list");
     assert_eq!(instances.len(), 2);
     for (instance, told) in instances.iter().enumerate() {
-        let text = on(&mut sim, &format!("./bin/pgbouncer-k8s render --instance {instance} 2>/dev/null"));
+        let text =
+            on(&mut sim, &format!("./bin/pgbouncer-k8s render --instance {instance} 2>/dev/null"));
         assert_eq!(told["instance"], instance);
         assert_eq!(told["pgbouncer-ini"], text);
         let digest = told["digest"].as_str().expect("a text");
@@ -86,27 +91,4 @@ fn a_program_is_told_what_each_process_is_to_run() {
     assert_eq!(told["users"], json!([]));
     assert_eq!(told["waits"], json!(["waiting for backend database relation to initialise"]));
     assert!(told["pgbouncer-version"].as_str().and_then(Version::parse).is_some(), "{told}");
-}
-
-#[test]
-fn there_is_colour_on_a_terminal_and_nowhere_else() {
-    if Command::new("script").arg("--version").output().is_err() {
-        assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "install bsdutils, for its script");
-        writeln!(std::io::stderr(), "NOT RUN on a terminal: there is no script").expect("standard error");
-        return;
-    }
-    let mut sim = unit();
-    let explain = "./bin/pgbouncer-k8s explain";
-    let on_terminal = format!("script -qec '{explain}' /dev/null");
-    for (command, has_colour) in [
-        (format!("TERM=xterm {on_terminal}"), true),
-        (format!("TERM=xterm NO_COLOR=1 {on_terminal}"), false),
-        (format!("TERM=dumb {on_terminal}"), false),
-        (format!("TERM=xterm {explain}"), false),
-    ] {
-        let printed = on(&mut sim, &command);
-        assert_eq!(printed.contains("\u{1b}[1mWhere"), has_colour, "{command}: {printed:?}");
-        assert_eq!(printed.contains('\u{1b}'), has_colour, "{command}: {printed:?}");
-        assert!(printed.contains("What"), "{command}: {printed:?}");
-    }
 }

@@ -1,4 +1,5 @@
-//! PgBouncer in containers, where a script's transcript would not do: under load, and searched for secrets.
+//! PgBouncer in containers, where a script's transcript would not do: under load, and searched for
+//! secrets.
 
 #![expect(clippy::disallowed_methods, reason = "tests look at processes and files")]
 
@@ -26,7 +27,8 @@ type Outcome = Result<(), Box<dyn Error>>;
 /// Since then SIGTERM lets the clients that are there finish (PgBouncer's change log, 1.23.0).
 const DRAINS: Version = Version::new(1, 23);
 
-/// Where containers run: the versions of PgBouncer that are installed; nowhere, which is said, and a failure under `CI=true`.
+/// Where containers run: the versions of PgBouncer that are installed; nowhere, which is said, and
+/// a failure under `CI=true`.
 fn places() -> Result<Vec<(Program, Options)>, Box<dyn Error>> {
     if let Err(why) = pebble_of(PEBBLE) {
         if std::env::var("CI").is_ok_and(|ci| ci == "true") {
@@ -40,7 +42,10 @@ fn places() -> Result<Vec<(Program, Options)>, Box<dyn Error>> {
         pgbouncer: Some(program.directory.clone()),
         ..Options::default()
     };
-    Ok(pgbouncer::installed().into_iter().map(|program| (program.clone(), options(&program))).collect())
+    Ok(pgbouncer::installed()
+        .into_iter()
+        .map(|program| (program.clone(), options(&program)))
+        .collect())
 }
 
 /// Two units that serve a client.
@@ -90,11 +95,19 @@ fn a_port_moves_under_load_one_process_at_a_time() -> Outcome {
         sim.run("settle")?;
         for unit in ["pgbouncer-k8s/0", "pgbouncer-k8s/1"] {
             let shown = sim.run(&format!("show-config {unit} listen_port"))?;
-            assert_eq!(shown, "instance_0: 7000\ninstance_1: 7000\n", "{unit} on {}", program.version);
+            assert_eq!(
+                shown, "instance_0: 7000\ninstance_1: 7000\n",
+                "{unit} on {}",
+                program.version
+            );
         }
         let report = sim.run("load stop")?;
         let errors = errors(&report)?;
-        writeln!(std::io::stderr(), "PgBouncer {}: {errors} errors while the port moved", program.version)?;
+        writeln!(
+            std::io::stderr(),
+            "PgBouncer {}: {errors} errors while the port moved",
+            program.version
+        )?;
         if program.version >= DRAINS {
             assert_eq!(errors, 0, "{report}");
         }
@@ -102,11 +115,17 @@ fn a_port_moves_under_load_one_process_at_a_time() -> Outcome {
     Ok(())
 }
 
-/// The hook that brings a unit another configuration dies between any two requests, to Pebble or to a console: each has a connection
-/// of its own. What its processes run at first and what they are to run `change` makes of what the leader publishes.
+/// The hook that brings a unit another configuration dies between any two requests, to Pebble or to
+/// a console: each has a connection of its own. What its processes run at first and what they are
+/// to run `change` makes of what the leader publishes.
 ///
-/// It dies at one request of `stride`, with each PgBouncer at others; with `EVERY_REQUEST` set at all, which takes minutes.
-fn killed_between_two_requests(stride: usize, restarts: bool, change: fn(&str) -> [String; 2]) -> Outcome {
+/// It dies at one request of `stride`, with each PgBouncer at others; with `EVERY_REQUEST` set at
+/// all, which takes minutes.
+fn killed_between_two_requests(
+    stride: usize,
+    restarts: bool,
+    change: fn(&str) -> [String; 2],
+) -> Outcome {
     let stride = if std::env::var_os("EVERY_REQUEST").is_some() { 1 } else { stride };
     let lines = |of: &str, not_of: &str| -> Vec<String> {
         let lines = of.lines().filter(|line| !not_of.lines().any(|other| other == *line));
@@ -114,7 +133,8 @@ fn killed_between_two_requests(stride: usize, restarts: bool, change: fn(&str) -
     };
     for (index, (program, options)) in places()?.into_iter().enumerate() {
         let mut sim = model(&options)?;
-        let relation = *sim.model().relations_at("pgbouncer-k8s:pgb-peers").first().ok_or("no peers")?;
+        let relation =
+            *sim.model().relations_at("pgbouncer-k8s:pgb-peers").first().ok_or("no peers")?;
         let bag = sim.model().bag(relation, "pgbouncer-k8s");
         let [old, new] = change(bag.get("cfg_file").ok_or("nothing is published")?);
         let (gained, lost) = (lines(&new, &old), lines(&old, &new));
@@ -130,7 +150,8 @@ fn killed_between_two_requests(stride: usize, restarts: bool, change: fn(&str) -
         sim.run("lose-agent pgbouncer-k8s/0")?;
         for nth in (1 + index * stride / 2..).step_by(stride) {
             let place = format!("on {}, killed at request {nth}", program.version);
-            // Before Pebble restarts a process again it waits, each time longer, unless it was told to start it.
+            // Before Pebble restarts a process again it waits, each time longer, unless it was told
+            // to start it.
             sim.run("ssh pgbouncer-k8s/1 -- /charm/bin/pebble stop pgbouncer_0 pgbouncer_1")?;
             publish(&mut sim, &old)?;
             sim.run("trigger pgbouncer-k8s/1 update-status")?;
@@ -182,7 +203,8 @@ fn a_port_whose_change_is_killed_between_two_requests_is_taken() -> Outcome {
     })
 }
 
-/// PgBouncer tells nobody that it keeps a database for all names, which only a restart takes from it.
+/// PgBouncer tells nobody that it keeps a database for all names, which only a restart takes from
+/// it.
 #[test]
 fn a_restart_that_nothing_but_a_note_tells_of_is_not_lost() -> Outcome {
     killed_between_two_requests(12, true, |published| {
@@ -211,7 +233,9 @@ fn a_container_that_restarts_between_two_requests_of_a_load_serves_again() -> Ou
                     sim.run(&format!("config pgbouncer-k8s max_db_connections={value}"))?;
                 }
                 let restart = "restart-container pgbouncer-k8s/0";
-                sim.run(&format!("at pgbouncer-k8s/0 syscall {syscall} {nth} --no-follow do {restart}"))?;
+                sim.run(&format!(
+                    "at pgbouncer-k8s/0 syscall {syscall} {nth} --no-follow do {restart}"
+                ))?;
                 sim.run("settle")?;
                 let shown = sim.run("show-config pgbouncer-k8s/0 max_db_connections")?;
                 assert_eq!(shown, format!("instance_0: {value}\ninstance_1: {value}\n"), "{place}");
@@ -255,15 +279,25 @@ fn what_befalls_a_unit_is_nothing_to_the_clients_of_another() -> Outcome {
 
 #[test]
 fn a_pod_that_ends_lets_its_clients_finish_and_waits_for_none_that_stays() -> Outcome {
-    for (program, options) in places()?.into_iter().filter(|(program, _)| program.version >= DRAINS) {
+    for (program, options) in places()?.into_iter().filter(|(program, _)| program.version >= DRAINS)
+    {
         let mut sim = model(&options)?;
         let (works, stays) = (session(&sim, "pgbouncer-k8s/0")?, session(&sim, "pgbouncer-k8s/0")?);
         let work = thread::spawn(move || works.ask("SELECT 'done' FROM pg_sleep(3)"));
         let start = Instant::now();
         // Pebble is to end by itself, and within Kubernetes' time.
         assert_eq!(sim.run("replace-pod pgbouncer-k8s/0")?, "", "on {}", program.version);
-        assert!(start.elapsed() > Duration::from_secs(20), "the one that stays had {:?}", start.elapsed());
-        assert_eq!(work.join().map_err(|_| "a panic")?, Ok("done".to_owned()), "on {}", program.version);
+        assert!(
+            start.elapsed() > Duration::from_secs(20),
+            "the one that stays had {:?}",
+            start.elapsed()
+        );
+        assert_eq!(
+            work.join().map_err(|_| "a panic")?,
+            Ok("done".to_owned()),
+            "on {}",
+            program.version
+        );
         assert!(stays.ask("SELECT 1").is_err());
         sim.run("settle")?;
         assert_eq!(sim.run("sql shop \"SELECT 'served'\" --through pgbouncer-k8s/0")?, "served\n");
@@ -290,7 +324,10 @@ fn no_secret_is_where_others_look() -> Outcome {
                 ("/charm/bin/pebble logs -n all", "listening on"),
                 ("/charm/bin/pebble changes", "Done"),
                 ("cat /charm/container/pebble/.pebble.state", "pgbouncer_1"),
-                ("sh -c \"cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' ' '\"", "pgbouncer.ini"),
+                (
+                    "sh -c \"cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' ' '\"",
+                    "pgbouncer.ini",
+                ),
             ] {
                 let text = sim.run(&format!("ssh {unit} -- {command}"))?;
                 assert!(text.contains(shows), "{command}: {text}");
@@ -308,7 +345,8 @@ fn no_secret_is_where_others_look() -> Outcome {
     Ok(())
 }
 
-/// Stands for the exporter of the image: it tells what the console answers that it is pointed to, and stays there.
+/// Stands for the exporter of the image: it tells what the console answers that it is pointed to,
+/// and stays there.
 const EXPORTER: &str = r#"#!/bin/bash
 for argument in "$@"; do
     case $argument in
@@ -322,7 +360,9 @@ while PSQL -XAtw "$console" < <(echo 'SHOW VERSION;' && exec sleep infinity) || 
 #[test]
 fn what_measures_pgbouncer_needs_no_password_and_is_no_client_to_wait_for() -> Outcome {
     for (program, options) in places()? {
-        let psql = fs::read_dir("/usr/lib/postgresql")?.flatten().map(|entry| entry.path().join("bin/psql"));
+        let psql = fs::read_dir("/usr/lib/postgresql")?
+            .flatten()
+            .map(|entry| entry.path().join("bin/psql"));
         let psql = psql.filter(|psql| psql.exists()).max().ok_or("no psql")?;
         // The user of the image goes through there.
         let image = tempfile::tempdir_in("/tmp")?;
@@ -341,14 +381,20 @@ fn what_measures_pgbouncer_needs_no_password_and_is_no_client_to_wait_for() -> O
                 let expected = format!("PgBouncer {}", program.version);
                 let count = if port == 6432 { 1 } else { 2 };
                 while said.matches(&expected).count() < count {
-                    assert!(Instant::now() < deadline, "{service} at {port} on {}: {said}", program.version);
-                    said =
-                        sim.run(&format!("ssh pgbouncer-k8s/0 -- /charm/bin/pebble logs -n all {service}"))?;
+                    assert!(
+                        Instant::now() < deadline,
+                        "{service} at {port} on {}: {said}",
+                        program.version
+                    );
+                    said = sim.run(&format!(
+                        "ssh pgbouncer-k8s/0 -- /charm/bin/pebble logs -n all {service}"
+                    ))?;
                 }
                 assert!(said.contains(&format!("listens on {listens}\n")), "{said}");
             }
         }
-        let log = sim.run("ssh pgbouncer-k8s/0 -- /charm/bin/pebble logs -n all pgbouncer_0 pgbouncer_1")?;
+        let log = sim
+            .run("ssh pgbouncer-k8s/0 -- /charm/bin/pebble logs -n all pgbouncer_0 pgbouncer_1")?;
         assert_eq!(log.matches("got SIGTERM").count(), 2, "on {}: {log}", program.version);
     }
     Ok(())

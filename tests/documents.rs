@@ -110,14 +110,17 @@ fn statuses() -> String {
         writeln!(text, "\n## {kind}\n").expect("a String grows");
         text.push_str("| it says | when | what to do |\n| --- | --- | --- |\n");
         for cause in causes {
-            let texts = if cause.examples().is_empty() { &[cause.says()][..] } else { cause.examples() };
-            let texts: Vec<_> = texts.iter().map(|text| format!("`{}`", text.replace("{}", "…"))).collect();
+            let texts =
+                if cause.examples().is_empty() { &[cause.says()][..] } else { cause.examples() };
+            let texts: Vec<_> =
+                texts.iter().map(|text| format!("`{}`", text.replace("{}", "…"))).collect();
             let says = if texts.len() > 1 {
                 format!("a reason, such as {}", texts.join("; "))
             } else {
                 texts.concat()
             };
-            writeln!(text, "| {says} | {} | {} |", cause.when(), cause.remedy()).expect("a String grows");
+            writeln!(text, "| {says} | {} | {} |", cause.when(), cause.remedy())
+                .expect("a String grows");
         }
     }
     text
@@ -176,7 +179,9 @@ fn relations() -> String {
                 Endpoint::BackendDatabase => "`postgresql-k8s`, channels 14 and 16",
                 Endpoint::Database => "applications that need a database; `data-integrator`",
                 Endpoint::Db | Endpoint::DbAdmin => "applications that use the legacy interface",
-                Endpoint::Certificates => "`self-signed-certificates` and other certificate providers",
+                Endpoint::Certificates => {
+                    "`self-signed-certificates` and other certificate providers"
+                }
                 Endpoint::MetricsEndpoint => "Prometheus",
                 Endpoint::GrafanaDashboard => "Grafana",
                 Endpoint::Logging => "Loki",
@@ -188,10 +193,15 @@ fn relations() -> String {
                 Service::Served => "served",
                 Service::Kept => "unchanged from the Python charm",
             };
-            let (interface, limit) = (entry["interface"].as_str().expect("a name"), entry.get("limit"));
-            let limit = limit.and_then(Value::as_u64).map(|limit| limit.to_string()).unwrap_or_default();
-            writeln!(text, "| `{endpoint}` | `{interface}` | {role} | {limit} | {with} | {state} |")
-                .expect("a String grows");
+            let (interface, limit) =
+                (entry["interface"].as_str().expect("a name"), entry.get("limit"));
+            let limit =
+                limit.and_then(Value::as_u64).map(|limit| limit.to_string()).unwrap_or_default();
+            writeln!(
+                text,
+                "| `{endpoint}` | `{interface}` | {role} | {limit} | {with} | {state} |"
+            )
+            .expect("a String grows");
         }
     }
     text
@@ -223,9 +233,11 @@ fn a_reason_has_a_form_that_stands_in_the_reference() {
         NotLoaded::NotListening { instance, port: 81 }.to_string(),
         NotLoaded::UserListRefused { instance, reason }.to_string(),
     ];
-    for file in
-        ["scenarios/client-not-loaded.transcript", "scenarios/container-check.transcript", "backend.rs"]
-    {
+    for file in [
+        "scenarios/client-not-loaded.transcript",
+        "scenarios/container-check.transcript",
+        "backend.rs",
+    ] {
         let text = fs::read_to_string(root().join("tests").join(file)).expect("a text");
         made.extend(text.lines().map(str::to_owned));
     }
@@ -252,10 +264,12 @@ fn a_machine_without_pgbouncer_says_so_until_it_has_one() {
     let charm = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bare/pgbouncer-k8s");
     fs::create_dir_all(charm.join("bin")).expect("a directory");
     for file in ["metadata.yaml", "config.yaml", "actions.yaml", "bin/pgbouncer-k8s"] {
-        fs::copy(Path::new("pgbouncer-k8s").join(file), charm.join(file)).expect("the charm is staged");
+        fs::copy(Path::new("pgbouncer-k8s").join(file), charm.join(file))
+            .expect("the charm is staged");
     }
     fs::write(charm.join("dispatch"), DISPATCH).expect("a file");
-    fs::set_permissions(charm.join("dispatch"), fs::Permissions::from_mode(0o755)).expect("our file");
+    fs::set_permissions(charm.join("dispatch"), fs::Permissions::from_mode(0o755))
+        .expect("our file");
     let script = format!(
         "deploy {}
         settle
@@ -275,15 +289,21 @@ fn a_machine_without_pgbouncer_says_so_until_it_has_one() {
 
 #[test]
 fn the_documents_are_the_tables() {
-    for (file, text) in
-        [("statuses", statuses()), ("options", options()), ("actions", actions()), ("relations", relations())]
-    {
+    for (file, text) in [
+        ("statuses", statuses()),
+        ("options", options()),
+        ("actions", actions()),
+        ("relations", relations()),
+    ] {
         let path = root().join(format!("docs/{file}.md"));
         if std::env::var_os("UPDATE_DOCS").is_some() {
             fs::write(&path, &text).expect("the document can be written");
         }
         let found = fs::read_to_string(&path).unwrap_or_default();
-        assert!(found == text, "docs/{file}.md is out of date: UPDATE_DOCS=1 cargo test --test documents");
+        assert!(
+            found == text,
+            "docs/{file}.md is out of date: UPDATE_DOCS=1 cargo test --test documents"
+        );
     }
 }
 
@@ -302,8 +322,9 @@ fn a_scenario_shows_each_cause_come_and_go() {
             }
             printed == "status"
         });
-        let mut finds =
-            |word: &str| lines.any(|line| line.strip_prefix(word).is_some_and(|rest| rest.contains(words)));
+        let mut finds = |word: &str| {
+            lines.any(|line| line.strip_prefix(word).is_some_and(|rest| rest.contains(words)))
+        };
         if !(finds("expect ") && finds("expect-not ")) {
             missing.push(format!(
                 "{cause:?}: after \"status\" {scenario} must have \"expect …{words}…\", and later \"expect-not \

@@ -1,6 +1,6 @@
-//! What `explain` lists is what then happens: for every hook of the demo it is asked first, and the hook itself then runs
-//! under `strace`. Of the run the tools it starts, the files it replaces, its signals, its orders to Pebble and its SQL are
-//! read from the trace.
+//! What `explain` lists is what then happens: for every hook of the demo it is asked first, and the
+//! hook itself then runs under `strace`. Of the run the tools it starts, the files it replaces, its
+//! signals, its orders to Pebble and its SQL are read from the trace.
 
 #![expect(clippy::disallowed_methods, reason = "the test reads traces")]
 
@@ -18,8 +18,8 @@ use serde_json::Value;
 
 use trace::{CALLS, Sql, Trace, files};
 
-/// Explains the hook, traced, and then runs it, traced. What explain leaves unread because nobody may read it for the first
-/// time but the hook, is read then, and explain asked again.
+/// Explains the hook, traced, and then runs it, traced. What explain leaves unread because nobody
+/// may read it for the first time but the hook, is read then, and explain asked again.
 const DISPATCH: &str = r#"#!/bin/sh
 out=TRACES/$(date +%s%N)
 echo "$JUJU_UNIT_NAME ${JUJU_DISPATCH_PATH##*/}" >$out.hook
@@ -40,8 +40,9 @@ fi
 traced run
 "#;
 
-/// What else changes what a unit does: a port, which takes another process, new passwords, a request that is refused, a
-/// relation that is not served, a refresh, and the end of the backend. On Juju without secrets.
+/// What else changes what a unit does: a port, which takes another process, new passwords, a
+/// request that is refused, a relation that is not served, a refresh, and the end of the backend.
+/// On Juju without secrets.
 const REST: &str = "
 deploy CHARM -n 2
 deploy actor:postgresql postgresql-k8s
@@ -69,8 +70,8 @@ remove-relation pgbouncer-k8s:backend-database postgresql-k8s
 settle
 ";
 
-/// What changes what a unit in a container does: a client, options, a port, which takes another process, and a container
-/// that starts anew.
+/// What changes what a unit in a container does: a client, options, a port, which takes another
+/// process, and a container that starts anew.
 const CONTAINERS: &str = "
 deploy CHARM -n 2
 deploy actor:postgresql postgresql-k8s
@@ -93,7 +94,12 @@ fn what_explain_lists_is_what_the_hook_then_does() {
     let demo = include_str!("../demo.txt").replace("./target/stage/pgbouncer-k8s", "CHARM");
     let found = compare("demo", &demo, &Options::default());
     assert!(found.deeds.len() > 200, "only {} deeds", found.deeds.len());
-    assert_eq!(found.unread.len(), 4, "each unit reads the backend's secret once: {:?}", found.unread);
+    assert_eq!(
+        found.unread.len(),
+        4,
+        "each unit reads the backend's secret once: {:?}",
+        found.unread
+    );
     let changed = ["drop the role", "install get_auth for", "make the auth", "make the database"];
     assert_eq!(Vec::from_iter(found.changed), changed);
 }
@@ -141,7 +147,8 @@ fn compare(name: &str, script: &str, options: &Options) -> Found {
     fs::create_dir_all(charm.join("bin")).expect("a directory");
     fs::create_dir_all(&traces).expect("a directory");
     for file in ["metadata.yaml", "config.yaml", "actions.yaml", "bin/pgbouncer-k8s"] {
-        fs::copy(Path::new("pgbouncer-k8s").join(file), charm.join(file)).expect("the charm is staged");
+        fs::copy(Path::new("pgbouncer-k8s").join(file), charm.join(file))
+            .expect("the charm is staged");
     }
     let dispatch = charm.join("dispatch");
     let text = DISPATCH.replace("TRACES", &traces.display().to_string()).replace("CALLS", CALLS);
@@ -174,7 +181,11 @@ fn compare(name: &str, script: &str, options: &Options) -> Found {
             assert_eq!(changes, Vec::<String>::new(), "explain changed something before {name}");
         }
         let answer = hook.with_extension("json");
-        assert_eq!(told(&answer, "unread"), Vec::<String>::new(), "{name}: nothing is left to be read");
+        assert_eq!(
+            told(&answer, "unread"),
+            Vec::<String>::new(),
+            "{name}: nothing is left to be read"
+        );
         let listed = told(&answer, "changes");
         found.deeds.extend(listed.iter().cloned());
         let (sql, others): (Vec<_>, Vec<_>) =
@@ -193,7 +204,8 @@ fn compare(name: &str, script: &str, options: &Options) -> Found {
 /// A list of what explain printed; of deeds `where: what`.
 fn told(answer: &Path, list: &str) -> Vec<String> {
     let text = fs::read_to_string(answer).expect("what explain printed");
-    let answer: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let answer: Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
     let text = |value: &Value| match value.as_str() {
         Some(text) => text.to_owned(),
         None => format!("{}: {}", text_of(&value["where"]), text_of(&value["what"])),
@@ -205,8 +217,8 @@ fn text_of(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
 
-/// Those of the listed effects that were done, and then what else was said to PostgreSQL: each begins with its
-/// questions, and what is changed after them is what it may change.
+/// Those of the listed effects that were done, and then what else was said to PostgreSQL: each
+/// begins with its questions, and what is changed after them is what it may change.
 fn done(listed: &[String], said: &[Sql], changed: &mut BTreeSet<String>) -> Vec<String> {
     let mut done = Vec::new();
     let mut said = said.iter().filter_map(sign).peekable();
@@ -216,7 +228,10 @@ fn done(listed: &[String], said: &[Sql], changed: &mut BTreeSet<String>) -> Vec<
             if said.next_if_eq(&ask).is_none() {
                 break 'listed;
             }
-            while said.next_if(|sign| may_follow.iter().any(|begin| sign.starts_with(begin))).is_some() {
+            while said
+                .next_if(|sign| may_follow.iter().any(|begin| sign.starts_with(begin)))
+                .is_some()
+            {
                 changed.insert(effect.split(' ').skip(1).take(3).collect::<Vec<_>>().join(" "));
             }
         }
@@ -250,7 +265,9 @@ fn signs(effect: &str) -> (Vec<String>, Vec<String>) {
     match effect.split(' ').skip(1).collect::<Vec<_>>()[..] {
         ["make", "the", "auth", "role", name] => (
             role(name),
-            ["CREATE", "ALTER"].map(|how| format!("{how} ROLE \"{name}\" LOGIN NOSUPERUSER")).into(),
+            ["CREATE", "ALTER"]
+                .map(|how| format!("{how} ROLE \"{name}\" LOGIN NOSUPERUSER"))
+                .into(),
         ),
         ["remove", "the", "auth", "role", name, ..] => {
             (role(name), vec![format!("DROP FUNCTION IF EXISTS \"{name}\".get_auth"), gone(name)])

@@ -10,11 +10,22 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// Files that neither do IO nor import, directly or indirectly, a file that does.
-const PURE: [&str; 8] = ["event", "facts", "notes", "peer_bag", "pgbouncer", "plan", "secret", "status"];
+const PURE: [&str; 8] =
+    ["event", "facts", "notes", "peer_bag", "pgbouncer", "plan", "secret", "status"];
 
 /// Files that do IO, or pass on handles to IO.
-const OUTSIDE: [&str; 10] =
-    ["actions", "apply", "attempts", "cli", "hook", "juju", "log", "look", "main", "postgres/connection"];
+const OUTSIDE: [&str; 10] = [
+    "actions",
+    "apply",
+    "attempts",
+    "cli",
+    "hook",
+    "juju",
+    "log",
+    "look",
+    "main",
+    "postgres/connection",
+];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
@@ -42,12 +53,16 @@ fn files() -> BTreeMap<String, String> {
 
 /// The paths in a file: expanded `use` trees, and paths in the code.
 fn paths(text: &str) -> Vec<String> {
-    let code: String =
-        text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+    let code: String = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n");
     let uses = Regex::new(r"(?s)\buse\s+([^;]+);").expect("a pattern");
     let inline = Regex::new(r"\b((?:crate|super)(?:::\w+)+)").expect("a pattern");
     let rest = uses.replace_all(&code, "");
-    let mut found: Vec<String> = inline.captures_iter(&rest).map(|path| path[1].to_owned()).collect();
+    let mut found: Vec<String> =
+        inline.captures_iter(&rest).map(|path| path[1].to_owned()).collect();
     for tree in uses.captures_iter(&code) {
         expand("", &tree[1].split_whitespace().collect::<Vec<_>>().join(" "), &mut found);
     }
@@ -102,7 +117,8 @@ fn resolve(from: &str, path: &str, files: &BTreeMap<String, String>) -> Option<S
         _ => return None,
     }
     base.extend(words);
-    let length = (1..=base.len()).rev().find(|length| files.contains_key(&base[..*length].join("/")))?;
+    let length =
+        (1..=base.len()).rev().find(|length| files.contains_key(&base[..*length].join("/")))?;
     let file = base[..length].join("/");
     // A re-exported item belongs to the child file.
     let item = base.get(length).and_then(|item| reexported_from(&file, item, files));
@@ -192,12 +208,13 @@ fn only_apply_and_hook_use_the_handles_behind_a_look() {
 
 #[test]
 fn paths_resolve_as_in_the_compiler() {
-    let files: BTreeMap<String, String> = [("a", "pub use self::c::W;"), ("a/b", ""), ("a/c", ""), ("d", "")]
-        .map(|(file, text)| (file.to_owned(), text.to_owned()))
-        .into();
-    let text =
-        "use crate::a::{self, b::{X, Y as Z}};\nuse super::d;\n// use crate::no;\nlet x = crate::d::f();\n";
-    let found: BTreeSet<_> = paths(text).iter().filter_map(|path| resolve("a/c", path, &files)).collect();
+    let files: BTreeMap<String, String> =
+        [("a", "pub use self::c::W;"), ("a/b", ""), ("a/c", ""), ("d", "")]
+            .map(|(file, text)| (file.to_owned(), text.to_owned()))
+            .into();
+    let text = "use crate::a::{self, b::{X, Y as Z}};\nuse super::d;\n// use crate::no;\nlet x = crate::d::f();\n";
+    let found: BTreeSet<_> =
+        paths(text).iter().filter_map(|path| resolve("a/c", path, &files)).collect();
     assert_eq!(found, ["a", "a/b", "d"].map(str::to_owned).into());
     assert_eq!(resolve("a", "b::X", &files).as_deref(), Some("a/b"));
     assert_eq!(resolve("d", "crate::a::W", &files).as_deref(), Some("a/c"));

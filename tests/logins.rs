@@ -1,4 +1,5 @@
-//! With which line of the user list PgBouncer logs in as the auth role, to look a client's verifier up.
+//! With which line of the user list PgBouncer logs in as the auth role, to look a client's verifier
+//! up.
 
 #![expect(clippy::disallowed_methods, reason = "a test sets up the servers it asks")]
 
@@ -28,8 +29,8 @@ enum Form {
 
 use Form::{Md5, Plain, Scram};
 
-/// What the user list has, what PostgreSQL stores for the role, which method its `pg_hba` names for it; and
-/// whether that is a login.
+/// What the user list has, what PostgreSQL stores for the role, which method its `pg_hba` names for
+/// it; and whether that is a login.
 const CELLS: [(Form, Form, Form, bool); 12] = [
     (Plain, Md5, Md5, true),
     (Plain, Md5, Scram, false),
@@ -64,7 +65,9 @@ fn cluster(release: &Release) -> Result<Cluster, Box<dyn Error>> {
     let hba: Vec<_> = CELLS
         .iter()
         .enumerate()
-        .map(|(cell, (.., rule, _))| format!("host all {} 127.0.0.1/32 {}\n", role(cell), method(*rule)))
+        .map(|(cell, (.., rule, _))| {
+            format!("host all {} 127.0.0.1/32 {}\n", role(cell), method(*rule))
+        })
         .collect();
     let cluster = Cluster::of(release, &hba.concat())?;
     let stored = CELLS.iter().enumerate().map(|(cell, (_, stored, ..))| {
@@ -116,7 +119,8 @@ fn the_auth_role_logs_in_where_it_is_said_to() -> Outcome {
             let mut bench = Bench::new(&program);
             std::fs::write(bench.path("userlist.txt"), &users)?;
             bench.start(&file(&bench, &cluster))?;
-            // Side by side, because PgBouncer 1.18 keeps a client waiting whose auth role cannot log in.
+            // Side by side, because PgBouncer 1.18 keeps a client waiting whose auth role cannot
+            // log in.
             let answers: Vec<Result<String, String>> = thread::scope(|scope| {
                 let log_in = |cell| {
                     let database = format!("d{cell}");
@@ -125,10 +129,14 @@ fn the_auth_role_logs_in_where_it_is_said_to() -> Outcome {
                 };
                 let threads: Vec<_> =
                     (0..CELLS.len()).map(|cell| scope.spawn(move || log_in(cell))).collect();
-                threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().expect("it does not panic"))
+                    .collect()
             });
             for (cell, answer) in CELLS.iter().zip(answers) {
-                let place = format!("{cell:?} {release:?} {program:?}: {answer:?}\n{}", bench.log());
+                let place =
+                    format!("{cell:?} {release:?} {program:?}: {answer:?}\n{}", bench.log());
                 assert_eq!(answer.is_ok(), cell.3, "{place}");
                 assert!(answer.is_err() || answer.as_deref() == Ok("client"), "{place}");
             }

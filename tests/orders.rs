@@ -1,8 +1,8 @@
-//! One story in every order that Juju may choose, with hooks delivered twice and commits torn: the end
-//! is always the same.
+//! One story in every order that Juju may choose, with hooks delivered twice and commits torn: the
+//! end is always the same.
 //!
-//! A test is a Juju with four seeds, one for each habit. `SEEDS=200` runs so many seeds. `-- round-1` repeats the
-//! seeds 12 to 23.
+//! A test is a Juju with four seeds, one for each habit. `SEEDS=200` runs so many seeds. `--
+//! round-1` repeats the seeds 12 to 23.
 
 mod common;
 
@@ -18,7 +18,8 @@ use regex::Regex;
 /// As many as give every Juju every habit once.
 const SEEDS: u64 = 12;
 
-/// The Jujus whose ends are compared, each with itself: 2.9 has no secrets, 4.0 no `leader-settings-changed`.
+/// The Jujus whose ends are compared, each with itself: 2.9 has no secrets, 4.0 no
+/// `leader-settings-changed`.
 const JUJUS: [&str; 3] = ["3.6.14", "2.9.52", "4.0.15"];
 
 /// What befalls every hook.
@@ -28,8 +29,10 @@ const HABITS: [&[&str]; 4] = [&[], &["twice"], &["torn"], &["twice", "torn"]];
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     common::stage();
-    let seeds = std::env::var("SEEDS").map_or(SEEDS, |text| text.parse().expect("SEEDS is a number"));
-    let rounds = (0..seeds.div_ceil(SEEDS)).flat_map(|round| (0..JUJUS.len()).map(move |juju| (round, juju)));
+    let seeds =
+        std::env::var("SEEDS").map_or(SEEDS, |text| text.parse().expect("SEEDS is a number"));
+    let rounds = (0..seeds.div_ceil(SEEDS))
+        .flat_map(|round| (0..JUJUS.len()).map(move |juju| (round, juju)));
     let trials = rounds.map(|(round, juju)| {
         let name = format!("round-{round}-juju-{}", JUJUS[juju]);
         Trial::test(name, move || compare(round * SEEDS, juju))
@@ -69,7 +72,9 @@ fn live(juju: &str, seed: Option<u64>, habits: &[&str]) -> Result<String, String
     // How far the model gets before the next word.
     let mut distance = seed.unwrap_or(5);
     let mut steps = || {
-        distance = distance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        distance = distance
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         format!("step {}", distance >> 59)
     };
     let mut words: Vec<String> = habits.iter().map(|habit| format!("every-hook {habit}")).collect();
@@ -78,13 +83,16 @@ fn live(juju: &str, seed: Option<u64>, habits: &[&str]) -> Result<String, String
         words.push(steps());
     }
     // The same unit leads in the end, and for long enough that it has heard of everything.
-    words.extend(["settle", "leader pgbouncer-k8s/0", "settle", "wait 6m", "settle"].map(str::to_owned));
+    words.extend(
+        ["settle", "leader pgbouncer-k8s/0", "settle", "wait 6m", "settle"].map(str::to_owned),
+    );
     for word in &words {
         sim.run(word).map_err(|error| format!("{word}: {error}\n{}", hooks(&mut sim)))?;
     }
     let torn = habits.contains(&"torn");
     for run in sim.model().hook_runs() {
-        let refused = matches!(&run.exit, Exit::Refused(why) if torn && why.contains("refused by a fault"));
+        let refused =
+            matches!(&run.exit, Exit::Refused(why) if torn && why.contains("refused by a fault"));
         if run.exit != Exit::Success && !refused {
             return Err(format!("{} {}: {}\n{}", run.unit, run.hook, run.exit, run.log.join("\n")));
         }
@@ -114,7 +122,9 @@ const STORY: &str = "
 /// What is published, kept, served and shown; and both clients log in through every unit.
 fn end(sim: &mut Sim) -> Result<String, String> {
     let mut words: Vec<String> =
-        ["status", "show-unit shop/0", "show-unit crm/0", "pooler pgbouncer-k8s"].map(str::to_owned).to_vec();
+        ["status", "show-unit shop/0", "show-unit crm/0", "pooler pgbouncer-k8s"]
+            .map(str::to_owned)
+            .to_vec();
     for number in 0..3 {
         let unit = format!("pgbouncer-k8s/{number}");
         words.push(format!("show-unit {unit}"));
@@ -143,7 +153,8 @@ fn end(sim: &mut Sim) -> Result<String, String> {
 /// What a unit remembers of others is what they say; of how many.
 fn remembered(sim: &Sim, word: &str, shown: &str) -> Result<usize, String> {
     let shown: serde_yaml::Value = serde_yaml::from_str(shown).unwrap_or_default();
-    let Some(siblings) = shown["simulator"]["state"]["siblings"].as_str().filter(|text| !text.is_empty())
+    let Some(siblings) =
+        shown["simulator"]["state"]["siblings"].as_str().filter(|text| !text.is_empty())
     else {
         return Ok(0);
     };
@@ -191,9 +202,9 @@ fn normalized(text: &str) -> String {
         .map(|(pattern, name)| (Regex::new(pattern).expect("a pattern"), name))
         .to_vec()
     });
-    patterns
-        .iter()
-        .fold(text.to_owned(), |text, (pattern, name)| pattern.replace_all(&text, *name).into_owned())
+    patterns.iter().fold(text.to_owned(), |text, (pattern, name)| {
+        pattern.replace_all(&text, *name).into_owned()
+    })
 }
 
 fn hooks(sim: &mut Sim) -> String {

@@ -28,7 +28,8 @@ fn table(entries: &Value, keys: &[&str]) -> String {
     for (name, entry) in entries.as_mapping().expect("a section is a mapping") {
         table.push_str(&text(name));
         for key in keys {
-            write!(table, " {}", entry.get(key).map_or("-".to_owned(), text)).expect("a String grows");
+            write!(table, " {}", entry.get(key).map_or("-".to_owned(), text))
+                .expect("a String grows");
         }
         table.push('\n');
     }
@@ -62,7 +63,10 @@ fn the_charm_keeps_its_name_container_and_resource_and_has_no_storage() {
     let metadata = parse(METADATA);
     assert_eq!(metadata["name"], "pgbouncer-k8s");
     assert_eq!(text(&metadata["assumes"]), "- k8s-api");
-    assert_eq!(table(&metadata["containers"], &["resource", "mounts"]), "pgbouncer pgbouncer-image -\n");
+    assert_eq!(
+        table(&metadata["containers"], &["resource", "mounts"]),
+        "pgbouncer pgbouncer-image -\n"
+    );
     assert_eq!(table(&metadata["resources"], &["type"]), "pgbouncer-image oci-image\n");
     assert!(!metadata.contains_key("storage"));
 }
@@ -123,7 +127,8 @@ fn dispatch_is_executable_and_runs_the_binary_without_arguments() {
     assert_eq!(DISPATCH.split_whitespace().last(), Some("./bin/pgbouncer-k8s"));
     assert_eq!(env!("CARGO_PKG_NAME"), "pgbouncer-k8s");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("dispatch");
-    let mode = path.metadata().expect("dispatch is there: it was included above").permissions().mode();
+    let mode =
+        path.metadata().expect("dispatch is there: it was included above").permissions().mode();
     assert_ne!(mode & 0o100, 0, "dispatch has mode {mode:o}");
 }
 

@@ -1,5 +1,5 @@
-//! The peer relation on real parts: three units with real PgBouncer processes, a real PostgreSQL and
-//! a client, in a simulated Juju. Everything here goes through the binary.
+//! The peer relation on real parts: three units with real PgBouncer processes, a real PostgreSQL
+//! and a client, in a simulated Juju. Everything here goes through the binary.
 
 #![expect(clippy::disallowed_methods, reason = "tests look at the units' files")]
 
@@ -104,8 +104,10 @@ impl Bench {
 
     fn ini(&self, unit: &str, instance: u16) -> String {
         let root = self.0.model().unit_root(unit).expect("a unit");
-        std::fs::read_to_string(root.join(format!("var/lib/pgbouncer/instance_{instance}/pgbouncer.ini")))
-            .expect("an ini")
+        std::fs::read_to_string(
+            root.join(format!("var/lib/pgbouncer/instance_{instance}/pgbouncer.ini")),
+        )
+        .expect("an ini")
     }
 
     fn status(&self, unit: &str) -> String {
@@ -151,7 +153,9 @@ fn writes(runs: &[HookRun]) -> Vec<String> {
             ["relation-set", "state-set", "secret-add", "secret-set", "secret-remove"]
                 .contains(&call.name.as_str())
         })
-        .map(|(run, call)| format!("{} {}: {} {}", run.unit, run.hook, call.name, call.args.join(" ")))
+        .map(|(run, call)| {
+            format!("{} {}: {} {}", run.unit, run.hook, call.name, call.args.join(" "))
+        })
         .collect()
 }
 
@@ -166,7 +170,8 @@ fn ten_hooks_with_nothing_new_send_no_signal_and_write_no_byte() {
             bench.go(&format!("databag pgbouncer-k8s:pgb-peers pgbouncer-k8s noise={round}"));
             bench.go("settle");
         }
-        let changed = bench.since(mark).iter().filter(|run| run.hook == "pgb-peers-relation-changed").count();
+        let changed =
+            bench.since(mark).iter().filter(|run| run.hook == "pgb-peers-relation-changed").count();
         assert!(changed >= 30, "only {changed} hooks ran");
         assert_eq!(writes(bench.since(mark)), Vec::<String>::new());
         assert_eq!(UNITS.iter().map(|unit| bench.reloads(unit)).sum::<usize>(), reloads);
@@ -180,7 +185,9 @@ fn ten_hooks_with_nothing_new_send_no_signal_and_write_no_byte() {
 fn read(run: &HookRun) -> BTreeSet<&str> {
     let reads = run.calls.iter().filter(|call| call.name == "relation-get");
     reads
-        .filter_map(|call| call.args.iter().rev().find(|arg| !arg.starts_with('-')).map(String::as_str))
+        .filter_map(|call| {
+            call.args.iter().rev().find(|arg| !arg.starts_with('-')).map(String::as_str)
+        })
         .collect()
 }
 
@@ -215,30 +222,35 @@ fn of_many_clients_at_once_each_hook_looks_at_its_own() {
         for name in &names {
             bench.go(&format!("deploy actor:client {name} --config database={name}"));
         }
-        bench.go("deploy actor:client refused --config database=x --config extra-user-roles=superuser");
+        bench.go(
+            "deploy actor:client refused --config database=x --config extra-user-roles=superuser",
+        );
         bench.go("settle");
         let mark = bench.runs().len();
         for name in names.iter().map(String::as_str).chain(["refused"]) {
             bench.go(&format!("integrate pgbouncer-k8s:database {name}"));
         }
         bench.go("settle");
-        let clients =
-            |run: &HookRun| read(run).iter().filter(|name| names.iter().any(|n| n == *name)).count();
+        let clients = |run: &HookRun| {
+            read(run).iter().filter(|name| names.iter().any(|n| n == *name)).count()
+        };
         let mut looked = 0;
         for run in bench.since(mark).iter().filter(|run| run.unit == LEADER) {
             looked += clients(run);
-            // With one unit, whose hook it is, all are in step once all have asked. The last cannot be served, and so
-            // is in nobody's way.
+            // With one unit, whose hook it is, all are in step once all have asked. The last cannot
+            // be served, and so is in nobody's way.
             let is_last = others == 0 && read(run).contains("refused");
             let is_of_one = (run.hook == "database-relation-created" && !is_last)
                 || (others > 0 && run.hook.starts_with("database-relation-"));
             assert!(!is_of_one || clients(run) <= 1, "{}: {:?}", run.hook, read(run));
         }
-        // Created, joined, changed by the application and by its unit; answered; found to be answered.
+        // Created, joined, changed by the application and by its unit; answered; found to be
+        // answered.
         let each = looked / names.len();
         assert!((4..=6).contains(&each), "each client was looked at {each} times");
         for name in &names {
-            let rows = bench.go(&format!("sql {name} \"SELECT current_database()\" --through {LEADER}"));
+            let rows =
+                bench.go(&format!("sql {name} \"SELECT current_database()\" --through {LEADER}"));
             assert_eq!(rows.trim(), name);
         }
         let status = bench.status(LEADER);
@@ -297,7 +309,11 @@ fn one_changed_byte_reloads_each_process_once() {
     bench.go("settle");
     assert_eq!(UNITS.map(|unit| bench.reloads(unit)), before.map(|count| count + 2));
     for unit in UNITS {
-        assert!(bench.ini(unit, 1).contains("max_db_connections = 101\n"), "{}", bench.ini(unit, 1));
+        assert!(
+            bench.ini(unit, 1).contains("max_db_connections = 101\n"),
+            "{}",
+            bench.ini(unit, 1)
+        );
     }
     bench.assert_loaded();
     bench.assert_served();
@@ -313,9 +329,17 @@ fn a_follower_given_something_broken_serves_on_warns_and_recovers() {
     let cases: Vec<(&str, &str, String)> = vec![
         ("truncated", "cfg_file", config[..config.len() / 2].to_owned()),
         ("binary", "cfg_file", format!("{}\u{1}\u{2}\u{7f}{secret_marker}\u{0}", &config[..80])),
-        ("unknown section", "cfg_file", config.replace("[databases]", &format!("[{secret_marker}]"))),
+        (
+            "unknown section",
+            "cfg_file",
+            config.replace("[databases]", &format!("[{secret_marker}]")),
+        ),
         ("unknown key", "cfg_file", format!("{config}{secret_marker} = 1\n")),
-        ("a newline in a name", "cfg_file", config.replace("shop = ", &format!("sh\nop{secret_marker} = "))),
+        (
+            "a newline in a name",
+            "cfg_file",
+            config.replace("shop = ", &format!("sh\nop{secret_marker} = ")),
+        ),
         ("five megabytes", "cfg_file", big),
         (
             "a forced key changed",
@@ -337,7 +361,10 @@ fn a_follower_given_something_broken_serves_on_warns_and_recovers() {
     for (what, key, value) in cases {
         std::fs::write(&file, &value).expect("a file");
         let reloads = bench.reloads(FOLLOWER);
-        bench.go(&format!("databag pgbouncer-k8s:pgb-peers pgbouncer-k8s {key}=@{}", file.display()));
+        bench.go(&format!(
+            "databag pgbouncer-k8s:pgb-peers pgbouncer-k8s {key}=@{}",
+            file.display()
+        ));
         bench.go(&format!("step --unit {FOLLOWER}"));
         let run = bench.runs().last().expect("a run");
         assert_eq!((run.unit.as_str(), &run.exit), (FOLLOWER, &Exit::Success), "{what}");
@@ -357,7 +384,10 @@ fn a_follower_given_something_broken_serves_on_warns_and_recovers() {
 
         // The leader puts it right in its own turn, and a valid one is taken.
         std::fs::write(&file, &good[key]).expect("a file");
-        bench.go(&format!("databag pgbouncer-k8s:pgb-peers pgbouncer-k8s {key}=@{}", file.display()));
+        bench.go(&format!(
+            "databag pgbouncer-k8s:pgb-peers pgbouncer-k8s {key}=@{}",
+            file.display()
+        ));
         bench.go("settle");
         assert!(bench.status(FOLLOWER).starts_with("active"), "{what}: {}", bench.status(FOLLOWER));
         assert_eq!(bench.peer_bag("pgbouncer-k8s"), good, "{what}");
@@ -401,7 +431,10 @@ fn a_follower_killed_anywhere_is_made_good_by_its_next_hook() {
         // The leader publishes; the follower dies in the hook that tells it.
         bench.go(&format!("step --unit {LEADER} 1"));
         let published = bench.peer_bag("pgbouncer-k8s")["cfg_file"].clone();
-        assert!(published.contains(&format!("max_db_connections = {}\n", 200 + round)), "{published}");
+        assert!(
+            published.contains(&format!("max_db_connections = {}\n", 200 + round)),
+            "{published}"
+        );
         bench.go(&format!("kill {FOLLOWER} at {kill}"));
         let out = bench.go("settle");
         let killed = bench.runs().iter().filter(|run| matches!(run.exit, Exit::Killed(_))).count();
@@ -409,7 +442,10 @@ fn a_follower_killed_anywhere_is_made_good_by_its_next_hook() {
         for unit in UNITS {
             for instance in 0..2 {
                 let ini = bench.ini(unit, instance);
-                assert!(ini.contains(&format!("max_db_connections = {}\n", 200 + round)), "{kill}: {unit}");
+                assert!(
+                    ini.contains(&format!("max_db_connections = {}\n", 200 + round)),
+                    "{kill}: {unit}"
+                );
             }
         }
         bench.assert_loaded();
@@ -420,8 +456,8 @@ fn a_follower_killed_anywhere_is_made_good_by_its_next_hook() {
 #[test]
 fn a_leader_killed_anywhere_serves_a_new_client_with_one_password() {
     let mut bench = Bench::serving("3.6.14");
-    // The hook that answers a client: SQL, secrets, databags, status. The numbers of `sendto` are spread
-    // over its talk with PostgreSQL.
+    // The hook that answers a client: SQL, secrets, databags, status. The numbers of `sendto` are
+    // spread over its talk with PostgreSQL.
     let kills = [
         "syscall sendto 3 --no-follow",
         "syscall sendto 9 --no-follow",
@@ -447,7 +483,8 @@ fn a_leader_killed_anywhere_serves_a_new_client_with_one_password() {
                 break;
             }
         }
-        let killed = bench.since(mark).iter().filter(|run| matches!(run.exit, Exit::Killed(_))).count();
+        let killed =
+            bench.since(mark).iter().filter(|run| matches!(run.exit, Exit::Killed(_))).count();
         assert_eq!(killed, 1, "{kill}");
         // A fault that is still armed would strike another hook.
         bench.go("settle");
@@ -455,10 +492,12 @@ fn a_leader_killed_anywhere_serves_a_new_client_with_one_password() {
             panic!("one relation")
         };
         for unit in UNITS {
-            let rows = bench.go(&format!("sql {app} \"SELECT current_database()\" --through {unit}"));
+            let rows =
+                bench.go(&format!("sql {app} \"SELECT current_database()\" --through {unit}"));
             assert_eq!(rows.trim(), app, "{kill}");
         }
-        let secret = bench.0.model().secret(&format!("database.{id}.user.secret")).expect("it was made");
+        let secret =
+            bench.0.model().secret(&format!("database.{id}.user.secret")).expect("it was made");
         assert_eq!(secret.revisions.len(), 1, "{kill}");
     }
     bench.assert_loaded();
@@ -510,8 +549,12 @@ fn a_replaced_pod_serves_the_same_users_again() {
         let mark = bench.runs().len();
         bench.go(&format!("replace-pod {unit}"));
         bench.go("settle");
-        let hooks: BTreeSet<&str> =
-            bench.since(mark).iter().filter(|run| run.unit == unit).map(|run| run.hook.as_str()).collect();
+        let hooks: BTreeSet<&str> = bench
+            .since(mark)
+            .iter()
+            .filter(|run| run.unit == unit)
+            .map(|run| run.hook.as_str())
+            .collect();
         assert!(hooks.contains("upgrade-charm") && hooks.contains("start"), "{hooks:?}");
         // But for the leader's word that clients were told of its new address.
         let told = "pgb-peers-relation-changed";
@@ -554,7 +597,10 @@ fn a_new_leader_takes_over_what_is_published() {
 
         // And it serves who comes now.
         bench.client("crm");
-        assert_eq!(bench.go("sql crm \"SELECT current_database()\" --through pgbouncer-k8s/0").trim(), "crm");
+        assert_eq!(
+            bench.go("sql crm \"SELECT current_database()\" --through pgbouncer-k8s/0").trim(),
+            "crm"
+        );
     }
 }
 
@@ -562,7 +608,9 @@ fn a_new_leader_takes_over_what_is_published() {
 fn units_come_and_go_and_clients_hear_of_it() {
     let mut bench = Bench::serving("3.6.14");
     let endpoints = |bench: &Bench| {
-        let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else { panic!("one client") };
+        let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else {
+            panic!("one client")
+        };
         bench.0.model().bag(id, "pgbouncer-k8s")["endpoints"].split(',').count()
     };
     bench.go("add-unit pgbouncer-k8s");
@@ -600,7 +648,8 @@ fn a_commit_that_fails_after_the_secrets_makes_no_second_password() {
     bench.go("deploy actor:client shop --config database=shop");
     bench.go("settle");
     bench.go("integrate pgbouncer-k8s:database shop");
-    // Every commit of the leader is torn once: secrets stay, the rest is refused, the hook runs again.
+    // Every commit of the leader is torn once: secrets stay, the rest is refused, the hook runs
+    // again.
     let mut torn = 0;
     loop {
         bench.go(&format!("fail-commit {LEADER} --torn"));
@@ -626,7 +675,10 @@ fn the_client_and_its_role_go_with_the_relation() {
     for juju in ["3.6.14", "2.9.52"] {
         let mut bench = Bench::serving(juju);
         bench.client("crm");
-        assert_eq!(bench.go("sql crm \"CREATE TABLE kept (id int)\" --through pgbouncer-k8s/1").trim(), "");
+        assert_eq!(
+            bench.go("sql crm \"CREATE TABLE kept (id int)\" --through pgbouncer-k8s/1").trim(),
+            ""
+        );
         bench.go("remove-relation pgbouncer-k8s:database crm");
         bench.go("settle");
         let count = |bench: &mut Bench, what: &str| {
@@ -678,11 +730,14 @@ fn a_name_is_represented_exactly_or_refused_in_words() {
         bench.go("settle");
         bench.go(&format!("integrate pgbouncer-k8s:database {app}"));
         bench.go("settle");
-        let id = *bench.0.model().relations_at(&format!("{app}:database")).first().expect("a relation");
+        let id =
+            *bench.0.model().relations_at(&format!("{app}:database")).first().expect("a relation");
         let ini = bench.ini(FOLLOWER, 0);
         if served {
             assert_eq!(
-                bench.go(&format!("sql {app} \"SELECT current_database()\" --through {FOLLOWER}")).trim(),
+                bench
+                    .go(&format!("sql {app} \"SELECT current_database()\" --through {FOLLOWER}"))
+                    .trim(),
                 name
             );
             assert!(ini.contains(&format!("\n{name} = ")), "{ini}");
@@ -692,7 +747,8 @@ fn a_name_is_represented_exactly_or_refused_in_words() {
                 status.starts_with(&format!("blocked: cannot serve {app} (database:{id}): ")),
                 "{name:?}: {status}"
             );
-            let new: Vec<&str> = ini.lines().filter(|line| !before.iter().any(|old| old == line)).collect();
+            let new: Vec<&str> =
+                ini.lines().filter(|line| !before.iter().any(|old| old == line)).collect();
             // Only the digest and the hash may differ, and they do not either.
             assert_eq!(new, Vec::<&str>::new(), "{name:?}");
         }
@@ -714,7 +770,11 @@ fn clients_see_no_error_while_an_option_changes_five_times() {
         bench.assert_loaded();
         for unit in UNITS {
             let told = bench.go(&format!("show-config {unit} max_db_connections"));
-            assert_eq!(told, format!("instance_0: {connections}\ninstance_1: {connections}\n"), "{unit}");
+            assert_eq!(
+                told,
+                format!("instance_0: {connections}\ninstance_1: {connections}\n"),
+                "{unit}"
+            );
         }
     }
     let out = bench.go("load stop");
@@ -727,7 +787,10 @@ fn every_version_of_pgbouncer_serves_and_changes() {
     for program in programs::installed() {
         let options = Options { pgbouncer: Some(program.directory), ..Options::default() };
         let mut bench = Bench::deployed_as(&options, "").with_a_client();
-        assert_eq!(bench.ini(FOLLOWER, 0).contains("\n[peers]\n"), program.version >= Version::PEERS);
+        assert_eq!(
+            bench.ini(FOLLOWER, 0).contains("\n[peers]\n"),
+            program.version >= Version::PEERS
+        );
 
         bench.go("load start shop -c 10");
         bench.go("config pgbouncer-k8s max_db_connections=60");
@@ -751,7 +814,10 @@ fn an_unusable_option_blocks_in_words_and_the_units_serve_on() {
     bench.go("config pgbouncer-k8s pool_mode=swimming");
     bench.go("settle");
     let status = bench.status(LEADER);
-    assert!(status.starts_with("blocked: option pool_mode is \"swimming\": set it to session"), "{status}");
+    assert!(
+        status.starts_with("blocked: option pool_mode is \"swimming\": set it to session"),
+        "{status}"
+    );
     assert_eq!(bench.ini(FOLLOWER, 0), before);
     bench.assert_served();
     bench.go("config pgbouncer-k8s pool_mode=transaction");
@@ -768,7 +834,9 @@ fn a_new_port_restarts_the_processes_and_clients_are_told() {
     bench.go("settle");
     bench.assert_loaded();
     bench.assert_served();
-    let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else { panic!("one client") };
+    let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else {
+        panic!("one client")
+    };
     let bag = bench.0.model().bag(id, "pgbouncer-k8s");
     assert!(bag["endpoints"].ends_with(":7432"), "{}", bag["endpoints"]);
 }
@@ -782,7 +850,10 @@ fn a_backend_that_comes_back_finds_its_clients_served() {
     bench.go("integrate pgbouncer-k8s:database shop");
     bench.go("settle");
     let status = bench.status(LEADER);
-    assert!(status.starts_with("blocked: cannot connect to database pgbouncer of PostgreSQL"), "{status}");
+    assert!(
+        status.starts_with("blocked: cannot connect to database pgbouncer of PostgreSQL"),
+        "{status}"
+    );
     bench.go("postgresql start");
     bench.go("trigger pgbouncer-k8s/0 update-status");
     bench.go("settle");
@@ -799,7 +870,8 @@ fn no_password_is_seen_where_it_does_not_belong() {
         bench.go(&format!("replace-pod {LEADER}"));
         bench.go("settle");
         let mut passwords = bench.0.model().passwords();
-        // The user list has to hold verifiers, and the auth role's password; the next test looks for those.
+        // The user list has to hold verifiers, and the auth role's password; the next test looks
+        // for those.
         let auth = auth_line(&user_list(&bench, LEADER));
         passwords.retain(|text| !text.starts_with("SCRAM-SHA-256$") && *text != auth);
         assert!(passwords.len() >= 4, "{} passwords", passwords.len());
@@ -811,7 +883,9 @@ fn no_password_is_seen_where_it_does_not_belong() {
             }
             let _ = writeln!(seen, "{:?}\n{}\n{}", run.processes, run.log.join("\n"), run.stdout);
         }
-        for word in ["status", "show-unit pgbouncer-k8s/0", "show-unit shop/0", "pooler pgbouncer-k8s"] {
+        for word in
+            ["status", "show-unit pgbouncer-k8s/0", "show-unit shop/0", "pooler pgbouncer-k8s"]
+        {
             seen += &bench.go(word);
         }
         for unit in UNITS {
@@ -831,7 +905,8 @@ fn no_password_is_seen_where_it_does_not_belong() {
         assert!(seen.len() > 10_000, "there is something to look through");
         for password in &passwords {
             let place = seen.find(password.as_str());
-            let before = place.map(|place| seen[..place].chars().rev().take(80).collect::<String>());
+            let before =
+                place.map(|place| seen[..place].chars().rev().take(80).collect::<String>());
             let before = before.map(|text| text.chars().rev().collect::<String>());
             assert_eq!(before, None, "a password was seen on Juju {juju}, after this text");
         }
@@ -847,7 +922,8 @@ fn user_list(bench: &Bench, unit: &str) -> String {
 
 /// The secret of the auth role in a user list.
 fn auth_line(list: &str) -> String {
-    let line = list.lines().find(|line| line.starts_with("\"pgbouncer_auth_")).expect("an auth line");
+    let line =
+        list.lines().find(|line| line.starts_with("\"pgbouncer_auth_")).expect("an auth line");
     line.split('"').nth(3).expect("a secret").to_owned()
 }
 
@@ -880,7 +956,13 @@ fn no_verifier_is_seen_but_in_the_user_list_and_in_secrets() {
         seen += &bench.status(unit);
     }
     assert!(seen.contains("pgbouncer_auth_relation_id_2"), "there is something to look through");
-    let list = bench.0.model().secret("pgb-peers.pgbouncer-k8s.app").expect("the peer secret").content()["auth-file"].clone();
+    let list = bench
+        .0
+        .model()
+        .secret("pgb-peers.pgbouncer-k8s.app")
+        .expect("the peer secret")
+        .content()["auth-file"]
+        .clone();
     assert!(list.contains("SCRAM-SHA-256$4096:"));
     for secret in ["SCRAM-SHA-256$4096", &auth_line(&list)] {
         assert!(!seen.contains(secret), "a secret of the user list was seen");
@@ -920,8 +1002,13 @@ fn remove(files: &[(String, std::path::PathBuf)]) {
 
 #[track_caller]
 fn assert_taken_over(bench: &mut Bench) {
-    let secret =
-        bench.0.model().secret("pgb-peers.pgbouncer-k8s.app").expect("it was made").content().clone();
+    let secret = bench
+        .0
+        .model()
+        .secret("pgb-peers.pgbouncer-k8s.app")
+        .expect("it was made")
+        .content()
+        .clone();
     for (key, value) in LEFT {
         assert_eq!(secret[&key.replace('_', "-")], value, "{key}");
     }
@@ -940,7 +1027,10 @@ fn users_left_plain_in_the_bag_move_into_the_secret() {
         let (mut bench, files) = with_left(if hyphens { "hyphens" } else { "plain" });
         for (key, file) in &files {
             let key = if hyphens { key.replace('_', "-") } else { key.clone() };
-            bench.go(&format!("databag pgbouncer-k8s:pgb-peers pgbouncer-k8s {key}=@{}", file.display()));
+            bench.go(&format!(
+                "databag pgbouncer-k8s:pgb-peers pgbouncer-k8s {key}=@{}",
+                file.display()
+            ));
         }
         bench.go("settle");
         let bag = bench.peer_bag("pgbouncer-k8s");
@@ -958,7 +1048,10 @@ fn a_secret_under_the_older_label_gets_todays_and_there_is_one() {
         .iter()
         .map(|(key, file)| format!("{}#file={}", key.replace('_', "-"), file.display()))
         .collect();
-    bench.go(&format!("exec {LEADER} -- secret-add --label pgbouncer-k8s.app {}", content.join(" ")));
+    bench.go(&format!(
+        "exec {LEADER} -- secret-add --label pgbouncer-k8s.app {}",
+        content.join(" ")
+    ));
     // Nothing tells of it: the next hook, whichever it is, finds it.
     for unit in UNITS {
         bench.go(&format!("trigger {unit} update-status"));
@@ -993,7 +1086,9 @@ fn a_password_asked_for_in_a_secret_stays_out_of_the_bag_when_units_come() {
     bench.go("settle");
     bench.go("add-unit pgbouncer-k8s");
     bench.go("settle");
-    let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else { panic!("one client") };
+    let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else {
+        panic!("one client")
+    };
     let bag = bench.0.model().bag(id, "pgbouncer-k8s");
     assert!(!bag.contains_key("password") && !bag.contains_key("uris"), "{:?}", bag.keys());
     bench.assert_served();
@@ -1022,7 +1117,9 @@ fn a_client_is_answered_only_when_every_unit_lets_it_in() {
     bench.go("deploy actor:postgresql postgresql-k8s");
     bench.client("shop");
     bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
-    let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else { panic!("one client") };
+    let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else {
+        panic!("one client")
+    };
     for _ in 0..60 {
         if bench.0.model().bag(id, "pgbouncer-k8s").contains_key("secret-user") {
             break;
@@ -1086,7 +1183,10 @@ fn a_client_whose_role_is_somebody_elses_does_not_stop_the_next() {
         bench.go("settle");
     }
     let status = bench.status(LEADER);
-    assert!(status.starts_with(&format!("blocked: cannot serve first (database:{id}): ")), "{status}");
+    assert!(
+        status.starts_with(&format!("blocked: cannot serve first (database:{id}): ")),
+        "{status}"
+    );
     assert_eq!(
         bench.go(&format!("sql second \"SELECT current_database()\" --through {FOLLOWER}")).trim(),
         "second"
@@ -1105,14 +1205,21 @@ fn a_client_whose_role_is_somebody_elses_does_not_stop_the_next() {
 fn a_role_that_could_not_be_dropped_is_dropped_later() {
     let mut bench = Bench::serving("3.6.14");
     deploy_operator(&mut bench);
-    let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else { panic!("one client") };
+    let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else {
+        panic!("one client")
+    };
     bench.go(&format!("sql shop \"CREATE TABLE kept (id int)\" --through {LEADER}"));
     bench.go("sql dba \"ALTER DATABASE shop ALLOW_CONNECTIONS false\"");
     bench.go("remove-relation pgbouncer-k8s:database shop");
     bench.go("settle");
-    let roles = format!("sql dba \"SELECT rolname FROM pg_roles WHERE rolname = 'relation_id_{id}'\"");
+    let roles =
+        format!("sql dba \"SELECT rolname FROM pg_roles WHERE rolname = 'relation_id_{id}'\"");
     assert!(bench.go(&roles).contains("relation_id"), "it can be dropped");
-    assert!(bench.status(LEADER).starts_with("blocked: cannot drop role"), "{}", bench.status(LEADER));
+    assert!(
+        bench.status(LEADER).starts_with("blocked: cannot drop role"),
+        "{}",
+        bench.status(LEADER)
+    );
     bench.go("sql dba \"ALTER DATABASE shop ALLOW_CONNECTIONS true\"");
     bench.go("trigger pgbouncer-k8s/0 update-status");
     bench.go("settle");
@@ -1157,7 +1264,8 @@ fn a_client_whose_password_cannot_be_read_keeps_no_news_from_the_others() {
     assert_eq!(ports(&bench), ["7001", "7001"]);
     let first = format!("database.{}.user.secret", ids[0]);
     let mut readings = run.calls.iter().filter(|call| call.name == "secret-get");
-    let reading = readings.position(|call| call.args.contains(&first)).expect("it reads the password") + 1;
+    let reading =
+        readings.position(|call| call.args.contains(&first)).expect("it reads the password") + 1;
     bench.go("settle");
 
     bench.go(&format!("fail {LEADER} secret-get {reading} --message 'secret not found'"));

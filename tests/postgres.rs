@@ -62,7 +62,9 @@ fn a_server_tells_its_version_and_a_wrong_password_stays_hidden() -> Outcome {
         )
     );
     let whole = format!("{error:?}");
-    assert!(whole.contains("password authentication failed") && !whole.contains("not the password"));
+    assert!(
+        whole.contains("password authentication failed") && !whole.contains("not the password")
+    );
     Ok(())
 }
 
@@ -154,7 +156,8 @@ fn the_auth_role_logs_in_and_can_do_nothing_else() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     let state = || {
-        let sql = format!("SELECT xmin, rolsuper, rolcanlogin FROM pg_authid WHERE rolname = '{AUTH}'");
+        let sql =
+            format!("SELECT xmin, rolsuper, rolcanlogin FROM pg_authid WHERE rolname = '{AUTH}'");
         cluster.psql("operator", "postgres", &sql)
     };
     let secret = verifier("its password");
@@ -162,7 +165,8 @@ fn the_auth_role_logs_in_and_can_do_nothing_else() -> Outcome {
     assert_eq!(cluster.log_in(AUTH, "its password", "postgres")?, AUTH);
     let made = state()?;
     assert!(made.ends_with("|f|t"), "{made}");
-    server.ensure_auth_role(AUTH, &verifier("unused"), COMMENT, &|found| found == secret.reveal())?;
+    server
+        .ensure_auth_role(AUTH, &verifier("unused"), COMMENT, &|found| found == secret.reveal())?;
     assert_eq!(state()?, made);
 
     server.ensure_auth_role(AUTH, &verifier("another"), COMMENT, &|_| false)?;
@@ -177,7 +181,11 @@ fn the_auth_role_logs_in_and_can_do_nothing_else() -> Outcome {
 #[test]
 fn the_superuser_that_the_python_charm_made_is_taken_over_and_demoted() -> Outcome {
     let cluster = Cluster::start()?;
-    cluster.psql("operator", "postgres", &format!("CREATE ROLE {AUTH} LOGIN SUPERUSER PASSWORD 'x'"))?;
+    cluster.psql(
+        "operator",
+        "postgres",
+        &format!("CREATE ROLE {AUTH} LOGIN SUPERUSER PASSWORD 'x'"),
+    )?;
     cluster.connect()?.ensure_auth_role(AUTH, &verifier("y"), COMMENT, &|_| false)?;
     let sql = format!("SELECT rolsuper FROM pg_roles WHERE rolname = '{AUTH}'");
     assert_eq!(cluster.psql("operator", "postgres", &sql)?, "f");
@@ -198,22 +206,36 @@ fn get_auth_tells_of_plain_login_roles_only() -> Outcome {
          CREATE ROLE replica LOGIN REPLICATION PASSWORD 'x'; CREATE ROLE root LOGIN SUPERUSER PASSWORD 'x'",
     )?;
     server.install_get_auth("postgres", AUTH)?;
-    let state =
-        || cluster.psql("operator", "postgres", "SELECT oid, xmin FROM pg_proc WHERE proname = 'get_auth'");
+    let state = || {
+        cluster.psql(
+            "operator",
+            "postgres",
+            "SELECT oid, xmin FROM pg_proc WHERE proname = 'get_auth'",
+        )
+    };
     let installed = state()?;
     server.install_get_auth("postgres", AUTH)?;
     assert_eq!(state()?, installed);
 
     let found = |name: &str| {
-        let sql =
-            format!("SELECT username FROM {AUTH}.get_auth('{name}') WHERE password LIKE 'SCRAM-SHA-256$%'");
+        let sql = format!(
+            "SELECT username FROM {AUTH}.get_auth('{name}') WHERE password LIKE 'SCRAM-SHA-256$%'"
+        );
         cluster.psql(AUTH, "postgres", &sql)
     };
     assert_eq!(found("plain")?, "plain");
     assert_eq!(found("timed")?, "timed");
-    for hidden in
-        ["expired", "grouped", "replica", "root", "operator", "nobody", AUTH, "pla%", &"p".repeat(80)]
-    {
+    for hidden in [
+        "expired",
+        "grouped",
+        "replica",
+        "root",
+        "operator",
+        "nobody",
+        AUTH,
+        "pla%",
+        &"p".repeat(80),
+    ] {
         assert_eq!(found(hidden)?, "", "{hidden}");
     }
     for privilege in ["USAGE", "CREATE"] {
@@ -290,9 +312,11 @@ fn a_get_auth_that_somebody_else_got_hold_of_is_made_anew() -> Outcome {
 #[test]
 fn what_postgresql_stores_for_a_password_is_what_we_compute() -> Outcome {
     let cluster = Cluster::start()?;
-    for (name, password) in
-        [("plain", "Z4OtFCe6r5HG6mk1XuR6LkwZ"), ("prepared", "p\u{2168}ss w\u{f6}rd"), ("odd", "a'b\\c\"d")]
-    {
+    for (name, password) in [
+        ("plain", "Z4OtFCe6r5HG6mk1XuR6LkwZ"),
+        ("prepared", "p\u{2168}ss w\u{f6}rd"),
+        ("odd", "a'b\\c\"d"),
+    ] {
         let secret = Secret::new(password);
         for method in ["md5", "scram-sha-256"] {
             let literal = password.replace('\'', "''");
@@ -309,7 +333,9 @@ fn what_postgresql_stores_for_a_password_is_what_we_compute() -> Outcome {
                 scram_sha_256(&secret, &BASE64_STANDARD.decode(salt)?, ITERATIONS)
             };
             assert_eq!(computed.reveal(), stored, "{name} {method}");
-            assert!(matches(&stored, name, &secret) && !matches(&stored, name, &Secret::new("other")));
+            assert!(
+                matches(&stored, name, &secret) && !matches(&stored, name, &Secret::new("other"))
+            );
         }
     }
     Ok(())
@@ -322,7 +348,11 @@ fn a_client_has_its_database_to_itself() -> Outcome {
     let mut wanted = client("relation_id_7", "shop");
     server.ensure_client(&wanted, false, &|_| panic!("there is nothing to compare yet"))?;
     assert_eq!(cluster.log_in("relation_id_7", "first", "shop")?, "relation_id_7");
-    cluster.psql("relation_id_7", "shop", "CREATE TABLE t (n serial); INSERT INTO t DEFAULT VALUES")?;
+    cluster.psql(
+        "relation_id_7",
+        "shop",
+        "CREATE TABLE t (n serial); INSERT INTO t DEFAULT VALUES",
+    )?;
     cluster.psql("operator", "postgres", "CREATE ROLE eve LOGIN PASSWORD 'x'")?;
     let refused = cluster.psql("eve", "shop", "SELECT 1").expect_err("the database is not public");
     assert!(refused.contains("permission denied for database"), "{refused}");
@@ -347,7 +377,8 @@ fn who_shares_a_database_uses_it_and_who_is_alone_in_it_owns_it() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     server.ensure_client(&client("relation_id_7", "shop"), false, &|_| false)?;
-    let made = "CREATE SCHEMA stock; CREATE TABLE stock.t (n serial); INSERT INTO stock.t DEFAULT VALUES;
+    let made =
+        "CREATE SCHEMA stock; CREATE TABLE stock.t (n serial); INSERT INTO stock.t DEFAULT VALUES;
                 CREATE TYPE mood AS ENUM ('glad'); CREATE VIEW v AS SELECT * FROM stock.t;
                 CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; SELECT lo_create(4711)";
     cluster.psql("relation_id_7", "shop", made)?;
@@ -364,8 +395,13 @@ fn who_shares_a_database_uses_it_and_who_is_alone_in_it_owns_it() -> Outcome {
 
     let second = Client { alone: false, ..client("relation_id_8", "shop") };
     server.ensure_client(&second, false, &|_| false)?;
-    cluster.psql("relation_id_8", "shop", "INSERT INTO stock.t DEFAULT VALUES; CREATE TABLE stock.u ()")?;
-    let refused = cluster.psql("relation_id_8", "shop", "DROP TABLE stock.t").expect_err("it is another's");
+    cluster.psql(
+        "relation_id_8",
+        "shop",
+        "INSERT INTO stock.t DEFAULT VALUES; CREATE TABLE stock.u ()",
+    )?;
+    let refused =
+        cluster.psql("relation_id_8", "shop", "DROP TABLE stock.t").expect_err("it is another's");
     assert!(refused.contains("must be owner"), "{refused}");
 
     server.drop_client("relation_id_7", COMMENT)?;
@@ -397,13 +433,22 @@ fn a_client_is_what_it_asks_to_be_unless_that_is_somebody_else_or_more() -> Outc
                   CREATE ROLE eve LOGIN PASSWORD 'x'; CREATE ROLE root SUPERUSER;
                   CREATE ROLE nested; GRANT root TO nested; CREATE ROLE writer; GRANT pg_write_server_files TO writer";
     cluster.psql("operator", "postgres", groups)?;
-    let asking = |roles: &str| Client { roles: Roles::parse(roles), ..client("relation_id_7", "shop") };
-    for roles in
-        ["nobody", "accounting, eve", "root", "operator", "nested", "writer", "pg_execute_server_program"]
-    {
+    let asking =
+        |roles: &str| Client { roles: Roles::parse(roles), ..client("relation_id_7", "shop") };
+    for roles in [
+        "nobody",
+        "accounting, eve",
+        "root",
+        "operator",
+        "nested",
+        "writer",
+        "pg_execute_server_program",
+    ] {
         let refused = server.ensure_client(&asking(roles), false, &|_| false).expect_err(roles);
-        let said =
-            format!("invalid role(s) for extra user roles: {}", roles.rsplit(", ").next().unwrap_or(""));
+        let said = format!(
+            "invalid role(s) for extra user roles: {}",
+            roles.rsplit(", ").next().unwrap_or("")
+        );
         assert!(refused.to_string().starts_with(&said), "{refused}");
     }
     let none = "SELECT count(*) FROM pg_roles WHERE rolname = 'relation_id_7'";
@@ -441,9 +486,13 @@ fn a_role_that_is_not_ours_is_never_touched() -> Outcome {
     let all = "SELECT pg_catalog.array_agg(a.* ORDER BY oid) FROM pg_authid a";
     let before = cluster.psql("operator", "postgres", all)?;
     for role in ["relation_id_7", "operator"] {
-        let error =
-            server.ensure_client(&client(role, "shop"), false, &|_| false).expect_err("it has no comment");
-        assert!(matches!(&error, Refused::RoleNotOurs { role: named, .. } if named == role), "{error:?}");
+        let error = server
+            .ensure_client(&client(role, "shop"), false, &|_| false)
+            .expect_err("it has no comment");
+        assert!(
+            matches!(&error, Refused::RoleNotOurs { role: named, .. } if named == role),
+            "{error:?}"
+        );
         let error = server.drop_client(role, COMMENT).expect_err("it has no comment");
         assert!(matches!(error, Refused::RoleNotOurs { .. }), "{error:?}");
     }
@@ -469,15 +518,18 @@ fn a_client_that_the_python_charm_answered_keeps_its_password_and_gets_a_comment
 }
 
 fn comment(cluster: &Cluster, role: &str) -> Result<String, String> {
-    let sql = format!("SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = '{role}'");
+    let sql = format!(
+        "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = '{role}'"
+    );
     cluster.psql("operator", "postgres", &sql)
 }
 
 /// Everything in any database that bears the auth role's name.
 fn traces(cluster: &Cluster) -> Result<String, String> {
     let mut found = Vec::new();
-    for database in
-        cluster.psql("operator", "postgres", "SELECT datname FROM pg_database WHERE datallowconn")?.lines()
+    for database in cluster
+        .psql("operator", "postgres", "SELECT datname FROM pg_database WHERE datallowconn")?
+        .lines()
     {
         let sql = format!(
             "SELECT 'role' FROM pg_roles WHERE rolname = '{AUTH}' \
@@ -516,12 +568,17 @@ fn an_owner_whose_name_needs_quotes_is_recognised() -> Outcome {
     let cluster = Cluster::start()?;
     let sql = "CREATE ROLE \"relation-5\" LOGIN SUPERUSER PASSWORD 'x'";
     cluster.psql("operator", "postgres", sql)?;
-    let credentials =
-        Credentials { user: "relation-5".to_owned(), password: Secret::new("x"), ..cluster.credentials() };
+    let credentials = Credentials {
+        user: "relation-5".to_owned(),
+        password: Secret::new("x"),
+        ..cluster.credentials()
+    };
     let mut server = Server::connect(&credentials)?;
     server.ensure_auth_role(AUTH, &verifier("x"), COMMENT, &|_| false)?;
     server.install_get_auth("postgres", AUTH)?;
-    let made = || cluster.psql("operator", "postgres", "SELECT oid FROM pg_proc WHERE proname = 'get_auth'");
+    let made = || {
+        cluster.psql("operator", "postgres", "SELECT oid FROM pg_proc WHERE proname = 'get_auth'")
+    };
     let before = made()?;
     server.install_get_auth("postgres", AUTH)?;
     assert_eq!(made()?, before);
@@ -551,7 +608,10 @@ fn what_others_put_beside_the_function_is_not_dropped() -> Outcome {
     cluster.psql("operator", "postgres", &format!("CREATE TABLE {AUTH}.precious (what text)"))?;
     let error = server.remove_auth(AUTH, COMMENT).expect_err("a table is in the way").to_string();
     assert!(error.contains(AUTH) && error.contains("depend on it"), "{error}");
-    assert_eq!(cluster.psql("operator", "postgres", &format!("SELECT count(*) FROM {AUTH}.precious"))?, "0");
+    assert_eq!(
+        cluster.psql("operator", "postgres", &format!("SELECT count(*) FROM {AUTH}.precious"))?,
+        "0"
+    );
     Ok(())
 }
 
@@ -572,7 +632,10 @@ fn roles_whose_relations_are_gone_are_told_by_their_comment() -> Outcome {
     cluster.psql("relation_id_6", "shop", "CREATE TABLE kept (what text)")?;
     server.drop_strays(mark, &["relation_id_7".to_owned()])?;
     let left = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'relation_id_%' ORDER BY 1";
-    assert_eq!(cluster.psql("operator", "postgres", left)?, "relation_id_7\nrelation_id_8\nrelation_id_9");
+    assert_eq!(
+        cluster.psql("operator", "postgres", left)?,
+        "relation_id_7\nrelation_id_8\nrelation_id_9"
+    );
     assert_eq!(cluster.psql("operator", "shop", "SELECT count(*) FROM kept")?, "0");
     Ok(())
 }
@@ -591,13 +654,21 @@ fn pg_hba_is_read_for_the_roles_it_lets_in() -> Outcome {
         ("host all all 127.0.0.1/32 md5", true, true),
         ("local all all trust", false, false),
         ("host shop anna 127.0.0.1/32 md5", true, false),
-        ("host \"shop\",crm \"anna\" 0.0.0.0/0 scram-sha-256\nhost crm bob 0.0.0.0/0 md5", true, false),
+        (
+            "host \"shop\",crm \"anna\" 0.0.0.0/0 scram-sha-256\nhost crm bob 0.0.0.0/0 md5",
+            true,
+            false,
+        ),
         ("hostnossl shop +staff ::/0 md5", true, false),
         ("host shop all 127.0.0.1/32 reject", false, false),
         ("host sameuser bob 127.0.0.1/32 md5", false, true),
     ] {
         fs::write(&file, format!("{lines}\n"))?;
-        assert_eq!((server.admits("anna", "shop")?, server.admits("bob", "shop")?), (anna, bob), "{lines}");
+        assert_eq!(
+            (server.admits("anna", "shop")?, server.admits("bob", "shop")?),
+            (anna, bob),
+            "{lines}"
+        );
     }
     Ok(())
 }
@@ -642,7 +713,10 @@ fn nasty_names_are_names() -> Outcome {
     server.install_get_auth(NASTY, NASTY)?;
     assert_eq!(cluster.log_in(&role, "first", NASTY)?, role);
     let quoted = NASTY.replace('"', "\"\"");
-    let sql = format!("SELECT count(*) FROM \"{quoted}\".get_auth((SELECT '{}'))", role.replace('\'', "''"));
+    let sql = format!(
+        "SELECT count(*) FROM \"{quoted}\".get_auth((SELECT '{}'))",
+        role.replace('\'', "''")
+    );
     assert_eq!(cluster.psql(NASTY, NASTY, &sql)?, "1");
     server.drop_client(&role, NASTY)?;
     let roles = "SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_'";

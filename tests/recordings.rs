@@ -1,8 +1,8 @@
-//! What the Python charm wrote into relations of `database`, key by key: a client that asks us the same gets the
-//! same, and one that the Python charm has answered keeps what it has.
+//! What the Python charm wrote into relations of `database`, key by key: a client that asks us the
+//! same gets the same, and one that the Python charm has answered keeps what it has.
 //!
-//! `tests/recordings` holds what was recorded. We never store an empty `tls-ca`, which Juju 4.0 refuses: a missing
-//! field counts as the recorded empty one.
+//! `tests/recordings` holds what was recorded. We never store an empty `tls-ca`, which Juju 4.0
+//! refuses: a missing field counts as the recorded empty one.
 
 #![expect(clippy::disallowed_methods, reason = "the recordings are files")]
 
@@ -68,8 +68,10 @@ struct Secret {
 
 impl Recording {
     fn read(name: &str) -> Self {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/recordings/{name}.json"));
-        serde_json::from_str(&std::fs::read_to_string(file).expect("a recording")).expect("its form")
+        let file =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/recordings/{name}.json"));
+        serde_json::from_str(&std::fs::read_to_string(file).expect("a recording"))
+            .expect("its form")
     }
 }
 
@@ -79,8 +81,8 @@ impl Client {
     }
 }
 
-/// A model in which relations have the recorded ids and the other sides have asked as recorded; no hook of ours has
-/// run since there is a relation.
+/// A model in which relations have the recorded ids and the other sides have asked as recorded; no
+/// hook of ours has run since there is a relation.
 struct Bench {
     sim: Sim,
     files: PathBuf,
@@ -120,7 +122,10 @@ impl Bench {
         match self.sim.run(line) {
             Ok(text) => text,
             Err(error) => {
-                panic!("{line}: {error}\n{}", self.sim.run("log pgbouncer-k8s/0").unwrap_or_default())
+                panic!(
+                    "{line}: {error}\n{}",
+                    self.sim.run("log pgbouncer-k8s/0").unwrap_or_default()
+                )
             }
         }
     }
@@ -130,7 +135,9 @@ impl Bench {
     fn pass_ids_up_to(&mut self, id: u32) {
         loop {
             self.go("integrate postgresql-k8s:database spare");
-            let [used] = self.sim.model().relations_at("spare:database")[..] else { panic!("one relation") };
+            let [used] = self.sim.model().relations_at("spare:database")[..] else {
+                panic!("one relation")
+            };
             assert!(used < id, "id {id} is in use");
             self.go("remove-relation postgresql-k8s:database spare");
             self.run_all("spare/0");
@@ -153,8 +160,11 @@ impl Bench {
             None => self.sim.model().relations_at(place)[0],
         };
         let old = self.sim.model().bag(id, entity);
-        let gone: String =
-            old.keys().filter(|key| !bag.contains_key(*key)).flat_map(|key| [" ", key, "="]).collect();
+        let gone: String = old
+            .keys()
+            .filter(|key| !bag.contains_key(*key))
+            .flat_map(|key| [" ", key, "="])
+            .collect();
         let set = self.pairs(bag, "=@");
         self.go(&format!("databag {place} {entity}{gone}{set}"));
     }
@@ -203,7 +213,8 @@ impl Bench {
     /// A secret of our application under its label; its URI.
     fn add_secret(&mut self, secret: &Secret) -> String {
         let content = self.pairs(&secret.content, "#file=");
-        let uri = self.go(&format!("exec {LEADER} -- secret-add --label {}{content}", secret.label));
+        let uri =
+            self.go(&format!("exec {LEADER} -- secret-add --label {}{content}", secret.label));
         uri.trim().to_owned()
     }
 
@@ -215,8 +226,9 @@ impl Bench {
     fn role(&mut self, client: &Client) -> (String, String) {
         let role = client.role();
         let verifier = format!("SELECT rolpassword FROM pg_authid WHERE rolname = '{role}'");
-        let comment =
-            format!("SELECT shobj_description(oid, 'pg_authid') FROM pg_authid WHERE rolname = '{role}'");
+        let comment = format!(
+            "SELECT shobj_description(oid, 'pg_authid') FROM pg_authid WHERE rolname = '{role}'"
+        );
         (self.sql(&verifier), self.sql(&comment))
     }
 
@@ -228,8 +240,8 @@ impl Bench {
     #[track_caller]
     fn assert_served(&mut self, client: &Client) {
         for unit in self.sim.model().units_of(OURS) {
-            let rows =
-                self.go(&format!("sql {} \"SELECT current_database()\" --through {unit}", client.name));
+            let rows = self
+                .go(&format!("sql {} \"SELECT current_database()\" --through {unit}", client.name));
             assert_eq!(rows.trim(), client.request["database"], "{unit}");
         }
     }
@@ -267,7 +279,8 @@ fn scratch() -> PathBuf {
     dir
 }
 
-/// A bag or secret without what is another's everywhere: passwords, URIs of secrets, hosts, PostgreSQL's version.
+/// A bag or secret without what is another's everywhere: passwords, URIs of secrets, hosts,
+/// PostgreSQL's version.
 fn shapes(bag: &Bag) -> BTreeMap<String, Value> {
     let password = bag.get("password").map_or("", String::as_str);
     bag.iter().map(|(key, value)| (key.clone(), shape(key, value, password))).collect()
@@ -277,7 +290,8 @@ fn shape(key: &str, value: &str, password: &str) -> Value {
     match key {
         "data" => serde_json::from_str(value).expect("JSON"),
         "password" => {
-            let is_password = value.len() == 24 && value.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            let is_password =
+                value.len() == 24 && value.bytes().all(|byte| byte.is_ascii_alphanumeric());
             Value::from(if is_password { "‹password›" } else { value })
         }
         "secret-user" | "secret-tls" if value.starts_with("secret:") => Value::from("‹secret›"),
@@ -295,12 +309,15 @@ fn shape(key: &str, value: &str, password: &str) -> Value {
 
 /// `host:port` with commas between, without the hosts.
 fn ports(endpoints: &str) -> String {
-    let ports: BTreeSet<&str> =
-        endpoints.split(',').map(|endpoint| endpoint.rsplit_once(':').expect("host:port").1).collect();
+    let ports: BTreeSet<&str> = endpoints
+        .split(',')
+        .map(|endpoint| endpoint.rsplit_once(':').expect("host:port").1)
+        .collect();
     ports.into_iter().map(|port| format!("‹host›:{port}")).collect::<Vec<_>>().join(",")
 }
 
-/// Clients are told what the recording says, but for keys of `since`, which later revisions write too.
+/// Clients are told what the recording says, but for keys of `since`, which later revisions write
+/// too.
 #[track_caller]
 fn check_fresh(name: &str, since: &[&str]) {
     let recording = Recording::read(name);
@@ -342,8 +359,8 @@ fn revision_67_is_answered_alike() {
     check_fresh("revision-67-on-juju-2.9", &["uris", "tls"]);
 }
 
-/// Who was answered by the Python charm keeps user, password and secrets. Only where the units are reached is told
-/// anew, and what revisions after the recorded one write, `since`.
+/// Who was answered by the Python charm keeps user, password and secrets. Only where the units are
+/// reached is told anew, and what revisions after the recorded one write, `since`.
 #[track_caller]
 fn check_taken_over(name: &str, since: &[&str]) {
     let recording = Recording::read(name);
@@ -359,13 +376,18 @@ fn check_taken_over(name: &str, since: &[&str]) {
         assert_eq!(found, shapes(&client.answer), "{}", client.name);
         for (key, secret) in &client.secrets {
             bench.assert_secret(&after[key], secret, since);
-            let label = bench.sim.model().secret(&secret.label).expect("it is there").content().clone();
+            let label =
+                bench.sim.model().secret(&secret.label).expect("it is there").content().clone();
             assert_eq!(kept(&label, since), kept(&secret.content, since), "{}", client.name);
         }
         bench.assert_served(client);
         let (verifier, comment) = bench.role(client);
         assert_eq!(verifier, client.verifier, "{}", client.name);
-        assert!(comment.contains(&format!("database:{}", client.relation)), "{}: {comment:?}", client.name);
+        assert!(
+            comment.contains(&format!("database:{}", client.relation)),
+            "{}: {comment:?}",
+            client.name
+        );
     }
     let mark = bench.sim.model().hook_runs().len();
     for unit in bench.sim.model().units_of(OURS) {
@@ -401,7 +423,9 @@ fn writes(runs: &[HookRun]) -> Vec<String> {
                 || (name.starts_with("secret-")
                     && !["secret-get", "secret-info-get", "secret-ids"].contains(&name))
         })
-        .map(|(run, call)| format!("{} {}: {} {}", run.unit, run.hook, call.name, call.args.join(" ")))
+        .map(|(run, call)| {
+            format!("{} {}: {} {}", run.unit, run.hook, call.name, call.args.join(" "))
+        })
         .collect()
 }
 

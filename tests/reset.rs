@@ -1,5 +1,5 @@
-//! What one client of a pool leaves behind is not seen by the next: the reset query, run by PgBouncer on
-//! PostgreSQL, in every version that is here.
+//! What one client of a pool leaves behind is not seen by the next: the reset query, run by
+//! PgBouncer on PostgreSQL, in every version that is here.
 
 #![expect(clippy::disallowed_methods, reason = "a test sets up the servers it asks")]
 
@@ -16,7 +16,8 @@ use servers::session::Session;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// The text of the Python charm, of which PostgreSQL refuses the first statement beside a second one.
+/// The text of the Python charm, of which PostgreSQL refuses the first statement beside a second
+/// one.
 const REFUSED: &str = "DISCARD ALL; LOAD 'login_hook';";
 
 const MODES: [&str; 2] = ["session", "transaction"];
@@ -39,7 +40,11 @@ const TRACES: [Trace; 13] = [
         seen: "to_regclass('pg_temp.orders') IS NOT NULL",
         reads: false,
     },
-    Trace { leave: "SET work_mem = '123kB'", seen: "current_setting('work_mem') = '123kB'", reads: true },
+    Trace {
+        leave: "SET work_mem = '123kB'",
+        seen: "current_setting('work_mem') = '123kB'",
+        reads: true,
+    },
     Trace {
         leave: "SET shop.tenant = '7'",
         seen: "coalesce(current_setting('shop.tenant', true), '') <> ''",
@@ -67,7 +72,11 @@ const TRACES: [Trace; 13] = [
         seen: "session_user = 'other' OR current_user <> 'shop_owner'",
         reads: true,
     },
-    Trace { leave: "LISTEN orders", seen: "EXISTS (SELECT FROM pg_listening_channels())", reads: false },
+    Trace {
+        leave: "LISTEN orders",
+        seen: "EXISTS (SELECT FROM pg_listening_channels())",
+        reads: false,
+    },
     Trace {
         leave: "DECLARE orders CURSOR WITH HOLD FOR SELECT 1",
         seen: "EXISTS (SELECT FROM pg_cursors WHERE is_holdable)",
@@ -86,8 +95,8 @@ fn reset(version: Version) -> String {
     query(version, PoolMode::Transaction, 100)
 }
 
-/// The second is for a PgBouncer that does not notice it when statements go that it prepared itself. None of
-/// that version is here; the others show what it does in PostgreSQL.
+/// The second is for a PgBouncer that does not notice it when statements go that it prepared
+/// itself. None of that version is here; the others show what it does in PostgreSQL.
 fn resets() -> [String; 2] {
     [reset(Version::NEWEST), reset(Version::PREPARED_STATEMENTS)]
 }
@@ -127,7 +136,10 @@ impl Pair {
     fn file(&self, bench: &Bench, mode: &str, text: &str) -> String {
         let line = |prefix: &str, number: usize, cluster: &Cluster| {
             let Cluster { directory, port, .. } = cluster;
-            format!("{prefix}{number} = host={} port={port} dbname=shop user=client\n", directory.display())
+            format!(
+                "{prefix}{number} = host={} port={port} dbname=shop user=client\n",
+                directory.display()
+            )
         };
         let pools = |prefix: &str, cluster| -> String {
             (0..TRACES.len()).map(|number| line(prefix, number, cluster)).collect()
@@ -188,20 +200,24 @@ fn combinations() -> impl Iterator<Item = (Program, &'static str)> {
     installed().into_iter().flat_map(|program| MODES.map(|mode| (program.clone(), mode)))
 }
 
-/// PgBouncer says nothing when its reset query fails, as the Python charm's always did. That everything is
-/// seen then also shows that this test can fail.
+/// PgBouncer says nothing when its reset query fails, as the Python charm's always did. That
+/// everything is seen then also shows that this test can fail.
 #[test]
 fn the_next_client_sees_nothing_of_the_last_one() -> Outcome {
     for release in releases() {
         let pair = Pair::start(release)?;
         for (program, mode) in combinations() {
             let [reset, reset_own] = resets();
-            for (text, expected) in [(reset, false), (reset_own, false), (REFUSED.to_owned(), true)] {
+            for (text, expected) in [(reset, false), (reset_own, false), (REFUSED.to_owned(), true)]
+            {
                 let bench = pair.pooled(&program, mode, &text)?;
                 for (number, trace) in TRACES.iter().enumerate() {
-                    for pool in ["shop", "standby"].iter().filter(|pool| trace.reads || **pool == "shop") {
-                        let seen = sees(&bench, mode, &format!("{pool}{number}"), trace)
-                            .map_err(|error| format!("{} {pool}: {error}\n{}", trace.leave, bench.log()))?;
+                    for pool in
+                        ["shop", "standby"].iter().filter(|pool| trace.reads || **pool == "shop")
+                    {
+                        let seen = sees(&bench, mode, &format!("{pool}{number}"), trace).map_err(
+                            |error| format!("{} {pool}: {error}\n{}", trace.leave, bench.log()),
+                        )?;
                         let place = format!("{pool} {mode} {program:?} {:?}", pair.release);
                         assert_eq!(seen, expected, "{} {place} {text}", trace.leave);
                     }
@@ -225,9 +241,15 @@ fn a_prepared_statement_stays_its_clients_own() -> Outcome {
                 let (first, second) = (client(&bench, "shop0")?, client(&bench, "shop0")?);
                 let (six, seven) = (first.prepare("SELECT 6")?, second.prepare("SELECT 7")?);
                 for _ in 0..3 {
-                    assert_eq!((first.execute(&six)?, second.execute(&seven)?), (6, 7), "{}", bench.log());
+                    assert_eq!(
+                        (first.execute(&six)?, second.execute(&seven)?),
+                        (6, 7),
+                        "{}",
+                        bench.log()
+                    );
                 }
-                let server = "SELECT least(count(*), 1) FROM pg_prepared_statements WHERE NOT from_sql";
+                let server =
+                    "SELECT least(count(*), 1) FROM pg_prepared_statements WHERE NOT from_sql";
                 assert_eq!(first.ask(server)?, kept, "{text}");
             }
             let bench = pair.pooled(&program, "session", &reset(program.version))?;
@@ -276,7 +298,9 @@ fn a_serializable_client_of_a_standby_spoils_nothing() -> Outcome {
         let pair = Pair::start(release)?;
         for (program, mode) in combinations() {
             let [reset, reset_own] = resets();
-            for (text, expected) in [(reset, true), (reset_own, true), ("DISCARD ALL".to_owned(), false)] {
+            for (text, expected) in
+                [(reset, true), (reset_own, true), ("DISCARD ALL".to_owned(), false)]
+            {
                 let bench = pair.pooled(&program, mode, &text)?;
                 let first = client(&bench, "standby0")?;
                 first.ask("SET default_transaction_isolation = 'serializable'")?;
@@ -296,7 +320,8 @@ fn nor_does_a_serializable_role_on_a_standby() -> Outcome {
     let read_committed = |sql: &str| format!("BEGIN ISOLATION LEVEL READ COMMITTED; {sql}; COMMIT");
     for release in releases() {
         let pair = Pair::start(release)?;
-        let sql = "ALTER ROLE client IN DATABASE shop SET default_transaction_isolation = 'serializable'";
+        let sql =
+            "ALTER ROLE client IN DATABASE shop SET default_transaction_isolation = 'serializable'";
         pair.primary.psql("operator", "postgres", sql)?;
         pair.catch_up()?;
         for (program, mode) in combinations() {
@@ -313,7 +338,8 @@ fn nor_does_a_serializable_role_on_a_standby() -> Outcome {
     Ok(())
 }
 
-/// PgBouncer takes a longer one from its file, and closes every connection that it cannot send it to.
+/// PgBouncer takes a longer one from its file, and closes every connection that it cannot send it
+/// to.
 #[test]
 fn the_longest_text_that_pgbouncer_sends_is_known() -> Outcome {
     let pair = Pair::start(releases().remove(0))?;

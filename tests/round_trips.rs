@@ -15,9 +15,9 @@ use proptest::sample::{Index, select};
 
 /// Texts of 1 to 300 bytes, most of them of what a parser may stumble over.
 fn text() -> impl Strategy<Value = String> {
-    let awkward = select(&['\'', '"', '=', ' ', ';', '#', '\\', '[', ']', '%', '*', '\t', '\r', '\u{b}'][..]);
-    let letter =
-        || prop_oneof![3 => awkward.clone(), 4 => proptest::char::range('a', 'z'), 1 => any::<char>()];
+    let awkward =
+        select(&['\'', '"', '=', ' ', ';', '#', '\\', '[', ']', '%', '*', '\t', '\r', '\u{b}'][..]);
+    let letter = || prop_oneof![3 => awkward.clone(), 4 => proptest::char::range('a', 'z'), 1 => any::<char>()];
     let joined = |letters: Vec<char>| {
         let mut text = String::new();
         for letter in letters {
@@ -47,16 +47,18 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn connection(section: Section) -> impl Strategy<Value = ConnectionString> {
-    let keys: Vec<_> = TABLE.iter().filter(|setting| setting.section == section).map(|s| s.name).collect();
+    let keys: Vec<_> =
+        TABLE.iter().filter(|setting| setting.section == section).map(|s| s.name).collect();
     vec((select(keys), text()), 0..3).prop_map(|pairs| {
-        pairs
-            .into_iter()
-            .fold(ConnectionString::default(), |connection, (key, value)| connection.with(key, value))
+        pairs.into_iter().fold(ConnectionString::default(), |connection, (key, value)| {
+            connection.with(key, value)
+        })
     })
 }
 
 fn ini() -> impl Strategy<Value = Ini> {
-    let peer = (text(), connection(Section::Peers)).prop_map(|(host, peer)| peer.with("host", host));
+    let peer =
+        (text(), connection(Section::Peers)).prop_map(|(host, peer)| peer.with("host", host));
     let settings: Vec<_> = TABLE
         .iter()
         .filter(|setting| setting.section == Section::Pgbouncer)
@@ -114,7 +116,10 @@ fn valid_file() -> impl Strategy<Value = String> {
     })
 }
 
-fn plain_or_refused(result: Result<String, impl std::fmt::Display>, secret: &str) -> Option<String> {
+fn plain_or_refused(
+    result: Result<String, impl std::fmt::Display>,
+    secret: &str,
+) -> Option<String> {
     result
         .inspect_err(|error| {
             // Short texts are in any message.

@@ -33,12 +33,13 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Replays of a script where its expectations hold, too, as its comments say: `# Also on Juju 2.9.52 and 4.0.15.`,
-/// `# Also with PostgreSQL 14, 16.`, `# Also with PgBouncer 1.24 and PostgreSQL 14, 16.` (each of these servers
-/// behind that PgBouncer), and in containers without a `# Not in containers: ` and why.
+/// Replays of a script where its expectations hold, too, as its comments say: `# Also on Juju
+/// 2.9.52 and 4.0.15.`, `# Also with PostgreSQL 14, 16.`, `# Also with PgBouncer 1.24 and
+/// PostgreSQL 14, 16.` (each of these servers behind that PgBouncer), and in containers without a
+/// `# Not in containers: ` and why.
 ///
-/// A replay may differ in more than one way from the script's own run: each version has its replay, but not
-/// each pair of versions.
+/// A replay may differ in more than one way from the script's own run: each version has its replay,
+/// but not each pair of versions.
 fn elsewhere(script: &Path) -> impl Iterator<Item = Trial> + use<> {
     let name = name(script);
     let text = std::fs::read_to_string(script).expect("a script");
@@ -47,8 +48,10 @@ fn elsewhere(script: &Path) -> impl Iterator<Item = Trial> + use<> {
         lines.filter_map(move |line| line.strip_prefix(before)?.strip_suffix('.'))
     };
     let own = Place::of(&name);
-    let mut jujus: Vec<&str> = said("# Also on Juju ").flat_map(|jujus| jujus.split(" and ")).collect();
-    let mut places: Vec<Place> = said("# Also with ").flat_map(|parts| own.clone().with(parts)).collect();
+    let mut jujus: Vec<&str> =
+        said("# Also on Juju ").flat_map(|jujus| jujus.split(" and ")).collect();
+    let mut places: Vec<Place> =
+        said("# Also with ").flat_map(|parts| own.clone().with(parts)).collect();
     let is_outside = text.lines().any(|line| line.starts_with("# Not in containers: "));
     let mut contained = (!is_outside && own.pebble.is_none()).then(|| own.clone());
     // On the last Juju, or else with the first of the others.
@@ -64,13 +67,15 @@ fn elsewhere(script: &Path) -> impl Iterator<Item = Trial> + use<> {
     for (place, juju) in places.iter_mut().zip(&jujus) {
         (*juju).clone_into(&mut place.juju);
     }
-    let alone = jujus[paired..].iter().map(|juju| Place { juju: (*juju).to_owned(), ..own.clone() });
+    let alone =
+        jujus[paired..].iter().map(|juju| Place { juju: (*juju).to_owned(), ..own.clone() });
     places.extend(alone.chain(contained));
     places.into_iter().map(move |place| {
         let script = text.clone();
         Trial::test(format!("{name}-on-{place}"), move || {
             let Some(options) = place.options()? else { return Ok(()) };
-            let found = run_script(&script, &options).map_err(|error| Failed::from(error.to_string()))?;
+            let found =
+                run_script(&script, &options).map_err(|error| Failed::from(error.to_string()))?;
             found.failure.map_or(Ok(()), |failure| Err(format!("{failure}\n{}", found.text).into()))
         })
     })
@@ -82,7 +87,8 @@ struct Place {
     juju: String,
     pgbouncer: Option<String>,
     postgresql: Option<String>,
-    /// The Pebble of the container beside the charm's that the workload is in; none where it is on the unit itself.
+    /// The Pebble of the container beside the charm's that the workload is in; none where it is on
+    /// the unit itself.
     pebble: Option<String>,
 }
 
@@ -102,10 +108,15 @@ impl Place {
                 "PgBouncer" => Place { pgbouncer: Some(version.to_owned()), ..place.clone() },
                 "PostgreSQL" => Place { postgresql: Some(version.to_owned()), ..place.clone() },
                 "Pebble" => Place { pebble: Some(version.to_owned()), ..place.clone() },
-                other => panic!("scripts run with PgBouncer, PostgreSQL and Pebble, not with {other}"),
+                other => {
+                    panic!("scripts run with PgBouncer, PostgreSQL and Pebble, not with {other}")
+                }
             };
             let versions: Vec<&str> = versions.split(", ").collect();
-            places.iter().flat_map(|one| versions.iter().map(|version| place(one, version))).collect()
+            places
+                .iter()
+                .flat_map(|one| versions.iter().map(|version| place(one, version)))
+                .collect()
         })
     }
 
@@ -124,7 +135,10 @@ impl Place {
             };
             match pgbouncer::installed().into_iter().find(fits) {
                 Some(program) => options.pgbouncer = Some(program.directory),
-                None => return self.not_here(&format!("no PgBouncer {wanted}: run scripts/pgbouncer-1.24")),
+                None => {
+                    return self
+                        .not_here(&format!("no PgBouncer {wanted}: run scripts/pgbouncer-1.24"));
+                }
             }
         }
         options.containers.clone_from(&self.pebble);
@@ -157,7 +171,8 @@ impl fmt::Display for Place {
             .into_iter()
             .filter_map(|(program, version)| Some(format!("{program}-{}", version.as_ref()?)));
         // Most run on the same Juju.
-        let is_other = self.juju != Place::of("").juju || parts.iter().all(|(_, version)| version.is_none());
+        let is_other =
+            self.juju != Place::of("").juju || parts.iter().all(|(_, version)| version.is_none());
         let juju = is_other.then(|| self.juju.clone());
         f.write_str(&juju.into_iter().chain(named).collect::<Vec<_>>().join("-"))
     }

@@ -76,7 +76,9 @@ fn default(setting: &Setting) -> String {
         Initial::Null => "none".into(),
         Initial::Is(value) if value.len() > 40 => "below".into(),
         Initial::Is(value) => code(value),
-        Initial::Since(minor, before, after) => format!("{}; before 1.{minor} {}", code(after), code(before)),
+        Initial::Since(minor, before, after) => {
+            format!("{}; before 1.{minor} {}", code(after), code(before))
+        }
         Initial::Of(other) => format!("that of {other}"),
     }
 }
@@ -94,7 +96,10 @@ fn ours(setting: &Setting) -> String {
     if reserved(setting.name).is_some() {
         return "**kept**".into();
     }
-    OURS.iter().find(|(name, _)| *name == setting.name).map(|(_, value)| code(value)).unwrap_or_default()
+    OURS.iter()
+        .find(|(name, _)| *name == setting.name)
+        .map(|(_, value)| code(value))
+        .unwrap_or_default()
 }
 
 /// The list of settings that only the charm sets, with the reasons.
@@ -107,8 +112,9 @@ fn kept() -> String {
             None => reasons.push((reason, vec![code(setting.name)])),
         }
     }
-    let lines = reasons.iter().map(|(reason, names)| format!("- {}: {reason}\n", names.join(", ")));
-    format!("\nOnly the charm sets these settings:\n\n{}", lines.collect::<String>())
+    let mut rows = vec![row(["reason", "settings"])];
+    rows.extend(reasons.iter().map(|(reason, names)| row([reason, &names.join(", ")])));
+    format!("\nOnly the charm sets these settings:\n\n{}", table(&rows))
 }
 
 /// Renders a Markdown table with aligned columns.
@@ -139,13 +145,22 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
 fn document() -> String {
     let mut text = String::from(HEAD);
     for section in [Section::Pgbouncer, Section::Databases, Section::Users, Section::Peers] {
-        let mut rows = vec![row(["name", "takes", "default", "the charm's", "from", "a change", "remark"])];
+        let mut rows =
+            vec![row(["name", "takes", "default", "the charm's", "from", "a change", "remark"])];
         let settings = || TABLE.iter().filter(|setting| setting.section == section);
         rows.extend(settings().map(|setting| {
             let Version { major, minor, .. } = setting.since;
             let since = format!("{major}.{minor}");
             let [takes, default, ours] = [takes(setting), default(setting), ours(setting)];
-            row([&code(setting.name), &takes, &default, &ours, &since, change(setting), setting.note])
+            row([
+                &code(setting.name),
+                &takes,
+                &default,
+                &ours,
+                &since,
+                change(setting),
+                setting.note,
+            ])
         }));
         let is_of_the_process = section == Section::Pgbouncer;
         if !is_of_the_process {
@@ -169,8 +184,11 @@ fn document() -> String {
     }
     text += STRICTER;
     let mut rows = vec![row(["expected", "value", "PgBouncer reads"])];
-    let kinds =
-        [("a whole number", Kind::Int { min: 0, max: 0 }), ("seconds", Kind::Time), ("0 or 1", Kind::Bool)];
+    let kinds = [
+        ("a whole number", Kind::Int { min: 0, max: 0 }),
+        ("seconds", Kind::Time),
+        ("0 or 1", Kind::Bool),
+    ];
     for (name, kind) in kinds {
         rows.extend(kind.misread().iter().map(|(given, is)| row([name, &code(given), &code(is)])));
     }

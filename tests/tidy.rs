@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -11,7 +12,9 @@ fn root() -> &'static Path {
 
 fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+    for entry in
+        fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path())
+    {
         if entry.is_dir() {
             found.extend(files(&entry, ending));
         } else if entry.to_string_lossy().ends_with(ending) {
@@ -100,14 +103,17 @@ impl Mutant {
         match self.test.split_whitespace().collect::<Vec<_>>()[..] {
             ["--lib", path] => {
                 let (module, name) = path.rsplit_once("::tests::").unwrap_or_default();
-                read(&format!("src/{}.rs", module.replace("::", "/"))).contains(&format!("fn {name}("))
+                read(&format!("src/{}.rs", module.replace("::", "/")))
+                    .contains(&format!("fn {name}("))
             }
             ["--test", "scenarios", name] => {
                 // A place where a script runs, too, is told after its name.
                 let (name, _) = name.split_once("-on-").unwrap_or((name, ""));
                 !read(&format!("tests/scenarios/{name}.txt")).is_empty()
             }
-            ["--test", file, name] => read(&format!("tests/{file}.rs")).contains(&format!("fn {name}(")),
+            ["--test", file, name] => {
+                read(&format!("tests/{file}.rs")).contains(&format!("fn {name}("))
+            }
             _ => false,
         }
     }
@@ -142,4 +148,74 @@ fn a_mutant_that_is_none_is_recognised() {
         parts[line] = spoilt;
         assert!(Mutant::parse(&parts.join("\n")).is_none(), "{spoilt}");
     }
+}
+
+/// How many columns comments, prose and scripts have; rustfmt.toml has the same for code.
+const COLUMNS: usize = 100;
+
+/// Whether a line of a file is prose, a comment or a line of a script. Tables, commands and
+/// messages are as wide as what they hold.
+fn is_held_to_columns(path: &Path, line: &str) -> bool {
+    let line = line.trim_start();
+    match path.extension().and_then(|extension| extension.to_str()) {
+        _ if path.starts_with("tests/mutants") => {
+            !["- ", "+ ", "test: "].iter().any(|mark| line.starts_with(mark))
+        }
+        Some("rs") => line.starts_with("//"),
+        Some("md") => !line.starts_with('|'),
+        Some("toml" | "txt" | "yaml") => line.starts_with('#'),
+        Some("py" | "sh" | "24") => true,
+        None => !line.split_whitespace().any(|word| word.len() > COLUMNS),
+        Some(_) => false,
+    }
+}
+
+/// The lines of a file without the fenced code of Markdown.
+fn without_fences<'a>(path: &Path, text: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
+    let is_markdown = path.extension().is_some_and(|extension| extension == "md");
+    let mut is_fenced = false;
+    text.lines().zip(1..).filter_map(move |(line, number)| {
+        let is_fence = is_markdown && line.trim_start().starts_with("```");
+        is_fenced ^= is_fence;
+        (!is_fenced && !is_fence).then_some((number, line))
+    })
+}
+
+#[test]
+fn comments_prose_and_scripts_have_at_most_100_columns() {
+    let listed = Command::new("git").args(["ls-files"]).current_dir(root()).output().expect("git");
+    let listed = String::from_utf8(listed.stdout).expect("names of files");
+    assert!(listed.lines().any(|name| name == "tests/tidy.rs"), "git does not list the files");
+    for path in listed.lines().map(Path::new) {
+        // A file that is not text has no columns.
+        let Ok(text) = fs::read_to_string(root().join(path)) else { continue };
+        for (number, line) in without_fences(path, &text) {
+            if is_held_to_columns(path, line) {
+                let columns = line.chars().count();
+                assert!(columns <= COLUMNS, "{}:{number} has {columns} columns", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_has_columns_is_told_from_what_has_none() {
+    for (path, line, is_held) in [
+        ("src/a.rs", "    /// A comment.", true),
+        ("src/a.rs", "    let message = \"a message\";", false),
+        ("README.md", "A sentence.", true),
+        ("README.md", "| a | table |", false),
+        ("Cargo.toml", "# Why.", true),
+        ("Cargo.toml", "anyhow = \"1\"", false),
+        ("tests/scenarios/a.txt", "expect a long message", false),
+        ("tests/mutants/a", "What is wrong.", true),
+        ("tests/mutants/a", "- a line of code", false),
+        ("scripts/test", "echo", true),
+        ("a.transcript", "# a comment of a script", false),
+    ] {
+        assert_eq!(is_held_to_columns(Path::new(path), line), is_held, "{path}: {line}");
+    }
+    let text = "one\n```\ntwo\n```\nthree";
+    let lines: Vec<_> = without_fences(Path::new("a.md"), text).collect();
+    assert_eq!(lines, [(1, "one"), (5, "three")]);
 }

@@ -1,5 +1,6 @@
-//! Twenty clients come and go in an order that only a seed knows, while leadership moves, hooks die, pods are replaced, units
-//! come and go and PostgreSQL is away. In the end everybody who is left is served, and of the others nothing is left.
+//! Twenty clients come and go in an order that only a seed knows, while leadership moves, hooks
+//! die, pods are replaced, units come and go and PostgreSQL is away. In the end everybody who is
+//! left is served, and of the others nothing is left.
 //!
 //! Each seed is a test. `SEEDS=200` runs so many; its failure is repeated by `-- seed-17`.
 
@@ -14,7 +15,8 @@ use jujusim::{Entity, Exit, HookRun, Options, PEBBLE, Secret, Sim, pebble_of};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
 
-/// One with secrets and the workload on the units, one without and in containers: each takes a minute.
+/// One with secrets and the workload on the units, one without and in containers: each takes a
+/// minute.
 const SEEDS: u64 = 2;
 
 /// 2.9 has no secrets; 4.0 commits them with the rest.
@@ -31,7 +33,8 @@ const APP: &str = "pgbouncer-k8s";
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     common::stage();
-    let seeds = std::env::var("SEEDS").map_or(SEEDS, |text| text.parse().expect("SEEDS is a number"));
+    let seeds =
+        std::env::var("SEEDS").map_or(SEEDS, |text| text.parse().expect("SEEDS is a number"));
     let places = JUJUS.into_iter().cycle().zip([false, true].into_iter().cycle());
     let trials = (0..seeds).zip(places).map(|(seed, (juju, in_containers))| {
         let containers = if in_containers { "-in-containers" } else { "" };
@@ -41,7 +44,10 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-#[expect(clippy::disallowed_methods, reason = "what cannot run here may be left out elsewhere than in CI")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what cannot run here may be left out elsewhere than in CI"
+)]
 fn live(juju: &str, seed: u64, in_containers: bool) -> Result<(), Failed> {
     if let Some(why) = in_containers.then(|| pebble_of(PEBBLE).err()).flatten() {
         if std::env::var("CI").is_ok_and(|ci| ci == "true") {
@@ -130,7 +136,8 @@ struct Story {
 impl Story {
     fn new(juju: &str, seed: u64, in_containers: bool) -> Story {
         let containers = in_containers.then(|| PEBBLE.to_owned());
-        let options = Options { juju: juju.to_owned(), seed: Some(seed), containers, ..Options::default() };
+        let options =
+            Options { juju: juju.to_owned(), seed: Some(seed), containers, ..Options::default() };
         Story {
             sim: Sim::new(&options).expect("a model"),
             has_secrets: !juju.starts_with("2."),
@@ -172,13 +179,15 @@ impl Story {
         for word in ["settle", "wait 6m", "wait 6m", "settle"] {
             self.say(word)?;
         }
-        let complaints = [self.failed(), self.left_over()?, self.configured()?, self.served()].concat();
+        let complaints =
+            [self.failed(), self.left_over()?, self.configured()?, self.served()].concat();
         if complaints.is_empty() { Ok(()) } else { Err(complaints.join("\n")) }
     }
 
     fn client_comes(&mut self) -> Result<(), String> {
         // Who is still leaving cannot come back.
-        let is_free = |client: &&Client| self.sim.model().relations_at(&client.endpoint()).is_empty();
+        let is_free =
+            |client: &&Client| self.sim.model().relations_at(&client.endpoint()).is_empty();
         let free: Vec<Client> = self.unrelated.iter().filter(is_free).cloned().collect();
         let Some(client) = self.chance.pick(&free) else { return Ok(()) };
         self.say(&format!("integrate {APP}:database {}", client.name))?;
@@ -269,7 +278,11 @@ impl Story {
     fn failed(&self) -> Vec<String> {
         let runs = self.sim.model().hook_runs();
         let next = |(unit, since): &(String, usize)| {
-            runs.iter().enumerate().skip(*since).find(|(_, run)| run.unit == *unit).map(|(number, _)| number)
+            runs.iter()
+                .enumerate()
+                .skip(*since)
+                .find(|(_, run)| run.unit == *unit)
+                .map(|(number, _)| number)
         };
         let excused: BTreeSet<usize> = self.excused.iter().filter_map(next).collect();
         let failed = |(number, run): &(usize, &HookRun)| match &run.exit {
@@ -281,14 +294,21 @@ impl Story {
             _ => !excused.contains(number),
         };
         let tell = |(number, run): (usize, &HookRun)| {
-            format!("hook {number}, {} {}: {}\n{}", run.unit, run.hook, run.exit, run.log.join("\n"))
+            format!(
+                "hook {number}, {} {}: {}\n{}",
+                run.unit,
+                run.hook,
+                run.exit,
+                run.log.join("\n")
+            )
         };
         runs.iter().enumerate().filter(failed).map(tell).collect()
     }
 
     /// Whether a hook was refused a grant for a client whose relation was ending then.
     fn ending(&self, why: &str, number: usize) -> bool {
-        let Some((_, scope)) = why.split_once("cannot grant access to secret in scope of \"") else {
+        let Some((_, scope)) = why.split_once("cannot grant access to secret in scope of \"")
+        else {
             return false;
         };
         let Some((client, rest)) = scope.split_once(':') else { return false };
@@ -300,16 +320,21 @@ impl Story {
     fn left_over(&mut self) -> Result<Vec<String>, String> {
         let clients = self.clients();
         let mut complaints = Vec::new();
-        let mut compare =
-            |what: &str, found: BTreeMap<String, String>, expected: BTreeMap<String, String>| {
-                if found != expected {
-                    complaints.push(format!("{what}:\n  found    {found:?}\n  expected {expected:?}"));
-                }
-            };
+        let mut compare = |what: &str,
+                           found: BTreeMap<String, String>,
+                           expected: BTreeMap<String, String>| {
+            if found != expected {
+                complaints.push(format!("{what}:\n  found    {found:?}\n  expected {expected:?}"));
+            }
+        };
 
         let known = self.sim.model().relations_at(&format!("{APP}:database"));
         let known = known.iter().map(|id| (id.to_string(), String::new())).collect();
-        compare("relations", known, clients.keys().map(|id| (id.to_string(), String::new())).collect());
+        compare(
+            "relations",
+            known,
+            clients.keys().map(|id| (id.to_string(), String::new())).collect(),
+        );
 
         let backend = self.sim.model().relations_at(&format!("{APP}:backend-database"))[0];
         let mark = format!("{APP}: model {}, application {APP}, relation", self.sim.model().uuid);
@@ -318,11 +343,15 @@ impl Story {
             "sql postgresql-k8s \"SELECT rolname, coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles \
              WHERE rolname ~ 'relation_id_' OR shobj_description(oid, 'pg_authid') LIKE '{APP}: %'\"",
         ))?;
+        let roles = roles
+            .lines()
+            .map(|line| line.split_once(" | ").unwrap_or((line.trim_end_matches(" |"), "")));
         let roles =
-            roles.lines().map(|line| line.split_once(" | ").unwrap_or((line.trim_end_matches(" |"), "")));
-        let roles = roles.map(|(role, comment)| (role.to_owned(), comment.trim().to_owned())).collect();
-        let mut expected: BTreeMap<String, String> =
-            clients.keys().map(|id| (format!("relation_id_{id}"), format!("{mark} database:{id}"))).collect();
+            roles.map(|(role, comment)| (role.to_owned(), comment.trim().to_owned())).collect();
+        let mut expected: BTreeMap<String, String> = clients
+            .keys()
+            .map(|id| (format!("relation_id_{id}"), format!("{mark} database:{id}")))
+            .collect();
         // PostgreSQL's own charm made this one, and marks none.
         expected.insert(format!("relation_id_{backend}"), String::new());
         expected.insert(
@@ -340,7 +369,8 @@ impl Story {
             for (id, client) in &clients {
                 let user: Vec<&str> =
                     client.secrets.iter().copied().filter(|field| *field != "tls").collect();
-                let granted = |fields: &str| format!("{fields}, granted to {} by {id}", client.name);
+                let granted =
+                    |fields: &str| format!("{fields}, granted to {} by {id}", client.name);
                 if !user.is_empty() {
                     expected.insert(format!("database.{id}.user.secret"), granted(&user.join(" ")));
                 }
@@ -379,15 +409,20 @@ impl Story {
     /// Each process runs what is configured, and it is configured for those databases.
     fn configured(&mut self) -> Result<Vec<String>, String> {
         let clients = self.clients();
-        let mut named: BTreeSet<String> = clients.values().map(|client| client.database.clone()).collect();
+        let mut named: BTreeSet<String> =
+            clients.values().map(|client| client.database.clone()).collect();
         named.insert("pgbouncer_auth".to_owned());
         let everybody = clients.values().any(|client| client.creates_databases);
-        let databases =
-            self.say("sql postgresql-k8s \"SELECT datname FROM pg_database WHERE datname ~ '^db'\"")?;
-        let others: BTreeSet<String> = databases.lines().map(|line| line.trim().to_owned()).collect();
+        let databases = self
+            .say("sql postgresql-k8s \"SELECT datname FROM pg_database WHERE datname ~ '^db'\"")?;
+        let others: BTreeSet<String> =
+            databases.lines().map(|line| line.trim().to_owned()).collect();
         let mut expected: BTreeSet<String> = named.iter().cloned().collect();
         expected.extend(
-            named.iter().chain(others.iter().filter(|_| everybody)).map(|name| format!("{name}_readonly")),
+            named
+                .iter()
+                .chain(others.iter().filter(|_| everybody))
+                .map(|name| format!("{name}_readonly")),
         );
         if everybody {
             expected.insert("*".to_owned());
@@ -398,19 +433,24 @@ impl Story {
                 self.sim.model().instances(&unit.to_string()).map_err(|error| error.to_string())?;
             for instance in instances {
                 let directory = instance.ini.parent().and_then(Path::file_name).unwrap_or_default();
-                for file in
-                    ["shared.ini".to_owned(), format!("{}/pgbouncer.ini", directory.to_string_lossy())]
-                {
+                for file in [
+                    "shared.ini".to_owned(),
+                    format!("{}/pgbouncer.ini", directory.to_string_lossy()),
+                ] {
                     let text = self.say(&format!("cat {unit} /var/lib/pgbouncer/{file}"))?;
                     let found = section(&text, "[databases]");
                     if found != expected {
-                        complaints
-                            .push(format!("{unit} {file}:\n  found    {found:?}\n  expected {expected:?}"));
+                        complaints.push(format!(
+                            "{unit} {file}:\n  found    {found:?}\n  expected {expected:?}"
+                        ));
                     }
                 }
             }
-            let status =
-                self.sim.model().unit_status(&unit.to_string()).map_err(|error| error.to_string())?;
+            let status = self
+                .sim
+                .model()
+                .unit_status(&unit.to_string())
+                .map_err(|error| error.to_string())?;
             if status.word != "active" {
                 complaints.push(format!("{unit} is {}: {}", status.word, status.message));
             }
@@ -425,9 +465,11 @@ impl Story {
     /// Who is left logs in through every unit, and knows all of them.
     fn served(&mut self) -> Vec<String> {
         let mut complaints = Vec::new();
-        let units: Vec<String> = self.sim.model().units_of(APP).iter().map(ToString::to_string).collect();
-        let address =
-            |unit: &String| self.sim.model().unit_address(unit).map(|address| format!("{address}:6432"));
+        let units: Vec<String> =
+            self.sim.model().units_of(APP).iter().map(ToString::to_string).collect();
+        let address = |unit: &String| {
+            self.sim.model().unit_address(unit).map(|address| format!("{address}:6432"))
+        };
         let addresses: BTreeSet<String> = if self.in_containers && self.has_secrets {
             [format!("{APP}.dev.svc.cluster.local:6432")].into()
         } else {
@@ -437,14 +479,18 @@ impl Story {
             let told = self.sim.model().bag(id, APP);
             let endpoints = told.get("endpoints").map_or("", String::as_str);
             if endpoints.split(',').map(str::to_owned).collect::<BTreeSet<_>>() != addresses {
-                complaints
-                    .push(format!("{} is told of {endpoints}, the units are at {addresses:?}", client.name));
+                complaints.push(format!(
+                    "{} is told of {endpoints}, the units are at {addresses:?}",
+                    client.name
+                ));
             }
             for unit in &units {
                 let statement = "SELECT session_user, current_database()";
-                let found = self.say(&format!("sql {} '{statement}' --through {unit}", client.name));
+                let found =
+                    self.say(&format!("sql {} '{statement}' --through {unit}", client.name));
                 if found != Ok(format!("relation_id_{id} | {}\n", client.database)) {
-                    complaints.push(format!("{}, relation {id}, through {unit}: {found:?}", client.name));
+                    complaints
+                        .push(format!("{}, relation {id}, through {unit}: {found:?}", client.name));
                 }
             }
         }
@@ -453,8 +499,10 @@ impl Story {
 
     /// Those who are left, by relation.
     fn clients(&self) -> BTreeMap<u32, Client> {
-        let relation = |client: &Client| self.sim.model().relations_at(&client.endpoint()).first().copied();
-        let pairs = self.related.iter().filter_map(|client| Some((relation(client)?, client.clone())));
+        let relation =
+            |client: &Client| self.sim.model().relations_at(&client.endpoint()).first().copied();
+        let pairs =
+            self.related.iter().filter_map(|client| Some((relation(client)?, client.clone())));
         pairs.collect()
     }
 
@@ -467,11 +515,17 @@ impl Story {
 /// The fields of a client's secret, and who may read them; the fields of ours are not compared.
 fn content(secret: &Secret) -> String {
     let granted = secret.grants.iter().map(|(to, relation)| {
-        format!(", granted to {to} by {}", relation.map_or_else(|| "nothing".to_owned(), |id| id.to_string()))
+        format!(
+            ", granted to {to} by {}",
+            relation.map_or_else(|| "nothing".to_owned(), |id| id.to_string())
+        )
     });
     let is_ours = !secret.label.starts_with("database.");
-    let fields =
-        if is_ours { String::new() } else { secret.content().keys().cloned().collect::<Vec<_>>().join(" ") };
+    let fields = if is_ours {
+        String::new()
+    } else {
+        secret.content().keys().cloned().collect::<Vec<_>>().join(" ")
+    };
     fields + &granted.collect::<String>()
 }
 

@@ -47,7 +47,9 @@ impl Bench {
             ("unix_socket_dir", _) => return vec![self.directory.display().to_string()],
             ("conffile", _) => return vec![self.path("pgbouncer.ini")],
             ("pidfile" | "logfile", _) => return vec![String::new(), self.path(setting.name)],
-            ("client_tls_key_file" | "client_tls_cert_file", _) => return vec![self.path(setting.name)],
+            ("client_tls_key_file" | "client_tls_cert_file", _) => {
+                return vec![self.path(setting.name)];
+            }
             ("client_tls_ca_file" | "server_tls_ca_file", _) => {
                 return vec![self.path("client_tls_cert_file")];
             }
@@ -105,7 +107,15 @@ impl Bench {
     /// A key and its certificate, which TLS for clients needs.
     fn make_certificate(&self) {
         let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+            ])
             .args(["-subj", "/CN=localhost", "-keyout"])
             .arg(self.path("client_tls_key_file"))
             .arg("-out")
@@ -141,7 +151,8 @@ impl Asking {
 
     fn ask(&mut self, command: &str) -> Result<Rows, tokio_postgres::Error> {
         let messages = self.runtime.block_on(self.client.simple_query(command))?;
-        let row = |message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None };
+        let row =
+            |message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None };
         let columns = |row: SimpleQueryRow| {
             let names = row.columns().iter().map(SimpleColumn::name).enumerate();
             let column = |(number, name): (usize, &str)| {
@@ -156,10 +167,13 @@ impl Asking {
 /// The settings of `[pgbouncer]` that a version knows.
 fn known(program: &Program) -> impl Iterator<Item = &'static Setting> {
     let version = program.version;
-    TABLE.iter().filter(move |setting| setting.section == Section::Pgbouncer && setting.since <= version)
+    TABLE
+        .iter()
+        .filter(move |setting| setting.section == Section::Pgbouncer && setting.since <= version)
 }
 
-/// A value as `SHOW CONFIG` gives it: a mode in decimal, an unset level as 0, times with six digits.
+/// A value as `SHOW CONFIG` gives it: a mode in decimal, an unset level as 0, times with six
+/// digits.
 fn as_shown(setting: &Setting, value: &str) -> String {
     match (setting.kind, setting.name, value) {
         (Kind::Octal, ..) => i64::from_str_radix(value, 8).expect("an octal number").to_string(),
@@ -186,8 +200,16 @@ fn the_defaults_of_the_table_are_pgbouncers() {
         assert!(config.keys().map(String::as_str).eq(listed), "{program:?}");
         for setting in known(&program) {
             let shown = &config[setting.name];
-            assert_eq!(shown.default, setting.default(program.version).unwrap_or_default(), "{setting:?}");
-            assert_eq!(changeable[setting.name] == "yes", setting.change != Change::Restart, "{setting:?}");
+            assert_eq!(
+                shown.default,
+                setting.default(program.version).unwrap_or_default(),
+                "{setting:?}"
+            );
+            assert_eq!(
+                changeable[setting.name] == "yes",
+                setting.change != Change::Restart,
+                "{setting:?}"
+            );
             if !["conffile", "unix_socket_dir"].contains(&setting.name) {
                 assert_eq!(shown.value, as_shown(setting, &shown.default), "{setting:?}");
             }
@@ -226,7 +248,8 @@ fn a_difference_needs_what_a_reload_leaves_undone() {
         let mut rounds: Vec<_> = (0..bench.rounds()).map(|round| bench.round(round)).collect();
         rounds.push(Settings::new());
         let mut restarts = BTreeSet::new();
-        let pairs = rounds.iter().flat_map(|before| rounds.iter().map(move |after| (before, after)));
+        let pairs =
+            rounds.iter().flat_map(|before| rounds.iter().map(move |after| (before, after)));
         for (before, after) in pairs {
             let (old, new) = (bench.file(before), bench.file(after));
             bench.start(&old).unwrap_or_else(|log| panic!("{program:?} {before:?}\n{log}"));
@@ -327,13 +350,15 @@ fn where_we_are_stricter_pgbouncer_reads_something_else() {
         let mut bench = Bench::new(&program);
         // With these nobody reaches the console any more.
         let deadly = ["pkt_buf", "max_packet_size", "disable_pqexec", "unix_socket_mode"];
-        let settings: Vec<_> = known(&program).filter(|setting| !deadly.contains(&setting.name)).collect();
+        let settings: Vec<_> =
+            known(&program).filter(|setting| !deadly.contains(&setting.name)).collect();
         for round in 0..4 {
             let misread: Vec<_> = settings
                 .iter()
                 .filter_map(|setting| Some((setting.name, *setting.kind.misread().get(round)?)))
                 .collect();
-            let written = misread.iter().map(|(name, (value, _))| (*name, (*value).to_owned())).collect();
+            let written =
+                misread.iter().map(|(name, (value, _))| (*name, (*value).to_owned())).collect();
             bench.start(&bench.file(&written)).unwrap_or_else(|log| panic!("{written:?}\n{log}"));
             let config = bench.console().show_config().expect("it answers");
             for (name, (value, taken)) in misread {
@@ -353,7 +378,11 @@ fn a_setting_that_a_version_does_not_know_is_refused() {
                 let value = bench.values(setting).swap_remove(0);
                 assert!(check(Section::Pgbouncer, setting.name, &value, program.version).is_err());
                 let settings = Settings::from([(setting.name, value)]);
-                assert!(bench.start(&bench.file(&settings)).is_err(), "{program:?} {}", setting.name);
+                assert!(
+                    bench.start(&bench.file(&settings)).is_err(),
+                    "{program:?} {}",
+                    setting.name
+                );
             }
         }
     }
@@ -433,13 +462,18 @@ fn the_databases_and_users_that_are_written_are_there() {
                     ("force_user", "user"),
                     ("pool_size", "pool_size"),
                 ] {
-                    assert_eq!(Some(shown[name][column].as_str()), written.get(key), "{name}: {column}");
+                    assert_eq!(
+                        Some(shown[name][column].as_str()),
+                        written.get(key),
+                        "{name}: {column}"
+                    );
                 }
             }
             for user in &users.0 {
                 Console::log_in(&bench.directory, &user.name, &user.secret)
                     .unwrap_or_else(|error| panic!("{error}: {:?}", user.secret.reveal()));
-                let error = Console::log_in(&bench.directory, &user.name, &Secret::new("another")).err();
+                let error =
+                    Console::log_in(&bench.directory, &user.name, &Secret::new("another")).err();
                 assert!(matches!(error, Some(ConsoleError::Refused(_))), "{error:?}");
             }
         }
@@ -472,7 +506,8 @@ fn mutated(text: &str, chance: &mut Chance) -> Option<String> {
 fn no_mutation_of_a_file_that_we_take_is_swallowed_in_part() {
     for program in installed() {
         let mut bench = Bench::new(&program);
-        let peers = if program.version >= Version::PEERS { "[peers]\n1 = host=/a port=6432\n" } else { "" };
+        let peers =
+            if program.version >= Version::PEERS { "[peers]\n1 = host=/a port=6432\n" } else { "" };
         let settings = Settings::from([
             ("admin_users", "alice,bob".to_owned()),
             ("auth_type", "scram-sha-256".to_owned()),
@@ -517,7 +552,8 @@ fn no_mutation_of_a_file_that_we_take_is_swallowed_in_part() {
             }
             let databases = asking.ask("SHOW DATABASES").expect("it answers");
             for (name, written) in ini.databases.iter().filter(|(name, _)| *name != "*") {
-                let shown = databases.iter().find(|shown| shown["name"] == *name).expect("it is listed");
+                let shown =
+                    databases.iter().find(|shown| shown["name"] == *name).expect("it is listed");
                 assert_eq!(shown["host"], written.get("host").unwrap_or_default(), "{}", told());
                 assert_eq!(shown["port"], written.get("port").unwrap_or("5432"), "{}", told());
                 assert_eq!(shown["database"], written.get("dbname").unwrap_or(name), "{}", told());
@@ -526,7 +562,10 @@ fn no_mutation_of_a_file_that_we_take_is_swallowed_in_part() {
         assert!(taken > 100, "{taken} files were fit");
         bench.write(&format!("{base}no_such_setting = 1\n"));
         console.reload().expect("it reloads");
-        assert!(bench.log().contains(RELOAD_FAILED), "{program:?} says so of a file that is not fit");
+        assert!(
+            bench.log().contains(RELOAD_FAILED),
+            "{program:?} says so of a file that is not fit"
+        );
     }
 }
 
@@ -541,7 +580,9 @@ fn a_process_takes_every_value_of_a_database_user_and_peer_that_we_take() {
         for setting in TABLE.iter().filter(|setting| setting.section != Section::Pgbouncer) {
             let (good, bad): (Vec<String>, &[&str]) = match setting.kind {
                 Kind::Int { min, max } => ([min, max].map(|number| number.to_string()).into(), &[]),
-                Kind::Enum(words) => (words.iter().map(ToString::to_string).collect(), &["nonsense"]),
+                Kind::Enum(words) => {
+                    (words.iter().map(ToString::to_string).collect(), &["nonsense"])
+                }
                 Kind::Short(longest) => (vec!["a".into(), "'".into(), "x".repeat(longest)], &[]),
                 Kind::Database => (vec!["a".into()], &[]),
                 Kind::List => (vec!["a".into(), "/a,b 'c'".into()], &[]),

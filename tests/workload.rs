@@ -57,7 +57,8 @@ impl Unit {
         let pid = std::process::id();
         let root = PathBuf::from(format!("/tmp/w{pid}-{number}"));
         fs::create_dir(&root)?;
-        let paths = Paths::from_charm_dir(&root.join("var/lib/juju/agents/unit-pgb-0/charm"), "pgb/0");
+        let paths =
+            Paths::from_charm_dir(&root.join("var/lib/juju/agents/unit-pgb-0/charm"), "pgb/0");
         let disk = Disk::new(paths.clone());
         // Another process has other low bits; models have addresses from 127.100 on.
         let [.., high, low] = pid.to_be_bytes();
@@ -185,8 +186,8 @@ fn until(what: &str, mut there: impl FnMut() -> bool) {
     }
 }
 
-/// Runs a test with each PgBouncer, in a process of its own: the console changes the effective user of the
-/// whole process for a moment, and tests are threads of one process.
+/// Runs a test with each PgBouncer, in a process of its own: the console changes the effective user
+/// of the whole process for a moment, and tests are threads of one process.
 fn on_each_version(test: impl FnMut(&Program) -> Outcome) -> Outcome {
     if std::env::var_os(APART).is_some() {
         return installed().iter().try_for_each(test);
@@ -195,8 +196,9 @@ fn on_each_version(test: impl FnMut(&Program) -> Outcome) -> Outcome {
     let name = this.name().ok_or("a test's thread has the test's name")?;
     let mut command = Command::new(std::env::current_exe()?);
     let output = command.args(["--exact", name, "--nocapture"]).env(APART, "yes").output()?;
-    let said =
-        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    let said = [output.stdout, output.stderr]
+        .map(|text| String::from_utf8_lossy(&text).into_owned())
+        .concat();
     // A name that no test has would end well, too.
     let passed = output.status.success() && said.contains("test result: ok. 1 passed");
     if passed { Ok(()) } else { Err(said.into()) }
@@ -214,7 +216,10 @@ fn a_load_is_confirmed_and_leaves_its_files_and_nothing_else() -> Outcome {
         assert_eq!(unit.disk.loaded(1), Some(generation(program, "one")));
         let saved = unit.disk.saved();
         let users = files.users.file_text().map(Secret::new)?;
-        assert_eq!((saved.config.as_ref(), saved.users.as_ref()), (Some(&files.shared), Some(&users)));
+        assert_eq!(
+            (saved.config.as_ref(), saved.users.as_ref()),
+            (Some(&files.shared), Some(&users))
+        );
 
         let instances = unit.paths.instances_dir();
         assert_eq!(names(&instances)?, ["instance_0", "instance_1", "shared.ini", "userlist.txt"]);
@@ -222,8 +227,10 @@ fn a_load_is_confirmed_and_leaves_its_files_and_nothing_else() -> Outcome {
         for instance in 0..2 {
             let directory = unit.paths.instance_dir(instance);
             let sockets = [".s.PGSQL.6432", ".s.PGSQL.6432.lock"];
-            let found: Vec<_> =
-                names(&directory)?.into_iter().filter(|name| !sockets.contains(&name.as_str())).collect();
+            let found: Vec<_> = names(&directory)?
+                .into_iter()
+                .filter(|name| !sockets.contains(&name.as_str()))
+                .collect();
             assert_eq!(found, ["loaded", "pgbouncer.ini", "pgbouncer.pid"]);
             all.extend([directory, unit.paths.ini(instance), unit.paths.marker(instance)]);
         }
@@ -333,8 +340,9 @@ fn a_restart_that_fails_is_not_tried_on_the_next_process() -> Outcome {
     })
 }
 
-/// A hook is killed after it wrote a file with another port; the next one drops `*` from that file. Both changes
-/// need a new process, and that one may not have its port: PgBouncer is not root. From 1.19 it ends.
+/// A hook is killed after it wrote a file with another port; the next one drops `*` from that file.
+/// Both changes need a new process, and that one may not have its port: PgBouncer is not root. From
+/// 1.19 it ends.
 #[test]
 fn a_refused_port_is_named_though_another_change_needs_a_restart_too() -> Outcome {
     const REFUSED: u16 = 81;
@@ -356,7 +364,8 @@ fn a_refused_port_is_named_though_another_change_needs_a_restart_too() -> Outcom
         unit.replace_ini(&killed)?;
 
         let next = moved_to(REFUSED, unit.files(1, "three"));
-        // The first load replaces the process that has the old port; the second one finds none that stays.
+        // The first load replaces the process that has the old port; the second one finds none that
+        // stays.
         for _ in 0..2 {
             let error = unit.disk.load(&next).expect_err("only root may have that port");
             assert!(matches!(error, NotLoaded::NotListening { port: REFUSED, .. }), "{error:?}");
@@ -439,7 +448,10 @@ fn a_user_list_without_the_password_is_refused() -> Outcome {
         let error = unit.disk.load(&files).expect_err("the password is wrong");
         assert!(matches!(error, NotLoaded::UserListRefused { instance: 0, .. }), "{error:?}");
         let whole = format!("{error} {error:?}");
-        assert!(whole.contains("UserListRefused") && !whole.contains("another password"), "{whole}");
+        assert!(
+            whole.contains("UserListRefused") && !whole.contains("another password"),
+            "{whole}"
+        );
         assert_eq!(unit.disk.loaded(0), None);
 
         let files = unit.files(1, "one");
@@ -455,7 +467,8 @@ fn a_configuration_that_would_be_swallowed_in_part_is_not_even_written() -> Outc
         unit.disk.load(&unit.files(1, "one"))?;
         let before = (unit.reloads(0)?, fs::read_to_string(unit.paths.ini(0))?);
         let mut files = unit.files(1, "two");
-        files.instances[0].text = files.instances[0].text.replace("so_reuseport", "no_such_setting");
+        files.instances[0].text =
+            files.instances[0].text.replace("so_reuseport", "no_such_setting");
         let error = unit.disk.load(&files).expect_err("there is no such setting");
         assert!(matches!(error, NotLoaded::Unfit { instance: 0, line: 6, .. }), "{error:?}");
         assert_eq!((unit.reloads(0)?, fs::read_to_string(unit.paths.ini(0))?), before);
@@ -491,7 +504,10 @@ fn a_process_that_does_not_answer_holds_nobody_up() -> Outcome {
         kill(stopped, Signal::SIGCONT)?;
         assert!(matches!(error, Err(NotLoaded::NotConfirmed { .. })), "{error:?}");
         assert!(took < Duration::from_secs(6), "{took:?}");
-        assert_eq!((unit.disk.loaded(0), unit.disk.loaded(1)), (None, Some(generation(program, "two"))));
+        assert_eq!(
+            (unit.disk.loaded(0), unit.disk.loaded(1)),
+            (None, Some(generation(program, "two")))
+        );
         assert_eq!(unit.disk.load(&unit.files(2, "two"))?.loaded, [0]);
         Ok(())
     })

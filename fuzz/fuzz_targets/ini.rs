@@ -1,4 +1,5 @@
-//! Any file that parses can be rendered and parses to the same value; any file that is valid parses.
+//! Any file that parses can be rendered and parses to the same value; any file that is valid
+//! parses.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -23,8 +23,11 @@ fn main() {
 
 fn measure() {
     let charm = tempfile::tempdir().expect("a directory");
-    std::fs::write(charm.path().join("metadata.yaml"), "name: quick\npeers:\n  peers: {interface: quick}\n")
-        .expect("metadata");
+    std::fs::write(
+        charm.path().join("metadata.yaml"),
+        "name: quick\npeers:\n  peers: {interface: quick}\n",
+    )
+    .expect("metadata");
     let exe = std::env::current_exe().expect("a path");
     std::fs::copy(exe, charm.path().join("dispatch")).expect("a charm");
     let tools = Path::new(env!("CARGO_BIN_EXE_jujusim-tool")).to_owned();

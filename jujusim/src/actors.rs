@@ -42,8 +42,11 @@ pub(crate) trait Actor: Send + Sync {
 /// the actor stands for.
 pub(crate) fn make(kind: &str, channel: Option<&str>, model: &mut Model) -> Result<Kind> {
     let endpoint = |role| Endpoint { role, interface: "postgresql_client".to_owned(), limit: None };
-    let option =
-        |kind: &str, default| ConfigOption { kind: kind.to_owned(), default, description: String::new() };
+    let option = |kind: &str, default| ConfigOption {
+        kind: kind.to_owned(),
+        default,
+        description: String::new(),
+    };
     match kind {
         "postgresql" => {
             let default = model.postgresql.clone();
@@ -67,7 +70,10 @@ pub(crate) fn make(kind: &str, channel: Option<&str>, model: &mut Model) -> Resu
             let charm = Charm {
                 name: "client".to_owned(),
                 endpoints: BTreeMap::from([("database".to_owned(), endpoint(Role::Requirer))]),
-                options: options.into_iter().map(|name| (name.to_owned(), option("string", None))).collect(),
+                options: options
+                    .into_iter()
+                    .map(|name| (name.to_owned(), option("string", None)))
+                    .collect(),
                 actions: BTreeMap::from([(client::GET_CREDENTIALS.to_owned(), Value::Null)]),
                 ..Charm::default()
             };

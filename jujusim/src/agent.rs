@@ -47,7 +47,8 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn listen(path: &Path, sender: Sender<Message>) -> Result<Agent> {
-        let listener = UnixListener::bind(path).doing(|| format!("listen at {}", path.display()))?;
+        let listener =
+            UnixListener::bind(path).doing(|| format!("listen at {}", path.display()))?;
         let agent = Agent { path: path.to_owned(), over: Arc::default(), serving: Arc::default() };
         let (over, serving) = (Arc::clone(&agent.over), Arc::clone(&agent.serving));
         thread::spawn(move || {

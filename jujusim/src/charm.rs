@@ -73,8 +73,10 @@ struct Config {
 
 impl Charm {
     pub(crate) fn read(dir: &Path) -> Result<Charm> {
-        let file =
-            ["metadata.yaml", "charmcraft.yaml"].iter().map(|name| dir.join(name)).find(|path| path.exists());
+        let file = ["metadata.yaml", "charmcraft.yaml"]
+            .iter()
+            .map(|name| dir.join(name))
+            .find(|path| path.exists());
         let file = file.ok_or_else(|| {
             Error::refused(format!(
                 "cannot deploy {}: it has neither metadata.yaml nor charmcraft.yaml",
@@ -95,7 +97,8 @@ impl Charm {
             (Role::Peer, metadata.peers),
         ] {
             for (name, raw) in declared {
-                endpoints.insert(name, Endpoint { role, interface: raw.interface, limit: raw.limit });
+                endpoints
+                    .insert(name, Endpoint { role, interface: raw.interface, limit: raw.limit });
             }
         }
         Ok(Charm {
@@ -110,9 +113,12 @@ impl Charm {
 
     /// Parses `text` as a value of the option's type.
     pub(crate) fn option_value(&self, name: &str, text: &str) -> Result<Value> {
-        let option =
-            self.options.get(name).ok_or_else(|| Error::refused(format!("unknown option {name:?}")))?;
-        let wrong = || Error::refused(format!("option {name:?} expected {}, got {text:?}", option.kind));
+        let option = self
+            .options
+            .get(name)
+            .ok_or_else(|| Error::refused(format!("unknown option {name:?}")))?;
+        let wrong =
+            || Error::refused(format!("option {name:?} expected {}, got {text:?}", option.kind));
         Ok(match option.kind.as_str() {
             "int" => Value::from(text.parse::<i64>().map_err(|_| wrong())?),
             "float" => Value::from(text.parse::<f64>().map_err(|_| wrong())?),

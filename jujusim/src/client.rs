@@ -24,10 +24,12 @@ pub fn ask(name: &str, args: impl Iterator<Item = OsString>) -> Result<Answer, S
     let variable = |name: &str| std::env::var(name).map_err(|_| format!("{name} not set"));
     let context = variable("JUJU_CONTEXT_ID")?;
     let socket = variable("JUJU_AGENT_SOCKET_ADDRESS")?;
-    let dir = std::env::current_dir().map_err(|error| error.to_string())?.to_string_lossy().into_owned();
+    let dir =
+        std::env::current_dir().map_err(|error| error.to_string())?.to_string_lossy().into_owned();
     let args: Result<Vec<String>, OsString> = args.map(OsString::into_string).collect();
-    let args =
-        args.map_err(|arg| format!("jujusim does not model the argument {}: not UTF-8", arg.display()))?;
+    let args = args.map_err(|arg| {
+        format!("jujusim does not model the argument {}: not UTF-8", arg.display())
+    })?;
     let mut request = Request { context, dir, command: name.to_owned(), args, stdin: None };
     let answer = send(&socket, &request)?;
     if !answer.wants_stdin {
@@ -36,12 +38,14 @@ pub fn ask(name: &str, args: impl Iterator<Item = OsString>) -> Result<Answer, S
     let mut stdin = Vec::new();
     io::stdin().read_to_end(&mut stdin).map_err(|error| error.to_string())?;
     let stdin = String::from_utf8(stdin);
-    request.stdin = Some(stdin.map_err(|_| "jujusim does not model standard input that is not UTF-8")?);
+    request.stdin =
+        Some(stdin.map_err(|_| "jujusim does not model standard input that is not UTF-8")?);
     send(&socket, &request)
 }
 
 fn send(socket: &str, request: &Request) -> Result<Answer, String> {
-    let mut stream = UnixStream::connect(socket).map_err(|error| format!("dial unix {socket}: {error}"))?;
+    let mut stream =
+        UnixStream::connect(socket).map_err(|error| format!("dial unix {socket}: {error}"))?;
     let mut line = serde_json::to_string(request).map_err(|error| error.to_string())?;
     line.push('\n');
     stream.write_all(line.as_bytes()).map_err(|error| error.to_string())?;

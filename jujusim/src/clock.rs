@@ -24,7 +24,8 @@ pub(crate) fn back_off(failures: u32) -> SignedDuration {
 impl Model {
     /// When the next failed hook may be retried or the next lease becomes free.
     pub(crate) fn next_retry_or_lease(&self) -> Option<Timestamp> {
-        let retries = self.units.values().filter_map(|unit| unit.pending.as_ref()).map(|pending| pending.due);
+        let retries =
+            self.units.values().filter_map(|unit| unit.pending.as_ref()).map(|pending| pending.due);
         let leases = self.apps.values().filter_map(|app| app.vacant_until);
         retries.chain(leases).filter(|time| *time > self.now && *time < Timestamp::MAX).min()
     }
@@ -32,7 +33,8 @@ impl Model {
     /// When the next timer expires.
     pub(crate) fn next_timer(&self) -> Option<Timestamp> {
         let statuses = self.units.values().filter_map(|unit| unit.update_status_due);
-        let secrets = self.secrets.values().flat_map(|secret| [secret.expire, secret.next_rotate]).flatten();
+        let secrets =
+            self.secrets.values().flat_map(|secret| [secret.expire, secret.next_rotate]).flatten();
         let timers = statuses.chain(secrets).filter(|time| *time > self.now);
         timers.chain(self.next_retry_or_lease()).min()
     }
@@ -84,11 +86,12 @@ impl Model {
 
     /// Schedules a unit's next `update-status`: one interval from now, plus or minus a fifth.
     pub(crate) fn schedule_update_status(&mut self, name: &UnitName) {
-        let spread =
-            self.pick((name.to_string(), "update-status"), 0..=24).map_or(0, |chosen| match self.seed {
+        let spread = self.pick((name.to_string(), "update-status"), 0..=24).map_or(0, |chosen| {
+            match self.seed {
                 Some(_) => (chosen - 12) * 5,
                 None => 0,
-            });
+            }
+        });
         let due = self.now + UPDATE_STATUS + SignedDuration::from_secs(spread);
         if let Some(unit) = self.units.get_mut(name).filter(|unit| unit.stage == Stage::Started) {
             unit.update_status_due = Some(due);
@@ -99,7 +102,11 @@ impl Model {
     /// seed.
     ///
     /// The same question between the same two hooks has the same answer.
-    pub(crate) fn pick<T>(&self, question: impl Hash, candidates: impl IntoIterator<Item = T>) -> Option<T> {
+    pub(crate) fn pick<T>(
+        &self,
+        question: impl Hash,
+        candidates: impl IntoIterator<Item = T>,
+    ) -> Option<T> {
         let mut candidates = candidates.into_iter();
         let Some(seed) = self.seed else { return candidates.next() };
         let mut all: Vec<T> = candidates.collect();

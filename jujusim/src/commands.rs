@@ -84,9 +84,9 @@ impl Arguments {
     /// The number after an option, `default` without the option.
     fn count(&mut self, name: &str, default: usize) -> Result<usize> {
         match self.option(name)? {
-            Some(text) => {
-                text.parse().map_err(|_| Error::refused(format!("{name} needs a number, got {text:?}")))
-            }
+            Some(text) => text
+                .parse()
+                .map_err(|_| Error::refused(format!("{name} needs a number, got {text:?}"))),
             None => Ok(default),
         }
     }
@@ -103,7 +103,9 @@ impl Arguments {
 
     /// The arguments before the first `mark`, and those after it.
     fn split_at(mut self, mark: &str) -> (Arguments, Vec<String>) {
-        let Some(index) = self.words.iter().rposition(|word| word == mark) else { return (self, Vec::new()) };
+        let Some(index) = self.words.iter().rposition(|word| word == mark) else {
+            return (self, Vec::new());
+        };
         let before = self.words.split_off(index + 1);
         self.words.pop();
         (Arguments { words: before }, self.rest())
@@ -132,7 +134,9 @@ impl Arguments {
 
 impl Sim {
     pub(crate) fn execute(&mut self, line: &str) -> Result<String> {
-        if let Some((name @ ("expect" | "expect-not" | "expect-error"), text)) = line.trim().split_once(' ') {
+        if let Some((name @ ("expect" | "expect-not" | "expect-error"), text)) =
+            line.trim().split_once(' ')
+        {
             let text = text.trim().trim_matches('"');
             // Do not search the text of an error: a digit of an address in it would match an
             // `expect 1`.

@@ -77,7 +77,12 @@ impl Model {
         if buffer.app_bags.keys().chain(buffer.unit_bags.keys()).any(gone) {
             return Err(self.version.missing_relation_error().to_owned());
         }
-        if buffer.app_bags.values().chain(buffer.unit_bags.values()).any(|bag| size(bag) > MAX_SETTINGS) {
+        if buffer
+            .app_bags
+            .values()
+            .chain(buffer.unit_bags.values())
+            .any(|bag| size(bag) > MAX_SETTINGS)
+        {
             return Err(format!("max allowed relation settings size ({MAX_SETTINGS}) exceeded"));
         }
         Ok(())
@@ -115,7 +120,8 @@ impl Model {
                 .map_err(|text| format!("granting secrets access: {text}"))?;
         }
         for (id, target) in pending.revokes {
-            self.revoke(unit, &id, &target).map_err(|text| format!("revoking secrets access: {text}"))?;
+            self.revoke(unit, &id, &target)
+                .map_err(|text| format!("revoking secrets access: {text}"))?;
         }
         for (id, revisions) in pending.removes {
             self.remove_secret(unit, &id, revisions)
@@ -183,7 +189,9 @@ impl Model {
         }
         if gone || scope.is_some_and(|relation| relation.dying) {
             let key = scope.map(Relation::key).unwrap_or_default();
-            return Err(format!("cannot grant access to secret in scope of {key:?} which is not alive"));
+            return Err(format!(
+                "cannot grant access to secret in scope of {key:?} which is not alive"
+            ));
         }
         let secret = self.managed_secret(unit, id)?;
         if secret.grants.get(target).is_some_and(|scope| *scope != Some(relation)) {
@@ -205,7 +213,12 @@ impl Model {
     }
 
     /// Removes revisions; removing the last revision removes the secret.
-    fn remove_secret(&mut self, unit: &UnitName, id: &str, revisions: Option<BTreeSet<u32>>) -> Result {
+    fn remove_secret(
+        &mut self,
+        unit: &UnitName,
+        id: &str,
+        revisions: Option<BTreeSet<u32>>,
+    ) -> Result {
         let strict = self.version.refuses_repeated_removal();
         if !self.secrets.contains_key(id) && !strict {
             return Ok(());
@@ -235,9 +248,10 @@ impl PendingSecrets {
     fn split_first(&mut self, first: SecretsFirst) -> PendingSecrets {
         match first {
             SecretsFirst::All => std::mem::take(self),
-            SecretsFirst::Creates => {
-                PendingSecrets { creates: std::mem::take(&mut self.creates), ..PendingSecrets::default() }
-            }
+            SecretsFirst::Creates => PendingSecrets {
+                creates: std::mem::take(&mut self.creates),
+                ..PendingSecrets::default()
+            },
             SecretsFirst::None => PendingSecrets::default(),
         }
     }

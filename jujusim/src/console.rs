@@ -18,7 +18,8 @@ pub(crate) fn client_queries(instance: &Instance) -> u64 {
     let rows = ask(instance, "SHOW STATS").unwrap_or_default();
     let Some((head, rows)) = rows.split_first() else { return 0 };
     let Some(column) = head.iter().position(|name| name == "total_query_count") else { return 0 };
-    let clients = rows.iter().filter(|row| row.first().is_some_and(|database| database != "pgbouncer"));
+    let clients =
+        rows.iter().filter(|row| row.first().is_some_and(|database| database != "pgbouncer"));
     clients.filter_map(|row| row.get(column)?.parse::<u64>().ok()).sum()
 }
 
@@ -27,9 +28,28 @@ fn ask(instance: &Instance, command: &str) -> Option<Vec<Vec<String>>> {
     let dir = &instance.sockets;
     let port = setting(&instance.ini, "listen_port").unwrap_or_else(|| "6432".to_owned());
     let mut psql = as_user(&instance.user, "KILL");
-    psql.args(["psql", "-XA", "-F", "\t", "-P", "footer=off", "-U", "pgbouncer", "-d", "pgbouncer"]);
-    psql.arg("-h").arg(dir).args(["-p", &port, "-c", command]).current_dir("/").stdin(Stdio::null());
-    let output = psql.env("PGCONNECT_TIMEOUT", "5").output().ok().filter(|output| output.status.success())?;
+    psql.args([
+        "psql",
+        "-XA",
+        "-F",
+        "\t",
+        "-P",
+        "footer=off",
+        "-U",
+        "pgbouncer",
+        "-d",
+        "pgbouncer",
+    ]);
+    psql.arg("-h")
+        .arg(dir)
+        .args(["-p", &port, "-c", command])
+        .current_dir("/")
+        .stdin(Stdio::null());
+    let output = psql
+        .env("PGCONNECT_TIMEOUT", "5")
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     Some(text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect())
 }

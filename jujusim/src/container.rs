@@ -89,7 +89,12 @@ struct Group {
 
 impl Runtime {
     /// Finds the Pebble that `scripts/pebble` built.
-    pub(crate) fn new(version: &str, image: Option<&Path>, gateway: Ipv4Addr, dir: &Path) -> Result<Runtime> {
+    pub(crate) fn new(
+        version: &str,
+        image: Option<&Path>,
+        gateway: Ipv4Addr,
+        dir: &Path,
+    ) -> Result<Runtime> {
         let pebble = pebble_of(version)?;
         let script = dir.join("container.sh");
         fs::write(&script, START).doing(|| format!("write {}", script.display()))?;
@@ -109,13 +114,18 @@ impl Runtime {
         wait_until("a network namespace", || has_own_namespace(pause.pid, "net"))?;
         // Interface names are limited to 15 characters, and must be unique on the host.
         let interface = format!("jj{}", pause.pid);
-        run(Command::new("bash").arg(&self.script).arg("network").arg(pause.pid.to_string()).args([
-            &interface,
-            &address.to_string(),
-            &self.gateway.to_string(),
-        ]))?;
-        let mut pod =
-            Pod { pause, runtime: self.clone(), root: root.to_owned(), containers: Vec::new(), ends: None };
+        run(Command::new("bash")
+            .arg(&self.script)
+            .arg("network")
+            .arg(pause.pid.to_string())
+            .args([&interface, &address.to_string(), &self.gateway.to_string()]))?;
+        let mut pod = Pod {
+            pause,
+            runtime: self.clone(),
+            root: root.to_owned(),
+            containers: Vec::new(),
+            ends: None,
+        };
         for (index, name) in names.enumerate() {
             let volume = pod.volume(name);
             fs::create_dir_all(&volume).doing(|| format!("make {}", volume.display()))?;
@@ -139,7 +149,9 @@ impl Runtime {
 pub fn pebble_of(version: &str) -> Result<PathBuf> {
     static NAMESPACE_ERROR: OnceLock<Option<String>> = OnceLock::new();
     if !nix::unistd::geteuid().is_root() {
-        return Err(Error::refused("containers need namespaces: run as root, or without --containers"));
+        return Err(Error::refused(
+            "containers need namespaces: run as root, or without --containers",
+        ));
     }
     let pebble = crate::server::cache().join(format!("pebble-{version}/bin/pebble"));
     if !pebble.exists() {
@@ -147,9 +159,9 @@ pub fn pebble_of(version: &str) -> Result<PathBuf> {
     }
     match NAMESPACE_ERROR.get_or_init(namespace_error) {
         None => Ok(pebble),
-        Some(why) => {
-            Err(Error::refused(format!("containers need namespaces, which cannot be created here: {why}")))
-        }
+        Some(why) => Err(Error::refused(format!(
+            "containers need namespaces, which cannot be created here: {why}"
+        ))),
     }
 }
 
@@ -179,21 +191,32 @@ impl Pod {
     /// Starts the named container, or all, unless already running.
     pub(crate) fn start(&mut self, name: Option<&str>) -> Result<()> {
         let Pod { pause, runtime, root, containers, .. } = self;
-        for container in containers.iter_mut().filter(|one| name.is_none_or(|name| one.name == name)) {
+        for container in
+            containers.iter_mut().filter(|one| name.is_none_or(|name| one.name == name))
+        {
             if container.is_running() {
                 continue;
             }
             let log = root.join(format!("var/log/pebble-{}.log", container.name));
-            let log =
-                File::options().create(true).append(true).open(&log).doing(|| "open a log".to_owned())?;
+            let log = File::options()
+                .create(true)
+                .append(true)
+                .open(&log)
+                .doing(|| "open a log".to_owned())?;
             let errors = log.try_clone().doing(|| "open a log".to_owned())?;
-            let limit = container
-                .cpus
-                .map_or_else(|| "max 100000".to_owned(), |cpus| format!("{:.0} 100000", cpus * 100_000.0));
+            let limit = container.cpus.map_or_else(
+                || "max 100000".to_owned(),
+                |cpus| format!("{:.0} 100000", cpus * 100_000.0),
+            );
             let mut command = dies_with_parent();
             command.arg("nsenter").arg(format!("--net=/proc/{}/ns/net", pause.pid));
             command.args(["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"]);
-            command.arg("bash").arg(&runtime.script).arg("container").arg(&*root).arg(&container.name);
+            command
+                .arg("bash")
+                .arg(&runtime.script)
+                .arg("container")
+                .arg(&*root)
+                .arg(&container.name);
             command.arg((38813 + container.index).to_string()).arg(&runtime.pebble).arg(limit);
             command.args(runtime.image.iter()).stdin(Stdio::null()).stdout(log).stderr(errors);
             let group = Group::start(&mut command, 1)?;
@@ -206,7 +229,9 @@ impl Pod {
 
     /// Stops the named container, or all, as if its first process was killed.
     pub(crate) fn stop(&mut self, name: Option<&str>) {
-        for container in self.containers.iter_mut().filter(|one| name.is_none_or(|name| one.name == name)) {
+        for container in
+            self.containers.iter_mut().filter(|one| name.is_none_or(|name| one.name == name))
+        {
             container.running = None;
         }
     }
@@ -232,7 +257,8 @@ impl Pod {
         self.terminate();
         let Pod { containers, ends, .. } = self;
         loop {
-            let left = containers.iter_mut().filter_map(|one| one.is_running().then(|| one.name.clone()));
+            let left =
+                containers.iter_mut().filter_map(|one| one.is_running().then(|| one.name.clone()));
             let left: Vec<String> = left.collect();
             if left.is_empty() || ends.is_none_or(|ends| Instant::now() > ends) {
                 return left;
@@ -243,7 +269,8 @@ impl Pod {
 
     /// How many requests the pod's containers have answered, by their logs.
     pub(crate) fn requests(&self) -> usize {
-        let request = |line: &&str| line.contains("[pebble] GET /v1/") || line.contains("[pebble] POST /v1/");
+        let request =
+            |line: &&str| line.contains("[pebble] GET /v1/") || line.contains("[pebble] POST /v1/");
         let count = |container: &Container| {
             let log = fs::read_to_string(self.log(&container.name)).unwrap_or_default();
             log.lines().filter(request).count()
@@ -278,22 +305,33 @@ impl Pod {
     }
 
     fn instances_of(&self, container: &Container) -> Vec<Instance> {
-        let (Some(files), Some(pid)) = (container.files(), container.pid()) else { return Vec::new() };
+        let (Some(files), Some(pid)) = (container.files(), container.pid()) else {
+            return Vec::new();
+        };
         let volume = self.volume(&container.name);
         let log = fs::read_to_string(self.log(&container.name)).unwrap_or_default();
         let instance = |ini: PathBuf| {
             let runs = |pid: &u32| {
                 let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                let words = command.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect::<Vec<_>>();
-                words.iter().any(|word| !word.is_empty() && ini.ends_with(word.trim_start_matches('/')))
+                let words = command
+                    .split(|byte| *byte == 0)
+                    .map(String::from_utf8_lossy)
+                    .collect::<Vec<_>>();
+                words
+                    .iter()
+                    .any(|word| !word.is_empty() && ini.ends_with(word.trim_start_matches('/')))
             };
             let inside = pooler::setting(&ini, "unix_socket_dir").unwrap_or_default();
             let sockets = Path::new(&inside).strip_prefix(VOLUME).map(|rest| volume.join(rest));
-            let number = ini.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-            let started = format!("Service \"{}\" starting", number.replace("instance", "pgbouncer"));
+            let number =
+                ini.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+            let started =
+                format!("Service \"{}\" starting", number.replace("instance", "pgbouncer"));
             Instance {
                 pid: children(pid).into_iter().find(runs),
-                restarts: u32::try_from(log.matches(&started).count()).unwrap_or_default().saturating_sub(1),
+                restarts: u32::try_from(log.matches(&started).count())
+                    .unwrap_or_default()
+                    .saturating_sub(1),
                 sockets: sockets.unwrap_or_default(),
                 user: USER.to_owned(),
                 ini,
@@ -304,10 +342,13 @@ impl Pod {
 
     /// The log of a process: Pebble prefixes each line with the name of the service.
     pub(crate) fn log_of(&self, instance: &Instance) -> String {
-        let name = instance.ini.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        let name =
+            instance.ini.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
         let mark = format!("[{}]", name.replace("instance", "pgbouncer"));
-        let logs =
-            self.containers.iter().map(|one| fs::read_to_string(self.log(&one.name)).unwrap_or_default());
+        let logs = self
+            .containers
+            .iter()
+            .map(|one| fs::read_to_string(self.log(&one.name)).unwrap_or_default());
         let lines = logs.flat_map(|log| log.lines().map(str::to_owned).collect::<Vec<_>>());
         lines.filter(|line| line.contains(&mark)).map(|line| line + "\n").collect()
     }
@@ -392,7 +433,8 @@ fn signal(pid: u32, signal: Signal) {
 pub(crate) fn children(pid: u32) -> Vec<u32> {
     // Each thread has its own children.
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let texts = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let texts =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     let text: String = texts.collect();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
@@ -411,8 +453,8 @@ pub(crate) fn ask(socket: &Path, path: &str) -> Result<Value> {
     };
     let answer = get().doing(|| "ask Pebble".to_owned())?;
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
-    let value: Value =
-        serde_json::from_str(body).map_err(|_| Error::refused(format!("Pebble answers {answer:?}")))?;
+    let value: Value = serde_json::from_str(body)
+        .map_err(|_| Error::refused(format!("Pebble answers {answer:?}")))?;
     Ok(value["result"].clone())
 }
 
@@ -434,7 +476,10 @@ fn wait_until(what: &str, mut is_there: impl FnMut() -> bool) -> Result<()> {
     let deadline = Instant::now() + START_TIMEOUT;
     while !is_there() {
         if Instant::now() > deadline {
-            return Err(Error::refused(format!("{what} did not start within {} s", START_TIMEOUT.as_secs())));
+            return Err(Error::refused(format!(
+                "{what} did not start within {} s",
+                START_TIMEOUT.as_secs()
+            )));
         }
         thread::sleep(POLL_INTERVAL);
     }
@@ -446,5 +491,8 @@ fn run(command: &mut Command) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    Err(Error::refused(format!("cannot make a pod: {}", String::from_utf8_lossy(&output.stderr).trim())))
+    Err(Error::refused(format!(
+        "cannot make a pod: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    )))
 }

@@ -1,6 +1,6 @@
-# Creates the network and the containers of a pod. A model's addresses belong to the loopback network.
-# A pod's address is routed to the pod's end of a pair of interfaces; from there all other addresses
-# lead back to the host.
+# Creates the network and the containers of a pod. A model's addresses belong to the loopback
+# network. A pod's address is routed to the pod's end of a pair of interfaces; from there all other
+# addresses lead back to the host.
 set -euo pipefail
 
 # PID INTERFACE ADDRESS GATEWAY: connects the network namespace of a process to the host.
@@ -19,13 +19,15 @@ network() {
         ip link set eth0 up' "$address"
 }
 
-# ROOT NAME PORT PEBBLE LIMIT [IMAGE]: becomes the first process of a container, in its own namespaces.
+# ROOT NAME PORT PEBBLE LIMIT [IMAGE]: becomes the first process of a container, in its own
+# namespaces.
 container() {
     local unit=$1 name=$2 port=$3 pebble=$4 limit=$5 image=${6-} root directory
     # Only this mount namespace sees the mount, so any existing directory serves.
     root=/mnt
     mount -t tmpfs -o mode=755 container "$root"
-    mkdir -p "$root"/{usr,etc,proc,sys/fs/cgroup,sys/devices/system/cpu,dev/shm,tmp,run,root,var/lib,opt/image}
+    mkdir -p "$root"/{usr,etc,proc,sys/fs/cgroup,sys/devices/system/cpu,dev/shm,tmp}
+    mkdir -p "$root"/{run,root,var/lib,opt/image}
     mkdir -p "$root"/charm/{bin,container}
     chmod 1777 "$root/tmp"
     read_only /usr "$root/usr"
@@ -38,9 +40,11 @@ container() {
         fi
     done
     # The users of the image in the charm's metadata.
-    printf '%s\n' 'root:x:0:0:root:/root:/bin/bash' 'postgres:x:584788:584788::/var/lib:/bin/false' >"$root/etc/passwd"
+    printf '%s\n' 'root:x:0:0:root:/root:/bin/bash' \
+        'postgres:x:584788:584788::/var/lib:/bin/false' >"$root/etc/passwd"
     printf '%s\n' 'root:x:0:' 'postgres:x:584788:' >"$root/etc/group"
-    cp /etc/ld.so.cache /etc/nsswitch.conf /etc/resolv.conf /etc/hosts "$root/etc/" 2>"$root/dev/cp" || true
+    cp /etc/ld.so.cache /etc/nsswitch.conf /etc/resolv.conf /etc/hosts "$root/etc/" \
+        2>"$root/dev/cp" || true
     rm "$root/dev/cp"
     mount -t proc proc "$root/proc"
     printf '%s\n' "$limit" >"$root/sys/fs/cgroup/cpu.max"

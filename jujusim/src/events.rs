@@ -129,7 +129,8 @@ impl Event {
     /// name; for `juju exec`, `juju-exec`.
     pub(crate) fn name(&self, model: &Model, app: &str) -> String {
         let endpoint = |suffix: &str| {
-            let end = self.relation().and_then(|id| model.relations.get(&id)).and_then(|r| r.end(app));
+            let end =
+                self.relation().and_then(|id| model.relations.get(&id)).and_then(|r| r.end(app));
             format!("{}-relation-{suffix}", end.map_or("", |end| end.endpoint.as_str()))
         };
         match self {
@@ -151,9 +152,9 @@ impl Event {
             Event::SecretExpired { .. } => "secret-expired".to_owned(),
             Event::SecretRemove { .. } => "secret-remove".to_owned(),
             Event::UpdateStatus => "update-status".to_owned(),
-            Event::Workload(name) | Event::Check { hook: name, .. } | Event::Action { name, .. } => {
-                name.clone()
-            }
+            Event::Workload(name)
+            | Event::Check { hook: name, .. }
+            | Event::Action { name, .. } => name.clone(),
             Event::Exec { .. } => "juju-exec".to_owned(),
         }
     }

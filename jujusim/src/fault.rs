@@ -75,7 +75,9 @@ impl Fault {
     /// The system call of this fault.
     pub(crate) fn syscall(&self) -> Option<&Syscall> {
         match self {
-            Fault::Syscall(syscall) | Fault::Command { at: HookPoint::Syscall(syscall), .. } => Some(syscall),
+            Fault::Syscall(syscall) | Fault::Command { at: HookPoint::Syscall(syscall), .. } => {
+                Some(syscall)
+            }
             _ => None,
         }
     }

@@ -126,8 +126,11 @@ impl Model {
         let mut path = vec![self.dir.join("tools").join(unit.dashed()).display().to_string()];
         path.extend(self.path.iter().map(|path| path.display().to_string()));
         path.push(caller);
-        let (hook, action) =
-            if context.event.is_hook() { (context.hook.as_str(), "") } else { ("", context.hook.as_str()) };
+        let (hook, action) = if context.event.is_hook() {
+            (context.hook.as_str(), "")
+        } else {
+            ("", context.hook.as_str())
+        };
         let mut variables: Vec<(&str, String)> = vec![
             ("JUJU_HOOK_NAME", hook.to_owned()),
             ("JUJU_UNIT_NAME", unit.to_string()),
@@ -172,7 +175,9 @@ impl Model {
             variables.push(("JUJU_SECRET_ID", format!("secret:{id}")));
             variables.push(("JUJU_SECRET_LABEL", self.secret_label(id, unit)));
         }
-        if let Event::SecretExpired { revision, .. } | Event::SecretRemove { revision, .. } = &context.event {
+        if let Event::SecretExpired { revision, .. } | Event::SecretRemove { revision, .. } =
+            &context.event
+        {
             variables.push(("JUJU_SECRET_REVISION", revision.to_string()));
         }
         if let (Event::Workload(_) | Event::Check { .. }, Some((container, _))) =
@@ -195,15 +200,22 @@ impl Model {
     fn secret_label(&self, id: &str, unit: &UnitName) -> String {
         let Some(secret) = self.secrets.get(id) else { return String::new() };
         let consumer = secret.consumers.get(unit).and_then(|consumer| consumer.label.clone());
-        consumer
-            .unwrap_or_else(|| if secret.owner.includes(unit) { secret.label.clone() } else { String::new() })
+        consumer.unwrap_or_else(|| {
+            if secret.owner.includes(unit) { secret.label.clone() } else { String::new() }
+        })
     }
 }
 
 impl Model {
     /// Runs one tool in a unit's context outside any hook, and commits its effects.
-    pub(crate) fn tool_as(&mut self, unit: &UnitName, command: &str, args: &[&str]) -> Result<String> {
-        let mut context = Context::new(self, unit, &Event::Exec { command: Vec::new(), relation: None });
+    pub(crate) fn tool_as(
+        &mut self,
+        unit: &UnitName,
+        command: &str,
+        args: &[&str],
+    ) -> Result<String> {
+        let mut context =
+            Context::new(self, unit, &Event::Exec { command: Vec::new(), relation: None });
         let request = Request {
             context: context.id.clone(),
             dir: "/".to_owned(),
@@ -228,7 +240,11 @@ pub(crate) struct Port<'a> {
 }
 
 impl<'a> Port<'a> {
-    pub(crate) fn new(model: &'a mut Model, context: &'a mut Context, run: &'a mut HookRun) -> Port<'a> {
+    pub(crate) fn new(
+        model: &'a mut Model,
+        context: &'a mut Context,
+        run: &'a mut HookRun,
+    ) -> Port<'a> {
         Port { model, context, run }
     }
 }
@@ -255,7 +271,10 @@ impl Port<'_> {
         let asks = |id: &&u32| {
             let remote = self.model.relations.get(*id).and_then(|relation| relation.remote(app));
             remote.is_some_and(|end| {
-                self.model.bag(**id, &end.app).get("database").is_some_and(|asked| asked == database)
+                self.model
+                    .bag(**id, &end.app)
+                    .get("database")
+                    .is_some_and(|asked| asked == database)
             })
         };
         relations.iter().filter(asks).count()
@@ -263,7 +282,12 @@ impl Port<'_> {
 
     /// A file in the unit's own directory, for values that must not appear in arguments.
     pub(crate) fn scratch(&self) -> PathBuf {
-        let root = self.model.units.get(&self.context.unit).map(|unit| unit.root.clone()).unwrap_or_default();
+        let root = self
+            .model
+            .units
+            .get(&self.context.unit)
+            .map(|unit| unit.root.clone())
+            .unwrap_or_default();
         root.join("dev/shm/content")
     }
 
@@ -286,19 +310,32 @@ impl Port<'_> {
             stdin,
         };
         let answer = tools::call(self.model, self.context, &request);
-        self.run.calls.push(ToolCall { name: request.command, args: request.args, code: answer.code });
-        if answer.code == 0 { Ok(answer.stdout) } else { Err(format!("{command}: {}", answer.stderr.trim())) }
+        self.run.calls.push(ToolCall {
+            name: request.command,
+            args: request.args,
+            code: answer.code,
+        });
+        if answer.code == 0 {
+            Ok(answer.stdout)
+        } else {
+            Err(format!("{command}: {}", answer.stderr.trim()))
+        }
     }
 
     /// Reads a databag with `relation-get`.
     pub(crate) fn bag(&mut self, relation: u32, entity: &str) -> std::result::Result<Bag, String> {
         let id = relation.to_string();
         let app = if entity.contains('/') { "--app=false" } else { "--app" };
-        let text = self.tool("relation-get", &["--format=json", "-r", &id, app, "-", entity], None)?;
+        let text =
+            self.tool("relation-get", &["--format=json", "-r", &id, app, "-", entity], None)?;
         serde_json::from_str(&text).map_err(|error| error.to_string())
     }
 
-    pub(crate) fn json(&mut self, command: &str, args: &[&str]) -> std::result::Result<Value, String> {
+    pub(crate) fn json(
+        &mut self,
+        command: &str,
+        args: &[&str],
+    ) -> std::result::Result<Value, String> {
         let args = [&["--format=json"], args].concat();
         serde_json::from_str(&self.tool(command, &args, None)?).map_err(|error| error.to_string())
     }

@@ -29,7 +29,12 @@ pub(crate) struct Usage {
 
 /// A command that runs `program` through the launcher, which is the binary `tools`, in the network
 /// namespace `network` if one is given.
-pub(crate) fn command(tools: &Path, report: &Path, network: Option<&Path>, program: &Path) -> Command {
+pub(crate) fn command(
+    tools: &Path,
+    report: &Path,
+    network: Option<&Path>,
+    program: &Path,
+) -> Command {
     use std::os::unix::process::CommandExt as _;
     let mut command = Command::new(tools);
     command.arg0(NAME).arg(report).arg(network.unwrap_or(Path::new(""))).arg(program);
@@ -38,7 +43,10 @@ pub(crate) fn command(tools: &Path, report: &Path, network: Option<&Path>, progr
 
 /// The usage that the launcher reported; zero if the launcher was killed with the hook.
 pub(crate) fn usage(report: &Path) -> Usage {
-    std::fs::read(report).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    std::fs::read(report)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default()
 }
 
 /// Runs a program, writes its usage to a file, and ends with the program's status. The arguments

@@ -137,8 +137,10 @@ impl Sim {
         }
         sweep();
         let dir = tempfile::Builder::new().prefix("js-").rand_bytes(5).tempdir_in("/tmp");
-        let dir =
-            dir.map_err(|source| Error::Io { doing: "create a directory in /tmp".to_owned(), source })?;
+        let dir = dir.map_err(|source| Error::Io {
+            doing: "create a directory in /tmp".to_owned(),
+            source,
+        })?;
         let path = dir.path().to_owned();
         let dir = if options.keep {
             let _ = dir.keep();
@@ -149,12 +151,22 @@ impl Sim {
         if dir.is_some() {
             let owner = path.join("pid");
             let pid = std::process::id().to_string();
-            std::fs::write(&owner, pid)
-                .map_err(|source| Error::Io { doing: format!("write {}", owner.display()), source })?;
+            std::fs::write(&owner, pid).map_err(|source| Error::Io {
+                doing: format!("write {}", owner.display()),
+                source,
+            })?;
         }
         let model = Model::new(options, path)?;
         let stable = options.stable.then(|| Stable::new(&model));
-        Ok(Sim { model, stable, printed: String::new(), failed: false, turn: None, load: None, _dir: dir })
+        Ok(Sim {
+            model,
+            stable,
+            printed: String::new(),
+            failed: false,
+            turn: None,
+            load: None,
+            _dir: dir,
+        })
     }
 
     /// Runs one command, as a line of a script; returns its output.
@@ -199,10 +211,16 @@ impl Sim {
         match &mut self.stable {
             Some(stable) => {
                 // The version depends on the machine's PostgreSQL, not on the script.
-                let actors =
-                    self.model.apps.values().filter(|app| matches!(app.kind, model::Kind::Actor(..)));
-                let versions = actors.map(|app| app.version.as_str()).filter(|version| !version.is_empty());
-                versions.fold(stable.rename(&masked), |text, version| text.replace(version, "‹version›"))
+                let actors = self
+                    .model
+                    .apps
+                    .values()
+                    .filter(|app| matches!(app.kind, model::Kind::Actor(..)));
+                let versions =
+                    actors.map(|app| app.version.as_str()).filter(|version| !version.is_empty());
+                versions.fold(stable.rename(&masked), |text, version| {
+                    text.replace(version, "‹version›")
+                })
             }
             None => masked,
         }
@@ -216,8 +234,9 @@ fn sweep() {
         if !entry.file_name().to_string_lossy().starts_with("js-") {
             continue;
         }
-        let owner =
-            std::fs::read_to_string(entry.path().join("pid")).ok().and_then(|pid| pid.parse::<u32>().ok());
+        let owner = std::fs::read_to_string(entry.path().join("pid"))
+            .ok()
+            .and_then(|pid| pid.parse::<u32>().ok());
         if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
             let _ = std::fs::remove_dir_all(entry.path());
         }

@@ -20,7 +20,9 @@ impl Model {
                 unit.status = Status::new("maintenance", "installing charm software");
             }
             Event::Stop => unit.status = Status::new("maintenance", "stopping charm software"),
-            Event::Remove => unit.status = Status::new("maintenance", "cleaning up prior to charm deletion"),
+            Event::Remove => {
+                unit.status = Status::new("maintenance", "cleaning up prior to charm deletion");
+            }
             Event::Created { .. } => self.enter_relations(name),
             Event::Joined { relation, unit: other } => {
                 unit.cache.remove(&(*relation, other.clone()));
@@ -112,7 +114,9 @@ impl Model {
                 unit.status = Status::new("maintenance", "");
             }
             Event::Remove => self.forget_unit(name),
-            Event::LeaderElected | Event::LeaderSettingsChanged => unit.leadership = Some((leader, term)),
+            Event::LeaderElected | Event::LeaderSettingsChanged => {
+                unit.leadership = Some((leader, term));
+            }
             Event::Created { relation } => unit.views.entry(*relation).or_default().created = true,
             Event::Joined { relation, unit: other } => {
                 unit.views.entry(*relation).or_default().joined = Some(other.clone());
@@ -148,7 +152,9 @@ impl Model {
             }
             Event::SecretExpired { id, .. } => {
                 let now = self.now;
-                if let Some(secret) = self.secrets.get_mut(id).filter(|secret| secret.expire <= Some(now)) {
+                if let Some(secret) =
+                    self.secrets.get_mut(id).filter(|secret| secret.expire <= Some(now))
+                {
                     secret.expire = Some(now + SECRET_RETRY);
                 }
             }
@@ -172,7 +178,8 @@ impl Model {
     fn refresh_addresses(&mut self, name: &UnitName) {
         let Some(unit) = self.units.get(name) else { return };
         let (version, address) = (self.version, unit.address.to_string());
-        for relation in self.relations.values_mut().filter(|relation| relation.scope.contains(name)) {
+        for relation in self.relations.values_mut().filter(|relation| relation.scope.contains(name))
+        {
             if let Some(settings) = relation.units.get_mut(name) {
                 let mut values = settings.values.clone();
                 values.extend(juju_keys(version, &address));
@@ -192,8 +199,12 @@ impl Model {
     /// Removes units that entered a relation but did not run its `-created`, without a hook.
     pub(crate) fn leave_uncreated(&mut self, id: u32) {
         let unborn = |unit: &Unit| unit.views.get(&id).is_some_and(|view| !view.created);
-        let names: Vec<UnitName> =
-            self.units.iter().filter(|(_, unit)| unborn(unit)).map(|(name, _)| name.clone()).collect();
+        let names: Vec<UnitName> = self
+            .units
+            .iter()
+            .filter(|(_, unit)| unborn(unit))
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in names {
             if let Some(unit) = self.units.get_mut(&name) {
                 unit.views.remove(&id);
@@ -204,7 +215,11 @@ impl Model {
 
     /// Removes a dying relation that has no units left.
     pub(crate) fn reap_relation(&mut self, id: u32) {
-        if !self.relations.get(&id).is_some_and(|relation| relation.dying && relation.scope.is_empty()) {
+        if !self
+            .relations
+            .get(&id)
+            .is_some_and(|relation| relation.dying && relation.scope.is_empty())
+        {
             return;
         }
         let Some(relation) = self.relations.remove(&id) else { return };

@@ -65,9 +65,11 @@ impl Load {
         fs::write(&script, "SELECT 1;\n").doing(|| "write the load's script".to_owned())?;
         let mut load = Load { pgbench: Vec::new(), reconnecting: Vec::new() };
         for (index, target) in targets.iter().enumerate() {
-            let share = (clients / targets.len() + usize::from(index < clients % targets.len())).max(1);
+            let share =
+                (clients / targets.len() + usize::from(index < clients % targets.len())).max(1);
             let report = dir.join(format!("load-{index}"));
-            let stderr = fs::File::create(&report).doing(|| format!("make {}", report.display()))?;
+            let stderr =
+                fs::File::create(&report).doing(|| format!("make {}", report.display()))?;
             let mut command = as_postgres("KILL");
             command
                 .arg(&pgbench)
@@ -76,7 +78,9 @@ impl Load {
                 .arg("-f")
                 .arg(&script);
             command.args(["-h", &target.address.to_string(), "-p", &target.port.to_string()]);
-            command.args(["-U", &target.user, &target.database]).env("PGPASSWORD", &target.password);
+            command
+                .args(["-U", &target.user, &target.database])
+                .env("PGPASSWORD", &target.password);
             command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
             load.pgbench.push((command.spawn().doing(|| "start pgbench".to_owned())?, report));
         }
@@ -93,7 +97,10 @@ impl Load {
             }
         }
         for (child, report) in &mut self.pgbench {
-            while progress(report) == 0 && matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            while progress(report) == 0
+                && matches!(child.try_wait(), Ok(None))
+                && Instant::now() < deadline
+            {
                 thread::sleep(Duration::from_millis(20));
             }
         }
@@ -114,14 +121,19 @@ impl Load {
         for (child, report) in &mut self.pgbench {
             working &= progress(report) > 0;
             errors += usize::from(!matches!(child.try_wait(), Ok(None)));
-            for line in read(report).lines().filter(|line| line.contains("error") || line.contains("aborted"))
+            for line in read(report)
+                .lines()
+                .filter(|line| line.contains("error") || line.contains("aborted"))
             {
                 errors += 1;
                 said.push_str(line);
                 said.push('\n');
             }
         }
-        format!("transactions > 0: {}\nerrors: {errors}\n{said}", if working { "yes" } else { "no" })
+        format!(
+            "transactions > 0: {}\nerrors: {errors}\n{said}",
+            if working { "yes" } else { "no" }
+        )
     }
 }
 
@@ -142,7 +154,9 @@ impl Target {
         while !tally.is_over.load(Ordering::Relaxed) {
             let answer = self.query(self.port).or_else(|error| match self.other_port {
                 // Connection refused: the process moved to the other port.
-                Some(port) if error.as_db_error().is_none() && is_refused(&error) => self.query(port),
+                Some(port) if error.as_db_error().is_none() && is_refused(&error) => {
+                    self.query(port)
+                }
                 _ => Err(error),
             });
             match answer {
@@ -169,7 +183,8 @@ impl Target {
 
 /// Whether the connection was refused.
 fn is_refused(error: &postgres::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let source =
+        std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
     source.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 

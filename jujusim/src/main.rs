@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use jujusim::{Options, PEBBLE, Result, accept_script, check_script, follow_script, front, run_prompt};
+use jujusim::{
+    Options, PEBBLE, Result, accept_script, check_script, follow_script, front, run_prompt,
+};
 
 /// A Juju model on one machine: runs a script, or commands typed at a prompt.
 #[derive(Parser)]
@@ -76,7 +78,16 @@ struct ModelOptions {
 impl ModelOptions {
     fn options(self, stable: bool) -> Options {
         let ModelOptions { juju, pgbouncer, postgresql, containers, keep, seed } = self;
-        Options { juju, pgbouncer, postgresql, containers, keep, stable, seed, ..Options::default() }
+        Options {
+            juju,
+            pgbouncer,
+            postgresql,
+            containers,
+            keep,
+            stable,
+            seed,
+            ..Options::default()
+        }
     }
 }
 

@@ -354,7 +354,9 @@ impl Model {
     }
 
     pub(crate) fn app_mut(&mut self, name: &str) -> Result<&mut App> {
-        self.apps.get_mut(name).ok_or_else(|| Error::refused(format!("application {name} not found")))
+        self.apps
+            .get_mut(name)
+            .ok_or_else(|| Error::refused(format!("application {name} not found")))
     }
 
     pub(crate) fn is_leader(&self, unit: &UnitName) -> bool {
@@ -496,7 +498,8 @@ impl FromStr for UnitName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<UnitName> {
-        let parsed = text.split_once('/').and_then(|(app, number)| Some((app, number.parse().ok()?)));
+        let parsed =
+            text.split_once('/').and_then(|(app, number)| Some((app, number.parse().ok()?)));
         match parsed {
             Some((app, number)) if !app.is_empty() => Ok(UnitName { app: app.to_owned(), number }),
             _ => Err(Error::refused(format!("invalid unit name {text:?}"))),

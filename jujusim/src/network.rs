@@ -32,7 +32,8 @@ impl Network {
             // Addresses always have the same length, so that the length of a text with an address
             // does not vary.
             let prefix = [127, random.random_range(100..=254), random.random_range(100..=254)];
-            if let Ok(claim) = TcpListener::bind((Ipv4Addr::new(prefix[0], prefix[1], prefix[2], 254), 17070))
+            if let Ok(claim) =
+                TcpListener::bind((Ipv4Addr::new(prefix[0], prefix[1], prefix[2], 254), 17070))
             {
                 return Ok(Network {
                     prefix,

@@ -31,9 +31,9 @@ impl Model {
     pub(crate) fn workload(&self, name: &UnitName) -> Result<PathBuf> {
         let unit = self.unit(name)?;
         match &unit.pod {
-            Some(pod) => {
-                pod.files().ok_or_else(|| Error::refused(format!("the container of {name} does not run")))
-            }
+            Some(pod) => pod
+                .files()
+                .ok_or_else(|| Error::refused(format!("the container of {name} does not run"))),
             None => Ok(unit.root.clone()),
         }
     }

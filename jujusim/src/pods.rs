@@ -34,10 +34,9 @@ impl Model {
     pub(crate) fn new(options: &Options, dir: PathBuf) -> Result<Model> {
         open_to_all(&dir)?;
         let network = Network::claim()?;
-        let runtime = options
-            .containers
-            .as_ref()
-            .map(|pebble| Runtime::new(pebble, options.pgbouncer.as_deref(), network.address(GATEWAY), &dir));
+        let runtime = options.containers.as_ref().map(|pebble| {
+            Runtime::new(pebble, options.pgbouncer.as_deref(), network.address(GATEWAY), &dir)
+        });
         let random: u128 = rand::random();
         let hex = format!("{random:032x}");
         Ok(Model {
@@ -82,7 +81,12 @@ impl Model {
     /// Adds a server for every unit of an actor that operates PostgreSQL.
     fn grow_cluster(&mut self, app: &str) -> Result<()> {
         for unit in self.units_of(app) {
-            if self.app(app)?.kind.cluster().is_none_or(|cluster| cluster.member(unit.number).is_some()) {
+            if self
+                .app(app)?
+                .kind
+                .cluster()
+                .is_none_or(|cluster| cluster.member(unit.number).is_some())
+            {
                 continue;
             }
             let address = self.network.take()?;
@@ -146,16 +150,26 @@ impl Model {
         let unit = self.unit(name)?;
         let root = unit.root.clone();
         let charm = charm_dir(&root, name);
-        for dir in [agent_dir(&root, name), root.join("dev/shm"), root.join("etc"), root.join("var/log")] {
+        for dir in
+            [agent_dir(&root, name), root.join("dev/shm"), root.join("etc"), root.join("var/log")]
+        {
             fs::create_dir_all(&dir).doing(|| format!("create {}", dir.display()))?;
         }
         if let Kind::Charm(Charm { dir, .. }) = &self.app(&name.app)?.kind {
             // Copy in another process: a file that this process holds open for writing could not be
             // run. `-H` follows a link in the argument.
-            let status =
-                Command::new("cp").arg("-aH").arg(dir).arg(&charm).status().doing(|| "run cp".to_owned())?;
+            let status = Command::new("cp")
+                .arg("-aH")
+                .arg(dir)
+                .arg(&charm)
+                .status()
+                .doing(|| "run cp".to_owned())?;
             if !status.success() {
-                return Err(Error::refused(format!("cannot copy {} to {}", dir.display(), charm.display())));
+                return Err(Error::refused(format!(
+                    "cannot copy {} to {}",
+                    dir.display(),
+                    charm.display()
+                )));
             }
             self.link_tools(name)?;
         }
@@ -209,7 +223,8 @@ impl Model {
         self.make_pod(name)?;
         let upgrade = clean && self.unit(name)?.pending.is_none();
         self.agent_starts(name, upgrade)?;
-        let words = killed.iter().map(|container| format!("{container} of {name} did not end: killed\n"));
+        let words =
+            killed.iter().map(|container| format!("{container} of {name} did not end: killed\n"));
         Ok(words.collect())
     }
 
@@ -246,7 +261,8 @@ impl Model {
                 unit.queue.extend([Event::UpgradeCharm, Event::ConfigChanged]);
             }
             unit.queue.push_back(Event::Start);
-            let ready = unit.containers.iter().map(|name| Event::Workload(format!("{name}-pebble-ready")));
+            let ready =
+                unit.containers.iter().map(|name| Event::Workload(format!("{name}-pebble-ready")));
             unit.workload = ready.collect();
             for container in unit.pod.iter_mut().flat_map(|pod| &mut pod.containers) {
                 container.boot = None;

@@ -122,7 +122,8 @@ impl Supervisor {
     pub(crate) fn kill(&self, ini: &Path) -> Result<()> {
         let mut shared = lock(&self.0);
         let child = shared.processes.get_mut(ini).and_then(|process| process.child.as_mut());
-        let child = child.ok_or_else(|| Error::refused(format!("{} does not run", ini.display())))?;
+        let child =
+            child.ok_or_else(|| Error::refused(format!("{} does not run", ini.display())))?;
         child
             .kill()
             .and_then(|()| child.wait())
@@ -149,7 +150,8 @@ impl Shared {
 
     /// Whether each process has its socket, or cannot start since there were so many `starts`.
     fn complete(&mut self, starts: &BTreeMap<PathBuf, u32>) -> bool {
-        let wanted: Vec<PathBuf> = self.roots.iter().flat_map(|root| configurations(root)).collect();
+        let wanted: Vec<PathBuf> =
+            self.roots.iter().flat_map(|root| configurations(root)).collect();
         wanted.iter().all(|ini| {
             let Some(process) = self.processes.get_mut(ini) else { return false };
             let has_socket = || socket(ini).is_none_or(|socket| socket.exists());
@@ -177,7 +179,9 @@ impl Shared {
         }
         for (root, ini) in wanted {
             let process = self.processes.entry(ini.clone()).or_default();
-            if process.running().is_some() || process.started.is_some_and(|at| at.elapsed() < BACK_OFF) {
+            if process.running().is_some()
+                || process.started.is_some_and(|at| at.elapsed() < BACK_OFF)
+            {
                 continue;
             }
             process.started = Some(Instant::now());
@@ -227,7 +231,10 @@ pub(crate) fn setting(ini: &Path, name: &str) -> Option<String> {
         let (key, value) = line.split_once('=')?;
         (key.trim() == name).then(|| value.trim().to_owned())
     };
-    text.lines().filter(|line| !line.trim_start().starts_with([';', '#'])).filter_map(value).next_back()
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with([';', '#']))
+        .filter_map(value)
+        .next_back()
 }
 
 /// The path of the process's local socket.
@@ -238,11 +245,14 @@ pub(crate) fn socket(ini: &Path) -> Option<PathBuf> {
 }
 
 fn start(root: &Path, ini: &Path, path: Option<&Path>) -> std::io::Result<Child> {
-    let instance = ini.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    let instance =
+        ini.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
     let logs = root.join("var/log");
     fs::create_dir_all(&logs)?;
-    let log =
-        File::options().create(true).append(true).open(logs.join(format!("pgbouncer-{instance}.log")))?;
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(logs.join(format!("pgbouncer-{instance}.log")))?;
     let program = path.map(|path| path.join("pgbouncer")).filter(|program| program.exists());
     let mut command = as_postgres("KILL");
     command.arg(program.unwrap_or_else(|| PathBuf::from("pgbouncer"))).arg(ini).current_dir("/");
@@ -260,7 +270,11 @@ pub(crate) fn as_user(user: &str, signal: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.arg(format!("--pdeathsig={signal}"));
     if nix::unistd::geteuid().is_root() {
-        command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()]);
+        command.args([
+            format!("--reuid={user}"),
+            format!("--regid={user}"),
+            "--clear-groups".to_owned(),
+        ]);
     }
     command
 }

@@ -45,8 +45,9 @@ impl PortRange {
             return Ok(PortRange { protocol: Protocol::Icmp, from: 0, to: 0 });
         }
         let number = |part: &str| {
-            part.parse::<i64>()
-                .map_err(|_| format!("invalid port {part:?}: strconv.Atoi: parsing {part:?}: invalid syntax"))
+            part.parse::<i64>().map_err(|_| {
+                format!("invalid port {part:?}: strconv.Atoi: parsing {part:?}: invalid syntax")
+            })
         };
         let (from, to) = match range.split('-').collect::<Vec<_>>().as_slice() {
             [single] => (number(single)?, number(single)?),
@@ -56,9 +57,13 @@ impl PortRange {
         let protocol = match protocol {
             "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
-            "icmp" => return Err(format!("protocol \"icmp\" doesn't support any ports; got \"{from}\"")),
+            "icmp" => {
+                return Err(format!("protocol \"icmp\" doesn't support any ports; got \"{from}\""));
+            }
             other => {
-                return Err(format!(r#"invalid protocol {other:?}, expected "tcp", "udp", or "icmp""#));
+                return Err(format!(
+                    r#"invalid protocol {other:?}, expected "tcp", "udp", or "icmp""#
+                ));
             }
         };
         if from > to {

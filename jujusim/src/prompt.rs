@@ -36,11 +36,17 @@ impl Completion {
 impl Completer for Completion {
     type Candidate = Pair;
 
-    fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+    fn complete(
+        &self,
+        line: &str,
+        at: usize,
+        _: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<Pair>)> {
         let (start, found) = self.candidates(&line[..at]);
         // No blank after an application: it may become a unit.
         let end = if start == 0 { " " } else { "" };
-        let pair = |name: &str| Pair { display: name.to_owned(), replacement: format!("{name}{end}") };
+        let pair =
+            |name: &str| Pair { display: name.to_owned(), replacement: format!("{name}{end}") };
         Ok((start, found.into_iter().map(pair).collect()))
     }
 }
@@ -102,8 +108,9 @@ mod tests {
 
     #[test]
     fn the_first_part_is_completed_to_commands_and_the_others_to_names() {
-        let completion =
-            Completion { names: ["shop", "shop/0", "pooler"].into_iter().map(str::to_owned).collect() };
+        let completion = Completion {
+            names: ["shop", "shop/0", "pooler"].into_iter().map(str::to_owned).collect(),
+        };
         assert_eq!(completion.candidates("set"), (0, vec!["settle"]));
         assert_eq!(completion.candidates("show-unit sh"), (10, vec!["shop", "shop/0"]));
         assert_eq!(completion.candidates("help show-c"), (5, vec!["show-config"]));

@@ -25,8 +25,9 @@ pub(crate) enum Format {
 
 impl Format {
     pub(crate) fn parse(text: &str) -> Result<Format> {
-        clap::ValueEnum::from_str(text, false)
-            .map_err(|_| Error::refused(format!("unknown format {text:?}: use tabular, yaml or json")))
+        clap::ValueEnum::from_str(text, false).map_err(|_| {
+            Error::refused(format!("unknown format {text:?}: use tabular, yaml or json"))
+        })
     }
 }
 

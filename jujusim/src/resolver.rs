@@ -12,7 +12,8 @@ impl Model {
     /// workload, secrets; then queued events. A dying unit then only leaves; any other runs
     /// `install`, `config-changed`, relation hooks, and last `update-status`.
     pub(crate) fn next_event(&self, name: &UnitName) -> Option<Event> {
-        let unit = self.units.get(name).filter(|unit| !unit.is_busy() && unit.held != Held::Everything)?;
+        let unit =
+            self.units.get(name).filter(|unit| !unit.is_busy() && unit.held != Held::Everything)?;
         if let Some(pending) = &unit.pending {
             return (pending.due <= self.now).then(|| pending.event.clone());
         }
@@ -37,7 +38,8 @@ impl Model {
         if unit.config_seen.as_ref() != Some(&config) {
             return Some(Event::ConfigChanged);
         }
-        let status = || unit.update_status_due.filter(|due| *due <= self.now).map(|_| Event::UpdateStatus);
+        let status =
+            || unit.update_status_due.filter(|due| *due <= self.now).map(|_| Event::UpdateStatus);
         self.relation_event(name, unit).or_else(status)
     }
 
@@ -60,7 +62,9 @@ impl Model {
             (false, Some((_, term))) if term == app.term => None,
             // Without a leader there is nothing to announce.
             (false, Some(_)) if app.leader.is_none() => None,
-            (false, _) => self.version.has_leader_settings().then_some(Event::LeaderSettingsChanged),
+            (false, _) => {
+                self.version.has_leader_settings().then_some(Event::LeaderSettingsChanged)
+            }
         }
     }
 
@@ -78,18 +82,20 @@ impl Model {
             (owned(secret) && due(secret.expire)).then_some(event)
         };
         let rotate = |(id, secret): (&String, &Secret)| {
-            (owned(secret) && due(secret.next_rotate)).then(|| Event::SecretRotate { id: id.clone() })
+            (owned(secret) && due(secret.next_rotate))
+                .then(|| Event::SecretRotate { id: id.clone() })
         };
         let changed = |(id, secret): (&String, &Secret)| {
             // The first revision of a secret is never announced.
             let told = unit.secrets_seen.get(id).copied().unwrap_or(1);
             let consumer = secret.consumers.get(name)?;
-            let stale =
-                secret.latest > told && (!self.version.announces_by_pin() || consumer.pin < secret.latest);
+            let stale = secret.latest > told
+                && (!self.version.announces_by_pin() || consumer.pin < secret.latest);
             stale.then(|| Event::SecretChanged { id: id.clone() })
         };
         let obsolete = |(id, secret): (&String, &Secret)| {
-            let tracked = |revision| secret.consumers.values().any(|consumer| consumer.pin == revision);
+            let tracked =
+                |revision| secret.consumers.values().any(|consumer| consumer.pin == revision);
             let obsolete = |revision: &&u32| {
                 **revision < secret.latest
                     && !tracked(**revision)
@@ -115,8 +121,11 @@ impl Model {
             self.one_relation_event(name, unit, *id, relation, view)
         };
         let of = |peer: bool| {
-            let same = move |(_, relation): &(&u32, &Relation)| unit.restarted || relation.is_peer() == peer;
-            let mine = self.relations.iter().filter(|(_, relation)| relation.end(&name.app).is_some());
+            let same = move |(_, relation): &(&u32, &Relation)| {
+                unit.restarted || relation.is_peer() == peer
+            };
+            let mine =
+                self.relations.iter().filter(|(_, relation)| relation.end(&name.app).is_some());
             self.pick((name.to_string(), "relation"), mine.filter(same).filter_map(event))
         };
         of(false).or_else(|| of(true))
@@ -135,7 +144,8 @@ impl Model {
         }
         let over = unit.dying || relation.is_over();
         let gone = |other: &UnitName| {
-            over || !relation.scope.contains(other) || self.units.get(other).is_none_or(|unit| unit.dying)
+            over || !relation.scope.contains(other)
+                || self.units.get(other).is_none_or(|unit| unit.dying)
         };
         if let Some(left) = view.members.keys().find(|member| gone(member)) {
             let alive = !unit.dying && !self.apps.get(&name.app).is_some_and(|app| app.dying);
@@ -143,7 +153,8 @@ impl Model {
             return Some(Event::Departed { relation: id, unit: left.clone(), departing });
         }
         if over {
-            return (!relation.is_peer() || unit.restarted).then_some(Event::Broken { relation: id });
+            return (!relation.is_peer() || unit.restarted)
+                .then_some(Event::Broken { relation: id });
         }
         if matches!(&unit.held, Held::Relations(held) if held.contains(&id)) {
             return None;
@@ -153,8 +164,10 @@ impl Model {
         if app_version != view.app_version {
             return Some(Event::Changed { relation: id, unit: None });
         }
-        let others =
-            relation.scope.iter().filter(|other| other.app == remote.app && *other != name && !gone(other));
+        let others = relation
+            .scope
+            .iter()
+            .filter(|other| other.app == remote.app && *other != name && !gone(other));
         for other in others.clone() {
             if !view.members.contains_key(other) {
                 return Some(Event::Joined { relation: id, unit: other.clone() });

@@ -138,7 +138,8 @@ impl Model {
         let Some((program, args)) = program(context, &charm)? else {
             if !context.event.is_hook() {
                 run.exit = Exit::Code(1);
-                run.failure = Some(format!("action not implemented on unit {:?}", context.unit.to_string()));
+                run.failure =
+                    Some(format!("action not implemented on unit {:?}", context.unit.to_string()));
             }
             return Ok(());
         };
@@ -147,11 +148,14 @@ impl Model {
         let report = self.dir.join(format!("usage-{number}"));
         // In a pod the charm shares its network with the other containers.
         let network = self.unit(&context.unit)?.pod.as_ref().map(Pod::network);
-        let launch = |program: &Path| launch::command(&self.tools, &report, network.as_deref(), program);
+        let launch =
+            |program: &Path| launch::command(&self.tools, &report, network.as_deref(), program);
         let mut command = match running.faults.iter().find_map(Fault::syscall) {
             Some(syscall) => {
                 let trace = self.dir.join(format!("trace-{number}"));
-                mkfifo(&trace, Mode::S_IRWXU).map_err(io::Error::from).doing(|| "make a pipe".to_owned())?;
+                mkfifo(&trace, Mode::S_IRWXU)
+                    .map_err(io::Error::from)
+                    .doing(|| "make a pipe".to_owned())?;
                 watch_for_stop(trace.clone(), number, self.unit(&context.unit)?.sender.clone());
                 let mut command = launch(Path::new("strace"));
                 command.args(syscall.strace(&trace)).arg(program);
@@ -233,7 +237,9 @@ impl Model {
             Ok(Message::Closed { run }) if run == process.number => process.open -= 1,
             Ok(Message::Stopped { run }) if run == process.number => {
                 let syscall = running.faults.iter().find_map(Fault::syscall).cloned();
-                return Ok(syscall.and_then(|syscall| running.take_command(&HookPoint::Syscall(syscall))));
+                return Ok(
+                    syscall.and_then(|syscall| running.take_command(&HookPoint::Syscall(syscall)))
+                );
             }
             Ok(Message::Exited { run, status }) if run == process.number => {
                 process.ended = Some(status.doing(|| format!("wait for {}", running.run.hook))?);
@@ -272,7 +278,11 @@ impl Model {
             return None;
         }
         let tool = request.command.clone();
-        running.run.calls.push(ToolCall { name: tool.clone(), args: request.args.clone(), code: 0 });
+        running.run.calls.push(ToolCall {
+            name: tool.clone(),
+            args: request.args.clone(),
+            code: 0,
+        });
         let nth = running.run.calls.iter().filter(|call| call.name == tool).count();
         let tool_fault = running.faults.iter().find_map(|fault| match fault {
             Fault::Tool { tool: of, nth: at, tool_fault } if *of == tool && *at == nth => {
@@ -326,7 +336,9 @@ impl Model {
     fn marks(&self) -> Vec<Mark> {
         let clusters = self.apps.values().filter_map(|app| app.kind.cluster());
         clusters
-            .flat_map(|cluster| cluster.members().map(|server| Mark::end(server.log())).collect::<Vec<_>>())
+            .flat_map(|cluster| {
+                cluster.members().map(|server| Mark::end(server.log())).collect::<Vec<_>>()
+            })
             .collect()
     }
 
@@ -362,7 +374,8 @@ impl Model {
                 Fault::Commit(refused) => Some(*refused),
                 _ => None,
             });
-            let permanent = (self.permanent_faults.torn && first && event.is_hook()).then_some(Refused::Torn);
+            let permanent =
+                (self.permanent_faults.torn && first && event.is_hook()).then_some(Refused::Torn);
             if let Err(text) = self.commit(&mut context, prepared.or(permanent)) {
                 run.log.push(format!("ERROR {text}"));
                 run.exit = Exit::Refused(text);
@@ -389,7 +402,8 @@ impl Model {
                 };
                 unit.pending = Some(Pending { event, failures, error, due, again });
             } else if !again && (permanent_faults.twice || faults.contains(&Fault::Twice)) {
-                unit.pending = Some(Pending { event, failures: 0, error: false, due: now, again: true });
+                unit.pending =
+                    Some(Pending { event, failures: 0, error: false, due: now, again: true });
             } else {
                 self.after(&name, &event, version);
             }
@@ -450,7 +464,8 @@ impl Running {
         let Some(process) = self.process.take() else { return };
         let run = &mut self.run;
         run.processes = process.watch.stop();
-        Usage { wall: run.wall, cpu: run.cpu, max_rss: run.max_rss } = launch::usage(&process.report);
+        Usage { wall: run.wall, cpu: run.cpu, max_rss: run.max_rss } =
+            launch::usage(&process.report);
         let _ = fs::remove_file(&process.report);
         let status = process.ended.unwrap_or_default();
         run.exit = match (status.code(), status.signal()) {
@@ -478,7 +493,8 @@ impl Process {
 /// The program and arguments for an event; `None` when the charm has no program for the event.
 fn program(context: &Context, charm: &Path) -> Result<Option<(PathBuf, Vec<String>)>> {
     if let Event::Exec { command, .. } = &context.event {
-        let (program, args) = command.split_first().ok_or_else(|| Error::refused("no command specified"))?;
+        let (program, args) =
+            command.split_first().ok_or_else(|| Error::refused("no command specified"))?;
         return Ok(Some((PathBuf::from(program), args.to_vec())));
     }
     let folder = if context.event.is_hook() { "hooks" } else { "actions" };
@@ -487,7 +503,8 @@ fn program(context: &Context, charm: &Path) -> Result<Option<(PathBuf, Vec<Strin
 }
 
 fn executable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    fs::metadata(path)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 fn forward(stream: impl Read + Send + 'static, run: usize, error: bool, sender: Sender<Message>) {
@@ -558,7 +575,8 @@ fn command_lines(pid: u32, found: &mut BTreeSet<String>) {
             found.insert(text.trim_end().to_owned());
         }
     }
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children =
+        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
         command_lines(child, found);
     }

@@ -189,7 +189,8 @@ impl FromStr for Rotate {
 
 impl fmt::Display for Rotate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Rotate::ALL.iter().find(|(_, rotate)| rotate == self).map_or("", |(name, _)| name);
+        let name =
+            Rotate::ALL.iter().find(|(_, rotate)| rotate == self).map_or("", |(name, _)| name);
         f.write_str(name)
     }
 }

@@ -71,7 +71,8 @@ impl Running {
     fn signal(&self, signal: Signal) {
         let pid = self.pid;
         let _ = kill(pid, Signal::SIGSTOP);
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children =
+            fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
             let _ = kill(Pid::from_raw(child), signal);
         }
@@ -89,7 +90,8 @@ impl Server {
                 .doing(|| format!("change the mode of {}", dir.display()))?;
             chown_to_postgres(&dir)?;
         }
-        let mut server = Server { dir: dir.to_owned(), release: release.clone(), address, running: None };
+        let mut server =
+            Server { dir: dir.to_owned(), release: release.clone(), address, running: None };
         server.renew(guarded)?;
         Ok(server)
     }
@@ -110,7 +112,8 @@ impl Server {
     fn follow(&self, primary: Option<&Path>) -> Result<()> {
         let mut settings = SETTINGS.to_owned();
         let _ = writeln!(settings, "listen_addresses = '{}'\nport = {PORT}", self.address);
-        let _ = writeln!(settings, "unix_socket_directories = '{}'", self.dir.join("run").display());
+        let _ =
+            writeln!(settings, "unix_socket_directories = '{}'", self.dir.join("run").display());
         if let Some(primary) = primary {
             let socket = primary.join("run");
             let _ = writeln!(
@@ -163,7 +166,8 @@ impl Server {
         let (sender, receiver) = mpsc::channel();
         let keeper = thread::spawn(move || {
             let child = command.spawn();
-            let _ = sender.send(child.as_ref().map(std::process::Child::id).map_err(std::io::Error::kind));
+            let _ = sender
+                .send(child.as_ref().map(std::process::Child::id).map_err(std::io::Error::kind));
             if let Ok(mut child) = child {
                 let _ = child.wait();
             }
@@ -237,10 +241,12 @@ impl Server {
         if self.is_frozen() {
             return Err("cannot reach PostgreSQL: the server is frozen".to_owned());
         }
-        let mut client =
-            self.superuser(database).map_err(|error| format!("cannot reach PostgreSQL: {error}"))?;
-        let messages =
-            client.simple_query(statement).map_err(|error| format!("PostgreSQL refused: {error}"))?;
+        let mut client = self
+            .superuser(database)
+            .map_err(|error| format!("cannot reach PostgreSQL: {error}"))?;
+        let messages = client
+            .simple_query(statement)
+            .map_err(|error| format!("PostgreSQL refused: {error}"))?;
         Ok(messages.iter().filter_map(cells).collect())
     }
 
@@ -323,8 +329,9 @@ fn chown_to_postgres(path: &Path) -> Result<()> {
         return Ok(());
     }
     let user = nix::unistd::User::from_name("postgres").ok().flatten();
-    let user = user
-        .ok_or_else(|| Error::refused("user postgres does not exist: PostgreSQL refuses to run as root"))?;
+    let user = user.ok_or_else(|| {
+        Error::refused("user postgres does not exist: PostgreSQL refuses to run as root")
+    })?;
     chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
         .doing(|| format!("change the owner of {} to postgres", path.display()))
 }

@@ -33,7 +33,11 @@ pub fn run_script(script: &str, options: &Options) -> Result<Transcript> {
 
 /// Runs a script as [`run_script`] does, and passes on each piece of output at once. Returns why
 /// the script stopped before its end.
-pub fn follow_script(script: &str, options: &Options, mut print: impl FnMut(&str)) -> Result<Option<String>> {
+pub fn follow_script(
+    script: &str,
+    options: &Options,
+    mut print: impl FnMut(&str),
+) -> Result<Option<String>> {
     let mut sim = Sim::new(options)?;
     let lines: Vec<&str> = script.lines().map(str::trim).collect();
     for (index, line) in lines.iter().enumerate() {
@@ -122,10 +126,14 @@ fn difference(wanted: &str, found: &str) -> String {
     let lines: Vec<&str> = wanted.lines().collect();
     let mut text = String::new();
     for piece in TextDiff::from_lines(wanted, found).unified_diff().context_radius(3).iter_hunks() {
-        let same = piece.iter_changes().take_while(|change| change.tag() == ChangeTag::Equal).count();
+        let same =
+            piece.iter_changes().take_while(|change| change.tag() == ChangeTag::Equal).count();
         let line = piece.ops().first().map_or(0, |op| op.old_range().start) + same;
-        let command =
-            lines[..line].iter().rev().find(|line| line.starts_with("> ")).unwrap_or(&"the beginning");
+        let command = lines[..line]
+            .iter()
+            .rev()
+            .find(|line| line.starts_with("> "))
+            .unwrap_or(&"the beginning");
         let _ = writeln!(text, "@@ line {}, {command} @@", line + 1);
         for change in piece.iter_changes() {
             let end = if change.missing_newline() { "\n" } else { "" };
@@ -139,7 +147,9 @@ fn difference(wanted: &str, found: &str) -> String {
 pub(crate) fn mask(text: &str, passwords: &BTreeSet<String>) -> String {
     let mut longest: Vec<&String> = passwords.iter().collect();
     longest.sort_by_key(|password| std::cmp::Reverse(password.len()));
-    longest.into_iter().fold(text.to_owned(), |text, password| text.replace(password, &masked(password)))
+    longest
+        .into_iter()
+        .fold(text.to_owned(), |text, password| text.replace(password, &masked(password)))
 }
 
 /// The form in which a secret value is shown.
@@ -198,7 +208,10 @@ impl Stable {
                 })
                 .clone()
         });
-        renamed.replace(&self.network, "10.1.0.").replace(&self.dir, "‹model›").replace(&self.uuid, "‹uuid›")
+        renamed
+            .replace(&self.network, "10.1.0.")
+            .replace(&self.dir, "‹model›")
+            .replace(&self.uuid, "‹uuid›")
     }
 }
 
@@ -210,13 +223,19 @@ mod tests {
     fn a_difference_names_the_command_that_printed_it() {
         let wanted = "> status\na\nb\nc\nd\n> hooks\none\ntwo\n";
         let found = "> status\na\nb\nc\nd\n> hooks\none\nthree\n";
-        assert_eq!(difference(wanted, found), "@@ line 8, > hooks @@\n d\n > hooks\n one\n-two\n+three\n");
+        assert_eq!(
+            difference(wanted, found),
+            "@@ line 8, > hooks @@\n d\n > hooks\n one\n-two\n+three\n"
+        );
     }
 
     #[test]
     fn what_is_only_added_belongs_to_the_command_before_it() {
         let wanted = "> status\na\n> hooks\n";
         let found = "> status\na\nb\n> hooks\n";
-        assert_eq!(difference(wanted, found), "@@ line 3, > status @@\n > status\n a\n+b\n > hooks\n");
+        assert_eq!(
+            difference(wanted, found),
+            "@@ line 3, > status @@\n > status\n a\n+b\n > hooks\n"
+        );
     }
 }

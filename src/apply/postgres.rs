@@ -18,7 +18,9 @@ pub(super) fn perform(effect: &Effect, look: &mut Look<'_>) -> Result<Option<Wai
             let fits = |stored: &str| verifier::matches_secret(stored, role, secret);
             sql(effect, look, |server| server.ensure_auth_role(role, &verifier, comment, &fits))
         }
-        Effect::RemoveAuth { role, comment } => sql(effect, look, |server| server.remove_auth(role, comment)),
+        Effect::RemoveAuth { role, comment } => {
+            sql(effect, look, |server| server.remove_auth(role, comment))
+        }
         Effect::InstallGetAuth { databases, auth_user } => sql(effect, look, |server| {
             // A failure in one database does not stop the others; the last failure is returned.
             let install = |database: &String| server.install_get_auth(database, auth_user);
@@ -118,7 +120,10 @@ fn sql(
 }
 
 /// Runs statements in PostgreSQL. Returns a wait if there is no connection or a statement fails.
-fn run(look: &mut Look<'_>, work: impl FnOnce(&mut Server) -> Result<(), Refused>) -> Result<Option<Wait>> {
+fn run(
+    look: &mut Look<'_>,
+    work: impl FnOnce(&mut Server) -> Result<(), Refused>,
+) -> Result<Option<Wait>> {
     let server = match look.server()? {
         Ok(server) => server,
         Err(wait) => return Ok(Some(wait)),

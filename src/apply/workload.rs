@@ -19,7 +19,8 @@ pub(super) struct Failed {
 /// which processes would reload or restart.
 pub(super) fn load(files: &Files, look: &mut Look<'_>) -> Result<(), Failed> {
     tracing::debug!("load {} users into {} processes", files.users.0.len(), files.instances.len());
-    let left_out: BTreeSet<_> = files.instances.iter().flat_map(|instance| &instance.left_out).collect();
+    let left_out: BTreeSet<_> =
+        files.instances.iter().flat_map(|instance| &instance.left_out).collect();
     for name in left_out {
         tracing::warn!(
             "left {name} out of pgbouncer.ini: PgBouncer {} does not know it; no action is needed",
@@ -28,7 +29,8 @@ pub(super) fn load(files: &Files, look: &mut Look<'_>) -> Result<(), Failed> {
     }
     let handles = look.handles();
     let is_dry_run = handles.journal.is_dry_run();
-    let done = if is_dry_run { handles.workload.foresee(files) } else { handles.workload.load(files) };
+    let done =
+        if is_dry_run { handles.workload.foresee(files) } else { handles.workload.load(files) };
     match done {
         Ok(done) => {
             for instance in &done.loaded {

@@ -31,7 +31,11 @@ struct Line {
 }
 
 /// Prints the findings in a file. The exit code is 1 if the file is not fit.
-pub(super) fn run(file: &Path, version: Option<Version>, format: Format) -> anyhow::Result<ExitCode> {
+pub(super) fn run(
+    file: &Path,
+    version: Option<Version>,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
     let text = match read(file) {
         Ok(text) => text,
         Err(error) => anyhow::bail!("cannot read {}: {error}", file.display()),
@@ -68,8 +72,13 @@ impl std::fmt::Display for Answer {
         for Line { line, reason } in findings {
             writeln!(f, "{file}:{line}: {}{reason}", if *fit { "warning: " } else { "" })?;
         }
-        let assumed = if *is_assumed { ", the newest known; choose another with --for" } else { "" };
-        writeln!(f, "{file}: {}fit for PgBouncer {version}{assumed}", if *fit { "" } else { "not " })
+        let assumed =
+            if *is_assumed { ", the newest known; choose another with --for" } else { "" };
+        writeln!(
+            f,
+            "{file}: {}fit for PgBouncer {version}{assumed}",
+            if *fit { "" } else { "not " }
+        )
     }
 }
 
@@ -83,7 +92,9 @@ fn short(version: Version) -> String {
 pub(super) fn version(text: &str) -> Result<Version, String> {
     match Version::parse(text) {
         None => Err("not a version such as 1.24".into()),
-        Some(version) if version < Version::OLDEST => Err("the oldest known version is 1.18".into()),
+        Some(version) if version < Version::OLDEST => {
+            Err("the oldest known version is 1.18".into())
+        }
         Some(version) if Version { patch: 0, ..version } > Version::NEWEST => {
             Err(format!("the newest known version is {}", short(Version::NEWEST)))
         }

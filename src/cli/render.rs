@@ -16,7 +16,10 @@ pub(super) fn run(unit: &Unit, instance: u16, format: Format) -> anyhow::Result<
     crate::log::to_stderr();
     let outcome = hook::run(unit, &Event::ConfigChanged, Journal::dry_run(), Counted::Nothing)?;
     let Some(files) = outcome.files else {
-        bail!("cannot render pgbouncer.ini: there is no configuration yet; {}", outcome.waits.join("; "));
+        bail!(
+            "cannot render pgbouncer.ini: there is no configuration yet; {}",
+            outcome.waits.join("; ")
+        );
     };
     let shown = match format {
         Format::Text => {

@@ -233,7 +233,11 @@ fn related(look: &mut Look<'_>, backend: &Backend) -> Result<Related> {
     })
 }
 
-fn leader_view(look: &mut Look<'_>, backend: &Backend, username: Option<String>) -> Result<LeaderView> {
+fn leader_view(
+    look: &mut Look<'_>,
+    backend: &Backend,
+    username: Option<String>,
+) -> Result<LeaderView> {
     let found = look.users()?;
     let lookup = match username {
         Some(username) => Some(look.lookup(backend, &auth_user(&username))?),
@@ -253,9 +257,9 @@ fn leader_view(look: &mut Look<'_>, backend: &Backend, username: Option<String>)
     }
     let usable = match (lookup, backend.too_old()) {
         (None, _) => Err(Wait::Backend),
-        (Some(_), Some(version)) => {
-            Err(Wait::Refused(format!("PostgreSQL {version} is too old: relate to version 14 or later")))
-        }
+        (Some(_), Some(version)) => Err(Wait::Refused(format!(
+            "PostgreSQL {version} is too old: relate to version 14 or later"
+        ))),
         (Some(_), None) if is_removed => Err(Wait::Backend),
         (Some(lookup), None) if installed => Ok(lookup),
         // Before the first unit joins, and after the last unit has left, there is no server.
@@ -270,15 +274,19 @@ fn leader_view(look: &mut Look<'_>, backend: &Backend, username: Option<String>)
     {
         let list = found.users.as_ref().map(|users| &users.list);
         let known = made_by_python(list, &lookup.auth_user);
-        let facts = NewClientFacts { databases: &databases.entries, comment_prefix: &look.comment_prefix() };
+        let facts = NewClientFacts {
+            databases: &databases.entries,
+            comment_prefix: &look.comment_prefix(),
+        };
         let (answered, _) = client::answered(client::read_all(look)?);
         clients.extend(answered.into_iter().map(|answered| {
             let Answered { client, database, password } = answered;
             NewClient { known, ..client.wanted(&database, &client.roles(), password, facts) }
         }));
     }
-    let name =
-        |entry: &crate::pgbouncer::Entry| entry.auth_dbname.clone().unwrap_or_else(|| entry.name.clone());
+    let name = |entry: &crate::pgbouncer::Entry| {
+        entry.auth_dbname.clone().unwrap_or_else(|| entry.name.clone())
+    };
     Ok(LeaderView {
         app: look.bag(Bag::App(backend.relation))?.clone(),
         backend: usable,
@@ -373,7 +381,10 @@ fn changed(seen: &Related) -> Plan {
 /// application.
 fn strays(prefix: &str, roles: &[String]) -> Plan {
     let mut plan = Plan::default();
-    plan.push(Effect::DropStrays { comment_prefix: client::comment_prefix(prefix), keep: roles.to_vec() });
+    plan.push(Effect::DropStrays {
+        comment_prefix: client::comment_prefix(prefix),
+        keep: roles.to_vec(),
+    });
     plan
 }
 
@@ -481,7 +492,12 @@ mod tests {
             members: Vec::new(),
             installed: false,
             users: Users::nobody(),
-            store: Store::Secret { content: BTreeMap::new(), adopt: None, revision: None, plain: Vec::new() },
+            store: Store::Secret {
+                content: BTreeMap::new(),
+                adopt: None,
+                revision: None,
+                plain: Vec::new(),
+            },
             databases: vec!["shop".into()],
             clients: Vec::new(),
             roles: vec!["relation_id_6".into()],
@@ -523,7 +539,8 @@ wait: backend database relation not ready"#,
     #[test]
     fn a_published_request_keeps_its_values_and_a_model_without_secrets_requests_none() {
         let app = Texts::from([("database".to_owned(), "other".to_owned())]);
-        let mut seen = seen(Leadership::Leader(LeaderView { app, backend: Err(Wait::Backend), ..leader() }));
+        let mut seen =
+            seen(Leadership::Leader(LeaderView { app, backend: Err(Wait::Backend), ..leader() }));
         seen.has_secrets = false;
         seen.unit.insert("data".into(), r#"{"endpoints": "pg:5432"}"#.into());
         check(
@@ -542,8 +559,11 @@ wait: backend database relation not ready",
     #[test]
     fn with_credentials_the_auth_role_is_created_before_the_users_are_published() {
         let mut leader = leader();
-        leader.app =
-            REQUEST.iter().chain(&REQUEST_SECRETS).map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        leader.app = REQUEST
+            .iter()
+            .chain(&REQUEST_SECRETS)
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect();
         check(
             &seen(Leadership::Leader(leader)),
             "
@@ -560,7 +580,8 @@ finally: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer",
     #[test]
     fn an_old_pgbouncer_gets_the_function_in_every_database() {
         let backend = Ok(Lookup { everywhere: true, ..lookup() });
-        let text = changed(&seen(Leadership::Leader(LeaderView { backend, ..leader() }))).to_string();
+        let text =
+            changed(&seen(Leadership::Leader(LeaderView { backend, ..leader() }))).to_string();
         for line in [
             "install get_auth for pgbouncer_auth_relation_id_4 in pgbouncer, postgres, shop",
             "finally: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in every database",
@@ -571,7 +592,8 @@ finally: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer",
 
     #[test]
     fn an_installed_lookup_is_not_installed_again() {
-        let text = changed(&seen(Leadership::Leader(LeaderView { installed: true, ..leader() }))).to_string();
+        let text = changed(&seen(Leadership::Leader(LeaderView { installed: true, ..leader() })))
+            .to_string();
         assert!(!text.contains("auth role") && !text.contains("get_auth"), "{text}");
         assert!(text.contains("set the peer secret"), "{text}");
     }
@@ -579,21 +601,28 @@ finally: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer",
     #[test]
     fn a_joining_unit_revokes_the_removal_even_while_postgresql_is_unreachable() {
         let backend = Err(Wait::Unreachable("not yet".into()));
-        let (note, members) = (GetAuth::parse("removed with backend-database:4, left:"), vec!["pg/1".into()]);
-        let text = changed(&seen(Leadership::Leader(LeaderView { backend, note, members, ..leader() })));
+        let (note, members) =
+            (GetAuth::parse("removed with backend-database:4, left:"), vec!["pg/1".into()]);
+        let text =
+            changed(&seen(Leadership::Leader(LeaderView { backend, note, members, ..leader() })));
         assert!(text.to_string().contains("remove peer app get_auth\n"), "{text}");
     }
 
     #[test]
     fn a_removal_holds_while_units_leave_and_ends_when_a_unit_joins() {
-        let units = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let removed = |left: &[&str]| GetAuth::Removed { relation: RelationId(4), left: units(left) };
+        let units =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let removed =
+            |left: &[&str]| GetAuth::Removed { relation: RelationId(4), left: units(left) };
         let note = removed(&["pg/1", "pg/2"]);
         let means = |members: &[&str]| removal(Some(&note), RelationId(4), &units(members));
         assert_eq!(means(&["pg/1", "pg/2"]), Removal::Done(note.clone()));
         assert_eq!(means(&[]), Removal::Done(removed(&[])));
         assert_eq!(means(&["pg/0"]), Removal::Rejoined);
-        assert_eq!(removal(Some(&removed(&[])), RelationId(4), &units(&["pg/1"])), Removal::Rejoined);
+        assert_eq!(
+            removal(Some(&removed(&[])), RelationId(4), &units(&["pg/1"])),
+            Removal::Rejoined
+        );
         let installed = GetAuth::installed(&lookup(), true);
         for note in [None, Some(&installed)] {
             assert_eq!(removal(note, RelationId(4), &[]), Removal::NotDone);
@@ -603,10 +632,14 @@ finally: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer",
 
     #[test]
     fn after_a_removal_nothing_is_created() {
-        let (note, members) = (GetAuth::parse("removed with backend-database:4, left: a/0"), Vec::new());
+        let (note, members) =
+            (GetAuth::parse("removed with backend-database:4, left: a/0"), Vec::new());
         let plan = changed(&seen(Leadership::Leader(LeaderView { note, members, ..leader() })));
         let text = plan.to_string();
-        assert!(text.contains("set peer app get_auth = removed with backend-database:4, left:\n"), "{text}");
+        assert!(
+            text.contains("set peer app get_auth = removed with backend-database:4, left:\n"),
+            "{text}"
+        );
         assert!(!text.contains("auth role"), "{text}");
         assert_eq!(plan.waits, [Wait::Backend]);
     }
@@ -645,7 +678,10 @@ drop the roles of removed clients";
         assert_eq!(cleaned_up(&seen), Plan::default());
         seen.is_leaving = true;
         let warned = cleaned_up(&seen).to_string();
-        assert!(warned.starts_with("warn: left in PostgreSQL: the roles relation_id_6;"), "{warned}");
+        assert!(
+            warned.starts_with("warn: left in PostgreSQL: the roles relation_id_6;"),
+            "{warned}"
+        );
     }
 
     #[test]
@@ -659,7 +695,9 @@ drop the roles of removed clients";
         };
         let made = made();
         let plan = broken(&unrelated(Some(made.clone()), leader().store));
-        let Some(Effect::SetPeerSecret { content, .. }) = plan.effects().last() else { panic!("{plan}") };
+        let Some(Effect::SetPeerSecret { content, .. }) = plan.effects().last() else {
+            panic!("{plan}")
+        };
         assert_eq!(content["auth-file"], Secret::new("None"));
         let without = broken(&unrelated(None, leader().store)).to_string();
         assert_eq!(without, "remove peer app get_auth\n");

@@ -1,8 +1,8 @@
 //! The relation `database` with clients.
 //!
 //! A dispatch handles clients in two rows. It [admits](mod@admit) a client's request before the
-//! processes load their configuration, and [answers](mod@answer) the client with its credentials after
-//! all units have loaded the client's database.
+//! processes load their configuration, and [answers](mod@answer) the client with its credentials
+//! after all units have loaded the client's database.
 
 pub mod admit;
 pub mod answer;
@@ -50,7 +50,13 @@ pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
         trust: look.trust(),
         relations: if needs_relations { look.relations(Endpoint::Database)? } else { Vec::new() },
         entered: is_known.then(|| {
-            databases.entries.0.keys().filter_map(|origin| origin.relation()).map(RelationId).collect()
+            databases
+                .entries
+                .0
+                .keys()
+                .filter_map(|origin| origin.relation())
+                .map(RelationId)
+                .collect()
         }),
         is_published: is_known || databases.broken.is_some(),
         has_wildcard: databases.entries.0.contains_key(&Origin::Wildcard),

@@ -107,7 +107,8 @@ impl FollowerView {
     /// The waits for values that the leader has to publish again.
     fn waits(&self) -> Vec<Wait> {
         let users = self.broken_users.clone().map(|reason| Wait::Published(AUTH, reason));
-        let config = self.published.as_ref().err().map(|reason| Wait::Published(CONFIG, reason.clone()));
+        let config =
+            self.published.as_ref().err().map(|reason| Wait::Published(CONFIG, reason.clone()));
         // Without the lookup no client can log in, and only a leader installs it.
         let lookup = self.is_lookup_removed.then_some(Wait::Leader);
         users.into_iter().chain(config).chain(lookup).collect()
@@ -127,8 +128,11 @@ impl Leadership<LeaderView, FollowerView> {
 /// Handles `pgb-peers-relation-created`.
 pub fn created(look: &mut Look<'_>) -> Result<Plan> {
     let hostname = look.hostname();
-    let leadership =
-        if look.leads()? { Leadership::Leader(leader_view(look)?) } else { Leadership::Follower(()) };
+    let leadership = if look.leads()? {
+        Leadership::Leader(leader_view(look)?)
+    } else {
+        Leadership::Follower(())
+    };
     Ok(decide_created(&Created { hostname, leadership }))
 }
 
@@ -165,7 +169,8 @@ fn leader_view(look: &mut Look<'_>) -> Result<LeaderView> {
             Ok(rendered) => config = Some(rendered),
             Err(wait) => invalid = Some(wait),
         }
-        let last = look.published()?.options().filter(|last| last.listen_port != options.listen_port);
+        let last =
+            look.published()?.options().filter(|last| last.listen_port != options.listen_port);
         if let Some(last) = last {
             at_old_port = rendered(look, &last, None)?.ok();
         }
@@ -190,7 +195,11 @@ fn follower_view(look: &mut Look<'_>) -> Result<FollowerView> {
     }
     let is_published = matches!(published, Ok(Some(_)));
     let users = found.users.clone().or_else(|| found.is_deleted.then(Users::nobody));
-    let kept = if is_published && users.is_some() { Kept::default() } else { look.kept().as_ref().clone() };
+    let kept = if is_published && users.is_some() {
+        Kept::default()
+    } else {
+        look.kept().as_ref().clone()
+    };
     let mut own = None;
     // A leader that runs the Python charm publishes only the databases in the bag.
     if !is_published && look.databases()?.text.is_some() {
@@ -329,7 +338,10 @@ impl Serving<'_> {
             Ok(local) => local,
             Err(wait) => {
                 // A port that is already open stays: the processes may still listen on it.
-                plan.append(open_port(seen.opened_port.filter(|opened| opened.open.is_none()), port));
+                plan.append(open_port(
+                    seen.opened_port.filter(|opened| opened.open.is_none()),
+                    port,
+                ));
                 return plan.wait(wait.clone());
             }
         };
@@ -355,7 +367,8 @@ impl Serving<'_> {
     /// The plan for a port on which a process cannot listen: serves the old port again, which the
     /// other units still use.
     fn at_old_port(&self, config: &Config, old: Option<&Config>) -> Plan {
-        let mut plan = Plan::waiting(Wait::Option(InvalidOption::refused_port(config.shared.listen_port)));
+        let mut plan =
+            Plan::waiting(Wait::Option(InvalidOption::refused_port(config.shared.listen_port)));
         if let (Some(old), Ok(local)) = (old, &self.seen.local) {
             plan.set(Bag::PeerApp, CONFIG, old.text.as_str());
             match self.files(old, local) {
@@ -389,8 +402,9 @@ impl Serving<'_> {
             proof,
             version: local.unit.version,
             port: config.shared.listen_port,
-            instances: instances
-                .map_err(|error| Wait::NotLoaded(format!("cannot render pgbouncer.ini: {error}")))?,
+            instances: instances.map_err(|error| {
+                Wait::NotLoaded(format!("cannot render pgbouncer.ini: {error}"))
+            })?,
         })
     }
 
@@ -406,12 +420,14 @@ impl Serving<'_> {
         let mut plan = Plan::default();
         if self.list(config).is_none_or(|list| list.0.is_empty()) {
             plan.set(Bag::PeerUnit, DATABASES_LOADED, Value::Absent);
-            return plan.wait(match (&config.shared.auth, self.seen.has_backend, &self.seen.leadership) {
-                (None, false, _) => Wait::NoBackend,
-                (None, true, Leadership::Leader(_)) => Wait::Backend,
-                // A follower cannot see whether PostgreSQL or the leader is behind.
-                _ => Wait::Leader,
-            });
+            return plan.wait(
+                match (&config.shared.auth, self.seen.has_backend, &self.seen.leadership) {
+                    (None, false, _) => Wait::NoBackend,
+                    (None, true, Leadership::Leader(_)) => Wait::Backend,
+                    // A follower cannot see whether PostgreSQL or the leader is behind.
+                    _ => Wait::Leader,
+                },
+            );
         }
         plan.set(Bag::PeerUnit, DATABASES_LOADED, config.shared.databases_hash.as_str());
         plan
@@ -486,7 +502,9 @@ mod tests {
 
     /// The store of users that are published already.
     fn published() -> Store {
-        let Store::Secret { mut content, .. } = no_secret_yet() else { unreachable!("not a secret") };
+        let Store::Secret { mut content, .. } = no_secret_yet() else {
+            unreachable!("not a secret")
+        };
         content.insert("auth-file".into(), Secret::new(users().list.render().expect("a list")));
         content.insert("monitoring-password".into(), Secret::new("monitoring password"));
         content.insert("admin-password".into(), Secret::new("admin password"));
@@ -516,7 +534,11 @@ mod tests {
     }
 
     fn invalid_option() -> Wait {
-        Wait::Option(InvalidOption::Value { option: "listen_port", value: "0".into(), remedy: "a port" })
+        Wait::Option(InvalidOption::Value {
+            option: "listen_port",
+            value: "0".into(),
+            remedy: "a port",
+        })
     }
 
     fn unit() -> Unit {
@@ -533,8 +555,9 @@ mod tests {
     }
 
     fn loaded(config: &Config, list: &UserList) -> LocalPgbouncer {
-        let digest =
-            |n| Some(InstanceConfig::derive(&config.shared, list, &unit(), n).expect("valid").digest);
+        let digest = |n| {
+            Some(InstanceConfig::derive(&config.shared, list, &unit(), n).expect("valid").digest)
+        };
         LocalPgbouncer { loaded: (0..2).map(digest).collect(), ..nothing_loaded() }
     }
 
@@ -615,14 +638,21 @@ set the peer secret: admin-password, auth-file, monitoring-password",
         let text = plan.to_string();
         assert!(text.contains("set peer app auth_file = ‹"), "{text}");
         assert!(text.contains("set peer app monitoring_password = ‹19 characters›"), "{text}");
-        assert!(!text.contains("pgbouncer_auth") && !text.contains("monitoring password"), "{text}");
+        assert!(
+            !text.contains("pgbouncer_auth") && !text.contains("monitoring password"),
+            "{text}"
+        );
     }
 
     #[test]
     fn changed_on_a_leader_without_a_valid_configuration_defers_and_loads_nothing() {
         check(
             &change(
-                Leadership::Leader(LeaderView { config: None, invalid: Some(invalid_option()), ..leader() }),
+                Leadership::Leader(LeaderView {
+                    config: None,
+                    invalid: Some(invalid_option()),
+                    ..leader()
+                }),
                 nothing_loaded(),
             ),
             "
@@ -660,7 +690,10 @@ set peer unit pgb_dbs = {}",
         let plan = change(Leadership::Leader(leader()), loaded(&config(), &users().list));
         assert!(plan.to_string().contains("set peer unit pgb_dbs"), "{plan}");
         assert!(!plan.steps.iter().any(|step| matches!(step, Step::Load { .. })), "{plan}");
-        assert!(!plan.effects().any(|effect| matches!(effect, Effect::SetPeerSecret { .. })), "{plan}");
+        assert!(
+            !plan.effects().any(|effect| matches!(effect, Effect::SetPeerSecret { .. })),
+            "{plan}"
+        );
     }
 
     #[test]
@@ -716,7 +749,10 @@ set peer unit pgb_dbs = {}",
             text.to_string()
         };
         let moved = opens(Some(6000), Ok(nothing_loaded()));
-        assert!(moved.find("load 3 users") < moved.find("open port 6432 and close 6000"), "{moved}");
+        assert!(
+            moved.find("load 3 users") < moved.find("open port 6432 and close 6000"),
+            "{moved}"
+        );
         let stays = opens(Some(6432), Ok(nothing_loaded()));
         assert!(stays.contains("load 3 users") && !stays.contains("open port"), "{stays}");
         assert!(opens(None, Err(Wait::Away)).contains("open port 6432"));
@@ -726,7 +762,10 @@ set peer unit pgb_dbs = {}",
 
     #[test]
     fn a_leader_publishes_while_its_own_container_is_unavailable() {
-        let away = Changed { local: Err(Wait::Away), ..seen(Leadership::Leader(leader()), nothing_loaded()) };
+        let away = Changed {
+            local: Err(Wait::Away),
+            ..seen(Leadership::Leader(leader()), nothing_loaded())
+        };
         let plan = decide(&away);
         assert!(plan.to_string().contains("set peer app cfg_file"), "{plan}");
         assert_eq!(plan.waits, [Wait::Away]);
@@ -781,15 +820,21 @@ set peer unit pgb_dbs = {}",
     #[test]
     fn changed_on_a_follower_with_a_valid_configuration_and_no_users_keeps_the_users_it_has() {
         let kept = Kept { config: None, users: Some(users().list) };
-        let plan =
-            change(Leadership::Follower(FollowerView { users: None, kept, ..follower() }), nothing_loaded());
+        let plan = change(
+            Leadership::Follower(FollowerView { users: None, kept, ..follower() }),
+            nothing_loaded(),
+        );
         assert_eq!(load(&plan).users, users().list);
         assert_eq!(load(&plan).proof, None);
     }
 
     #[test]
-    fn changed_on_a_follower_with_valid_users_and_no_configuration_keeps_the_configuration_it_has() {
-        let old = config_of(&Options { pool_mode: PoolMode::Transaction, ..options() }, Some(&users().list));
+    fn changed_on_a_follower_with_valid_users_and_no_configuration_keeps_the_configuration_it_has()
+    {
+        let old = config_of(
+            &Options { pool_mode: PoolMode::Transaction, ..options() },
+            Some(&users().list),
+        );
         let kept = Kept { config: Some(old.clone()), users: None };
         let plan = change(
             Leadership::Follower(FollowerView { published: Ok(None), kept, ..follower() }),
@@ -804,8 +849,10 @@ set peer unit pgb_dbs = {}",
         let kept = Kept { config: Some(config()), users: Some(users().list) };
         let published = Err("line 3".into());
         let here = loaded(&config(), &users().list);
-        let plan =
-            change(Leadership::Follower(FollowerView { published, users: None, kept, ..follower() }), here);
+        let plan = change(
+            Leadership::Follower(FollowerView { published, users: None, kept, ..follower() }),
+            here,
+        );
         assert!(!plan.to_string().contains("load 3"), "{plan}");
         assert_eq!(plan.waits, [Wait::Published(CONFIG, "line 3".into())]);
     }
@@ -835,7 +882,8 @@ wait: waiting for the leader to publish its configuration",
 
     #[test]
     fn a_unit_without_users_publishes_no_hash() {
-        let no_backend = FollowerView { published: Ok(Some(config_of(&options(), None))), ..follower() };
+        let no_backend =
+            FollowerView { published: Ok(Some(config_of(&options(), None))), ..follower() };
         let no_users = FollowerView { users: None, ..follower() };
         for (followed, wait) in [(no_backend, Wait::NoBackend), (no_users, Wait::Leader)] {
             let plan = change(Leadership::Follower(followed), nothing_loaded());
@@ -863,7 +911,10 @@ remove peer app monitoring-password",
 
     #[test]
     fn a_follower_builds_the_configuration_while_the_leader_runs_the_python_charm() {
-        let own = config_of(&Options { pool_mode: PoolMode::Transaction, ..options() }, Some(&users().list));
+        let own = config_of(
+            &Options { pool_mode: PoolMode::Transaction, ..options() },
+            Some(&users().list),
+        );
         let view = FollowerView { published: Ok(None), rendered: Some(own.clone()), ..follower() };
         assert_eq!(load(&change(Leadership::Follower(view), nothing_loaded())).shared, own.text);
     }
@@ -881,8 +932,10 @@ remove peer app monitoring-password",
     #[test]
     fn without_an_auth_role_the_wait_names_postgresql_or_the_leader() {
         let bare = || config_of(&options(), None);
-        let leader = || Leadership::Leader(LeaderView { config: Some(bare()), users: None, ..leader() });
-        let follower = || Leadership::Follower(FollowerView { published: Ok(Some(bare())), ..follower() });
+        let leader =
+            || Leadership::Leader(LeaderView { config: Some(bare()), users: None, ..leader() });
+        let follower =
+            || Leadership::Follower(FollowerView { published: Ok(Some(bare())), ..follower() });
         for (leadership, has_backend, wait) in [
             (leader(), false, Wait::NoBackend),
             (follower(), false, Wait::NoBackend),

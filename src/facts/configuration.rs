@@ -8,8 +8,8 @@ use crate::facts::options::Options;
 use crate::facts::users::{admin_user, stats_user};
 use crate::peer_bag::{AppBag, CONFIG, DATABASES};
 use crate::pgbouncer::{
-    AUTH_DATABASE, AUTH_DATABASE_READONLY, Auth, AuthType, DATABASE_NAME_LIMIT, Database, DatabaseName,
-    Invalid, PgbDbs, SharedConfig, UserList, hash,
+    AUTH_DATABASE, AUTH_DATABASE_READONLY, Auth, AuthType, DATABASE_NAME_LIMIT, Database,
+    DatabaseName, Invalid, PgbDbs, SharedConfig, UserList, hash,
 };
 
 /// A configuration with its exact text.
@@ -36,7 +36,8 @@ impl Databases {
     /// Parses `pgb_dbs_config`.
     pub fn read(app: AppBag<'_>) -> Self {
         let Some(text) = app.text(DATABASES) else { return Self::default() };
-        let parsed = bounded(text).and_then(|text| PgbDbs::parse(text).map_err(|error| error.to_string()));
+        let parsed =
+            bounded(text).and_then(|text| PgbDbs::parse(text).map_err(|error| error.to_string()));
         match parsed {
             Ok(entries) => Self { text: Some(text.to_owned()), entries, broken: None },
             Err(reason) => Self { broken: Some(reason), ..Self::default() },
@@ -63,9 +64,9 @@ impl PublishedConfig {
     /// Parses the app bag.
     pub fn read(app: AppBag<'_>) -> Self {
         let databases_hash = hash(app.text(DATABASES).unwrap_or("{}"));
-        let config = app
-            .text(CONFIG)
-            .map(|text| SharedConfig::parse(text).map(|shared| Config { shared, text: text.to_owned() }));
+        let config = app.text(CONFIG).map(|text| {
+            SharedConfig::parse(text).map(|shared| Config { shared, text: text.to_owned() })
+        });
         let is_of = |config: &Config| config.shared.databases_hash == databases_hash;
         let is_current = config.as_ref().is_some_and(|config| config.as_ref().is_ok_and(is_of));
         Self { config, is_current }
@@ -137,7 +138,10 @@ pub fn configuration(
             }
             entries.insert(name.to_owned(), to(&endpoints.primary, Some(name), None));
             for alias in entry.aliases() {
-                aliases.insert(alias, to(&endpoints.replicas, Some(name), Some(AUTH_DATABASE_READONLY)));
+                aliases.insert(
+                    alias,
+                    to(&endpoints.replicas, Some(name), Some(AUTH_DATABASE_READONLY)),
+                );
             }
         }
         for other in databases.entries.wildcard().into_iter().flat_map(|_| others) {
@@ -153,7 +157,10 @@ pub fn configuration(
         {
             // A lookup takes a millisecond; without a limit, many simultaneous logins would use all
             // of PostgreSQL's connections.
-            entries.insert(name.to_owned(), Database { pool_size: Some(2), ..to(servers, main, None) });
+            entries.insert(
+                name.to_owned(),
+                Database { pool_size: Some(2), ..to(servers, main, None) },
+            );
         }
     }
     // A database with the same name as an alias takes precedence over the alias.
@@ -192,7 +199,8 @@ pub(crate) mod tests {
 
     /// A user list with an md5 line for the auth role.
     pub(crate) fn user_list() -> UserList {
-        let line = |name: &str, secret: &str| User { name: name.to_owned(), secret: Secret::new(secret) };
+        let line =
+            |name: &str, secret: &str| User { name: name.to_owned(), secret: Secret::new(secret) };
         UserList(vec![
             line("pgbouncer_auth_relation_id_4", "md5e21e02687122653119af0b4eabb4dc0e"),
             line("pgbouncer_stats_pgbouncer_k8s", "a stats verifier"),
@@ -213,9 +221,11 @@ pub(crate) mod tests {
     /// The published configuration with these options, for a database `shop`.
     pub(crate) fn config_of(options: &Options, users: Option<&UserList>) -> Config {
         let primary = Servers { hosts: vec!["10.0.0.1".into()], port: 5432 };
-        let endpoints = Endpoints { replicas: primary.clone(), primary, database: "pgbouncer".into() };
+        let endpoints =
+            Endpoints { replicas: primary.clone(), primary, database: "pgbouncer".into() };
         let databases = databases(&[(6, "shop")]);
-        let shared = configuration("pgbouncer-k8s", options, &databases, &[], Some(&endpoints), users);
+        let shared =
+            configuration("pgbouncer-k8s", options, &databases, &[], Some(&endpoints), users);
         Config { text: shared.render().expect("a valid configuration"), shared }
     }
 
@@ -226,7 +236,8 @@ pub(crate) mod tests {
             Texts::from([(DATABASES.into(), databases.into()), (CONFIG.into(), text.into())])
         };
         let shop = databases(&[(6, "shop")]).text.expect("a text");
-        let read = |databases: &str, text: &str| PublishedConfig::read(AppBag(&bag(databases, text)));
+        let read =
+            |databases: &str, text: &str| PublishedConfig::read(AppBag(&bag(databases, text)));
         assert_eq!(read(&shop, &config.text).current(), Ok(Some(&config)));
         let stale = read("{}", &config.text);
         assert_eq!((stale.current(), stale.options()), (Ok(None), Some(options())));
@@ -239,7 +250,8 @@ pub(crate) mod tests {
 
     #[test]
     fn invalid_databases_are_reported_as_broken_and_have_no_entries() {
-        let read = |text: &str| Databases::read(AppBag(&Texts::from([(DATABASES.into(), text.into())])));
+        let read =
+            |text: &str| Databases::read(AppBag(&Texts::from([(DATABASES.into(), text.into())])));
         assert_eq!(read(r#"{"6": {"name": "shop", "legacy": false}}"#), databases(&[(6, "shop")]));
         let broken = read("nonsense");
         assert_eq!((&broken.text, broken.entries.0.len()), (&None, 0));
@@ -251,7 +263,8 @@ pub(crate) mod tests {
     fn an_md5_line_of_the_stats_user_keeps_auth_type_md5() {
         let mut list = user_list();
         list.0[1].secret = Secret::new("md5e21e02687122653119af0b4eabb4dc0e");
-        let auth_type = |list| config_of(&options(), Some(list)).shared.auth.map(|auth| auth.auth_type);
+        let auth_type =
+            |list| config_of(&options(), Some(list)).shared.auth.map(|auth| auth.auth_type);
         assert_eq!(auth_type(&list), Some(AuthType::Md5));
         assert_eq!(auth_type(&user_list()), Some(AuthType::ScramSha256));
     }
@@ -262,7 +275,8 @@ pub(crate) mod tests {
         let primary = Servers { hosts: vec!["rw".into()], port: 5432 };
         let replicas = Servers { hosts: vec!["ro".into()], port: 5432 };
         let endpoints = Endpoints { primary, replicas, database: "pgbouncer".into() };
-        let shared = configuration("a", &options(), &databases, &[], Some(&endpoints), Some(&user_list()));
+        let shared =
+            configuration("a", &options(), &databases, &[], Some(&endpoints), Some(&user_list()));
         assert_eq!(shared.databases["shop_readonly"].dbname.as_deref(), Some("shop_readonly"));
         assert_eq!(shared.databases["shop_readonly_readonly"].hosts, ["ro"]);
     }

@@ -66,15 +66,22 @@ mod tests {
         let config = config_of(&options(), None);
         let kept = Kept::read(Saved { config: Some(config.text.clone()), users: None });
         assert_eq!(kept, Kept { config: Some(config), users: None });
-        let saved = Saved { config: Some("[pgbouncer]\n".into()), users: Some(Secret::new("nonsense")) };
+        let saved =
+            Saved { config: Some("[pgbouncer]\n".into()), users: Some(Secret::new("nonsense")) };
         assert_eq!(Kept::read(saved), Kept::default());
     }
 
     #[test]
     fn a_version_that_cannot_be_parsed_is_a_wait() {
-        let probe =
-            |version: &str| Probe { version: version.into(), auth_file: "/a".into(), places: Vec::new() };
+        let probe = |version: &str| Probe {
+            version: version.into(),
+            auth_file: "/a".into(),
+            places: Vec::new(),
+        };
         assert!(unit(probe("PgBouncer 1.24.1"), "*".into()).is_ok());
-        assert_eq!(unit(probe("moon"), "*".into()), Err(Wait::NoVersion("\"moon\" is not a version".into())));
+        assert_eq!(
+            unit(probe("moon"), "*".into()),
+            Err(Wait::NoVersion("\"moon\" is not a version".into()))
+        );
     }
 }

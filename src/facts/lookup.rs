@@ -32,8 +32,10 @@ impl Lookup {
     /// The pairs of role and database that `pg_hba.conf` must admit for a client: the client's own,
     /// and the auth role in each database of the lookup.
     pub fn logins(&self, role: &str, database: &str) -> Vec<(String, String)> {
-        let mut logins =
-            vec![(role.to_owned(), database.to_owned()), (self.auth_user.clone(), self.database.clone())];
+        let mut logins = vec![
+            (role.to_owned(), database.to_owned()),
+            (self.auth_user.clone(), self.database.clone()),
+        ];
         if self.everywhere {
             logins.push((self.auth_user.clone(), database.to_owned()));
         }
@@ -162,7 +164,8 @@ mod tests {
 
     #[test]
     fn a_note_names_auth_role_and_databases() {
-        let lookup = Lookup { auth_user: "auth".into(), database: "pgbouncer".into(), everywhere: false };
+        let lookup =
+            Lookup { auth_user: "auth".into(), database: "pgbouncer".into(), everywhere: false };
         assert_eq!(GetAuth::installed(&lookup, true).to_string(), "1: auth in pgbouncer");
         let everywhere = Lookup { everywhere: true, ..lookup };
         assert_eq!(GetAuth::installed(&everywhere, true).to_string(), "1: auth in every database");
@@ -170,7 +173,8 @@ mod tests {
 
     #[test]
     fn a_note_counts_only_for_its_own_lookup_and_users() {
-        let lookup = Lookup { auth_user: "auth".into(), database: "pgbouncer".into(), everywhere: false };
+        let lookup =
+            Lookup { auth_user: "auth".into(), database: "pgbouncer".into(), everywhere: false };
         let (all, part) = (GetAuth::installed(&lookup, true), GetAuth::installed(&lookup, false));
         assert_eq!(Noted::of(Some(&all), Some("auth"), &lookup), Noted::Everything);
         assert_eq!(Noted::of(Some(&part), Some("auth"), &lookup), Noted::Lookup);

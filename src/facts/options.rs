@@ -83,7 +83,11 @@ impl Options {
             )
             .and_then(|value: u16| {
                 (value <= 1000).then_some(value).ok_or_else(|| {
-                    invalid("max_prepared_statements", &value.into(), "a number between 0 (off) and 1000")
+                    invalid(
+                        "max_prepared_statements",
+                        &value.into(),
+                        "a number between 0 (off) and 1000",
+                    )
                 })
             })?,
             parameters: Parameters::parse(&text(config, "pgbouncer-parameters", ""))
@@ -180,9 +184,13 @@ fn integer<T: TryFrom<i32> + PartialOrd + From<u8>>(
     least: u8,
     remedy: &'static str,
 ) -> Result<T, InvalidOption> {
-    let value = config.get(option).filter(|value| !value.is_null()).cloned().unwrap_or(default.into());
+    let value =
+        config.get(option).filter(|value| !value.is_null()).cloned().unwrap_or(default.into());
     // Juju handles numbers as floats, so 6432 may arrive as 6432.0.
-    #[expect(clippy::cast_possible_truncation, reason = "only whole numbers within i32 pass the filter")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "only whole numbers within i32 pass the filter"
+    )]
     let number = value
         .as_f64()
         .filter(|number| number.fract() == 0.0 && (0.0..=f64::from(i32::MAX)).contains(number))
@@ -211,7 +219,12 @@ fn expose_external(config: &Map<String, Value>) -> Result<(), InvalidOption> {
 }
 
 fn text(config: &Map<String, Value>, option: &str, default: &str) -> String {
-    config.get(option).and_then(Value::as_str).filter(|text| !text.is_empty()).unwrap_or(default).to_owned()
+    config
+        .get(option)
+        .and_then(Value::as_str)
+        .filter(|text| !text.is_empty())
+        .unwrap_or(default)
+        .to_owned()
 }
 
 fn invalid(option: &'static str, value: &Value, remedy: &'static str) -> InvalidOption {
@@ -254,7 +267,10 @@ mod tests {
         for (config, words) in [
             (json!({"listen_port": 0}), "listen_port is 0: set it to a port between 1 and 65535"),
             (json!({"listen_port": 70000}), "listen_port is 70000"),
-            (json!({"listen_port": 9127}), "listen_port is 9127: set it to a port that nothing else"),
+            (
+                json!({"listen_port": 9127}),
+                "listen_port is 9127: set it to a port that nothing else",
+            ),
             (
                 json!({"pool_mode": "swimming"}),
                 "pool_mode is \"swimming\": set it to session, transaction or statement",
@@ -277,11 +293,18 @@ mod tests {
         for (config, words) in [
             (json!({"expose-external": "nodeport"}), "not supported yet"),
             (json!({"expose-external": "moon"}), "false, nodeport or loadbalancer"),
-            (json!({"loadbalancer-extra-annotations": "{"}), "annotations is \"{\": set it to a JSON object"),
-            (json!({"loadbalancer-extra-annotations": "{\"a\": 1}"}), "set it to a JSON object of strings"),
+            (
+                json!({"loadbalancer-extra-annotations": "{"}),
+                "annotations is \"{\": set it to a JSON object",
+            ),
+            (
+                json!({"loadbalancer-extra-annotations": "{\"a\": 1}"}),
+                "set it to a JSON object of strings",
+            ),
         ] {
             assert!(options(&config).is_ok());
-            let error = Options::check_exposure(config.as_object().expect("a map")).expect_err(words);
+            let error =
+                Options::check_exposure(config.as_object().expect("a map")).expect_err(words);
             assert!(error.to_string().contains(words), "{error}");
         }
         let annotated = json!({"loadbalancer-extra-annotations": "{\"a\": \"b\"}"});
@@ -289,7 +312,8 @@ mod tests {
     }
 
     fn facts() -> OptionFacts {
-        let options = |port| Options { listen_port: port, ..Options::parse(&Map::new()).expect("defaults") };
+        let options =
+            |port| Options { listen_port: port, ..Options::parse(&Map::new()).expect("defaults") };
         OptionFacts {
             wanted: Ok(options(6543)),
             version: Version::new(1, 18),
@@ -316,7 +340,10 @@ mod tests {
         let unusable = || InvalidOption::Parameters("no".into());
         let invalid = Some("pgbouncer-parameters: no".to_owned());
         let wanted = || Err(unusable());
-        assert_eq!(choose(OptionFacts { wanted: wanted(), ..facts() }), (Some(6432), invalid.clone()));
+        assert_eq!(
+            choose(OptionFacts { wanted: wanted(), ..facts() }),
+            (Some(6432), invalid.clone())
+        );
         let unpublished = OptionFacts { wanted: wanted(), published: None, ..facts() };
         assert_eq!(choose(unpublished.clone()), (Some(6000), invalid.clone()));
         assert_eq!(choose(OptionFacts { kept: None, ..unpublished }), (None, invalid));
@@ -324,18 +351,26 @@ mod tests {
 
     #[test]
     fn a_setting_unknown_to_the_running_version_is_invalid() {
-        let config = json!({"pgbouncer-parameters": "{client_idle_timeout: 5, query_wait_notify: 7}"});
+        let config =
+            json!({"pgbouncer-parameters": "{client_idle_timeout: 5, query_wait_notify: 7}"});
         let wanted = Options::parse(config.as_object().expect("a map"));
         let asks = |version| OptionFacts { wanted: wanted.clone(), version, ..facts() };
         assert_eq!(choose(asks(Version::NEWEST)).1, None);
-        assert!(choose(asks(Version::new(1, 18))).1.expect("a reason").contains("query_wait_notify"));
+        assert!(
+            choose(asks(Version::new(1, 18))).1.expect("a reason").contains("query_wait_notify")
+        );
     }
 
     #[test]
     fn a_refused_port_is_invalid() {
         let refused = choose(OptionFacts { refused_port: Some(6543), ..facts() });
         assert_eq!(refused.0, Some(6432));
-        assert!(refused.1.expect("a reason").starts_with("listen_port is 6543: set it to a port on which"));
+        assert!(
+            refused
+                .1
+                .expect("a reason")
+                .starts_with("listen_port is 6543: set it to a port on which")
+        );
     }
 
     #[test]

@@ -64,8 +64,11 @@ mod tests {
 
     #[test]
     fn a_client_waits_for_active_units_and_later_for_none_if_one_has_loaded() {
-        let units =
-            [unit("p/0", Some("new"), true), unit("p/1", Some("old"), true), unit("p/2", None, false)];
+        let units = [
+            unit("p/0", Some("new"), true),
+            unit("p/1", Some("old"), true),
+            unit("p/2", None, false),
+        ];
         assert_eq!(behind(&units, "new", true), ["p/1"]);
         assert_eq!(behind(&units, "new", false), [""; 0]);
         assert_eq!(behind(&units, "newer", false), ["p/0", "p/1"]);
@@ -91,11 +94,20 @@ mod tests {
     #[test]
     fn a_unit_of_the_python_charm_looks_in_every_database() {
         let bag = |texts: &[(&str, &str)]| {
-            texts.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<Texts>()
+            texts
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect::<Texts>()
         };
         assert!(sibling_looks_everywhere(&bag(&[])));
         assert!(!sibling_looks_everywhere(&bag(&[(HOSTNAME, "p-1")])));
-        assert!(sibling_looks_everywhere(&bag(&[(HOSTNAME, "p-1"), (PGBOUNCER_VERSION, "1.18.0")])));
-        assert!(!sibling_looks_everywhere(&bag(&[(HOSTNAME, "p-1"), (PGBOUNCER_VERSION, "1.24.0")])));
+        assert!(sibling_looks_everywhere(&bag(&[
+            (HOSTNAME, "p-1"),
+            (PGBOUNCER_VERSION, "1.18.0")
+        ])));
+        assert!(!sibling_looks_everywhere(&bag(&[
+            (HOSTNAME, "p-1"),
+            (PGBOUNCER_VERSION, "1.24.0")
+        ])));
     }
 }

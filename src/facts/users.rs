@@ -77,7 +77,11 @@ impl FoundUsers {
         let list = present(AUTH).map(|text| {
             let text = bounded(text.reveal())?;
             let list = UserList::parse(text).map_err(|error| error.to_string())?;
-            if list.is_initialised() { Ok(list) } else { Err("it has no line for the auth role".into()) }
+            if list.is_initialised() {
+                Ok(list)
+            } else {
+                Err("it has no line for the auth role".into())
+            }
         });
         let (list, broken) = match list.transpose() {
             Ok(list) => (list, None),
@@ -134,7 +138,10 @@ mod tests {
             (texts(&[("auth_file", LIST), ("monitoring_password", "m")]), none.clone()),
             (texts(&[("auth-file", LIST), ("monitoring-password", "m")]), none.clone()),
             (texts(&[]), secret(&[("auth-file", LIST), ("monitoring-password", "m")])),
-            (texts(&[("auth_file", LIST)]), secret(&[("auth-file", "old"), ("monitoring-password", "m")])),
+            (
+                texts(&[("auth_file", LIST)]),
+                secret(&[("auth-file", "old"), ("monitoring-password", "m")]),
+            ),
         ] {
             let found = FoundUsers::read(&app, &content);
             assert_eq!(found.auth_user(), Some("pgbouncer_auth_relation_id_4"), "{app:?}");

@@ -36,7 +36,10 @@ impl Answer {
 impl Goal {
     /// The units that are not being removed.
     pub fn staying(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(|(_, planned)| planned.status != "dying").map(|(unit, _)| unit.as_str())
+        self.0
+            .iter()
+            .filter(|(_, planned)| planned.status != "dying")
+            .map(|(unit, _)| unit.as_str())
     }
 
     /// Whether a unit is active and not being removed.

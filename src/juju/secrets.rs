@@ -16,12 +16,18 @@ use crate::secret::Secret;
 impl Juju {
     /// The newest content of the secret with one of our labels; `None` if the secret does not exist
     /// or this unit may not read it yet.
-    pub fn secret_by_label(&mut self, label: &str) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
+    pub fn secret_by_label(
+        &mut self,
+        label: &str,
+    ) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
         self.secret(label, &["--label", label])
     }
 
     /// The newest content of our application's secret that has no label yet.
-    pub fn secret_by_uri(&mut self, uri: &str) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
+    pub fn secret_by_uri(
+        &mut self,
+        uri: &str,
+    ) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
         self.secret(uri, &[uri])
     }
 
@@ -42,7 +48,11 @@ impl Juju {
         Ok(content)
     }
 
-    fn secret(&mut self, name: &str, args: &[&str]) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
+    fn secret(
+        &mut self,
+        name: &str,
+        args: &[&str],
+    ) -> Result<Option<BTreeMap<String, Secret>>, ToolError> {
         if let Some(content) = self.secrets.get(name) {
             return Ok(content.clone());
         }
@@ -96,7 +106,8 @@ impl Juju {
     ) -> Result<String, ToolError> {
         let labelled = self.secret_info(label)?.map(|info| info.id);
         let relabel = labelled.is_none();
-        let uri = if let Some(id) = labelled.or_else(|| adopt.map(|uri| secret_id(uri).to_owned())) {
+        let uri = if let Some(id) = labelled.or_else(|| adopt.map(|uri| secret_id(uri).to_owned()))
+        {
             let uri = format!("secret:{id}");
             if relabel || self.secret_by_label(label)?.as_ref() != Some(content) {
                 self.write_secret("secret-set", &[&uri, "--label", label], content)?;
@@ -106,8 +117,10 @@ impl Juju {
             self.write_secret("secret-add", &["--label", label, "--owner", "application"], content)?
         };
         self.secrets.insert(label.to_owned(), Some(content.clone()));
-        self.infos
-            .insert(label.to_owned(), Some(SecretInfo { id: secret_id(&uri).to_owned(), revision: None }));
+        self.infos.insert(
+            label.to_owned(),
+            Some(SecretInfo { id: secret_id(&uri).to_owned(), revision: None }),
+        );
         Ok(uri)
     }
 

@@ -67,7 +67,10 @@ pub(super) fn to_yaml(texts: &BTreeMap<String, String>) -> String {
 }
 
 /// Runs a tool and parses its JSON output.
-pub(super) fn query<T: DeserializeOwned>(tool: &'static str, args: &[&str]) -> Result<T, ToolError> {
+pub(super) fn query<T: DeserializeOwned>(
+    tool: &'static str,
+    args: &[&str],
+) -> Result<T, ToolError> {
     let stdout = run(tool, &[args, &["--format=json"]].concat(), None)?;
     serde_json::from_slice(&stdout).map_err(|error| ToolError::Answer {
         tool,
@@ -87,7 +90,11 @@ pub(super) fn absent_is_none<T>(answer: Result<T, ToolError>) -> Result<Option<T
 
 /// Runs a tool and returns its output. The error of a failed tool contains its error output.
 #[expect(clippy::disallowed_methods, reason = "the one place that starts a hook tool")]
-pub(super) fn run(tool: &'static str, args: &[&str], stdin: Option<&str>) -> Result<Vec<u8>, ToolError> {
+pub(super) fn run(
+    tool: &'static str,
+    args: &[&str],
+    stdin: Option<&str>,
+) -> Result<Vec<u8>, ToolError> {
     let start = |source| ToolError::Start { tool, source };
     tracing::trace!(tool, ?args);
     let mut child = Command::new(tool)

@@ -19,7 +19,9 @@ impl Look<'_> {
         if self.parsed.backend.get().is_none() {
             let relation = self.relations(Endpoint::BackendDatabase)?.first().copied();
             let backend = match relation {
-                Some(relation) => Some(Rc::new(Backend::parse(relation, self.remote_bag(relation)?))),
+                Some(relation) => {
+                    Some(Rc::new(Backend::parse(relation, self.remote_bag(relation)?)))
+                }
                 None => None,
             };
             if let Some(Backend { relation, malformed, .. }) = backend.as_deref() {
@@ -42,7 +44,9 @@ impl Look<'_> {
             return Ok(None);
         }
         let content = match backend.secret() {
-            Some(uri) => self.handles.juju.foreign_secret(uri, &labels::backend_label(backend.relation))?,
+            Some(uri) => {
+                self.handles.juju.foreign_secret(uri, &labels::backend_label(backend.relation))?
+            }
             None => None,
         };
         Ok(backend.credentials(content.as_ref()))
@@ -65,7 +69,11 @@ impl Look<'_> {
         for unit in self.members(self.peers)? {
             everywhere |= sibling_looks_everywhere(&self.sibling(&unit)?);
         }
-        Ok(Lookup { auth_user: auth_user.to_owned(), database: backend.database.clone(), everywhere })
+        Ok(Lookup {
+            auth_user: auth_user.to_owned(),
+            database: backend.database.clone(),
+            everywhere,
+        })
     }
 
     /// How much of this lookup is installed in PostgreSQL, according to the note.

@@ -123,7 +123,10 @@ impl Look<'_> {
     pub fn published(&mut self) -> Result<Rc<PublishedConfig>> {
         let app = AppBag(self.handles.juju.bag(self.peers, &Owner::App)?);
         let text = |key| app.text(key).map(str::to_owned);
-        Ok(self.parsed.published.get((text(CONFIG), text(DATABASES)), |_| PublishedConfig::read(app)))
+        Ok(self
+            .parsed
+            .published
+            .get((text(CONFIG), text(DATABASES)), |_| PublishedConfig::read(app)))
     }
 
     /// PgBouncer's own users, from any layout in which a charm stored them.
@@ -170,8 +173,11 @@ impl Look<'_> {
         }
         let old = labels::old_peer_label(&self.unit.app);
         if let Some(content) = juju.secret_by_label(&old)? {
-            let id =
-                if self.leads()? { self.handles.juju.secret_info(&old)?.map(|info| info.id) } else { None };
+            let id = if self.leads()? {
+                self.handles.juju.secret_info(&old)?.map(|info| info.id)
+            } else {
+                None
+            };
             return Ok((content, id));
         }
         // A follower must not pass a label here: Juju would refuse it, or bind it to the follower.

@@ -48,7 +48,9 @@ impl Look<'_> {
 
     /// Drops the notes about other units that this hook does not trust.
     pub fn forget_untrusted_siblings(&mut self) -> Result<()> {
-        if let Some(unit) = self.event_of(Endpoint::Peers).and_then(|event| event.remote_unit.as_ref()) {
+        if let Some(unit) =
+            self.event_of(Endpoint::Peers).and_then(|event| event.remote_unit.as_ref())
+        {
             self.notes.siblings.remove(unit);
         }
         if !self.trust.counts_notes() {
@@ -66,7 +68,8 @@ impl Look<'_> {
     /// it. `own` is the hash that this unit has loaded.
     pub fn loaded_units(&mut self, own: Option<String>) -> Result<Vec<LoadedUnit>> {
         let goal = self.goal(&self.unit.app)?;
-        let mut units = vec![LoadedUnit { unit: self.unit.name.clone(), loaded: own, counts: true }];
+        let mut units =
+            vec![LoadedUnit { unit: self.unit.name.clone(), loaded: own, counts: true }];
         let mut others: BTreeSet<String> = self.members(self.peers)?.into_iter().collect();
         // A new leader may not have seen every unit join.
         others.extend(goal.iter().flat_map(Goal::staying).map(str::to_owned));
@@ -105,7 +108,12 @@ impl Look<'_> {
         let Some(Config { shared, .. }) = config else { return Ok(String::new()) };
         let databases = self.databases()?;
         Ok(status::serving(&Serving {
-            databases: databases.entries.names().filter(|name| *name != "*").collect::<BTreeSet<_>>().len(),
+            databases: databases
+                .entries
+                .names()
+                .filter(|name| *name != "*")
+                .collect::<BTreeSet<_>>()
+                .len(),
             pool_mode: shared.pool_mode,
             port: shared.listen_port,
             processes: self.probe().map_or(0, |probe| probe.places.len()),

@@ -86,7 +86,9 @@ impl Auth {
 /// Whether a name needs no quotes, and keeps its case, in SQL and in PgBouncer's lists.
 fn is_identifier(name: &str) -> bool {
     let start = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    start && name.len() <= 63 && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+    start
+        && name.len() <= 63
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
 #[cfg(test)]

@@ -67,7 +67,10 @@ impl PgbDbs {
 
     /// The names of the databases that relations asked for.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(|(origin, _)| **origin != Origin::Wildcard).map(|(_, entry)| entry.name.as_str())
+        self.0
+            .iter()
+            .filter(|(origin, _)| **origin != Origin::Wildcard)
+            .map(|(_, entry)| entry.name.as_str())
     }
 
     /// The entry whose clients may use every database.
@@ -82,8 +85,11 @@ impl PgbDbs {
 
     /// The bytes that Python's `json.dumps` gives for the same content, so that the hashes agree.
     pub fn render(&self) -> String {
-        let entries: Vec<_> =
-            self.0.iter().map(|(origin, entry)| format!("\"{origin}\": {}", entry.render())).collect();
+        let entries: Vec<_> = self
+            .0
+            .iter()
+            .map(|(origin, entry)| format!("\"{origin}\": {}", entry.render()))
+            .collect();
         format!("{{{}}}", entries.join(", "))
     }
 }
@@ -128,14 +134,17 @@ impl Entry {
     /// The names by which clients read the database from a replica, except those too long for
     /// PgBouncer.
     pub fn aliases(&self) -> impl Iterator<Item = String> {
-        let suffixes: &[&str] = if self.legacy { &["_readonly", "_standby"] } else { &["_readonly"] };
+        let suffixes: &[&str] =
+            if self.legacy { &["_readonly", "_standby"] } else { &["_readonly"] };
         let aliases = suffixes.iter().map(|suffix| format!("{}{suffix}", self.name));
         aliases.filter(|alias| alias.len() <= DATABASE_NAME_LIMIT)
     }
 
     fn render(&self) -> String {
-        let auth_dbname =
-            self.auth_dbname.as_deref().map(|name| format!(", \"auth_dbname\": {}", python_string(name)));
+        let auth_dbname = self
+            .auth_dbname
+            .as_deref()
+            .map(|name| format!(", \"auth_dbname\": {}", python_string(name)));
         format!(
             "{{\"name\": {}{}, \"legacy\": {}}}",
             python_string(&self.name),
@@ -164,7 +173,11 @@ fn python_string(text: &str) -> String {
             '\u{8}' => json += "\\b",
             '\u{c}' => json += "\\f",
             ' '..='~' => json.push(c),
-            _ => json.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}"))),
+            _ => {
+                json.extend(
+                    c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")),
+                );
+            }
         }
     }
     json.push('"');
@@ -222,7 +235,11 @@ mod tests {
             (r#"{"-1": {"name": "a"}}"#, "-1"),
             (r#"{"a\nb": {"name": "a"}}"#, "a\\nb"),
         ] {
-            assert_eq!(PgbDbs::parse(text), Err(InvalidPgbDbs::Entry { key: key.into() }), "{text}");
+            assert_eq!(
+                PgbDbs::parse(text),
+                Err(InvalidPgbDbs::Entry { key: key.into() }),
+                "{text}"
+            );
         }
     }
 }

@@ -336,7 +336,9 @@ impl fmt::Display for Difference {
         let need = self.need();
         write!(f, "{need}")?;
         let causes = self.0.iter().filter(|cause| cause.need() == need);
-        for (separator, cause) in std::iter::once(" for ").chain(std::iter::repeat(", ")).zip(causes) {
+        for (separator, cause) in
+            std::iter::once(" for ").chain(std::iter::repeat(", ")).zip(causes)
+        {
             write!(f, "{separator}{cause}")?;
         }
         Ok(())
@@ -372,7 +374,11 @@ mod tests {
                 "restart for auth_file (a reload without it keeps the old one)",
             ),
             ("[pgbouncer]\nlisten_backlog = 128\n", "[pgbouncer]\n", "nothing"),
-            ("[pgbouncer]\nauth_file = /a\n", "[pgbouncer]\nauth_file = /b\n", "reload for auth_file"),
+            (
+                "[pgbouncer]\nauth_file = /a\n",
+                "[pgbouncer]\nauth_file = /b\n",
+                "reload for auth_file",
+            ),
             ("[pgbouncer]\nadmin_users = a\n", "[pgbouncer]\n", "reload for admin_users"),
             (
                 "[databases]\n* = host=a\n[pgbouncer]\n",
@@ -427,7 +433,8 @@ mod tests {
     #[test]
     fn merged_causes_are_all_kept_and_so_is_their_record() {
         let read = |text: &str| Ini::parse(text, Version::NEWEST).expect("the text can be read");
-        let between = |old: &str, new: &str| Difference::between(&read(old), &read(new), Version::OLDEST);
+        let between =
+            |old: &str, new: &str| Difference::between(&read(old), &read(new), Version::OLDEST);
         let port = ("[pgbouncer]\nlisten_port = 1\n", "[pgbouncer]\nlisten_port = 2\n");
         let address = ("[pgbouncer]\nlisten_addr = a\n", "[pgbouncer]\nlisten_addr = b\n");
         let wildcard = ("[databases]\n* = host=a\n[pgbouncer]\n", "[databases]\n[pgbouncer]\n");

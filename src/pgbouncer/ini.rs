@@ -146,7 +146,10 @@ impl Ini {
         let mut lines = Vec::new();
         for line in &self.comment {
             if line.contains(['\n', '\0']) || line.ends_with('\r') {
-                return Err(Unrepresentable::new("a comment", "it holds a line break or a NUL byte"));
+                return Err(Unrepresentable::new(
+                    "a comment",
+                    "it holds a line break or a NUL byte",
+                ));
             }
             lines.push(format!("; {line}"));
         }
@@ -189,7 +192,8 @@ impl Ini {
         lines.push("\n[pgbouncer]".into());
         let mut written = BTreeSet::new();
         for (key, value) in &self.pgbouncer {
-            let refused = |reason| Unrepresentable::new(format!("the setting {}", printable(key)), reason);
+            let refused =
+                |reason| Unrepresentable::new(format!("the setting {}", printable(key)), reason);
             if !is_plain(key) {
                 return Err(refused("no setting has such a name"));
             }
@@ -283,7 +287,9 @@ fn named(
              choose another name",
         ));
     } else if name.contains(['\'', '\n', '\0']) {
-        return Err(refused("PgBouncer reads no ' and no line break in a name; choose another name"));
+        return Err(refused(
+            "PgBouncer reads no ' and no line break in a name; choose another name",
+        ));
     } else {
         format!("'{name}'")
     };
@@ -325,7 +331,8 @@ impl ConnectionString {
         let mut rest = text.trim_start_matches(' ');
         while !rest.is_empty() {
             let at = |reason: &str| format!("{reason} (after {before})");
-            let (key, after) = rest.split_once('=').ok_or_else(|| at("a connection parameter without ="))?;
+            let (key, after) =
+                rest.split_once('=').ok_or_else(|| at("a connection parameter without ="))?;
             let (setting, place) = lookup(section, key.trim_end_matches(' '))
                 .and_then(|setting| Some((setting, place(setting.name)?)))
                 .ok_or_else(|| at("a connection parameter that is not known here"))?;
@@ -348,7 +355,12 @@ impl ConnectionString {
 
     /// The right side of a line in this section. Every value is in quotes, where only the quote
     /// itself is special. `what` names the line in errors.
-    pub fn render(&self, section: Section, what: &str, version: Version) -> Result<String, Unrepresentable> {
+    pub fn render(
+        &self,
+        section: Section,
+        what: &str,
+        version: Version,
+    ) -> Result<String, Unrepresentable> {
         let mut pairs = Vec::new();
         for (&key, value) in &self.0 {
             let key = KEYS[key];
@@ -411,14 +423,19 @@ fn leading_comment(text: &str) -> Vec<String> {
 
 fn key_value(line: &str, version: Version) -> Result<(&str, &str), &'static str> {
     let (key, rest) = match line.strip_prefix('\'') {
-        Some(_) if version < Version::QUOTED_KEYS => return Err("a quoted name needs PgBouncer 1.25"),
+        Some(_) if version < Version::QUOTED_KEYS => {
+            return Err("a quoted name needs PgBouncer 1.25");
+        }
         Some(quoted) => quoted.split_once('\'').ok_or("a quoted name that is never closed")?,
         None => line.split_at(line.find(|c| !is_key_char(c)).unwrap_or(line.len())),
     };
     if key.is_empty() {
         return Err("not a comment, a section or a key");
     }
-    let value = rest.trim_start_matches(BLANK).strip_prefix('=').ok_or("a key that is not followed by =")?;
+    let value = rest
+        .trim_start_matches(BLANK)
+        .strip_prefix('=')
+        .ok_or("a key that is not followed by =")?;
     Ok((key, value.trim_start_matches(BLANK).trim_end_matches(is_space)))
 }
 
@@ -476,7 +493,8 @@ mod tests {
     const NEW: Version = Version::QUOTED_KEYS;
 
     fn pgbouncer(settings: &[(&str, &str)]) -> Ini {
-        let pgbouncer = settings.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        let pgbouncer =
+            settings.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
         Ini { pgbouncer, ..Ini::default() }
     }
 
@@ -489,8 +507,10 @@ mod tests {
         let alphabet = ["'", "=", ";", "#", "\\", " ", "\"", "[", "%", "\t", "\r", "é", "a"];
         let mut texts = vec![String::new()];
         for from in [0, 1, 14] {
-            let longer: Vec<_> =
-                texts[from..].iter().flat_map(|text| alphabet.map(|next| format!("{text}{next}"))).collect();
+            let longer: Vec<_> = texts[from..]
+                .iter()
+                .flat_map(|text| alphabet.map(|next| format!("{text}{next}")))
+                .collect();
             texts.extend(longer);
         }
         texts
@@ -501,12 +521,21 @@ mod tests {
         let full = Ini {
             comment: vec!["first; with = signs\rand a CR".into(), String::new(), " third".into()],
             databases: BTreeMap::from([
-                ("*".into(), ConnectionString::default().with("host", "h").with("auth_dbname", "crm")),
+                (
+                    "*".into(),
+                    ConnectionString::default().with("host", "h").with("auth_dbname", "crm"),
+                ),
                 ("Shop_1.a-b".into(), ConnectionString::default()),
             ]),
-            users: BTreeMap::from([("Bob".into(), ConnectionString::default().with("pool_mode", "session"))]),
+            users: BTreeMap::from([(
+                "Bob".into(),
+                ConnectionString::default().with("pool_mode", "session"),
+            )]),
             peers: BTreeMap::from([(1, ConnectionString::default().with("host", "/run/a b"))]),
-            pgbouncer: vec![("admin_users".into(), String::new()), ("pool_mode".into(), "session".into())],
+            pgbouncer: vec![
+                ("admin_users".into(), String::new()),
+                ("pool_mode".into(), "session".into()),
+            ],
         };
         assert_eq!(Ini::parse(&full.render(NEW).expect("it can be written"), NEW), Ok(full));
 
@@ -514,7 +543,10 @@ mod tests {
         for text in awkward_texts() {
             for ini in [
                 pgbouncer(&[("auth_query", &text)]),
-                database("d", ConnectionString::default().with("host", text.clone()).with("port", "1")),
+                database(
+                    "d",
+                    ConnectionString::default().with("host", text.clone()).with("port", "1"),
+                ),
                 database(&text, ConnectionString::default()),
             ] {
                 if let Ok(file) = ini.render(NEW) {
@@ -603,7 +635,9 @@ mod tests {
             assert_eq!(error.line, line, "{text:?}: {error}");
             assert!(!error.reason.contains("secret"), "{error}");
         }
-        assert!(Ini::parse(&format!("[pgbouncer]\n[databases]\n{} =", "d".repeat(64)), OLD).is_err());
+        assert!(
+            Ini::parse(&format!("[pgbouncer]\n[databases]\n{} =", "d".repeat(64)), OLD).is_err()
+        );
     }
 
     #[test]

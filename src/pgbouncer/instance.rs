@@ -36,7 +36,10 @@ pub struct Place {
 impl Place {
     /// A place with both in one directory.
     pub fn at(directory: &str) -> Self {
-        Self { socket_dir: directory.to_owned(), pid_file: Some(format!("{directory}/pgbouncer.pid")) }
+        Self {
+            socket_dir: directory.to_owned(),
+            pid_file: Some(format!("{directory}/pgbouncer.pid")),
+        }
     }
 }
 
@@ -72,7 +75,8 @@ impl InstanceConfig {
         let mut ini = shared.ini()?;
         let mut left_out = Vec::new();
 
-        ini.comment = vec![format!("instance {instance}, written by the charm, which overwrites changes")];
+        ini.comment =
+            vec![format!("instance {instance}, written by the charm, which overwrites changes")];
         if unit.version < Version::PEERS {
             // For these versions each listed database has a lookup function of its own.
             for connection in ini.databases.values_mut() {
@@ -113,21 +117,26 @@ impl InstanceConfig {
                 reset::query(unit.version, shared.pool_mode, shared.max_prepared_statements),
             ),
             ("server_reset_query_always", "1".into()),
-            ("server_fast_close", u8::from(unit.version >= Version::KEEPS_TLS_ON_RELOAD).to_string()),
+            (
+                "server_fast_close",
+                u8::from(unit.version >= Version::KEEPS_TLS_ON_RELOAD).to_string(),
+            ),
             ("peer_id", instance.saturating_add(1).to_string()),
         ];
         let settings = std::mem::take(&mut ini.pgbouncer).into_iter();
         let own = sockets.into_iter().chain(pid_file).chain(own);
         for (key, value) in settings.chain(own.map(|(key, value)| (key.to_owned(), value))) {
-            if lookup(Section::Pgbouncer, &key).is_some_and(|setting| unit.version < setting.since) {
+            if lookup(Section::Pgbouncer, &key).is_some_and(|setting| unit.version < setting.since)
+            {
                 // The operator did not choose these two, so they are no news.
                 if !["auth_dbname", "peer_id"].contains(&key.as_str()) {
                     left_out.push(key);
                 }
                 continue;
             }
-            check(Section::Pgbouncer, &key, &value, unit.version)
-                .map_err(|_| Unrepresentable::new(format!("the setting {key}"), "it is out of its range"))?;
+            check(Section::Pgbouncer, &key, &value, unit.version).map_err(|_| {
+                Unrepresentable::new(format!("the setting {key}"), "it is out of its range")
+            })?;
             ini.pgbouncer.push((key, value));
         }
 
@@ -156,7 +165,8 @@ impl Pools {
         if max_db_connections == 0 {
             return Self { default: 20, min: 10, reserve: 10 };
         }
-        let part = |fraction: u32| max_db_connections.div_ceil(fraction * u32::from(processes.max(1)));
+        let part =
+            |fraction: u32| max_db_connections.div_ceil(fraction * u32::from(processes.max(1)));
         Self { default: part(2), min: part(4), reserve: part(4) }
     }
 }
@@ -181,11 +191,15 @@ mod tests {
     }
 
     fn users(secret: &str) -> UserList {
-        UserList(vec![User { name: "pgbouncer_auth_relation_id_4".into(), secret: Secret::new(secret) }])
+        UserList(vec![User {
+            name: "pgbouncer_auth_relation_id_4".into(),
+            secret: Secret::new(secret),
+        }])
     }
 
     fn derive(shared: &SharedConfig, minor: u16) -> InstanceConfig {
-        InstanceConfig::derive(shared, &users("md5"), &unit(minor), 1).expect("the example can be written")
+        InstanceConfig::derive(shared, &users("md5"), &unit(minor), 1)
+            .expect("the example can be written")
     }
 
     const GOLDEN: &str = "\
@@ -252,7 +266,10 @@ syslog_ident = DIGEST
                 for max_prepared_statements in [0, 100] {
                     let shared = SharedConfig { pool_mode, max_prepared_statements, ..example() };
                     let found = validate(&derive(&shared, minor).text, Version::new(1, minor));
-                    assert!(found.is_ok(), "1.{minor} {pool_mode} {max_prepared_statements}: {found:?}");
+                    assert!(
+                        found.is_ok(),
+                        "1.{minor} {pool_mode} {max_prepared_statements}: {found:?}"
+                    );
                 }
             }
         }
@@ -274,7 +291,8 @@ syslog_ident = DIGEST
     fn each_line_that_is_forced_has_its_reason() {
         let text = derive(&example(), 24).text;
         let (_, settings) = text.split_once("[pgbouncer]\n").expect("it has the section");
-        let names: Vec<_> = settings.lines().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
+        let names: Vec<_> =
+            settings.lines().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
         assert!(names.contains(&"auth_type") && names.contains(&"syslog_ident"), "{names:?}");
         for name in names {
             let is_ours = OURS.iter().any(|(ours, _)| *ours == name);
@@ -286,8 +304,8 @@ syslog_ident = DIGEST
     fn the_digest_stands_for_the_file_and_the_user_list() {
         let config = derive(&example(), 24);
         assert_eq!(derive(&example(), 24), config);
-        let other_users =
-            InstanceConfig::derive(&example(), &users("other"), &unit(24), 1).expect("it can be written");
+        let other_users = InstanceConfig::derive(&example(), &users("other"), &unit(24), 1)
+            .expect("it can be written");
         assert_ne!(other_users.digest, config.digest);
         let other_port = derive(&SharedConfig { listen_port: 6433, ..example() }, 24);
         assert_ne!(other_port.digest, config.digest);
@@ -317,7 +335,10 @@ syslog_ident = DIGEST
             Unit { places: vec![Place::at("/a\n")], ..unit(24) },
             Unit { listen_addr: "*\n".into(), ..unit(24) },
         ] {
-            assert!(InstanceConfig::derive(&example(), &users("md5"), &unit, 0).is_err(), "{unit:?}");
+            assert!(
+                InstanceConfig::derive(&example(), &users("md5"), &unit, 0).is_err(),
+                "{unit:?}"
+            );
         }
     }
 }

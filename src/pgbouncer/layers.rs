@@ -51,7 +51,8 @@ pub const OURS: [(&str, &str); 12] = [
 ];
 
 /// The settings that have an option of their own.
-const OPTIONS: [&str; 4] = ["listen_port", "pool_mode", "max_db_connections", "max_prepared_statements"];
+const OPTIONS: [&str; 4] =
+    ["listen_port", "pool_mode", "max_db_connections", "max_prepared_statements"];
 
 /// The setting to whose words the operator adds: the parameters that drivers send.
 const EXTENDED: &str = "ignore_startup_parameters";
@@ -133,8 +134,10 @@ impl Layers<'_> {
         let mut lines = Vec::new();
         for (name, ours) in OURS {
             let chosen = parameters.remove(name);
-            lines
-                .push((name, chosen.map_or_else(|| ours.to_owned(), |chosen| with_ours(name, ours, chosen))));
+            lines.push((
+                name,
+                chosen.map_or_else(|| ours.to_owned(), |chosen| with_ours(name, ours, chosen)),
+            ));
         }
         lines.extend(options);
         lines.extend(parameters.into_iter().map(|(name, value)| (name, value.to_owned())));
@@ -230,7 +233,8 @@ mod tests {
     fn only_settings_are_reserved() {
         for name in RESERVED.iter().flat_map(|(_, names)| *names) {
             // Only a build for Windows has it.
-            let is_known = lookup(Section::Pgbouncer, name).is_some_and(|setting| setting.name == *name);
+            let is_known =
+                lookup(Section::Pgbouncer, name).is_some_and(|setting| setting.name == *name);
             assert!(is_known || *name == "service_name", "{name}");
         }
         assert!(TABLE.iter().any(|setting| reserved(setting.name).is_none()));

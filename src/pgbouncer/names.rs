@@ -55,7 +55,9 @@ impl DatabaseName {
             AUTH_DATABASE | AUTH_DATABASE_READONLY => {
                 "PgBouncer looks up passwords there; choose another name"
             }
-            "postgres" | "template0" | "template1" => "the name belongs to PostgreSQL; choose another name",
+            "postgres" | "template0" | "template1" => {
+                "the name belongs to PostgreSQL; choose another name"
+            }
             _ if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) => {
                 "PgBouncer before 1.25 cannot list such a name; use letters, digits, _ . -"
             }
@@ -69,7 +71,9 @@ impl DatabaseName {
     pub fn from_16(self) -> Result<Self, InvalidName> {
         let reason = match self.as_str() {
             "databases" => "the name belongs to PostgreSQL 16's charm; choose another name",
-            name if name.len() > 49 => "PostgreSQL 16's charm takes 49 bytes at most; choose a shorter name",
+            name if name.len() > 49 => {
+                "PostgreSQL 16's charm takes 49 bytes at most; choose a shorter name"
+            }
             _ => return Ok(self),
         };
         Err(InvalidName { name: self.0, reason })

@@ -24,18 +24,26 @@ impl Parameters {
         let map = match serde_yaml::from_str(yaml) {
             Ok(Value::Null) => return Ok(Self::default()),
             Ok(Value::Mapping(map)) => map,
-            Ok(_) => return Err("set it to a map in YAML, such as {query_wait_timeout: 60}".to_owned()),
+            Ok(_) => {
+                return Err("set it to a map in YAML, such as {query_wait_timeout: 60}".to_owned());
+            }
             Err(error) => return Err(format!("set it to a map in YAML: {error}")),
         };
         let mut parameters = Self::default();
         for (name, value) in &map {
             let name = name.as_str().ok_or("a name is not a word")?;
-            let unknown =
-                || format!("cannot set {}: there is no such setting; check its spelling", printable(name));
+            let unknown = || {
+                format!(
+                    "cannot set {}: there is no such setting; check its spelling",
+                    printable(name)
+                )
+            };
             let setting = lookup(Section::Pgbouncer, name).ok_or_else(unknown)?;
             let name = setting.name;
             let value = text(value, setting.kind).ok_or_else(|| {
-                format!("cannot set {name}: its value is neither a word, a number nor a list of words")
+                format!(
+                    "cannot set {name}: its value is neither a word, a number nor a list of words"
+                )
             })?;
             parameters.insert(name, value)?;
         }
@@ -48,7 +56,9 @@ impl Parameters {
             return Err(format!("cannot set {name}: {reason}"));
         }
         if name == "server_tls_sslmode" && value.starts_with("verify-") {
-            return Err(format!("cannot set {name} to {value}: certificates are not supported yet"));
+            return Err(format!(
+                "cannot set {name} to {value}: certificates are not supported yet"
+            ));
         }
         match self.0.insert(name, value) {
             None => Ok(()),
@@ -63,7 +73,9 @@ impl Parameters {
         let text = ini.render(Version::NEWEST).map_err(|error| error.to_string())?;
         match validate(&text, version) {
             Ok(_) => Ok(()),
-            Err(found) => Err(found.into_iter().next().map_or_else(String::new, |first| first.reason)),
+            Err(found) => {
+                Err(found.into_iter().next().map_or_else(String::new, |first| first.reason))
+            }
         }
     }
 
@@ -156,19 +168,29 @@ mod tests {
     #[test]
     fn a_value_is_checked_for_the_running_version() {
         for (yaml, minor, words) in [
-            ("pkt_buf: 1", 24, "cannot set pkt_buf to 1: set it to a whole number from 512 to 1048576"),
+            (
+                "pkt_buf: 1",
+                24,
+                "cannot set pkt_buf to 1: set it to a whole number from 512 to 1048576",
+            ),
             (
                 "transaction_timeout: 5",
                 24,
                 "cannot set transaction_timeout: PgBouncer 1.24.0 does not know it; it needs 1.25.0",
             ),
-            ("server_round_robin: maybe", 24, "cannot set server_round_robin to maybe: set it to 0 or 1"),
+            (
+                "server_round_robin: maybe",
+                24,
+                "cannot set server_round_robin to maybe: set it to 0 or 1",
+            ),
             ("tcp_keepcnt: true", 24, "cannot set tcp_keepcnt to true"),
             ("track_extra_parameters: [options]", 24, "options cannot be tracked"),
             ("'server_check_query': \"select 1\\nmax_client_conn = 1\"", 24, "line break"),
         ] {
-            let error =
-                Parameters::parse(yaml).expect("a map").check(Version::new(1, minor)).expect_err(yaml);
+            let error = Parameters::parse(yaml)
+                .expect("a map")
+                .check(Version::new(1, minor))
+                .expect_err(yaml);
             assert!(error.contains(words), "{yaml}: {error}");
         }
         let newest = Parameters::parse("transaction_timeout: 5").expect("a map");

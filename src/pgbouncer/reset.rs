@@ -50,7 +50,11 @@ mod tests {
             for pool_mode in [PoolMode::Session, PoolMode::Transaction, PoolMode::Statement] {
                 for statements in [0, 100] {
                     let query = query(Version::new(1, minor), pool_mode, statements);
-                    assert!(query.len() <= LIMIT && !query.contains('\n'), "{} bytes: {query}", query.len());
+                    assert!(
+                        query.len() <= LIMIT && !query.contains('\n'),
+                        "{} bytes: {query}",
+                        query.len()
+                    );
                 }
             }
         }

@@ -142,8 +142,8 @@ pub enum InvalidSetting {
 use Change::{Reconnect, Reload, Restart};
 use Initial::{Is, Null, Of, Since};
 use Kind::{
-    Addresses, Bool, Database, Enum, Int, List, MaybePath, Octal, Path, Short, SocketDirectory, Text, Time,
-    Words,
+    Addresses, Bool, Database, Enum, Int, List, MaybePath, Octal, Path, Short, SocketDirectory,
+    Text, Time, Words,
 };
 use Section::{Databases, Peers, Pgbouncer, Users};
 
@@ -153,10 +153,11 @@ const NUMBER: Kind = Int { min: 0, max: INT_MAX };
 const POSITIVE: Kind = Int { min: 1, max: INT_MAX };
 const PORT: Kind = Int { min: 1, max: 65535 };
 
-const AUTH_TYPES: &[&str] = &["any", "trust", "plain", "md5", "cert", "hba", "pam", "scram-sha-256"];
+const AUTH_TYPES: &[&str] =
+    &["any", "trust", "plain", "md5", "cert", "hba", "pam", "scram-sha-256"];
 const FACILITIES: &[&str] = &[
-    "auth", "authpriv", "daemon", "user", "local0", "local1", "local2", "local3", "local4", "local5",
-    "local6", "local7",
+    "auth", "authpriv", "daemon", "user", "local0", "local1", "local2", "local3", "local4",
+    "local5", "local6", "local7",
 ];
 const POOL_MODES: &[&str] = &["session", "transaction", "statement"];
 const PROTOCOLS: &[&str] = &["secure", "all", "tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3"];
@@ -302,7 +303,13 @@ pub const TABLE: &[Setting] = &[
     row(Peers, "port", PORT, Is("6432"), Reload).since(19).note("names the socket file too, when host is a directory"),
 ];
 
-const fn row(section: Section, name: &'static str, kind: Kind, initial: Initial, change: Change) -> Setting {
+const fn row(
+    section: Section,
+    name: &'static str,
+    kind: Kind,
+    initial: Initial,
+    change: Change,
+) -> Setting {
     Setting { section, name, kind, unit: "", initial, since: Version::OLDEST, change, note: "" }
 }
 
@@ -334,14 +341,20 @@ impl Setting {
 
 /// The setting of exactly this name.
 pub fn lookup(section: Section, name: &str) -> Option<&'static Setting> {
-    let place = TABLE.binary_search_by(|setting| (setting.section, setting.name).cmp(&(section, name)));
+    let place =
+        TABLE.binary_search_by(|setting| (setting.section, setting.name).cmp(&(section, name)));
     place.ok().map(|place| &TABLE[place])
 }
 
 /// Checks that this version takes this value, and takes it for what it says.
-pub fn check(section: Section, name: &str, value: &str, version: Version) -> Result<(), InvalidSetting> {
-    let setting =
-        lookup(section, name).ok_or_else(|| InvalidSetting::Unknown { section, name: printable(name) })?;
+pub fn check(
+    section: Section,
+    name: &str,
+    value: &str,
+    version: Version,
+) -> Result<(), InvalidSetting> {
+    let setting = lookup(section, name)
+        .ok_or_else(|| InvalidSetting::Unknown { section, name: printable(name) })?;
     if version < setting.since {
         return Err(InvalidSetting::TooNew { name: setting.name, since: setting.since, version });
     }
@@ -360,7 +373,8 @@ pub fn check(section: Section, name: &str, value: &str, version: Version) -> Res
 impl Kind {
     fn takes(self, value: &str) -> bool {
         let line = !value.contains(['\n', '\r', '\0']);
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let digits =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match self {
             Int { min, max } => {
                 let canonical = digits(value) && (value == "0" || !value.starts_with('0'));
@@ -386,9 +400,13 @@ impl Kind {
             }
             Text => line,
             List => line && !value.contains('='),
-            Addresses => value.is_empty() || value.split(',').all(|host| is_host(host.trim_matches(' '))),
+            Addresses => {
+                value.is_empty() || value.split(',').all(|host| is_host(host.trim_matches(' ')))
+            }
             Short(max) => line && (1..=max).contains(&value.len()),
-            Database => line && (1..=DATABASE_NAME_LIMIT).contains(&value.len()) && value != "pgbouncer",
+            Database => {
+                line && (1..=DATABASE_NAME_LIMIT).contains(&value.len()) && value != "pgbouncer"
+            }
         }
     }
 
@@ -400,8 +418,8 @@ impl Kind {
             Octal => &[("777", "777")],
             Bool => &[("7", "7"), ("-1", "-1")],
             Time => &[("1e3", "1000"), ("0x10", "16"), ("inf", "0")],
-            Enum(_) | Words(_) | Path | MaybePath | SocketDirectory | Text | List | Addresses | Short(_)
-            | Database => &[],
+            Enum(_) | Words(_) | Path | MaybePath | SocketDirectory | Text | List | Addresses
+            | Short(_) | Database => &[],
         }
     }
 }
@@ -450,10 +468,15 @@ impl fmt::Display for Kind {
             ),
             Text => f.write_str("a text of one line"),
             List => f.write_str("names with commas between them, without ="),
-            Addresses => f.write_str("host names and addresses with commas between them, *, or nothing"),
+            Addresses => {
+                f.write_str("host names and addresses with commas between them, *, or nothing")
+            }
             Short(max) => write!(f, "a text of 1 to {max} bytes in one line"),
             Database => {
-                write!(f, "the name of a database, at most {DATABASE_NAME_LIMIT} bytes, but not pgbouncer")
+                write!(
+                    f,
+                    "the name of a database, at most {DATABASE_NAME_LIMIT} bytes, but not pgbouncer"
+                )
             }
         }
     }
@@ -481,7 +504,11 @@ mod tests {
             ("max_db_connections", &["0", "2147483647"], &["2147483648", "4294967299", "none"]),
             ("pool_mode", &["session"], &["Session", "'session'", ""]),
             ("so_reuseport", &["0", "1"], &["yes", "true", "7"]),
-            ("query_wait_timeout", &["0", "30", "0.25"], &["30s", "inf", "nan", "-1", "1e3", ".5", "5.", ""]),
+            (
+                "query_wait_timeout",
+                &["0", "30", "0.25"],
+                &["30s", "inf", "nan", "-1", "1e3", ".5", "5.", ""],
+            ),
             ("auth_file", &["/a/b c"], &["", "a", "/a\nb"]),
             (
                 "listen_addr",
@@ -489,16 +516,27 @@ mod tests {
                 &["127.0.", "327.0.0.1", "1 2", "a=", ",", "a:b"],
             ),
             ("unix_socket_mode", &["0770"], &["770", "0888", "00770"]),
-            ("server_tls_protocols", &["secure", "tlsv1.2,tlsv1.3"], &["", "tls", "tlsv1.2 tlsv1.3"]),
+            (
+                "server_tls_protocols",
+                &["secure", "tlsv1.2,tlsv1.3"],
+                &["", "tls", "tlsv1.2 tlsv1.3"],
+            ),
             ("unix_socket_dir", &["", "/run", "@x"], &["run", &"/".repeat(93)]),
             ("auth_dbname", &["crm"], &["", "pgbouncer", &"d".repeat(64)]),
             ("admin_users", &["", "a,b"], &["a\nb", "a\0"]),
         ] {
             for value in good {
-                assert_eq!(check(Pgbouncer, name, value, Version::NEWEST), Ok(()), "{name} {value:?}");
+                assert_eq!(
+                    check(Pgbouncer, name, value, Version::NEWEST),
+                    Ok(()),
+                    "{name} {value:?}"
+                );
             }
             for value in bad {
-                assert!(check(Pgbouncer, name, value, Version::NEWEST).is_err(), "{name} {value:?}");
+                assert!(
+                    check(Pgbouncer, name, value, Version::NEWEST).is_err(),
+                    "{name} {value:?}"
+                );
             }
         }
     }
@@ -525,8 +563,9 @@ mod tests {
 
     #[test]
     fn errors_name_the_setting_the_range_and_the_remedy() {
-        let message =
-            |name, value| check(Pgbouncer, name, value, Version::OLDEST).expect_err(name).to_string();
+        let message = |name, value| {
+            check(Pgbouncer, name, value, Version::OLDEST).expect_err(name).to_string()
+        };
         assert_eq!(
             message("listen_port", "70000"),
             "cannot set listen_port to 70000: set it to a whole number from 1 to 65535"
@@ -539,6 +578,9 @@ mod tests {
             message("LISTEN_PORT", "1"),
             "cannot set LISTEN_PORT: there is no such setting in [pgbouncer]; check its spelling"
         );
-        assert_eq!(check(Pgbouncer, "max_prepared_statements", "1", Version::PREPARED_STATEMENTS), Ok(()));
+        assert_eq!(
+            check(Pgbouncer, "max_prepared_statements", "1", Version::PREPARED_STATEMENTS),
+            Ok(())
+        );
     }
 }

@@ -115,8 +115,9 @@ impl SharedConfig {
         };
         let settings = layers.lines();
         for (key, value) in &settings {
-            check(Section::Pgbouncer, key, value, Version::NEWEST)
-                .map_err(|_| Unrepresentable::new(format!("the setting {key}"), "it is out of its range"))?;
+            check(Section::Pgbouncer, key, value, Version::NEWEST).map_err(|_| {
+                Unrepresentable::new(format!("the setting {key}"), "it is out of its range")
+            })?;
         }
 
         let mut databases = BTreeMap::new();
@@ -148,7 +149,8 @@ impl SharedConfig {
         if text.len() > SIZE_MAX {
             return Err(Invalid::TooLarge);
         }
-        let first = text.lines().next().and_then(|line| line.strip_prefix("; ")).unwrap_or_default();
+        let first =
+            text.lines().next().and_then(|line| line.strip_prefix("; ")).unwrap_or_default();
         if !first.starts_with(FORMAT) {
             return Err(Invalid::Foreign);
         }
@@ -172,7 +174,8 @@ impl SharedConfig {
             let database = Database::read(connection, auth_user);
             Ok((
                 name.clone(),
-                database.map_err(|(key, reason)| invalid(&format!("{key} of a database"), reason))?,
+                database
+                    .map_err(|(key, reason)| invalid(&format!("{key} of a database"), reason))?,
             ))
         };
         Ok(Self {
@@ -220,10 +223,9 @@ impl Database {
         connection: &ConnectionString,
         auth_user: Option<&str>,
     ) -> Result<Self, (&'static str, &'static str)> {
-        if let Some(key) = connection
-            .keys()
-            .find(|key| !["host", "port", "pool_size", "dbname", "auth_user", "auth_dbname"].contains(key))
-        {
+        if let Some(key) = connection.keys().find(|key| {
+            !["host", "port", "pool_size", "dbname", "auth_user", "auth_dbname"].contains(key)
+        }) {
             return Err((key, "it does not belong in a shared configuration"));
         }
         let required = |key| connection.get(key).ok_or((key, "it is missing"));
@@ -256,7 +258,8 @@ fn parameters(ini: &Ini) -> Result<Parameters, Invalid> {
     let names = ini.comment.get(1).and_then(|line| line.strip_prefix(CHOSEN));
     for name in names.iter().flat_map(|names| names.split(", ")) {
         let setting = lookup(Section::Pgbouncer, name).filter(|setting| setting.name == name);
-        let setting = setting.ok_or_else(|| invalid("an unknown setting", "there is no such setting"))?;
+        let setting =
+            setting.ok_or_else(|| invalid("an unknown setting", "there is no such setting"))?;
         let value = layers::without_ours(name, required(ini, name)?);
         parameters.insert(setting.name, value).map_err(|reason| invalid(setting.name, reason))?;
     }
@@ -267,12 +270,15 @@ fn check_setting(key: &str, value: &str, parameters: &Parameters) -> Result<(), 
     let is_shared = layers::has(key) || auth::LINES.contains(&key) || parameters.get(key).is_some();
     if !is_shared {
         // An unknown name is content of a file that another program wrote.
-        let key = if lookup(Section::Pgbouncer, key).is_some() { key } else { "an unknown setting" };
+        let key =
+            if lookup(Section::Pgbouncer, key).is_some() { key } else { "an unknown setting" };
         return Err(invalid(key, "it does not belong in a shared configuration"));
     }
     match check(Section::Pgbouncer, key, value, Version::NEWEST) {
         Ok(()) => Ok(()),
-        Err(InvalidSetting::Value { expected, .. }) => Err(invalid(key, format!("it is not {expected}"))),
+        Err(InvalidSetting::Value { expected, .. }) => {
+            Err(invalid(key, format!("it is not {expected}")))
+        }
         Err(_) => Err(invalid(key, "there is no such setting")),
     }
 }
@@ -321,7 +327,11 @@ pub(super) mod tests {
                 ("shop".into(), database(&["10.0.0.1"], Some("shop"), None)),
                 (
                     "shop_readonly".into(),
-                    database(&["10.0.0.2", "10.0.0.3"], Some("shop"), Some("pgbouncer_auth_readonly")),
+                    database(
+                        &["10.0.0.2", "10.0.0.3"],
+                        Some("shop"),
+                        Some("pgbouncer_auth_readonly"),
+                    ),
                 ),
             ]),
             auth: Some(Auth {
@@ -377,10 +387,14 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
 
     #[test]
     fn what_is_published_is_read_back() {
-        let before_the_backend = SharedConfig { auth: None, databases: BTreeMap::new(), ..example() };
-        let odd_name =
-            Database { dbname: Some("it's \"odd\" = é".into()), ..example().databases["shop"].clone() };
-        let odd = SharedConfig { databases: BTreeMap::from([("odd".into(), odd_name)]), ..example() };
+        let before_the_backend =
+            SharedConfig { auth: None, databases: BTreeMap::new(), ..example() };
+        let odd_name = Database {
+            dbname: Some("it's \"odd\" = é".into()),
+            ..example().databases["shop"].clone()
+        };
+        let odd =
+            SharedConfig { databases: BTreeMap::from([("odd".into(), odd_name)]), ..example() };
         let extremes = SharedConfig {
             listen_port: 65535,
             pool_mode: PoolMode::Statement,
@@ -388,9 +402,9 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
             max_prepared_statements: u16::MAX,
             ..example()
         };
+        let chosen = "{ignore_startup_parameters: [search_path], query_wait_timeout: 60, server_lifetime: 600}";
         let chosen =
-            "{ignore_startup_parameters: [search_path], query_wait_timeout: 60, server_lifetime: 600}";
-        let chosen = SharedConfig { parameters: Parameters::parse(chosen).expect("a map"), ..example() };
+            SharedConfig { parameters: Parameters::parse(chosen).expect("a map"), ..example() };
         let text = chosen.render().expect("it can be written");
         for line in [
             "; pgbouncer-parameters: ignore_startup_parameters, query_wait_timeout, server_lifetime",
@@ -401,18 +415,23 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
             assert_eq!(text.lines().filter(|found| *found == line).count(), 1, "{line}: {text}");
         }
         for config in [example(), before_the_backend, odd, extremes, chosen] {
-            assert_eq!(SharedConfig::parse(&config.render().expect("it can be written")), Ok(config));
+            assert_eq!(
+                SharedConfig::parse(&config.render().expect("it can be written")),
+                Ok(config)
+            );
         }
         assert_eq!(SharedConfig::parse(&GOLDEN.replace('\n', "\r\n")), Ok(example()));
     }
 
     #[test]
     fn another_charms_file_is_told_apart() {
-        let python =
-            "[databases]\nshop = host=h dbname=shop port=5432 auth_user=a\n\n[pgbouncer]\nlisten_addr = *\n";
+        let python = "[databases]\nshop = host=h dbname=shop port=5432 auth_user=a\n\n[pgbouncer]\nlisten_addr = *\n";
         assert_eq!(SharedConfig::parse(python), Err(Invalid::Foreign));
         assert_eq!(SharedConfig::parse(""), Err(Invalid::Foreign));
-        assert_eq!(SharedConfig::parse(&GOLDEN.replace("format 1", "format 2")), Err(Invalid::Format));
+        assert_eq!(
+            SharedConfig::parse(&GOLDEN.replace("format 1", "format 2")),
+            Err(Invalid::Format)
+        );
         assert_eq!(SharedConfig::parse(&GOLDEN.replace(HASH, "abc")), Err(Invalid::Format));
         assert_eq!(
             SharedConfig::parse(&format!("{GOLDEN};{}", " ".repeat(SIZE_MAX))),
@@ -432,7 +451,11 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
             ("stats_users = pgbouncer_stats_pgbouncer_k8s\n", "stats_users =\n", "stats_users"),
             ("listen_port = 6432\n", "", "listen_port"),
             ("listen_port = 6432", "listen_port = 0x20", "listen_port"),
-            ("max_prepared_statements = 100", "max_prepared_statements = 70000", "max_prepared_statements"),
+            (
+                "max_prepared_statements = 100",
+                "max_prepared_statements = 70000",
+                "max_prepared_statements",
+            ),
             ("pool_mode = session", "pool_mode = evil", "pool_mode"),
             ("query_wait_timeout = 30", "query_wait_timeout = evil", "query_wait_timeout"),
             ("[pgbouncer]\n", "[pgbouncer]\nlisten_addr = evil\n", "listen_addr"),
@@ -450,7 +473,11 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
             ("shop = host='10.0.0.1' ", "shop = ", "host of a database"),
             ("shop = host='10.0.0.1' port='5432'", "shop = host='evil' port='0'", "of a database"),
             ("shop = host='10.0.0.1'", "shop = password='evil' host='h'", "password of a database"),
-            ("dbname='shop' auth_user='pgb", "dbname='shop' auth_user='evil", "auth_user of a database"),
+            (
+                "dbname='shop' auth_user='pgb",
+                "dbname='shop' auth_user='evil",
+                "auth_user of a database",
+            ),
             ("auth_dbname='pgbouncer_auth_readonly'", "auth_dbname='pgbouncer'", "of a database"),
         ] {
             let text = GOLDEN.replacen(from, to, 1);
@@ -472,11 +499,17 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
             SharedConfig { max_db_connections: u32::MAX, ..example() },
             SharedConfig { databases_hash: "\n".into(), ..example() },
             SharedConfig {
-                auth: Some(Auth { auth_user: "a; DROP".into(), ..example().auth.expect("it has one") }),
+                auth: Some(Auth {
+                    auth_user: "a; DROP".into(),
+                    ..example().auth.expect("it has one")
+                }),
                 ..example()
             },
             SharedConfig {
-                auth: Some(Auth { admin_user: "a,b".into(), ..example().auth.expect("it has one") }),
+                auth: Some(Auth {
+                    admin_user: "a,b".into(),
+                    ..example().auth.expect("it has one")
+                }),
                 ..example()
             },
             SharedConfig {

@@ -60,7 +60,11 @@ impl UserList {
             }
             let user = user(line).and_then(|user| {
                 check(&user)?;
-                if names.insert(user.name.clone()) { Ok(user) } else { Err("the user was listed before") }
+                if names.insert(user.name.clone()) {
+                    Ok(user)
+                } else {
+                    Err("the user was listed before")
+                }
             });
             users.push(user.map_err(|reason| InvalidUserList::Line { line: number, reason })?);
         }
@@ -72,7 +76,8 @@ impl UserList {
         let mut names = BTreeSet::new();
         let mut lines = Vec::new();
         for (number, user) in (1..).zip(&self.0) {
-            let refused = |reason| Unrepresentable::new(format!("user {number} of the user list"), reason);
+            let refused =
+                |reason| Unrepresentable::new(format!("user {number} of the user list"), reason);
             check(user).map_err(refused)?;
             if !names.insert(&user.name) {
                 return Err(refused("the user was listed before"));
@@ -153,7 +158,10 @@ mod tests {
     use super::*;
 
     fn list(users: &[(&str, &str)]) -> UserList {
-        let user = |&(name, secret): &(&str, &str)| User { name: name.into(), secret: Secret::new(secret) };
+        let user = |&(name, secret): &(&str, &str)| User {
+            name: name.into(),
+            secret: Secret::new(secret),
+        };
         UserList(users.iter().map(user).collect())
     }
 
@@ -177,7 +185,11 @@ mod tests {
     fn awkward_names_and_secrets_come_back_as_they_were() {
         for text in ["\"", "\"\"", " ", "\\\"", ";", "#", "'", "é", "\t"] {
             let users = list(&[(text, text), ("x", "")]);
-            assert_eq!(UserList::parse(&users.render().expect("it can be written")), Ok(users), "{text:?}");
+            assert_eq!(
+                UserList::parse(&users.render().expect("it can be written")),
+                Ok(users),
+                "{text:?}"
+            );
         }
     }
 
@@ -201,8 +213,9 @@ mod tests {
             "\"first\" \"pencil\"",
             "None",
         ] {
-            let error = UserList::parse(&format!("\"first\" \"pencil\"\n{defect}\n\"last\" \"pencil\""))
-                .expect_err(defect);
+            let error =
+                UserList::parse(&format!("\"first\" \"pencil\"\n{defect}\n\"last\" \"pencil\""))
+                    .expect_err(defect);
             assert!(matches!(error, InvalidUserList::Line { line: 2, .. }), "{defect}: {error}");
             assert!(!error.to_string().contains("pencil"), "{error}");
         }
@@ -266,7 +279,9 @@ mod tests {
             list(&[("", "pencil")]),
             list(&[("pencil", "a"), ("pencil", "b")]),
         ] {
-            assert!(!users.render().expect_err("it cannot be written").to_string().contains("pencil"));
+            assert!(
+                !users.render().expect_err("it cannot be written").to_string().contains("pencil")
+            );
         }
     }
 }

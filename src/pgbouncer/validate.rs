@@ -78,7 +78,9 @@ fn check_entry(entry: Entry<'_>, version: Version) -> Result<(), String> {
     let Entry { section, key, value } = entry;
     if section == Section::Pgbouncer {
         if let Some(swallowed) = swallowed_line(value) {
-            return Err(format!("{key}: the value goes on with \"{swallowed} =\"; a line break is missing"));
+            return Err(format!(
+                "{key}: the value goes on with \"{swallowed} =\"; a line break is missing"
+            ));
         }
         return check(section, key, value, version).map_err(|error| error.to_string());
     }
@@ -88,7 +90,9 @@ fn check_entry(entry: Entry<'_>, version: Version) -> Result<(), String> {
             .map_err(|error| error.to_string())?;
     }
     if connection.get("reserve_pool").is_some() && connection.get("reserve_pool_size").is_some() {
-        return Err("reserve_pool and reserve_pool_size are one setting; leave out the first".into());
+        return Err(
+            "reserve_pool and reserve_pool_size are one setting; leave out the first".into()
+        );
     }
     Ok(())
 }
@@ -108,7 +112,8 @@ fn swallowed_line(value: &str) -> Option<&'static str> {
 fn suspicion(entry: Entry<'_>) -> Option<String> {
     let Entry { section: Section::Pgbouncer, key, value } = entry else { return None };
     let setting = lookup(Section::Pgbouncer, key)?;
-    if key.ends_with("_query") || matches!(setting.kind, Kind::Int { .. } | Kind::Bool | Kind::Time) {
+    if key.ends_with("_query") || matches!(setting.kind, Kind::Int { .. } | Kind::Bool | Kind::Time)
+    {
         return None;
     }
     if [" ;", "\t;", " #", "\t#"].iter().any(|comment| value.contains(comment)) {
@@ -136,12 +141,16 @@ fn check_process(ini: &Ini, version: Version, found: &mut Found) {
             "without listen_addr there is nowhere to listen",
         );
     }
-    let without_key = value("client_tls_key_file").is_empty() || value("client_tls_cert_file").is_empty();
+    let without_key =
+        value("client_tls_key_file").is_empty() || value("client_tls_cert_file").is_empty();
     if value("client_tls_sslmode") != "disable" && without_key {
         let reason = "PgBouncer needs client_tls_key_file and client_tls_cert_file for it";
         found.problem(Section::Pgbouncer, "client_tls_sslmode", reason);
     }
-    if value("track_extra_parameters").split([',', ' ']).any(|word| word.eq_ignore_ascii_case("options")) {
+    if value("track_extra_parameters")
+        .split([',', ' '])
+        .any(|word| word.eq_ignore_ascii_case("options"))
+    {
         found.problem(Section::Pgbouncer, "track_extra_parameters", "options cannot be tracked");
     }
     if !ini.peers.is_empty() && matches!(value("peer_id"), "" | "0") {
@@ -161,11 +170,13 @@ fn check_sessions(ini: &Ini, version: Version, found: &mut Found) {
         found.problem(Section::Pgbouncer, "server_reset_query", reason);
     }
     if value("server_reset_query").len() > reset::LIMIT {
-        let reason = "PgBouncer cannot send more than 506 bytes and would use each server connection once";
+        let reason =
+            "PgBouncer cannot send more than 506 bytes and would use each server connection once";
         found.problem(Section::Pgbouncer, "server_reset_query", reason);
     }
     if reset.is_empty() {
-        let reason = "without it a session's settings, locks and temporary tables go to the next client";
+        let reason =
+            "without it a session's settings, locks and temporary tables go to the next client";
         found.warning(Section::Pgbouncer, "server_reset_query", reason);
     }
 
@@ -177,7 +188,8 @@ fn check_sessions(ini: &Ini, version: Version, found: &mut Found) {
     if pooled && forgets && value("server_reset_query_always") == "1" {
         let tracked = !matches!(value("max_prepared_statements"), "" | "0");
         if tracked && version < Version::TRACKS_DEALLOCATE {
-            let reason = "before 1.22 it breaks every prepared statement; set max_prepared_statements to 0";
+            let reason =
+                "before 1.22 it breaks every prepared statement; set max_prepared_statements to 0";
             found.problem(Section::Pgbouncer, "server_reset_query_always", reason);
         } else if !tracked {
             let reason = "clients lose their prepared statements after each transaction";
@@ -193,7 +205,11 @@ fn check_sessions(ini: &Ini, version: Version, found: &mut Found) {
         found.warning(Section::Pgbouncer, "server_login_retry", reason);
     }
     if matches!(value("query_wait_timeout"), "0" | "0.0") {
-        found.warning(Section::Pgbouncer, "query_wait_timeout", "clients of a dead server wait for ever");
+        found.warning(
+            Section::Pgbouncer,
+            "query_wait_timeout",
+            "clients of a dead server wait for ever",
+        );
     }
 }
 
@@ -201,14 +217,21 @@ fn check_sessions(ini: &Ini, version: Version, found: &mut Found) {
 fn check_logins(ini: &Ini, version: Version, found: &mut Found) {
     let value = |name| value(ini, name, version);
     match value("auth_type") {
-        "any" | "trust" => found.warning(Section::Pgbouncer, "auth_type", "no password is asked for"),
+        "any" | "trust" => {
+            found.warning(Section::Pgbouncer, "auth_type", "no password is asked for");
+        }
         "hba" if value("auth_hba_file").is_empty() => {
-            found.warning(Section::Pgbouncer, "auth_type", "without auth_hba_file nobody can log in");
+            found.warning(
+                Section::Pgbouncer,
+                "auth_type",
+                "without auth_hba_file nobody can log in",
+            );
         }
         _ => {}
     }
     let listed = |name: &str| ini.databases.contains_key(name) || ini.databases.contains_key("*");
-    let unlisted = "auth_dbname names a database that is not listed, so that nobody can be looked up";
+    let unlisted =
+        "auth_dbname names a database that is not listed, so that nobody can be looked up";
     let global = value("auth_dbname");
     if !global.is_empty() && !listed(global) {
         found.warning(Section::Pgbouncer, "auth_dbname", unlisted);
@@ -355,7 +378,11 @@ nonsense
             ("auth_query = SELECT a, b FROM c WHERE user = $1", 24),
             ("pool_mode = transaction\nserver_reset_query_always = 1", 24),
         ] {
-            assert_eq!(validate(&format!("[pgbouncer]\n{settings}\n"), v(minor)), Ok(vec![]), "{settings}");
+            assert_eq!(
+                validate(&format!("[pgbouncer]\n{settings}\n"), v(minor)),
+                Ok(vec![]),
+                "{settings}"
+            );
         }
     }
 
@@ -370,7 +397,10 @@ nonsense
             ("auth_type = trust", "no password"),
             ("auth_type = hba", "nobody"),
             ("auth_dbname = crm", "nobody"),
-            ("pool_mode = statement\nserver_reset_query_always = 1\nmax_prepared_statements = 0", "lose"),
+            (
+                "pool_mode = statement\nserver_reset_query_always = 1\nmax_prepared_statements = 0",
+                "lose",
+            ),
             ("[peers]\n1 = host=h", "no use"),
             ("[databases]\na = password=x", "no effect"),
             ("[databases]\na = auth_dbname=crm", "nobody"),

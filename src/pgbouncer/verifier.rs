@@ -70,7 +70,9 @@ impl Form {
                 return Ok(Self::Md5);
             }
             if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                return Err("an MD5 verifier must be in lower case, or it counts as a plain password");
+                return Err(
+                    "an MD5 verifier must be in lower case, or it counts as a plain password",
+                );
             }
         }
         if secret.starts_with(SCRAM) {
@@ -111,7 +113,8 @@ fn is_scram(verifier: &str) -> bool {
 fn scram_parameters(verifier: &str) -> Option<(u32, Vec<u8>)> {
     let (parameters, _keys) = verifier.strip_prefix(SCRAM)?.split_once('$')?;
     let (iterations, salt) = parameters.split_once(':')?;
-    let iterations = iterations.parse().ok().filter(|count| (1..=ITERATIONS_MAX).contains(count))?;
+    let iterations =
+        iterations.parse().ok().filter(|count| (1..=ITERATIONS_MAX).contains(count))?;
     Some((iterations, BASE64.decode(salt).ok()?))
 }
 
@@ -137,7 +140,8 @@ mod tests {
 
     #[test]
     fn md5_is_what_the_python_charm_wrote() {
-        let verifier = md5("pgbouncer_auth_relation_id_4", &Secret::new("Z4OtFCe6r5HG6mk1XuR6LkwZ"));
+        let verifier =
+            md5("pgbouncer_auth_relation_id_4", &Secret::new("Z4OtFCe6r5HG6mk1XuR6LkwZ"));
         assert_eq!(verifier.reveal(), "md55e21e02687122653119af0b4eabb4dc0");
         assert!(matches(
             verifier.reveal(),
@@ -153,8 +157,11 @@ mod tests {
     fn scram_agrees_with_rfc_7677() {
         let salt = BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").expect("the RFC's salt is base64");
         let verifier = scram_sha_256(&Secret::new("pencil"), &salt, ITERATIONS);
-        let (stored_key, server_key) =
-            verifier.reveal().rsplit_once('$').and_then(|(_, keys)| keys.split_once(':')).expect("two keys");
+        let (stored_key, server_key) = verifier
+            .reveal()
+            .rsplit_once('$')
+            .and_then(|(_, keys)| keys.split_once(':'))
+            .expect("two keys");
         let [stored_key, server_key] =
             [stored_key, server_key].map(|key| BASE64.decode(key).expect("base64"));
 
@@ -163,11 +170,15 @@ mod tests {
             "n=user,r=rOprNGfwEbeRWgbNEkqO,\
              r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,{without_proof}"
         );
-        let proof =
-            BASE64.decode("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=").expect("the RFC's proof is base64");
+        let proof = BASE64
+            .decode("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=")
+            .expect("the RFC's proof is base64");
         let client_signature = hmac_sha_256(&stored_key, exchange.as_bytes());
-        let client_key: Vec<u8> =
-            proof.iter().zip(client_signature).map(|(proof, signature)| proof ^ signature).collect();
+        let client_key: Vec<u8> = proof
+            .iter()
+            .zip(client_signature)
+            .map(|(proof, signature)| proof ^ signature)
+            .collect();
 
         assert_eq!(Sha256::digest(&client_key).as_slice(), stored_key);
         assert_eq!(

@@ -42,7 +42,8 @@ impl Version {
         let line = text.lines().next()?.trim();
         let mut numbers = line.strip_prefix("PgBouncer ").unwrap_or(line).split('.');
         let mut number = || numbers.next().map(decimal);
-        let version = Self { major: number()??, minor: number()??, patch: number().unwrap_or(Some(0))? };
+        let version =
+            Self { major: number()??, minor: number()??, patch: number().unwrap_or(Some(0))? };
         numbers.next().is_none().then_some(version)
     }
 }

@@ -70,7 +70,9 @@ impl Client {
         let mut unknown = Vec::new();
         for role in self.roles.names() {
             match role.as_str() {
-                "createdb" if groups.has_catalog_roles() => shape.groups.push(DATABASES_OWNER.to_owned()),
+                "createdb" if groups.has_catalog_roles() => {
+                    shape.groups.push(DATABASES_OWNER.to_owned());
+                }
                 "createdb" => shape.attributes.push("CREATEDB"),
                 "createrole" if !groups.has_catalog_roles() => shape.attributes.push("CREATEROLE"),
                 name if !groups.has(name) => unknown.push(name),

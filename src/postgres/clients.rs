@@ -28,7 +28,10 @@ impl Server {
         matches: &dyn Fn(&str) -> bool,
     ) -> Result<(), Refused> {
         let old = match self.role(&client.role)? {
-            Some(role) if role.is_somebody_elses(&client.comment) || (role.comment.is_none() && !known) => {
+            Some(role)
+                if role.is_somebody_elses(&client.comment)
+                    || (role.comment.is_none() && !known) =>
+            {
                 return Err(Refused::not_ours(&client.role, &client.comment));
             }
             old => old,
@@ -51,7 +54,10 @@ impl Server {
 
         let groups = self.groups(client)?;
         let shape = client.shape(&groups)?;
-        self.ensure_database(&client.database, groups.has_catalog_roles().then_some(DATABASES_OWNER))?;
+        self.ensure_database(
+            &client.database,
+            groups.has_catalog_roles().then_some(DATABASES_OWNER),
+        )?;
         if groups.has_catalog_roles() {
             self.ensure_catalog_roles(client)?;
         }
@@ -59,7 +65,8 @@ impl Server {
             sql.push(format!("ALTER ROLE {role} {}", shape.attributes.join(" ")));
         }
         if !shape.groups.is_empty() {
-            let groups: Vec<String> = shape.groups.iter().map(|group| escape_identifier(group)).collect();
+            let groups: Vec<String> =
+                shape.groups.iter().map(|group| escape_identifier(group)).collect();
             sql.push(format!("GRANT {} TO {role}", groups.join(", ")));
         }
         if groups.has_catalog_roles() {
@@ -83,7 +90,9 @@ impl Server {
     pub fn drop_client(&mut self, name: &str, comment: &str) -> Result<(), Refused> {
         match self.role(name)? {
             None => Ok(()),
-            Some(role) if role.comment.as_deref() != Some(comment) => Err(Refused::not_ours(name, comment)),
+            Some(role) if role.comment.as_deref() != Some(comment) => {
+                Err(Refused::not_ours(name, comment))
+            }
             Some(_) => self.drop_role(name, ""),
         }
     }
@@ -115,10 +124,13 @@ impl Server {
 
     fn ensure_database(&mut self, name: &str, owner: Option<&str>) -> Result<(), Refused> {
         let what = format!("create database {name}");
-        let found = self.query(&what, "SELECT FROM pg_catalog.pg_database WHERE datname = $1", &[&name])?;
+        let found =
+            self.query(&what, "SELECT FROM pg_catalog.pg_database WHERE datname = $1", &[&name])?;
         let database = escape_identifier(name);
         if found.is_empty() {
-            let owner = owner.map(|owner| format!(" OWNER {}", escape_identifier(owner))).unwrap_or_default();
+            let owner = owner
+                .map(|owner| format!(" OWNER {}", escape_identifier(owner)))
+                .unwrap_or_default();
             // CREATE DATABASE cannot run in a transaction, hence one statement at a time.
             let main = self.credentials.database.clone();
             let connection = self.connection(&main)?;
@@ -126,10 +138,14 @@ impl Server {
             connection
                 .simple(&format!("SET statement_timeout = {long}"), STATEMENT + TRAVEL)
                 .and_then(|_| {
-                    connection.simple(&format!("CREATE DATABASE {database}{owner}"), CREATE_DATABASE + TRAVEL)
+                    connection.simple(
+                        &format!("CREATE DATABASE {database}{owner}"),
+                        CREATE_DATABASE + TRAVEL,
+                    )
                 })
                 .and_then(|_| {
-                    connection.simple(&format!("SET statement_timeout = {usual}"), STATEMENT + TRAVEL)
+                    connection
+                        .simple(&format!("SET statement_timeout = {usual}"), STATEMENT + TRAVEL)
                 })
                 .map_err(|source| Refused::Statement { what: what.clone(), source })?;
         }

@@ -41,8 +41,10 @@ impl Connection {
         limit: Duration,
     ) -> Result<Vec<SimpleQueryRow>, ConnectionError> {
         let answering = async { timeout(limit, self.client.simple_query(sql)).await };
-        let messages = self.runtime.block_on(answering).map_err(|_| ConnectionError::Silent(limit))??;
-        let row = |message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None };
+        let messages =
+            self.runtime.block_on(answering).map_err(|_| ConnectionError::Silent(limit))??;
+        let row =
+            |message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None };
         Ok(messages.into_iter().filter_map(row).collect())
     }
 

@@ -19,7 +19,9 @@ impl Server {
         matches: &dyn Fn(&str) -> bool,
     ) -> Result<(), Refused> {
         let command = match self.role(name)? {
-            Some(role) if role.is_somebody_elses(comment) => return Err(Refused::not_ours(name, comment)),
+            Some(role) if role.is_somebody_elses(comment) => {
+                return Err(Refused::not_ours(name, comment));
+            }
             Some(role) if role.is(matches, comment) => return Ok(()),
             Some(_) => "ALTER",
             None => "CREATE",

@@ -34,7 +34,8 @@ const FROM_16: [&[&str]; 7] = [
 impl Roles {
     /// Reads a list separated by commas.
     pub fn parse(text: &str) -> Self {
-        let mut roles: Vec<String> = text.split(',').map(|role| role.trim().to_lowercase()).collect();
+        let mut roles: Vec<String> =
+            text.split(',').map(|role| role.trim().to_lowercase()).collect();
         roles.retain(|role| !role.is_empty());
         roles.sort();
         roles.dedup();
@@ -59,10 +60,14 @@ impl Roles {
             Err(format!("invalid role(s) for extra user roles: {}; {remedy}", self.0.join(", ")))
         };
         if self.0.iter().any(|role| role == "superuser") {
-            return refused("superusers cannot log in through PgBouncer: relate to PostgreSQL itself");
+            return refused(
+                "superusers cannot log in through PgBouncer: relate to PostgreSQL itself",
+            );
         }
         match version {
-            Some(version) if version.has_catalog_roles() && !FROM_16.contains(&self.as_strs().as_slice()) => {
+            Some(version)
+                if version.has_catalog_roles() && !FROM_16.contains(&self.as_strs().as_slice()) =>
+            {
                 refused(
                     "PostgreSQL 16 has createdb, charmed_admin, these two together, charmed_dml, \
                      charmed_read and charmed_stats",
@@ -88,7 +93,8 @@ mod tests {
         assert!(roles.reach_every_database());
         assert_eq!(Roles::parse(" , "), Roles::default());
         assert!(
-            !Roles::default().reach_every_database() && !Roles::parse("accounting").reach_every_database()
+            !Roles::default().reach_every_database()
+                && !Roles::parse("accounting").reach_every_database()
         );
     }
 
@@ -100,7 +106,10 @@ mod tests {
                    charmed_dba charmed_dml charmed_read charmed_stats";
         let reaches = |roles: &str| Roles::parse(roles).reach_every_database();
         for role in all.split(' ') {
-            assert!(reaches(role) && reaches(&format!("accounting,{}", role.to_uppercase())), "{role}");
+            assert!(
+                reaches(role) && reaches(&format!("accounting,{}", role.to_uppercase())),
+                "{role}"
+            );
         }
         assert_eq!(all.split(' ').count(), EVERY_DATABASE.len());
         for role in ["createrole", "charmed_pgbouncer_admin", "charmed", "pg_monitor"] {
@@ -110,7 +119,8 @@ mod tests {
 
     #[test]
     fn the_server_decides_by_its_version() {
-        let check = |roles: &str, version: &str| Roles::parse(roles).check(ServerVersion::parse(version));
+        let check =
+            |roles: &str, version: &str| Roles::parse(roles).check(ServerVersion::parse(version));
         for (roles, to_15, from_16) in [
             ("", true, true),
             ("createdb", true, true),

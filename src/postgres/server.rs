@@ -63,8 +63,11 @@ impl Server {
 
     /// The server's version, such as `15.18`.
     pub fn server_version(&mut self) -> Result<String, Refused> {
-        let rows =
-            self.query("read the version", "SELECT pg_catalog.current_setting('server_version')", &[])?;
+        let rows = self.query(
+            "read the version",
+            "SELECT pg_catalog.current_setting('server_version')",
+            &[],
+        )?;
         let version: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
         Ok(version.split_whitespace().next().unwrap_or_default().to_owned())
     }
@@ -84,7 +87,11 @@ impl Server {
 
     pub(super) fn role(&mut self, name: &str) -> Result<Option<Role>, Refused> {
         let rows = self.query(&format!("look up role {name}"), ROLE, &[&name])?;
-        Ok(rows.first().map(|row| Role { verifier: row.get(0), plain: row.get(1), comment: row.get(2) }))
+        Ok(rows.first().map(|row| Role {
+            verifier: row.get(0),
+            plain: row.get(1),
+            comment: row.get(2),
+        }))
     }
 
     /// Runs one statement in the first database.
@@ -115,7 +122,12 @@ impl Server {
         self.batch_in(&main, what, sql)
     }
 
-    pub(super) fn batch_in(&mut self, database: &str, what: String, sql: &str) -> Result<(), Refused> {
+    pub(super) fn batch_in(
+        &mut self,
+        database: &str,
+        what: String,
+        sql: &str,
+    ) -> Result<(), Refused> {
         let done = self.connection(database)?.simple(sql, STATEMENT + TRAVEL);
         done.map(drop).map_err(|source| Refused::Statement { what, source })
     }

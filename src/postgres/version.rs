@@ -24,7 +24,12 @@ impl ServerVersion {
     /// Reads the numbers at the beginning of a text; `None` if it begins with none.
     pub fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.trim().splitn(2, '.').map(|part| {
-            part.bytes().take_while(u8::is_ascii_digit).map(char::from).collect::<String>().parse().ok()
+            part.bytes()
+                .take_while(u8::is_ascii_digit)
+                .map(char::from)
+                .collect::<String>()
+                .parse()
+                .ok()
         });
         Some(Self { major: numbers.next()??, minor: numbers.next().flatten().unwrap_or(0) })
     }
@@ -44,7 +49,10 @@ mod tests {
     fn versions_are_compared_as_numbers_not_as_text() {
         let version = |text| ServerVersion::parse(text).expect(text);
         assert!(version("14.9") < version("14.16") && version("9.6") < ServerVersion::OLDEST);
-        assert!(version("16.10 (Ubuntu 16.10-0ubuntu0.24.04.1)") == ServerVersion { major: 16, minor: 10 });
+        assert!(
+            version("16.10 (Ubuntu 16.10-0ubuntu0.24.04.1)")
+                == ServerVersion { major: 16, minor: 10 }
+        );
         assert!(version("17beta1") > version("16.10"));
         for text in ["", "unknown", ".5"] {
             assert_eq!(ServerVersion::parse(text), None, "{text}");

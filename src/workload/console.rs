@@ -102,7 +102,8 @@ impl Console {
         let mut last = ConsoleError::NoSocket(directory.display().to_string());
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            let Some(port) = name.to_str().and_then(|name| name.strip_prefix(".s.PGSQL.")?.parse().ok())
+            let Some(port) =
+                name.to_str().and_then(|name| name.strip_prefix(".s.PGSQL.")?.parse().ok())
             else {
                 continue;
             };
@@ -135,7 +136,9 @@ pub(super) fn fits(directory: &Path) -> bool {
 impl From<ConnectionError> for ConsoleError {
     fn from(error: ConnectionError) -> Self {
         match error {
-            ConnectionError::Sql(ref sql) if sql.as_db_error().is_some() => Self::Refused(error.to_string()),
+            ConnectionError::Sql(ref sql) if sql.as_db_error().is_some() => {
+                Self::Refused(error.to_string())
+            }
             _ => Self::Unreachable(error.to_string()),
         }
     }
@@ -175,7 +178,8 @@ mod tests {
     #[test]
     fn a_socket_path_that_linux_refuses_is_named() {
         let directory = Path::new("/tmp").join("x".repeat(100));
-        let error = Console::log_in(&directory, "a", &Secret::new("b")).err().expect("it is too long");
+        let error =
+            Console::log_in(&directory, "a", &Secret::new("b")).err().expect("it is too long");
         assert!(matches!(error, ConsoleError::PathTooLong(path) if path.contains("xxx")));
     }
 }

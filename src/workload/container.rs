@@ -131,10 +131,12 @@ impl Container {
     fn read_snapshot(&mut self) -> Result<Snapshot, ProbeError> {
         let away = |error: PebbleError| ProbeError::Away(error.to_string());
         let services = self.pebble.services().map_err(away)?;
-        let mut paths = vec![self.facts_file(), self.paths.shared(), self.paths.user_list_in_memory()];
+        let mut paths =
+            vec![self.facts_file(), self.paths.shared(), self.paths.user_list_in_memory()];
         paths.extend((0..PROCESSES_MAX).map(|instance| self.paths.marker(instance)));
         let texts = self.texts(&paths).map_err(away)?;
-        let known = texts.get(&self.facts_file()).and_then(|text| serde_json::from_str(text.reveal()).ok());
+        let known =
+            texts.get(&self.facts_file()).and_then(|text| serde_json::from_str(text.reveal()).ok());
         let has_saved_facts = known.is_some();
         let facts = known.map_or_else(|| self.determine_facts(), Ok)?;
         Ok(Snapshot { facts, has_saved_facts, services, texts })
@@ -186,7 +188,11 @@ impl Container {
     /// The service of a process's exporter. The first one has the name of the Python charm's only
     /// one.
     fn exporter(instance: u16) -> String {
-        if instance == 0 { "metrics_server".to_owned() } else { format!("metrics_server_{instance}") }
+        if instance == 0 {
+            "metrics_server".to_owned()
+        } else {
+            format!("metrics_server_{instance}")
+        }
     }
 
     fn running(services: &[Service], instance: u16) -> Option<Process> {
@@ -204,7 +210,10 @@ impl Workload for Container {
     fn probe(&mut self) -> Result<Probe, ProbeError> {
         let auth_file = self.user_list().display().to_string();
         let ContainerFacts { version, processes } = self.snapshot()?.facts.clone();
-        let place = |instance| Place { socket_dir: format!("{VOLUME}/{SOCKETS}/{instance}"), pid_file: None };
+        let place = |instance| Place {
+            socket_dir: format!("{VOLUME}/{SOCKETS}/{instance}"),
+            pid_file: None,
+        };
         Ok(Probe { version, auth_file, places: (0..processes).map(place).collect() })
     }
 
@@ -273,7 +282,10 @@ impl Host for Container {
         }
         let services = instances().flat_map(|instance| {
             let process = pgbouncer(&self.paths.ini(instance));
-            [(Self::service(instance), process), (Self::exporter(instance), exporter(instance, files.port))]
+            [
+                (Self::service(instance), process),
+                (Self::exporter(instance), exporter(instance, files.port)),
+            ]
         });
         Ok(self.pebble.add_layer(LABEL, &layer(services))?)
     }
@@ -311,11 +323,18 @@ impl Host for Container {
         Ok(Self::running(&self.pebble.services()?, instance))
     }
 
-    fn signal(&mut self, instance: u16, process: &Process, signal: Signal) -> Result<(), NotLoaded> {
+    fn signal(
+        &mut self,
+        instance: u16,
+        process: &Process,
+        signal: Signal,
+    ) -> Result<(), NotLoaded> {
         let sent = self.pebble.signal(signal.as_str(), &[&Self::service(instance)]);
         match sent {
             // Pebble answers the same error for a process that does not run and for a wrong signal.
-            Err(PebbleError::Api { .. }) if self.process(instance)?.as_ref() != Some(process) => Ok(()),
+            Err(PebbleError::Api { .. }) if self.process(instance)?.as_ref() != Some(process) => {
+                Ok(())
+            }
             sent => Ok(sent?),
         }
     }
@@ -370,8 +389,9 @@ fn pgbouncer(ini: &Path) -> Value {
 /// as needs no password: everybody may read a plan and a command line.
 fn exporter(instance: u16, port: u16) -> Value {
     let sockets = format!("{VOLUME}/{SOCKETS}/{instance}");
-    let console =
-        format!("postgresql:///pgbouncer?host={sockets}&port={port}&user=pgbouncer&sslmode=disable");
+    let console = format!(
+        "postgresql:///pgbouncer?host={sockets}&port={port}&user=pgbouncer&sslmode=disable"
+    );
     let listens = EXPORTER_PORT.saturating_add(instance);
     json!({
         "override": "replace",

@@ -89,7 +89,9 @@ impl Workload for Disk {
 fn installed() -> Result<String, ProbeError> {
     let output = match Command::new("pgbouncer").arg("--version").stdin(Stdio::null()).output() {
         Ok(output) => output,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ProbeError::NotOnMachine),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(ProbeError::NotOnMachine);
+        }
         Err(error) => return Err(ProbeError::NoVersion(error.to_string())),
     };
     let status = output.status.to_string();
@@ -115,7 +117,10 @@ impl Host for Disk {
         let owner = Owner::find()?;
         owner.directory(&self.paths.instances_dir())?;
         self.paths.user_list().parent().map_or(Ok(()), |directory| owner.directory(directory))?;
-        files.instances.iter().try_for_each(|file| owner.directory(&self.paths.instance_dir(file.instance)))
+        files
+            .instances
+            .iter()
+            .try_for_each(|file| owner.directory(&self.paths.instance_dir(file.instance)))
     }
 
     fn read(&mut self, path: &Path) -> Result<Text, NotLoaded> {
@@ -147,7 +152,12 @@ impl Host for Disk {
         Ok(Process::of(&self.paths.pid_file(instance), &self.paths.ini(instance)))
     }
 
-    fn signal(&mut self, instance: u16, process: &Process, signal: Signal) -> Result<(), NotLoaded> {
+    fn signal(
+        &mut self,
+        instance: u16,
+        process: &Process,
+        signal: Signal,
+    ) -> Result<(), NotLoaded> {
         let signalled = process.signal(&self.paths.ini(instance), signal);
         signalled.map_err(|reason| NotLoaded::NotSignalled { instance, reason })
     }
@@ -221,7 +231,8 @@ impl Owner {
             if self.has(path, text) {
                 return Ok(());
             }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&new)?;
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o400).open(&new)?;
             fchown(&file, Some(self.uid.as_raw()), Some(self.gid.as_raw()))?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
@@ -233,7 +244,8 @@ impl Owner {
 
     fn has(self, path: &Path, text: &str) -> bool {
         let right = fs::symlink_metadata(path).is_ok_and(|found| {
-            (found.mode() & 0o7777, found.uid(), found.gid()) == (0o400, self.uid.as_raw(), self.gid.as_raw())
+            (found.mode() & 0o7777, found.uid(), found.gid())
+                == (0o400, self.uid.as_raw(), self.gid.as_raw())
         });
         right && read(path).whole().is_some_and(|found| found == text)
     }

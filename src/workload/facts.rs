@@ -79,7 +79,10 @@ mod tests {
             (version, "", "it says nothing, exit status 1"),
             ("", "libevent is missing\n", "libevent is missing, exit status 1"),
         ] {
-            assert_eq!(printed(false, stdout, stderr), Err(ProbeError::NoVersion(reason.to_owned())));
+            assert_eq!(
+                printed(false, stdout, stderr),
+                Err(ProbeError::NoVersion(reason.to_owned()))
+            );
         }
         assert!(printed(true, "", "").is_err());
     }

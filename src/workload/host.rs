@@ -51,7 +51,12 @@ pub(super) trait Host {
     fn process(&mut self, instance: u16) -> Result<Option<Self::Process>, NotLoaded>;
 
     /// Signals a process. A process that no longer runs is no error.
-    fn signal(&mut self, instance: u16, process: &Self::Process, signal: Signal) -> Result<(), NotLoaded>;
+    fn signal(
+        &mut self,
+        instance: u16,
+        process: &Self::Process,
+        signal: Signal,
+    ) -> Result<(), NotLoaded>;
 
     /// Stops the exporter of a process: its connection could keep the process from ending.
     fn stop_exporter(&mut self, _: u16) -> Result<(), NotLoaded> {

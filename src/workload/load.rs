@@ -45,7 +45,8 @@ pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoad
     host.prepare(files)?;
     let not_loaded = not_loaded(host, files)?;
     // From here on a process may read new files: its marker no longer says what it runs.
-    let markers: Vec<_> = not_loaded.iter().map(|file| host.paths().marker(file.instance)).collect();
+    let markers: Vec<_> =
+        not_loaded.iter().map(|file| host.paths().marker(file.instance)).collect();
     host.remove(&markers)?;
     let (user_list, shared) = (host.user_list(), host.paths().shared());
     host.write(&[(&user_list, users.reveal()), (&shared, &files.shared)])?;
@@ -91,7 +92,8 @@ fn check<H: Host>(host: &H, files: &Files) -> Result<Secret, NotLoaded> {
     for file in &files.instances {
         if let Err(found) = validate(&file.text, files.version) {
             let first = found.into_iter().next();
-            let (line, reason) = first.map_or_else(Default::default, |first| (first.line, first.reason));
+            let (line, reason) =
+                first.map_or_else(Default::default, |first| (first.line, first.reason));
             return Err(NotLoaded::Unfit { instance: file.instance, line, reason });
         }
         let directory = host.socket_dir(file.instance);
@@ -103,7 +105,10 @@ fn check<H: Host>(host: &H, files: &Files) -> Result<Secret, NotLoaded> {
 }
 
 /// The instances whose processes are not known to run their files.
-fn not_loaded<'a, H: Host>(host: &mut H, files: &'a Files) -> Result<Vec<&'a InstanceConfig>, NotLoaded> {
+fn not_loaded<'a, H: Host>(
+    host: &mut H,
+    files: &'a Files,
+) -> Result<Vec<&'a InstanceConfig>, NotLoaded> {
     let mut not_loaded = Vec::new();
     for file in &files.instances {
         if loaded(host, file.instance)?.is_none_or(|loaded| loaded.digest != file.digest) {
@@ -123,7 +128,11 @@ pub(super) fn loaded<H: Host>(host: &mut H, instance: u16) -> Result<Option<Load
 }
 
 /// Makes one process run its file; true if the process had to be replaced.
-fn load_instance<H: Host>(host: &mut H, file: &InstanceConfig, files: &Files) -> Result<bool, NotLoaded> {
+fn load_instance<H: Host>(
+    host: &mut H,
+    file: &InstanceConfig,
+    files: &Files,
+) -> Result<bool, NotLoaded> {
     let instance = file.instance;
     let (ini, record) = (host.paths().ini(instance), host.paths().pending_restart(instance));
     let new = parsed(file, files)?;
@@ -200,7 +209,8 @@ fn reload_or_restart<H: Host>(
             return restart(host, file, &process);
         }
         Need::Reconnect => {
-            let reconnected = host.console(instance, &process).and_then(|mut open| open.reconnect());
+            let reconnected =
+                host.console(instance, &process).and_then(|mut open| open.reconnect());
             reconnected.map_err(|error| not_confirmed(instance, &error))?;
         }
         Need::Nothing | Need::Reload => {}
@@ -225,7 +235,8 @@ fn listens(ini: &Ini, port: u16) -> bool {
 }
 
 fn parsed(file: &InstanceConfig, files: &Files) -> Result<Ini, NotLoaded> {
-    let unfit = |ParseError { line, reason }| NotLoaded::Unfit { instance: file.instance, line, reason };
+    let unfit =
+        |ParseError { line, reason }| NotLoaded::Unfit { instance: file.instance, line, reason };
     Ini::parse(&file.text, files.version).map_err(unfit)
 }
 
@@ -235,7 +246,8 @@ fn pending_changes<H: Host>(
     file: &InstanceConfig,
     files: &Files,
 ) -> Result<Difference, NotLoaded> {
-    let (ini, record) = (host.paths().ini(file.instance), host.paths().pending_restart(file.instance));
+    let (ini, record) =
+        (host.paths().ini(file.instance), host.paths().pending_restart(file.instance));
     let mut pending = match host.read(&record)? {
         Text::Absent => Difference::default(),
         Text::Unreadable => Difference::unreadable_record(),
@@ -254,7 +266,11 @@ fn pending_changes<H: Host>(
 
 /// Ends a process and waits for its successor, which has read the whole file. Should the successor
 /// spell a value differently all the same, another restart would not help, so none is tried.
-fn restart<H: Host>(host: &mut H, file: &InstanceConfig, old: &H::Process) -> Result<H::Process, NotLoaded> {
+fn restart<H: Host>(
+    host: &mut H,
+    file: &InstanceConfig,
+    old: &H::Process,
+) -> Result<H::Process, NotLoaded> {
     host.stop_exporter(file.instance)?;
     host.signal(file.instance, old, Signal::SIGTERM)?;
     let restarted = confirm(host, file, Some(old), RESTART_LIMIT).or_else(|_| {
@@ -284,7 +300,8 @@ fn confirm<H: Host>(
         if let Some(process) = host.process(instance)?.filter(|process| Some(process) != replaced) {
             failure = match show_config(host, &mut console, &process, instance) {
                 Ok(config) => {
-                    let shows = config.get("syslog_ident").is_some_and(|ident| ident.value == file.digest);
+                    let shows =
+                        config.get("syslog_ident").is_some_and(|ident| ident.value == file.digest);
                     let is_reloaded = reloaded.as_ref() == Some(&process);
                     let mut signalled = Ok(());
                     if shows && (is_reloaded || replaced.is_some()) {
@@ -337,7 +354,12 @@ fn show_config<H: Host>(
 
 /// Logs in with a password. A reload succeeds although the user list cannot be read; only a login
 /// proves that it was.
-fn prove_user_list(directory: &Path, instance: u16, user: &str, password: &Secret) -> Result<(), NotLoaded> {
+fn prove_user_list(
+    directory: &Path,
+    instance: u16,
+    user: &str,
+    password: &Secret,
+) -> Result<(), NotLoaded> {
     match Console::log_in(directory, user, password) {
         Ok(_) => Ok(()),
         Err(ConsoleError::Refused(reason)) => Err(NotLoaded::UserListRefused { instance, reason }),
@@ -351,5 +373,7 @@ fn not_confirmed(instance: u16, error: &ConsoleError) -> NotLoaded {
 
 /// Name, value and default of each setting.
 fn values(config: &BTreeMap<String, InForce>) -> impl Iterator<Item = (&str, &str, &str)> {
-    config.iter().map(|(name, setting)| (name.as_str(), setting.value.as_str(), setting.default.as_str()))
+    config
+        .iter()
+        .map(|(name, setting)| (name.as_str(), setting.value.as_str(), setting.default.as_str()))
 }

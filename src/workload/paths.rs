@@ -69,7 +69,11 @@ impl Paths {
     /// instances.
     pub fn user_list(&self) -> PathBuf {
         let is_there = self.root.join("dev/shm").is_dir();
-        if is_there { self.user_list_in_memory() } else { self.instances_dir().join("userlist.txt") }
+        if is_there {
+            self.user_list_in_memory()
+        } else {
+            self.instances_dir().join("userlist.txt")
+        }
     }
 
     /// The user list in a file system in memory, which every pod has.
@@ -114,14 +118,18 @@ mod tests {
 
     #[test]
     fn a_real_unit_lives_at_the_root() {
-        let paths = Paths::from_charm_dir(Path::new("/var/lib/juju/agents/unit-pgb-0/charm"), "pgb/0");
+        let paths =
+            Paths::from_charm_dir(Path::new("/var/lib/juju/agents/unit-pgb-0/charm"), "pgb/0");
         assert_eq!(paths.root, Path::new("/"));
         assert_eq!(paths.ini(1), Path::new("/var/lib/pgbouncer/instance_1/pgbouncer.ini"));
     }
 
     #[test]
     fn a_simulated_unit_lives_below_its_own_root() {
-        let paths = Paths::from_charm_dir(Path::new("/tmp/x/var/lib/juju/agents/unit-pgb-0/charm"), "pgb/0");
+        let paths = Paths::from_charm_dir(
+            Path::new("/tmp/x/var/lib/juju/agents/unit-pgb-0/charm"),
+            "pgb/0",
+        );
         assert_eq!(paths.root, Path::new("/tmp/x"));
         assert_eq!(paths.user_list(), Path::new("/tmp/x/var/lib/pgbouncer/userlist.txt"));
         assert_eq!(paths.resolv_conf(), Path::new("/tmp/x/etc/resolv.conf"));

@@ -1,4 +1,4 @@
-"""Tries what psycopg can do, each on a connection of its own, and prints what came of it, a line each.
+"""Tries what psycopg can do, each on its own connection, and prints each result on a line.
 
 Where to connect is in libpq's environment variables.
 """

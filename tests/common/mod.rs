@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::{fs, io};
 
-/// Lays out the charm with the binary under test and makes its parent the current directory, so that
-/// scripts say `deploy ./pgbouncer-k8s`. With `PGBOUNCER_K8S_CHARM` it is the unpacked charm in that directory.
+/// Lays out the charm with the binary under test and makes its parent the current directory, so
+/// that scripts say `deploy ./pgbouncer-k8s`. With `PGBOUNCER_K8S_CHARM` it is the unpacked charm
+/// in that directory.
 pub(crate) fn stage() {
     static STAGED: OnceLock<()> = OnceLock::new();
     STAGED.get_or_init(|| lay_out().expect("the charm can be laid out"));

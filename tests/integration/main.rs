@@ -1,8 +1,10 @@
-//! The charm's life as its operator sees it: every step is a `juju` command, every answer what `juju` prints or what a client gets
-//! through PgBouncer. `make integration` says which `juju` it is; nothing here depends on that.
+//! The charm's life as its operator sees it: every step is a `juju` command, every answer what
+//! `juju` prints or what a client gets through PgBouncer. `make integration` says which `juju` it
+//! is; nothing here depends on that.
 //!
-//! `PGBOUNCER_K8S_CHARM` is the packed charm or its directory, `PGBOUNCER_IMAGE` the image of its workload. The model is expected to
-//! have nothing of these names in it, and has nothing of them left afterwards.
+//! `PGBOUNCER_K8S_CHARM` is the packed charm or its directory, `PGBOUNCER_IMAGE` the image of its
+//! workload. The model is expected to have nothing of these names in it, and has nothing of them
+//! left afterwards.
 
 #![expect(clippy::disallowed_methods, reason = "runs juju and psql")]
 #![expect(clippy::print_stderr, reason = "who waits sees how far it is")]
@@ -22,7 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 #[test]
 fn a_life_from_deployment_to_removal() {
-    let given = |name| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: make integration"));
+    let given = |name| {
+        std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: make integration"))
+    };
     let (charm, image) = (given("PGBOUNCER_K8S_CHARM"), given("PGBOUNCER_IMAGE"));
 
     step("deploy");
@@ -50,7 +54,11 @@ fn a_life_from_deployment_to_removal() {
     until("three units serve it", |status| status.units(APP).len() == 3 && status.all_serve(APP));
     assert_eq!(client.everywhere("SELECT item FROM sale"), ["cup", "cup", "cup"]);
     let told = Credentials::get();
-    assert_eq!((&told.user, &told.password), (&client.user, &client.password), "its credentials stay");
+    assert_eq!(
+        (&told.user, &told.password),
+        (&client.user, &client.password),
+        "its credentials stay"
+    );
 
     step("configure");
     juju(&["config", APP, "pool_mode=transaction", "max_db_connections=60"]);
@@ -60,24 +68,41 @@ fn a_life_from_deployment_to_removal() {
     assert_eq!(client.everywhere("SELECT item FROM sale"), ["cup", "cup", "cup"]);
     juju(&["config", APP, "pool_mode=swimming"]);
     until("it says what is wrong with an option", |status| {
-        status.word(APP) == "blocked" && status.message(APP).starts_with("option pool_mode is \"swimming\": ")
+        status.word(APP) == "blocked"
+            && status.message(APP).starts_with("option pool_mode is \"swimming\": ")
     });
     assert_eq!(client.everywhere("SELECT item FROM sale"), ["cup", "cup", "cup"]);
     juju(&["config", APP, "--reset", "pool_mode,max_db_connections"]);
-    until("it is as it was", |status| status.all_say(APP, "1 database, session pooling, port 6432,"));
+    until("it is as it was", |status| {
+        status.all_say(APP, "1 database, session pooling, port 6432,")
+    });
 
     step("ask a unit");
     let config = action(&format!("{APP}/leader"), "show-config");
-    assert!(config["pgbouncer-ini"].as_str().is_some_and(|text| text.contains("\nshop = host=")), "{config}");
+    assert!(
+        config["pgbouncer-ini"].as_str().is_some_and(|text| text.contains("\nshop = host=")),
+        "{config}"
+    );
     let leader = status().leader(APP);
-    let explained =
-        juju(&["exec", "--unit", &leader, "--", "./bin/pgbouncer-k8s", "explain", "config-changed"]);
+    let explained = juju(&[
+        "exec",
+        "--unit",
+        &leader,
+        "--",
+        "./bin/pgbouncer-k8s",
+        "explain",
+        "config-changed",
+    ]);
     assert!(!explained.contains("pgbouncer "), "nothing would be loaded: {explained}");
     let done = action(&leader, "reconcile");
-    assert!(done["status"].as_str().is_some_and(|text| text.starts_with("active: 1 database")), "{done}");
+    assert!(
+        done["status"].as_str().is_some_and(|text| text.starts_with("active: 1 database")),
+        "{done}"
+    );
 
-    // The one way by which a `juju` command has another unit lead: in a model of Kubernetes a unit that is to go cannot be named,
-    // and the highest numbers go first, while the first unit mostly leads.
+    // The one way by which a `juju` command has another unit lead: in a model of Kubernetes a unit
+    // that is to go cannot be named, and the highest numbers go first, while the first unit mostly
+    // leads.
     step("remove the leader with all others, and come back");
     juju(&["scale-application", APP, "0"]);
     until("nobody is left", |status| status.units(APP).is_empty());
@@ -194,8 +219,9 @@ impl Status {
     }
 
     fn addresses(&self, app: &str) -> Vec<String> {
-        let address =
-            |(_, unit): &(&String, &Value)| unit["address"].as_str().expect("an address").to_owned();
+        let address = |(_, unit): &(&String, &Value)| {
+            unit["address"].as_str().expect("an address").to_owned()
+        };
         self.units(app).iter().map(address).collect()
     }
 }
@@ -210,13 +236,15 @@ struct Credentials {
 impl Credentials {
     fn get() -> Self {
         let results = action(&format!("{CLIENT}/leader"), "get-credentials");
-        let given = |key: &str| results["postgresql"][key].as_str().expect("it was given").to_owned();
+        let given =
+            |key: &str| results["postgresql"][key].as_str().expect("it was given").to_owned();
         Self { user: given("username"), password: given("password"), database: given("database") }
     }
 
     fn psql(&self, host: &str, sql: &str) -> Output {
         let Self { user, database, password } = self;
-        let address = format!("host={host} port=6432 user={user} dbname={database} connect_timeout=10");
+        let address =
+            format!("host={host} port=6432 user={user} dbname={database} connect_timeout=10");
         let mut psql = Command::new("psql");
         psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", sql, &address]);
         psql.env("PGPASSWORD", password).output().expect("psql is there")
@@ -225,7 +253,11 @@ impl Credentials {
     /// What a statement gives through one unit.
     fn through(&self, host: &str, sql: &str) -> String {
         let output = self.psql(host, sql);
-        assert!(output.status.success(), "{host}: {sql}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{host}: {sql}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 

@@ -1,5 +1,5 @@
-//! A real Pebble daemon, alone in a PID namespace: as in a container it has a boot id of its own, and all that
-//! it started dies with it.
+//! A real Pebble daemon, alone in a PID namespace: as in a container it has a boot id of its own,
+//! and all that it started dies with it.
 
 use std::{
     fs::{self, File},
@@ -47,7 +47,8 @@ impl Daemon {
             return None;
         }
         let number = DAEMONS.fetch_add(1, Ordering::Relaxed);
-        let directory = std::env::temp_dir().join(format!("pebble-{}-{number}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("pebble-{}-{number}", std::process::id()));
         fs::create_dir(&directory).expect("the directory is new");
         let namespace = spawn(&program, &directory);
         let daemon = Self { program, directory, namespace };
@@ -79,8 +80,9 @@ impl Daemon {
         let pid: i32 = children.trim().parse().expect("it has one child");
         kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("it is ours");
         let threads = PathBuf::from(format!("/proc/{pid}/task"));
-        let stopped =
-            |thread: PathBuf| fs::read_to_string(thread.join("stat")).is_ok_and(|stat| stat.contains(") T "));
+        let stopped = |thread: PathBuf| {
+            fs::read_to_string(thread.join("stat")).is_ok_and(|stat| stat.contains(") T "))
+        };
         until("every thread has stopped", || {
             let threads = fs::read_dir(&threads).expect("it runs");
             threads.map(|thread| thread.expect("it runs").path()).all(stopped).then_some(())
@@ -123,7 +125,8 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
         if thread::panicking() {
-            writeln!(io::stderr(), "Pebble's log:\n{}", self.log()).expect("standard error is open");
+            writeln!(io::stderr(), "Pebble's log:\n{}", self.log())
+                .expect("standard error is open");
         }
         fs::remove_dir_all(&self.directory).expect("the directory is ours");
     }
@@ -146,7 +149,8 @@ fn refusal() -> Option<String> {
     static REFUSAL: OnceLock<Option<String>> = OnceLock::new();
     let find = || {
         let output = in_namespaces().arg("true").output().expect("env and unshare are installed");
-        (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).trim().to_owned())
+        (!output.status.success())
+            .then(|| String::from_utf8_lossy(&output.stderr).trim().to_owned())
     };
     REFUSAL.get_or_init(find).clone()
 }
@@ -154,7 +158,14 @@ fn refusal() -> Option<String> {
 fn in_namespaces() -> Command {
     // A shell cannot trap a signal that was ignored when it began, as under `nohup`.
     let mut command = Command::new("env");
-    command.args(["--default-signal=HUP", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command.args([
+        "--default-signal=HUP",
+        "unshare",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ]);
     if !geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
@@ -162,7 +173,8 @@ fn in_namespaces() -> Command {
 }
 
 fn spawn(program: &Path, directory: &Path) -> Child {
-    let log = File::options().create(true).append(true).open(directory.join("log")).expect("its log");
+    let log =
+        File::options().create(true).append(true).open(directory.join("log")).expect("its log");
     let mut command = in_namespaces();
     command.arg(program).args(["run", "--create-dirs", "--hold", "--verbose"]);
     let identities = directory.join("identities.yaml");

@@ -1,4 +1,5 @@
-//! The charm's client of Pebble against the real daemon, in the version that Juju brings and in the newest.
+//! The charm's client of Pebble against the real daemon, in the version that Juju brings and in the
+//! newest.
 
 #![expect(clippy::disallowed_methods, reason = "a test sets up the machine it needs")]
 
@@ -78,7 +79,10 @@ fn run(version: &str, test: fn(&mut Daemon, &Pebble)) {
     if let Some(mut daemon) = Daemon::start(version) {
         let pebble = daemon.client();
         let found = daemon.cli(&["version"]).expect("it answers");
-        assert!(found.lines().filter(|line| line.ends_with(&format!(" v{version}"))).count() == 2, "{found}");
+        assert!(
+            found.lines().filter(|line| line.ends_with(&format!(" v{version}"))).count() == 2,
+            "{found}"
+        );
         test(&mut daemon, &pebble);
     }
 }
@@ -102,8 +106,10 @@ fn sleeper() -> Value {
 /// One that only a kill ends, and writes its process id when it is ready to be stopped in vain.
 fn stubborn(daemon: &Daemon, kill_delay: &str) -> Value {
     let ready = daemon.path("ready");
-    let mut service =
-        script(&format!(r#"trap "" TERM; echo $$ >{}; while :; do sleep 0.1; done"#, ready.display()));
+    let mut service = script(&format!(
+        r#"trap "" TERM; echo $$ >{}; while :; do sleep 0.1; done"#,
+        ready.display()
+    ));
     service["kill-delay"] = kill_delay.into();
     service
 }
@@ -138,7 +144,9 @@ fn a_daemon_killed_in_the_middle_of_a_wait_is_absent(daemon: &mut Daemon, pebble
         let pebble = pebble.clone();
         thread::spawn(move || pebble.stop(&["a"], Duration::from_secs(600)))
     };
-    until("it is being stopped", || (service(pebble, "a").current == Current::Inactive).then_some(()));
+    until("it is being stopped", || {
+        (service(pebble, "a").current == Current::Inactive).then_some(())
+    });
     daemon.kill();
     let stopped = waiting.join().expect("no panic");
     assert!(matches!(stopped, Err(PebbleError::Absent { .. })), "{stopped:?}");
@@ -232,7 +240,8 @@ fn a_program_that_is_missing_is_an_error_and_stays_inactive(_: &mut Daemon, pebb
 }
 
 fn an_unknown_service_is_refused(_: &mut Daemon, pebble: &Pebble) {
-    for refused in [pebble.begin_to_start(&["x"]), pebble.stop(&["x"], LIMIT), pebble.restart(&["x"], LIMIT)]
+    for refused in
+        [pebble.begin_to_start(&["x"]), pebble.stop(&["x"], LIMIT), pebble.restart(&["x"], LIMIT)]
     {
         assert!(matches!(refused, Err(PebbleError::Api { status: 400, .. })), "{refused:?}");
     }
@@ -267,8 +276,11 @@ fn a_stopping_service_is_inactive_while_its_process_lives(daemon: &mut Daemon, p
     let pid = until("it can be stopped in vain", || fs::read_to_string(daemon.path("ready")).ok());
     let stopped = pebble.stop(&["a"], Duration::ZERO);
     assert!(matches!(stopped, Err(PebbleError::TimedOut { .. })), "{stopped:?}");
-    until("it is being stopped", || (service(pebble, "a").current == Current::Inactive).then_some(()));
-    let alive = pebble.exec(&["sh", "-c", &format!("kill -0 {pid}")], LIMIT).expect("it can be asked");
+    until("it is being stopped", || {
+        (service(pebble, "a").current == Current::Inactive).then_some(())
+    });
+    let alive =
+        pebble.exec(&["sh", "-c", &format!("kill -0 {pid}")], LIMIT).expect("it can be asked");
     assert_eq!(alive.status, 0);
 }
 
@@ -289,17 +301,22 @@ fn a_signal_reaches_the_main_process_alone(daemon: &mut Daemon, pebble: &Pebble)
     fs::write(&child, format!("{}; {loop_}", trap("of-child"))).expect("the directory is ours");
     let main = format!("sh {} & {}; {loop_}", child.display(), trap("of-main"));
     start(daemon, pebble, &services([("a", script(&main))]), &["a"]);
-    let read = |name: &str| fs::read_to_string(daemon.path(name)).ok().filter(|text| text.ends_with('\n'));
+    let read =
+        |name: &str| fs::read_to_string(daemon.path(name)).ok().filter(|text| text.ends_with('\n'));
     until("the main process is ready", || read("of-main.pid"));
     let child = until("its child is ready", || read("of-child.pid"));
     pebble.signal("SIGHUP", &["a"]).expect("it runs");
     until("the main process has it", || read("of-main"));
-    let signalled = pebble.exec(&["sh", "-c", &format!("kill -HUP {child}")], LIMIT).expect("kill runs");
+    let signalled =
+        pebble.exec(&["sh", "-c", &format!("kill -HUP {child}")], LIMIT).expect("kill runs");
     assert_eq!(signalled.status, 0);
     assert_eq!(until("the child has its own", || read("of-child")), "hup\n");
 }
 
-fn a_signal_to_what_does_not_run_can_be_told_from_a_wrong_one(daemon: &mut Daemon, pebble: &Pebble) {
+fn a_signal_to_what_does_not_run_can_be_told_from_a_wrong_one(
+    daemon: &mut Daemon,
+    pebble: &Pebble,
+) {
     let (ready, told) = (daemon.path("ready"), daemon.path("told"));
     let runs = script(&format!(
         r#"trap "echo hup >>{}" HUP; echo >{}; while :; do sleep 0.1; done"#,
@@ -324,12 +341,16 @@ fn files_come_back_as_they_were_written(daemon: &mut Daemon, pebble: &Pebble) {
         ("lines", b"a\nb\r\n\r\n"),
         ("bytes", &bytes),
         ("ends-with-cr", b"\r"),
-        ("boundary", b"\r\n----------------------------------\r\n--------------------------------0--\r\n"),
+        (
+            "boundary",
+            b"\r\n----------------------------------\r\n--------------------------------0--\r\n",
+        ),
         (r#"q"uo\te % &path=x é"#, b"named"),
         ("last", b"--"),
     ];
     let paths = contents.map(|(name, _)| daemon.path(name));
-    let files: Vec<_> = contents.iter().zip(&paths).map(|((_, content), path)| file(path, content)).collect();
+    let files: Vec<_> =
+        contents.iter().zip(&paths).map(|((_, content), path)| file(path, content)).collect();
     pebble.write(&files).expect("they are written");
     let asked: Vec<_> = paths.iter().map(AsRef::as_ref).collect();
     let read = pebble.read(&asked).expect("they can be asked for");
@@ -344,7 +365,9 @@ fn missing_files_do_not_hide_those_that_are_there(daemon: &mut Daemon, pebble: &
     let (there, missing) = (daemon.path("there"), daemon.path("missing"));
     fs::write(&there, "x").expect("the directory is ours");
     let directory = daemon.path("");
-    let read = pebble.read(&[&missing, &there, &directory, &there, &missing]).expect("they can be asked for");
+    let read = pebble
+        .read(&[&missing, &there, &directory, &there, &missing])
+        .expect("they can be asked for");
     let kinds: Vec<_> = read.iter().map(|file| file.as_ref().map_err(|error| error.kind)).collect();
     let x = &b"x".to_vec();
     let absent = Err(PathErrorKind::NotFound);
@@ -389,7 +412,8 @@ fn owner_and_mode_are_right_after_a_file_is_replaced(daemon: &mut Daemon, pebble
     let found = fs::metadata(&path).expect("it is there");
     assert_eq!((found.mode() & 0o7777, found.len()), (0o600, 1));
     // Where tests are not root, root in the namespace is whoever runs them.
-    let (uid, gid) = if geteuid().is_root() { (uid, 0) } else { (geteuid().as_raw(), getegid().as_raw()) };
+    let (uid, gid) =
+        if geteuid().is_root() { (uid, 0) } else { (geteuid().as_raw(), getegid().as_raw()) };
     assert_eq!((found.uid(), found.gid()), (uid, gid));
 }
 
@@ -401,13 +425,18 @@ fn a_mode_has_nine_bits(daemon: &mut Daemon, pebble: &Pebble) {
     assert!(matches!(failed, Err(PebbleError::Path(_))), "{failed:?}");
 }
 
-fn directories_are_made_with_their_parents_and_left_alone_if_there(daemon: &mut Daemon, pebble: &Pebble) {
+fn directories_are_made_with_their_parents_and_left_alone_if_there(
+    daemon: &mut Daemon,
+    pebble: &Pebble,
+) {
     let (parent, child) = (daemon.path("parent"), daemon.path("parent/child"));
     let directory = |path, mode| Directory { path, mode, user: "root", group: "root" };
     let mode = |path| fs::metadata(path).expect("it is there").mode() & 0o7777;
     pebble.make_dirs(&[directory(&child, 0o710)]).expect("they are made");
     assert_eq!((mode(&parent), mode(&child)), (0o710, 0o710));
-    pebble.make_dirs(&[directory(&parent, 0o755), directory(&child, 0o755)]).expect("they are there");
+    pebble
+        .make_dirs(&[directory(&parent, 0o755), directory(&child, 0o755)])
+        .expect("they are there");
     assert_eq!((mode(&parent), mode(&child)), (0o710, 0o710));
     fs::write(daemon.path("file"), "").expect("the directory is ours");
     let beneath = daemon.path("file/child");
@@ -441,14 +470,18 @@ fn what_is_written_is_in_no_log(daemon: &mut Daemon, pebble: &Pebble) {
 fn a_command_gives_both_streams_and_its_exit_code(_: &mut Daemon, pebble: &Pebble) {
     let prints = "head -c 3000000 /dev/zero; head -c 2000000 /dev/zero >&2; echo end; exit 3";
     let output = pebble.exec(&["sh", "-c", prints], LIMIT).expect("it runs");
-    assert_eq!((output.status, output.stdout.len(), output.stderr.len()), (3, 3_000_004, 2_000_000));
+    assert_eq!(
+        (output.status, output.stdout.len(), output.stderr.len()),
+        (3, 3_000_004, 2_000_000)
+    );
     assert!(output.stdout.ends_with(b"\0end\n"));
     let killed = pebble.exec(&["sh", "-c", "kill -9 $$"], LIMIT).expect("it runs");
     assert_eq!((killed.status, killed.stdout, killed.stderr), (137, Vec::new(), Vec::new()));
 }
 
 fn a_command_has_no_input_and_runs_in_the_root_directory(_: &mut Daemon, pebble: &Pebble) {
-    let output = pebble.exec(&["sh", "-c", "cat; pwd"], LIMIT).expect("it runs, though there is no home");
+    let output =
+        pebble.exec(&["sh", "-c", "cat; pwd"], LIMIT).expect("it runs, though there is no home");
     assert_eq!((output.status, output.stdout.as_slice()), (0, &b"/\n"[..]));
 }
 
@@ -457,13 +490,16 @@ fn a_command_that_takes_too_long_is_killed(_: &mut Daemon, pebble: &Pebble) {
     let Err(PebbleError::Change { reason, .. }) = &failed else { panic!("{failed:?}") };
     assert!(reason.contains("timed out"), "{reason}");
     // Its namespace has a /proc of its own.
-    let left = pebble.exec(&["sh", "-c", "grep -s ^sleep /proc/[0-9]*/comm"], LIMIT).expect("it runs");
+    let left =
+        pebble.exec(&["sh", "-c", "grep -s ^sleep /proc/[0-9]*/comm"], LIMIT).expect("it runs");
     assert_eq!(left.stdout, b"", "no process is left");
 }
 
 fn a_command_that_cannot_be_run_is_an_error(daemon: &mut Daemon, pebble: &Pebble) {
     let missing = pebble.exec(&["no-such-program"], LIMIT);
-    let Err(PebbleError::Api { status: 400, message, .. }) = &missing else { panic!("{missing:?}") };
+    let Err(PebbleError::Api { status: 400, message, .. }) = &missing else {
+        panic!("{missing:?}")
+    };
     // By these words the charm knows an image without PgBouncer.
     assert!(message.contains("cannot find executable"), "{message}");
     let path = daemon.path("not-a-program");
@@ -478,20 +514,23 @@ fn check(daemon: &Daemon, name: &str) -> (String, String) {
     let mut lines = checks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let head = lines.next().expect("it has a head");
     let check = lines.find(|words| words[0] == name).expect("it is in the plan");
-    let field =
-        |name| check[head.iter().position(|word| *word == name).expect("it has the column")].to_owned();
+    let field = |name| {
+        check[head.iter().position(|word| *word == name).expect("it has the column")].to_owned()
+    };
     (field("Status"), field("Failures"))
 }
 
 fn a_new_check_is_up_before_its_first_run(daemon: &mut Daemon, pebble: &Pebble) {
-    let fails =
-        json!({"override": "replace", "level": "ready", "period": "10m", "exec": {"command": "false"}});
+    let fails = json!({"override": "replace", "level": "ready", "period": "10m", "exec": {"command": "false"}});
     pebble.add_layer("test", &json!({"checks": {"fails": fails}})).expect("the layer is right");
     assert_eq!(check(daemon, "fails").0, "up");
     assert!(pebble.is_ready().expect("health is told"));
 }
 
-fn a_check_that_fails_is_down_and_only_its_level_is_unhealthy(daemon: &mut Daemon, pebble: &Pebble) {
+fn a_check_that_fails_is_down_and_only_its_level_is_unhealthy(
+    daemon: &mut Daemon,
+    pebble: &Pebble,
+) {
     let fails = |level: &str| {
         json!({"checks": {"fails": {"override": "replace", "level": level, "period": "50ms", "threshold": 2,
             "exec": {"command": "false"}}}})
@@ -506,11 +545,17 @@ fn a_check_that_fails_is_down_and_only_its_level_is_unhealthy(daemon: &mut Daemo
     assert!(!pebble.is_ready().expect("health is told"));
 }
 
-fn an_equal_layer_leaves_a_check_as_it_is_and_another_begins_it_anew(daemon: &mut Daemon, pebble: &Pebble) {
+fn an_equal_layer_leaves_a_check_as_it_is_and_another_begins_it_anew(
+    daemon: &mut Daemon,
+    pebble: &Pebble,
+) {
     // It fails at once, and from when it is told to takes longer than the test.
     let (told, held) = (daemon.path("told"), daemon.path("held"));
-    let command =
-        format!("sh -c '[ -e {} ] && echo >>{} && sleep 20; exit 1'", told.display(), held.display());
+    let command = format!(
+        "sh -c '[ -e {} ] && echo >>{} && sleep 20; exit 1'",
+        told.display(),
+        held.display()
+    );
     let mut layer = json!({"checks": {"fails": {"override": "replace", "level": "ready", "period": "50ms",
         "timeout": "30s", "threshold": 2, "exec": {"command": command}}}});
     let check = || check(daemon, "fails");

@@ -44,15 +44,16 @@ fn program(directory: &Path) -> Option<Program> {
     Some(Program { directory: directory.to_path_buf(), version })
 }
 
-/// Where scripts/pgbouncer-1.24, scripts/postgresql and scripts/psycopg keep what they made for whoever the
-/// process was at first.
+/// Where scripts/pgbouncer-1.24, scripts/postgresql and scripts/psycopg keep what they made for
+/// whoever the process was at first.
 pub(crate) fn cache() -> PathBuf {
     static CACHE: OnceLock<PathBuf> = OnceLock::new();
     CACHE.get_or_init(find_cache).clone()
 }
 
 fn find_cache() -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable =
+        |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("PGBOUNCER_K8S_CACHE").unwrap_or_else(|| {
         if geteuid().is_root() {
             return "/var/cache/pgbouncer-k8s".into();

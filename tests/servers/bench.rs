@@ -26,7 +26,8 @@ impl Bench {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         leave_root();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = std::env::temp_dir().join(format!("pgbouncer-{}-{count}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("pgbouncer-{}-{count}", std::process::id()));
         fs::create_dir(&directory).expect("a new directory");
         Self { program: program.clone(), directory, child: None }
     }
@@ -66,7 +67,11 @@ impl Bench {
                 self.child = Some(child);
                 return Ok(());
             }
-            assert!(start.elapsed() < Duration::from_secs(30), "neither up nor gone: {}", self.log());
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "neither up nor gone: {}",
+                self.log()
+            );
             thread::sleep(Duration::from_millis(1));
         }
     }

@@ -28,12 +28,16 @@ pub(crate) struct Release {
     programs: PathBuf,
 }
 
-/// All of [`MAJORS`] under `CI=true`; elsewhere those that are here, and the output says which are not.
+/// All of [`MAJORS`] under `CI=true`; elsewhere those that are here, and the output says which are
+/// not.
 pub(crate) fn releases() -> Vec<Release> {
     let found: Vec<_> = MAJORS.into_iter().filter_map(release).collect();
     assert!(!found.is_empty(), "these tests need a PostgreSQL server: run scripts/parts");
     if found.len() < MAJORS.len() {
-        assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{found:?} only: run scripts/postgresql");
+        assert!(
+            !std::env::var("CI").is_ok_and(|ci| ci == "true"),
+            "{found:?} only: run scripts/postgresql"
+        );
         // Not eprintln!, which nobody sees of a test that passes.
         let _ = writeln!(
             io::stderr(),
@@ -47,7 +51,8 @@ pub(crate) fn releases() -> Vec<Release> {
 fn release(major: u32) -> Option<Release> {
     let installed = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
     let fetched = cache().join(format!("postgresql-{major}/bin"));
-    let programs = [installed, fetched].into_iter().find(|programs| programs.join("initdb").exists())?;
+    let programs =
+        [installed, fetched].into_iter().find(|programs| programs.join("initdb").exists())?;
     Some(Release { major, programs })
 }
 
@@ -91,7 +96,15 @@ impl Cluster {
     fn launch(release: &Release, files: Files) -> Result<Self, Box<dyn Error>> {
         let Files { directory, port } = files;
         let server = Command::new(release.programs.join("postgres"))
-            .args(["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-p", &port.to_string(), "-k"])
+            .args([
+                "-c",
+                "fsync=off",
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "-k",
+            ])
             .arg(&directory)
             .arg("-D")
             .arg(directory.join("data"))
@@ -137,7 +150,12 @@ impl Cluster {
     }
 
     /// The same over TCP, with a password.
-    pub(crate) fn log_in(&self, user: &str, password: &str, database: &str) -> Result<String, String> {
+    pub(crate) fn log_in(
+        &self,
+        user: &str,
+        password: &str,
+        database: &str,
+    ) -> Result<String, String> {
         self.ask("127.0.0.1", user, password, database, "SELECT current_user")
     }
 
@@ -151,7 +169,12 @@ impl Cluster {
     ) -> Result<String, String> {
         let output = Command::new("psql")
             .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql])
-            .envs([("PGHOST", host), ("PGUSER", user), ("PGPASSWORD", password), ("PGDATABASE", database)])
+            .envs([
+                ("PGHOST", host),
+                ("PGUSER", user),
+                ("PGPASSWORD", password),
+                ("PGDATABASE", database),
+            ])
             .env("PGPORT", self.port.to_string())
             .output()
             .map_err(|error| error.to_string())?;
@@ -198,7 +221,13 @@ impl Files {
         let password = files.directory.join("password");
         fs::write(&password, "operator's password\n")?;
         let initdb = Command::new(release.programs.join("initdb"))
-            .args(["-U", "operator", "--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync"])
+            .args([
+                "-U",
+                "operator",
+                "--auth-local=trust",
+                "--auth-host=scram-sha-256",
+                "--no-sync",
+            ])
             .args(["-E", "UTF8", "--pwfile"])
             .arg(&password)
             .arg("-D")
@@ -218,7 +247,10 @@ impl Files {
         fs::set_permissions(files.data(), Permissions::from_mode(0o700))?;
         fs::write(files.data().join("standby.signal"), "")?;
         let primary = format!("host={} port={} user=operator", self.directory.display(), self.port);
-        fs::write(files.data().join("postgresql.auto.conf"), format!("primary_conninfo = '{primary}'\n"))?;
+        fs::write(
+            files.data().join("postgresql.auto.conf"),
+            format!("primary_conninfo = '{primary}'\n"),
+        )?;
         Ok(files)
     }
 }

@@ -19,7 +19,8 @@ pub(crate) fn leave_root() {
     ONCE.call_once(|| {
         if geteuid().is_root() {
             pgbouncer::cache();
-            let user = User::from_name("postgres").ok().flatten().expect("postgresql-common makes it");
+            let user =
+                User::from_name("postgres").ok().flatten().expect("postgresql-common makes it");
             initgroups(c"postgres", user.gid).expect("root may");
             setgid(user.gid).expect("root may");
             setuid(user.uid).expect("root may");

@@ -12,7 +12,12 @@ pub(crate) struct Session {
 
 impl Session {
     /// Over the Unix socket in this directory.
-    pub(crate) fn open(directory: &Path, port: u16, user: &str, database: &str) -> Result<Self, String> {
+    pub(crate) fn open(
+        directory: &Path,
+        port: u16,
+        user: &str,
+        database: &str,
+    ) -> Result<Self, String> {
         Self::log_in(directory, port, user, "", database)
     }
 
@@ -25,12 +30,15 @@ impl Session {
         database: &str,
     ) -> Result<Self, String> {
         let mut config = Config::new();
-        Self::connect(config.host_path(directory).port(port).user(user).password(password).dbname(database))
+        Self::connect(
+            config.host_path(directory).port(port).user(user).password(password).dbname(database),
+        )
     }
 
     /// With whatever else a driver can be told.
     pub(crate) fn connect(config: &Config) -> Result<Self, String> {
-        let runtime = Builder::new_current_thread().enable_io().build().map_err(|error| error.to_string())?;
+        let runtime =
+            Builder::new_current_thread().enable_io().build().map_err(|error| error.to_string())?;
         let (client, connection) =
             runtime.block_on(config.connect(NoTls)).map_err(|error| describe(&error))?;
         runtime.spawn(connection);
@@ -39,8 +47,10 @@ impl Session {
 
     /// The first column of the last row, by the simple protocol.
     pub(crate) fn ask(&self, sql: &str) -> Result<String, String> {
-        let messages =
-            self.runtime.block_on(self.client.simple_query(sql)).map_err(|error| describe(&error))?;
+        let messages = self
+            .runtime
+            .block_on(self.client.simple_query(sql))
+            .map_err(|error| describe(&error))?;
         let last = messages.iter().rev().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0),
             _ => None,
@@ -54,8 +64,10 @@ impl Session {
 
     /// The first column of the one row, a number.
     pub(crate) fn execute(&self, statement: &Statement) -> Result<i32, String> {
-        let row =
-            self.runtime.block_on(self.client.query_one(statement, &[])).map_err(|error| describe(&error))?;
+        let row = self
+            .runtime
+            .block_on(self.client.query_one(statement, &[]))
+            .map_err(|error| describe(&error))?;
         Ok(row.get(0))
     }
 }

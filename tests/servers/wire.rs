@@ -1,4 +1,5 @@
-//! A client's side of PostgreSQL's protocol, message by message, for what no driver here would send.
+//! A client's side of PostgreSQL's protocol, message by message, for what no driver here would
+//! send.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -35,7 +36,11 @@ impl Wire {
     }
 
     /// The same, and the whole login by SCRAM; or why not.
-    pub(crate) fn log_in(port: u16, parameters: &[(&str, &str)], password: &str) -> io::Result<Self> {
+    pub(crate) fn log_in(
+        port: u16,
+        parameters: &[(&str, &str)],
+        password: &str,
+    ) -> io::Result<Self> {
         let mut wire = Self::start(port, PROTOCOL_3_0, parameters)?;
         let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
         wire.sasl()?;

@@ -71,16 +71,19 @@ impl Trace {
         let mut trace = Self::default();
         let name = prefix.file_name().and_then(|name| name.to_str()).expect("a name");
         for path in files(prefix.parent().expect("a directory")) {
-            let Some(pid) =
-                path.file_name().and_then(|file| file.to_str()?.strip_prefix(name)?.strip_prefix('.'))
+            let Some(pid) = path
+                .file_name()
+                .and_then(|file| file.to_str()?.strip_prefix(name)?.strip_prefix('.'))
             else {
                 continue;
             };
             let bytes = fs::read(&path).expect("a trace");
-            let calls: Vec<Call> = String::from_utf8_lossy(&bytes).lines().filter_map(call).collect();
+            let calls: Vec<Call> =
+                String::from_utf8_lossy(&bytes).lines().filter_map(call).collect();
             let ran = calls.iter().find(|call| call.name == "execve" && call.line.ends_with("= 0"));
             let Some(ran) = ran else { continue };
-            let program: Vec<String> = (1..ran.texts.len()).map(|at| ran.text(at).into_owned()).collect();
+            let program: Vec<String> =
+                (1..ran.texts.len()).map(|at| ran.text(at).into_owned()).collect();
             if program[0].ends_with("/pgbouncer-k8s") {
                 trace.calls = calls;
             } else {
@@ -108,7 +111,9 @@ impl Trace {
             match call.name.as_str() {
                 "connect" => talks.begin(call.descriptor(), &call.text(0), &call.line),
                 "write" | "writev" | "sendto" | "sendmsg" => {
-                    said.extend(talks.go_on(call.descriptor(), &call.texts.concat()).map(|said| (at, said)));
+                    said.extend(
+                        talks.go_on(call.descriptor(), &call.texts.concat()).map(|said| (at, said)),
+                    );
                 }
                 _ => {}
             }
@@ -124,17 +129,20 @@ impl Trace {
 
     /// Whether the secret of this label was read.
     pub(crate) fn reads(&self, label: &str) -> bool {
-        self.started().any(|(_, args)| args[0] == "secret-get" && args.iter().any(|arg| arg == label))
+        self.started()
+            .any(|(_, args)| args[0] == "secret-get" && args.iter().any(|arg| arg == label))
     }
 
     /// Everything that would not be left as it was.
     pub(crate) fn changes(&self) -> Vec<String> {
         let started = self.started().filter(|(_, args)| !READ.contains(&args[0].as_str()));
         let started = started.map(|(_, args)| args.join(" "));
-        // A label for a URI makes Juju keep a record of the reader, and so does a look at the newest without `--peek`.
+        // A label for a URI makes Juju keep a record of the reader, and so does a look at the
+        // newest without `--peek`.
         let has = |args: &[String], begin: &str| args.iter().any(|arg| arg.starts_with(begin));
         let registered = self.started().filter(|(_, args)| {
-            args[0] == "secret-get" && (!has(args, "--peek") || has(args, "secret:") && has(args, "--label"))
+            args[0] == "secret-get"
+                && (!has(args, "--peek") || has(args, "secret:") && has(args, "--label"))
         });
         let registered = registered.map(|(_, args)| args.join(" "));
         let calls = self.calls.iter().filter(|call| match call.name.as_str() {
@@ -158,7 +166,8 @@ impl Trace {
         started.chain(registered).chain(calls).chain(said).collect()
     }
 
-    /// What the run did on its unit, to PgBouncer and to Juju, in the words and the order of `explain`.
+    /// What the run did on its unit, to PgBouncer and to Juju, in the words and the order of
+    /// `explain`.
     pub(crate) fn deeds(&self) -> Vec<String> {
         let mut unit = Vec::new();
         let mut juju = Vec::new();
@@ -205,11 +214,13 @@ impl Trace {
         unit.into_iter().chain(self.loads()).chain(juju).collect()
     }
 
-    /// The processes that were given something, in order, and how. One counts when it was told: a file that was
-    /// replaced and of which nobody was told, or a process that is noted to have loaded it untold, is something else.
+    /// The processes that were given something, in order, and how. One counts when it was told: a
+    /// file that was replaced and of which nobody was told, or a process that is noted to have
+    /// loaded it untold, is something else.
     fn loads(&self) -> Vec<String> {
         let mut steps: Vec<(String, Vec<&str>)> = Vec::new();
-        let mut step = |instance: &str, step| match steps.iter_mut().find(|(of, _)| of == instance) {
+        let mut step = |instance: &str, step| match steps.iter_mut().find(|(of, _)| of == instance)
+        {
             Some((_, steps)) => steps.push(step),
             None => steps.push((instance.to_owned(), vec![step])),
         };
@@ -217,8 +228,10 @@ impl Trace {
         // What a signal and a command on a console are about is told by the path before them.
         let mut last = String::new();
         for (at, call) in self.calls.iter().enumerate() {
-            let path = call.texts.last().map_or(Cow::Borrowed(""), |text| String::from_utf8_lossy(text));
-            let names_path = call.is_rename() || ["openat", "connect"].contains(&call.name.as_str());
+            let path =
+                call.texts.last().map_or(Cow::Borrowed(""), |text| String::from_utf8_lossy(text));
+            let names_path =
+                call.is_rename() || ["openat", "connect"].contains(&call.name.as_str());
             if let Some(instance) = instance(&path).filter(|_| names_path) {
                 instance.clone_into(&mut last);
             }
@@ -275,8 +288,9 @@ fn order(target: &str, body: &str, step: &mut impl FnMut(&str, &'static str)) {
 
 /// Whose file, or socket, this is.
 fn instance(path: &str) -> Option<&str> {
-    let (_, rest) =
-        path.split_once("/instance_").or_else(|| path.split_once("/containers/pgbouncer/pgbouncer/"))?;
+    let (_, rest) = path
+        .split_once("/instance_")
+        .or_else(|| path.split_once("/containers/pgbouncer/pgbouncer/"))?;
     rest.split('/').next().filter(|number| number.parse::<u16>().is_ok())
 }
 
@@ -294,9 +308,12 @@ fn tool(args: &[String], content: &str) -> String {
         }
     }
     if reads_file {
-        let texts: BTreeMap<String, String> = serde_json::from_str(content).expect("a map of texts");
+        let texts: BTreeMap<String, String> =
+            serde_json::from_str(content).expect("a map of texts");
         words.extend(
-            texts.iter().map(|(key, value)| format!("{key}={}", if value.is_empty() { "" } else { "…" })),
+            texts
+                .iter()
+                .map(|(key, value)| format!("{key}={}", if value.is_empty() { "" } else { "…" })),
         );
     }
     format!("juju: {}", words.join(" "))
@@ -330,7 +347,9 @@ fn call(line: &str) -> Option<Call> {
                 first @ b'0'..=b'7' => {
                     let mut value = u32::from(first - b'0');
                     for _ in 0..2 {
-                        let Some(digit) = bytes.next_if(|byte| (b'0'..=b'7').contains(byte)) else { break };
+                        let Some(digit) = bytes.next_if(|byte| (b'0'..=b'7').contains(byte)) else {
+                            break;
+                        };
                         value = value * 8 + u32::from(digit - b'0');
                     }
                     text.push(u8::try_from(value).ok()?);

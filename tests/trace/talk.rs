@@ -1,5 +1,5 @@
-//! What was said on connections, from the bytes that were sent: to PostgreSQL and on consoles in PostgreSQL's
-//! protocol, to Pebble in HTTP.
+//! What was said on connections, from the bytes that were sent: to PostgreSQL and on consoles in
+//! PostgreSQL's protocol, to Pebble in HTTP.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,8 @@ pub(crate) enum Sql {
 }
 
 /// How that begins which is said of a connection, or changes nothing but it.
-const OF_CONNECTION: [&str; 3] = ["SHOW ", "SET ROLE NONE; SET search_path ", "SET statement_timeout "];
+const OF_CONNECTION: [&str; 3] =
+    ["SHOW ", "SET ROLE NONE; SET search_path ", "SET statement_timeout "];
 
 /// The connections of a process, by file descriptor.
 #[derive(Default)]
@@ -93,7 +94,8 @@ impl Talk {
 
     fn read(&mut self, message: &[u8]) -> Option<Said> {
         if !self.has_begun {
-            // A request for TLS comes before, and is refused; of what went on inside nothing could be read.
+            // A request for TLS comes before, and is refused; of what went on inside nothing could
+            // be read.
             self.has_begun = message.get(4..8) != Some(&[4, 210, 22, 47]);
             let is_plain = !self.has_begun || message.get(4..8) == Some(&[0, 3, 0, 0]);
             assert!(is_plain, "not PostgreSQL's protocol, or TLS");
@@ -120,7 +122,11 @@ impl Talk {
                 let values: Vec<String> = (0..body.number(2)).map(|_| body.value()).collect();
                 let is_question = sql.starts_with("SELECT ");
                 let sql = sql.to_owned();
-                Some(Said::Sql(if is_question { Sql::Asks(sql, values) } else { Sql::Changes(sql) }))
+                Some(Said::Sql(if is_question {
+                    Sql::Asks(sql, values)
+                } else {
+                    Sql::Changes(sql)
+                }))
             }
             _ => None,
         }
@@ -159,7 +165,8 @@ impl Body<'_> {
     }
 
     fn number(&mut self, length: usize) -> usize {
-        let number = self.0.iter().take(length).fold(0, |number, byte| number << 8 | usize::from(*byte));
+        let number =
+            self.0.iter().take(length).fold(0, |number, byte| number << 8 | usize::from(*byte));
         self.skip(length);
         number
     }

@@ -88,8 +88,16 @@ impl Track {
 
     /// Creates a client's role and database. Safe to repeat: a hook that failed later runs again,
     /// with another password.
-    pub(super) fn create(self, server: &Server, login: &Login<'_>) -> std::result::Result<(), Refusal> {
-        if self.has_catalog_roles() { create_from_16(server, login) } else { create_to_15(server, login) }
+    pub(super) fn create(
+        self,
+        server: &Server,
+        login: &Login<'_>,
+    ) -> std::result::Result<(), Refusal> {
+        if self.has_catalog_roles() {
+            create_from_16(server, login)
+        } else {
+            create_to_15(server, login)
+        }
     }
 }
 
@@ -111,7 +119,10 @@ fn create_to_15(server: &Server, login: &Login<'_>) -> std::result::Result<(), R
     create_role(server, login, &extra)?;
     create_database(server, login.database, "postgres")?;
     let (user, database) = (identifier(login.user), identifier(login.database));
-    server.sql("postgres", &format!("GRANT ALL ON DATABASE {database} TO {user}, admin, {SYSTEM_USERS}"))?;
+    server.sql(
+        "postgres",
+        &format!("GRANT ALL ON DATABASE {database} TO {user}, admin, {SYSTEM_USERS}"),
+    )?;
     let objects = if login.alone { OWN_ALL } else { GRANT_ALL };
     server.sql(login.database, &objects.replace("‹user›", &literal(login.user)))?;
     Ok(())
@@ -119,7 +130,9 @@ fn create_to_15(server: &Server, login: &Login<'_>) -> std::result::Result<(), R
 
 fn create_from_16(server: &Server, login: &Login<'_>) -> std::result::Result<(), Refusal> {
     let Login { user, database, .. } = *login;
-    if database.len() > 49 || ["databases", "postgres", "template0", "template1"].contains(&database) {
+    if database.len() > 49
+        || ["databases", "postgres", "template0", "template1"].contains(&database)
+    {
         return Err(INVALID_DATABASE);
     }
     let mut asked = words(login.roles);
@@ -149,10 +162,14 @@ fn create_from_16(server: &Server, login: &Login<'_>) -> std::result::Result<(),
     create_role(server, login, &extra)?;
     let role = identifier(user);
     if !is_admin {
-        server.sql("postgres", &format!("GRANT CONNECT ON DATABASE {} TO {role}", identifier(database)))?;
+        server.sql(
+            "postgres",
+            &format!("GRANT CONNECT ON DATABASE {} TO {role}", identifier(database)),
+        )?;
     }
     if sees_all {
-        server.sql("postgres", &format!("GRANT CONNECT ON DATABASE postgres, template1 TO {role}"))?;
+        server
+            .sql("postgres", &format!("GRANT CONNECT ON DATABASE postgres, template1 TO {role}"))?;
     }
     log_in_as_owner(server, login, &extra)?;
     Ok(())
@@ -160,15 +177,24 @@ fn create_from_16(server: &Server, login: &Login<'_>) -> std::result::Result<(),
 
 /// Replaces `login_hook`: the role that the library would set at the start of each session is a
 /// setting of the login role.
-fn log_in_as_owner(server: &Server, login: &Login<'_>, extra: &Extra) -> std::result::Result<(), String> {
+fn log_in_as_owner(
+    server: &Server,
+    login: &Login<'_>,
+    extra: &Extra,
+) -> std::result::Result<(), String> {
     let Login { user, database, .. } = *login;
     let role = identifier(user);
     if extra.roles.iter().any(|role| role == "charmed_databases_owner") {
-        server.sql("postgres", &format!("ALTER ROLE {role} SET role = 'charmed_databases_owner'"))?;
+        server
+            .sql("postgres", &format!("ALTER ROLE {role} SET role = 'charmed_databases_owner'"))?;
     }
     if extra.roles.iter().any(|role| *role == format!("charmed_{database}_admin")) {
-        let (owner, database) = (literal(&format!("charmed_{database}_owner")), identifier(database));
-        server.sql("postgres", &format!("ALTER ROLE {role} IN DATABASE {database} SET role = {owner}"))?;
+        let (owner, database) =
+            (literal(&format!("charmed_{database}_owner")), identifier(database));
+        server.sql(
+            "postgres",
+            &format!("ALTER ROLE {role} IN DATABASE {database} SET role = {owner}"),
+        )?;
     }
     Ok(())
 }
@@ -178,19 +204,25 @@ fn words(roles: &str) -> Vec<String> {
     words.filter(|word| !word.is_empty()).collect()
 }
 
-fn create_role(server: &Server, login: &Login<'_>, extra: &Extra) -> std::result::Result<(), String> {
+fn create_role(
+    server: &Server,
+    login: &Login<'_>,
+    extra: &Extra,
+) -> std::result::Result<(), String> {
     let verb = if server.has_role(login.user)? { "ALTER" } else { "CREATE" };
     let (user, password) = (identifier(login.user), literal(login.password));
     let roles: Vec<String> = extra.roles.iter().map(|role| identifier(role)).collect();
     let groups = [roles, vec!["relation_access".to_owned()]].concat().join(", ");
     let attributes = extra.attributes.join(" ");
-    let sql = format!("{verb} ROLE {user} LOGIN {attributes} PASSWORD {password}; GRANT {groups} TO {user}");
+    let sql = format!(
+        "{verb} ROLE {user} LOGIN {attributes} PASSWORD {password}; GRANT {groups} TO {user}"
+    );
     server.sql("postgres", &sql).map(drop)
 }
 
 fn create_database(server: &Server, name: &str, owner: &str) -> std::result::Result<(), String> {
-    let found =
-        server.sql("postgres", &format!("SELECT FROM pg_database WHERE datname = {}", literal(name)))?;
+    let found = server
+        .sql("postgres", &format!("SELECT FROM pg_database WHERE datname = {}", literal(name)))?;
     let database = identifier(name);
     if found.is_empty() {
         server.sql("postgres", &format!("CREATE DATABASE {database} OWNER {owner}"))?;
@@ -225,7 +257,8 @@ const CATALOG_ROLES: &str = "
     CREATE ROLE charmed_databases_owner LOGIN CREATEDB IN ROLE charmed_dml";
 
 const SET_UP_FUNCTION: &str = "
-    CREATE FUNCTION public.set_up_predefined_catalog_roles() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
+    CREATE FUNCTION public.set_up_predefined_catalog_roles() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER AS $$
     DECLARE
         db text := current_database();
         owner text := 'charmed_' || db || '_owner';
@@ -242,8 +275,10 @@ const SET_UP_FUNCTION: &str = "
         EXECUTE format('REVOKE CREATE ON DATABASE %I FROM charmed_databases_owner', db);
         EXECUTE format('GRANT CREATE, TEMPORARY ON DATABASE %I TO %I', db, owner);
         EXECUTE format('ALTER SCHEMA public OWNER TO %I', owner);
-        FOREACH reader IN ARRAY ARRAY[admin, 'charmed_stats', 'charmed_read', 'charmed_dml', 'charmed_backup',
-                                      'charmed_dba', 'charmed_admin', 'charmed_databases_owner'] LOOP
+        FOREACH reader IN ARRAY ARRAY[
+            admin, 'charmed_stats', 'charmed_read', 'charmed_dml', 'charmed_backup', 'charmed_dba',
+            'charmed_admin', 'charmed_databases_owner'
+        ] LOOP
             EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', db, reader);
         END LOOP;
         EXECUTE format('GRANT %I TO charmed_admin WITH INHERIT FALSE', admin);
@@ -251,9 +286,12 @@ const SET_UP_FUNCTION: &str = "
             EXECUTE format('GRANT %I TO %I WITH INHERIT FALSE', admin, session_user);
             EXECUTE format('GRANT %I TO %I WITH INHERIT TRUE', dml, session_user);
         END IF;
-        EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I GRANT SELECT ON TABLES TO %I', owner, admin);
-        EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I GRANT SELECT ON SEQUENCES TO %I', owner, admin);
-        EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I GRANT EXECUTE ON FUNCTIONS TO %I', owner, admin);
+        EXECUTE format(
+            'ALTER DEFAULT PRIVILEGES FOR ROLE %I GRANT SELECT ON TABLES TO %I', owner, admin);
+        EXECUTE format(
+            'ALTER DEFAULT PRIVILEGES FOR ROLE %I GRANT SELECT ON SEQUENCES TO %I', owner, admin);
+        EXECUTE format(
+            'ALTER DEFAULT PRIVILEGES FOR ROLE %I GRANT EXECUTE ON FUNCTIONS TO %I', owner, admin);
     END $$;
     ALTER FUNCTION public.set_up_predefined_catalog_roles() OWNER TO operator;
     REVOKE ALL ON FUNCTION public.set_up_predefined_catalog_roles() FROM PUBLIC;

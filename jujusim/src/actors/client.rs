@@ -70,7 +70,8 @@ impl Actor for Client {
 fn credentials(port: &mut Port<'_>) -> Done {
     let ids = port.json("relation-ids", &["database"])?;
     let relation = ids[0].as_str().and_then(|id| id.rsplit(':').next()?.parse().ok());
-    let mut answer = relation.map(|relation| remote_bag(port, relation)).transpose()?.unwrap_or_default();
+    let mut answer =
+        relation.map(|relation| remote_bag(port, relation)).transpose()?.unwrap_or_default();
     if !answer.contains_key("endpoints") {
         port.tool("action-fail", &["no database yet"], None)?;
         return Ok(());

@@ -38,8 +38,10 @@ impl Postgresql {
         if let Some(track) = track {
             track.set_up(cluster.primary()).map_err(Error::Refused)?;
         }
-        let version = cluster.primary().sql("postgres", "SHOW server_version").map_err(Error::Refused)?;
-        let version = version.concat().concat().split_whitespace().next().unwrap_or_default().to_owned();
+        let version =
+            cluster.primary().sql("postgres", "SHOW server_version").map_err(Error::Refused)?;
+        let version =
+            version.concat().concat().split_whitespace().next().unwrap_or_default().to_owned();
         let published = server_fields(&cluster, &version);
         Ok(Postgresql {
             cluster: Mutex::new(cluster),
@@ -77,8 +79,9 @@ impl Actor for Postgresql {
 
 impl Postgresql {
     fn configure(&self, port: &Port<'_>) {
-        let delay =
-            port.option("hba-delay").and_then(|value| Duration::try_from_secs_f64(value.as_f64()?).ok());
+        let delay = port
+            .option("hba-delay")
+            .and_then(|value| Duration::try_from_secs_f64(value.as_f64()?).ok());
         if let Some(delay) = delay {
             lock(&self.cluster).set_delay(delay);
         }
@@ -90,7 +93,8 @@ impl Postgresql {
         let before = own.clone();
         own.insert(
             "data".to_owned(),
-            json!(asked.iter().filter(|(key, _)| *key != "data").collect::<BTreeMap<_, _>>()).to_string(),
+            json!(asked.iter().filter(|(key, _)| *key != "data").collect::<BTreeMap<_, _>>())
+                .to_string(),
         );
         if !is_answered(&own) {
             let (user, password) = (user_of(relation), password());
@@ -120,7 +124,8 @@ impl Postgresql {
             return Ok(());
         }
         for id in strings(&port.json("relation-ids", &["database"])?) {
-            let Some(relation) = id.rsplit(':').next().and_then(|number| number.parse().ok()) else {
+            let Some(relation) = id.rsplit(':').next().and_then(|number| number.parse().ok())
+            else {
                 continue;
             };
             let before = own_bag(port, relation)?;
@@ -149,7 +154,8 @@ impl Postgresql {
     fn server_answer(&self, port: &Port<'_>) -> Bag {
         let mut answer = server_fields(&lock(&self.cluster), &self.version);
         let withheld = port.option("withhold");
-        for key in withheld.iter().filter_map(|keys| keys.as_str()).flat_map(|keys| keys.split(',')) {
+        for key in withheld.iter().filter_map(|keys| keys.as_str()).flat_map(|keys| keys.split(','))
+        {
             if let Some(value) = answer.get_mut(key.trim()) {
                 value.clear();
             }
@@ -158,7 +164,13 @@ impl Postgresql {
     }
 
     /// The fields of the user, in secrets if the client requested secrets.
-    fn credentials(&self, port: &mut Port<'_>, relation: u32, asked: &Bag, password: &str) -> Done<Bag> {
+    fn credentials(
+        &self,
+        port: &mut Port<'_>,
+        relation: u32,
+        asked: &Bag,
+        password: &str,
+    ) -> Done<Bag> {
         let user = user_of(relation);
         let database = asked.get("database").map(String::as_str).unwrap_or_default();
         let endpoint = endpoint_of(lock(&self.cluster).primary().address);
@@ -170,8 +182,9 @@ impl Postgresql {
             ("user", "read-only-uris", uri),
             ("tls", "tls", "False".to_owned()),
         ];
-        let requested =
-            asked.get("requested-secrets").and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
+        let requested = asked
+            .get("requested-secrets")
+            .and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
         let requested = requested.filter(|_| port.has_secrets()).unwrap_or_default();
         let (mut plain, mut groups) = (Bag::new(), BTreeMap::<&str, Bag>::new());
         for (group, field, value) in fields {
@@ -232,7 +245,8 @@ impl Postgresql {
         if !server.has_role(user)? {
             return Ok(());
         }
-        let (role, heir) = (identifier(user), if self.track.is_some() { "operator" } else { "postgres" });
+        let (role, heir) =
+            (identifier(user), if self.track.is_some() { "operator" } else { "postgres" });
         let databases = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate";
         for database in server.sql("postgres", databases)? {
             server.sql(
@@ -269,7 +283,11 @@ fn publish(port: &mut Port<'_>, relation: u32, before: &Bag, mut own: Bag) -> Do
     own.retain(|key, value| before.get(key).map_or("", String::as_str) != value);
     if !own.is_empty() {
         let id = relation.to_string();
-        port.tool("relation-set", &["--app", "-r", &id, "--file", "-"], Some(json!(own).to_string()))?;
+        port.tool(
+            "relation-set",
+            &["--app", "-r", &id, "--file", "-"],
+            Some(json!(own).to_string()),
+        )?;
     }
     Ok(())
 }
@@ -297,7 +315,9 @@ fn share(port: &mut Port<'_>, relation: &str, group: &str, content: &Bag) -> Don
             port.tool("secret-set", &[&id, "--file", &path], None)?;
             format!("secret:{id}")
         }
-        None => port.tool("secret-add", &["--label", &label, "--file", &path], None)?.trim().to_owned(),
+        None => {
+            port.tool("secret-add", &["--label", &label, "--file", &path], None)?.trim().to_owned()
+        }
     };
     fs::remove_file(&file).map_err(|error| error.to_string())?;
     port.tool("secret-grant", &[&uri, "-r", relation], None)?;

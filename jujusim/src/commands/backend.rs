@@ -52,7 +52,11 @@ impl Sim {
                     ));
                 }
             }
-            other => return Err(Error::refused(format!("unknown operation {other:?}: see help postgresql"))),
+            other => {
+                return Err(Error::refused(format!(
+                    "unknown operation {other:?}: see help postgresql"
+                )));
+            }
         }
         Ok(String::new())
     }

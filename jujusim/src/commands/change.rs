@@ -41,8 +41,9 @@ impl Sim {
         }
         let mut options = BTreeMap::new();
         for pair in config {
-            let (key, value) =
-                pair.split_once('=').ok_or_else(|| Error::refused(format!("expected k=v, got {pair:?}")))?;
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| Error::refused(format!("expected k=v, got {pair:?}")))?;
             options.insert(key.to_owned(), charm.option_value(key, value)?);
         }
         let app = App {
@@ -58,7 +59,9 @@ impl Sim {
             dying: false,
         };
         self.model.apps.insert(name.clone(), app);
-        for (endpoint, _) in charm.endpoints.iter().filter(|(_, endpoint)| endpoint.role == Role::Peer) {
+        for (endpoint, _) in
+            charm.endpoints.iter().filter(|(_, endpoint)| endpoint.role == Role::Peer)
+        {
             let end = End { app: name.clone(), endpoint: endpoint.clone(), role: Role::Peer };
             self.model.relate(vec![end]);
         }
@@ -95,7 +98,10 @@ impl Sim {
         let mut alive = self.model.units_of(&app);
         alive.retain(|unit| self.model.units.get(unit).is_some_and(|unit| !unit.dying));
         if alive.len() < count {
-            return Err(Error::refused(format!("cannot remove {count} units: {app} has {}", alive.len())));
+            return Err(Error::refused(format!(
+                "cannot remove {count} units: {app} has {}",
+                alive.len()
+            )));
         }
         let leaving: Vec<&UnitName> = alive.iter().rev().take(count).collect();
         let busy = |unit: &&&UnitName| self.model.units.get(unit).is_some_and(Unit::is_busy);
@@ -122,7 +128,8 @@ impl Sim {
         }
         let ids: Vec<u32> = self.model.relations.keys().copied().collect();
         for id in ids {
-            let relation = self.model.relations.get(&id).filter(|r| !r.is_peer() && r.end(&app).is_some());
+            let relation =
+                self.model.relations.get(&id).filter(|r| !r.is_peer() && r.end(&app).is_some());
             if relation.is_some() {
                 self.model.break_relation(id);
             }
@@ -225,8 +232,10 @@ impl Sim {
         };
         for end in &ends {
             let place = format!("{}:{}", end.app, end.endpoint);
-            let limit =
-                self.model.charm(&end.app).and_then(|charm| charm.endpoints.get(&end.endpoint)?.limit);
+            let limit = self
+                .model
+                .charm(&end.app)
+                .and_then(|charm| charm.endpoints.get(&end.endpoint)?.limit);
             if limit.is_some_and(|limit| self.model.relations_at(&place).len() >= limit) {
                 return Err(Error::refused(format!(
                     "cannot add relation: establishing a new relation for {place} would exceed its maximum relation limit of {}",
@@ -241,7 +250,9 @@ impl Sim {
             pair(&relation.ends) == pair(&ends)
         };
         if self.model.relations.values().any(same) {
-            return Err(Error::refused(format!("cannot add relation: relation {one} {two} already exists")));
+            return Err(Error::refused(format!(
+                "cannot add relation: relation {one} {two} already exists"
+            )));
         }
         self.model.relate(ends);
         Ok(String::new())
@@ -253,9 +264,12 @@ impl Sim {
             text.split_once(':').map_or((text, None), |(app, endpoint)| (app, Some(endpoint)));
         let charm = self.model.app(app)?.charm();
         if let Some(endpoint) = wanted.filter(|endpoint| !charm.endpoints.contains_key(*endpoint)) {
-            return Err(Error::refused(format!("application {app:?} has no {endpoint:?} relation")));
+            return Err(Error::refused(format!(
+                "application {app:?} has no {endpoint:?} relation"
+            )));
         }
-        let fits = charm.endpoints.iter().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name));
+        let fits =
+            charm.endpoints.iter().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name));
         Ok(fits
             .map(|(name, endpoint)| {
                 (
@@ -309,7 +323,9 @@ impl Sim {
         let fits = |relation: &Relation, text: &str| {
             let (app, endpoint) =
                 text.split_once(':').map_or((text, None), |(app, endpoint)| (app, Some(endpoint)));
-            relation.end(app).is_some_and(|end| endpoint.is_none_or(|endpoint| endpoint == end.endpoint))
+            relation
+                .end(app)
+                .is_some_and(|end| endpoint.is_none_or(|endpoint| endpoint == end.endpoint))
         };
         let wanted = |r: &&Relation| !r.is_peer() && !r.dying && fits(r, &one) && fits(r, &two);
         let found: Vec<u32> =
@@ -317,7 +333,9 @@ impl Sim {
         match found.as_slice() {
             [id] => Ok(*id),
             [] => Err(Error::refused(format!("relation {one} {two} not found"))),
-            _ => Err(Error::refused(format!("ambiguous relation: {one} {two}: name the endpoints"))),
+            _ => {
+                Err(Error::refused(format!("ambiguous relation: {one} {two}: name the endpoints")))
+            }
         }
     }
 
@@ -334,8 +352,9 @@ impl Sim {
         }
         let mut values = BTreeMap::new();
         for pair in pairs {
-            let (key, value) =
-                pair.split_once('=').ok_or_else(|| Error::refused(format!("expected k=v, got {pair:?}")))?;
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| Error::refused(format!("expected k=v, got {pair:?}")))?;
             values.insert(key.to_owned(), charm.option_value(key, &outside_value(value)?)?);
         }
         let config = &mut self.model.app_mut(&app)?.config;

@@ -37,7 +37,8 @@ impl Sim {
         let unit: UnitName = args.next("a unit")?.parse()?;
         let text = args.next("a number of CPUs or none")?;
         args.end()?;
-        let not_a_number = |_| Error::refused(format!("expected a number of CPUs or none, got {text:?}"));
+        let not_a_number =
+            |_| Error::refused(format!("expected a number of CPUs or none, got {text:?}"));
         let cpus = (text != "none").then(|| text.parse().map_err(not_a_number)).transpose()?;
         for container in &mut self.pod_of(&unit)?.containers {
             container.cpus = cpus;
@@ -52,9 +53,11 @@ impl Sim {
         let unit: UnitName = before.next("a unit")?.parse()?;
         before.end()?;
         let pod = self.pod_of(&unit)?;
-        let found = pod.containers.iter().find(|one| name.as_ref().is_none_or(|name| one.name == *name));
+        let found =
+            pod.containers.iter().find(|one| name.as_ref().is_none_or(|name| one.name == *name));
         let pid = found.and_then(Container::pid);
-        let pid = pid.ok_or_else(|| Error::refused(format!("{unit} has no such running container")))?;
+        let pid =
+            pid.ok_or_else(|| Error::refused(format!("{unit} has no such running container")))?;
         let mut nsenter = Command::new("nsenter");
         nsenter.arg("--target").arg(pid.to_string()).args(["--all", "--root", "--wd", "--"]);
         nsenter.args(["env", "PEBBLE_SOCKET=/charm/container/pebble.socket"]).args(command);
@@ -63,7 +66,11 @@ impl Sim {
         if output.status.success() {
             return Ok(text);
         }
-        Err(Error::refused(format!("{text}{}{}", String::from_utf8_lossy(&output.stderr), output.status)))
+        Err(Error::refused(format!(
+            "{text}{}{}",
+            String::from_utf8_lossy(&output.stderr),
+            output.status
+        )))
     }
 
     /// The pod of the unit named next, and the container that may be named after the unit.

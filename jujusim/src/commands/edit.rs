@@ -21,14 +21,21 @@ impl Sim {
             return Err(Error::refused(format!("{name} is not part of {place}")));
         }
         if let Entity::Unit(unit) = &entity
-            && !self.model.relations.get(&id).is_some_and(|relation| relation.units.contains_key(unit))
+            && !self
+                .model
+                .relations
+                .get(&id)
+                .is_some_and(|relation| relation.units.contains_key(unit))
         {
-            return Err(Error::refused(format!("{name} has not entered {place}: it has no bag there")));
+            return Err(Error::refused(format!(
+                "{name} has not entered {place}: it has no bag there"
+            )));
         }
         let mut bag = self.model.bag(id, &name);
         for pair in args.rest() {
-            let (key, value) =
-                pair.split_once('=').ok_or_else(|| Error::refused(format!("expected k=v, got {pair:?}")))?;
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| Error::refused(format!("expected k=v, got {pair:?}")))?;
             let value = outside_value(value)?;
             if value.is_empty() {
                 bag.remove(key);
@@ -43,7 +50,9 @@ impl Sim {
     /// The only relation at `app:endpoint`, or the one named by `app:endpoint:id`.
     pub(crate) fn relation_at(&self, place: &str) -> Result<u32> {
         let (endpoint, wanted) = match place.rsplit_once(':') {
-            Some((endpoint, number)) if endpoint.contains(':') => (endpoint, number.parse::<u32>().ok()),
+            Some((endpoint, number)) if endpoint.contains(':') => {
+                (endpoint, number.parse::<u32>().ok())
+            }
             _ => (place, None),
         };
         let found = self.model.relations_at(endpoint);
@@ -86,11 +95,15 @@ impl Sim {
 
 /// The value of an argument: `@file`, `@hex:…`, or literal.
 pub(super) fn outside_value(text: &str) -> Result<String> {
-    let not_text = || Error::refused(format!("{text}: jujusim does not model values that are not UTF-8"));
+    let not_text =
+        || Error::refused(format!("{text}: jujusim does not model values that are not UTF-8"));
     if let Some(hex) = text.strip_prefix("@hex:") {
-        let bytes: Option<Vec<u8>> =
-            (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(hex.get(i..i + 2)?, 16).ok()).collect();
-        let bytes = bytes.ok_or_else(|| Error::refused(format!("cannot read {text}: not hexadecimal")))?;
+        let bytes: Option<Vec<u8>> = (0..hex.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(hex.get(i..i + 2)?, 16).ok())
+            .collect();
+        let bytes =
+            bytes.ok_or_else(|| Error::refused(format!("cannot read {text}: not hexadecimal")))?;
         return String::from_utf8(bytes).map_err(|_| not_text());
     }
     match text.strip_prefix('@') {

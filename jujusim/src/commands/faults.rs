@@ -63,7 +63,8 @@ impl Sim {
     pub(crate) fn wrong_answer(&mut self, mut args: Arguments) -> Result<String> {
         let stdout = args.option("--stdout")?.unwrap_or_default().replace("\\n", "\n");
         let code = args.option("--code")?.map(|code| code.parse());
-        let code = code.transpose().map_err(|_| Error::refused("--code needs a number"))?.unwrap_or(0);
+        let code =
+            code.transpose().map_err(|_| Error::refused("--code needs a number"))?.unwrap_or(0);
         let unit: UnitName = args.next("a unit")?.parse()?;
         let tool = args.next("a hook tool")?;
         self.arm_tool(&unit, tool, args, ToolFault::Answer { stdout, code })
@@ -96,7 +97,11 @@ impl Sim {
             return Err(Error::refused("at UNIT TOOL [N] do COMMAND…: expected a command"));
         }
         let fault = Fault::Command { at, command: Arguments::join(&command) };
-        if fault.syscall().is_some() { self.arm_syscall(&unit, fault) } else { self.arm(&unit, fault) }
+        if fault.syscall().is_some() {
+            self.arm_syscall(&unit, fault)
+        } else {
+            self.arm(&unit, fault)
+        }
     }
 
     /// `fail-commit UNIT [--torn]`
@@ -122,7 +127,9 @@ impl Sim {
             "twice" => self.model.permanent_faults.twice = true,
             "torn" => self.model.permanent_faults.torn = true,
             "once" => self.model.permanent_faults = crate::model::PermanentFaults::default(),
-            other => return Err(Error::refused(format!("expected twice, torn or once, got {other:?}"))),
+            other => {
+                return Err(Error::refused(format!("expected twice, torn or once, got {other:?}")));
+            }
         }
         Ok(String::new())
     }
@@ -132,7 +139,8 @@ impl Sim {
     pub(crate) fn seed(&mut self, mut args: Arguments) -> Result<String> {
         let text = args.next("a number")?;
         args.end()?;
-        let number = || text.parse().map_err(|_| Error::refused(format!("expected a number, got {text:?}")));
+        let number =
+            || text.parse().map_err(|_| Error::refused(format!("expected a number, got {text:?}")));
         self.model.seed = if text == "none" { None } else { Some(number()?) };
         Ok(String::new())
     }
@@ -173,7 +181,10 @@ impl Sim {
         if crate::tools::names(self.model.version).contains(&tool.as_str()) {
             Ok(tool)
         } else {
-            Err(Error::refused(format!("{tool:?} is not a hook tool of Juju {}", self.model.version)))
+            Err(Error::refused(format!(
+                "{tool:?} is not a hook tool of Juju {}",
+                self.model.version
+            )))
         }
     }
 
@@ -195,7 +206,8 @@ impl Sim {
         let arguments = fault.syscall().map(|syscall| syscall.strace(Path::new("/dev/null")));
         let arguments = arguments.unwrap_or_default();
         let strace = std::process::Command::new("strace").args(arguments).arg("true").output();
-        let strace = strace.map_err(|source| Error::Io { doing: "run strace".to_owned(), source })?;
+        let strace =
+            strace.map_err(|source| Error::Io { doing: "run strace".to_owned(), source })?;
         // What `strace` prints for a name that it does not know.
         let said = String::from_utf8_lossy(&strace.stderr).into_owned();
         if let Some(line) = said.lines().find(|line| line.contains("invalid")) {

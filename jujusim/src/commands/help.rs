@@ -42,7 +42,12 @@ pub(crate) const COMMANDS: &[Command] = &[
         "removes units, the highest ordinals first; by force without running hooks",
         Sim::remove_unit,
     ),
-    command("scale-application", "APP N", "adds or removes units until there are N", Sim::scale_application),
+    command(
+        "scale-application",
+        "APP N",
+        "adds or removes units until there are N",
+        Sim::scale_application,
+    ),
     command(
         "remove-application",
         "APP [--force]",
@@ -55,7 +60,12 @@ pub(crate) const COMMANDS: &[Command] = &[
         "replaces every pod by one with the new charm, the highest ordinal first",
         Sim::refresh,
     ),
-    command("integrate", "A[:ENDPOINT] B[:ENDPOINT]", "creates a relation; also `relate`", Sim::integrate),
+    command(
+        "integrate",
+        "A[:ENDPOINT] B[:ENDPOINT]",
+        "creates a relation; also `relate`",
+        Sim::integrate,
+    ),
     command(
         "remove-relation",
         "A[:ENDPOINT] B[:ENDPOINT] [--force]",
@@ -74,7 +84,12 @@ pub(crate) const COMMANDS: &[Command] = &[
         "resumes a relation: the units that left join again",
         Sim::resume_relation,
     ),
-    command("config", "APP [k=v]… [--reset k]", "sets options, or prints the options in effect", Sim::config),
+    command(
+        "config",
+        "APP [k=v]… [--reset k]",
+        "sets options, or prints the options in effect",
+        Sim::config,
+    ),
     command(
         "model-config",
         "automatically-retry-hooks=true|false",
@@ -100,7 +115,12 @@ pub(crate) const COMMANDS: &[Command] = &[
         "runs hooks until none is left; advances the clock as far as retries and free leases need it",
         Sim::settle,
     ),
-    command("step", "[--unit UNIT] [N]", "runs the next N hooks, of all units or of one", Sim::step),
+    command(
+        "step",
+        "[--unit UNIT] [N]",
+        "runs the next N hooks, of all units or of one",
+        Sim::step,
+    ),
     command(
         "wait",
         "DURATION",
@@ -144,7 +164,12 @@ pub(crate) const COMMANDS: &[Command] = &[
         Sim::lose_agent,
     ),
     command("release", "UNIT", "ends `hold` or `lose-agent`", Sim::release),
-    command("trigger", "UNIT HOOK", "queues `update-status`, `start`, `…-pebble-ready`, …", Sim::trigger),
+    command(
+        "trigger",
+        "UNIT HOOK",
+        "queues `update-status`, `start`, `…-pebble-ready`, …",
+        Sim::trigger,
+    ),
     command(
         "databag",
         "APP:ENDPOINT[:ID] ENTITY k=v…",
@@ -157,8 +182,18 @@ pub(crate) const COMMANDS: &[Command] = &[
         "adds a secret of the model's user and prints its URI, for an option of type `secret`",
         Sim::add_secret,
     ),
-    command("update-secret", "NAME field=value…", "adds a revision to a user's secret", Sim::update_secret),
-    command("grant-secret", "NAME APP", "grants an application access to a user's secret", Sim::grant_secret),
+    command(
+        "update-secret",
+        "NAME field=value…",
+        "adds a revision to a user's secret",
+        Sim::update_secret,
+    ),
+    command(
+        "grant-secret",
+        "NAME APP",
+        "grants an application access to a user's secret",
+        Sim::grant_secret,
+    ),
     command("revoke-secret", "NAME APP", "revokes that access", Sim::revoke_secret),
     command("remove-secret", "NAME", "removes a user's secret", Sim::remove_secret),
     command(
@@ -357,7 +392,8 @@ fn help(_: &mut Sim, mut args: Arguments) -> Result<String> {
         let Command { name, arguments, does, .. } = find(&name)?;
         return Ok(format!("{}\n  {does}\n", format!("{name} {arguments}").trim_end()));
     }
-    let brief = |does: &str| does.split_once([';', ':']).map_or(does, |(first, _)| first).to_owned();
+    let brief =
+        |does: &str| does.split_once([';', ':']).map_or(does, |(first, _)| first).to_owned();
     let rows = COMMANDS.iter().map(|command| vec![command.name.to_owned(), brief(command.does)]);
     Ok(Table::of(rows.collect()).text() + "help COMMAND shows how to use a command.\n")
 }

@@ -10,10 +10,12 @@ impl Sim {
         let app = args.next("an application")?;
         let wanted = args.next("a number of units")?;
         args.end()?;
-        let wanted: usize =
-            wanted.parse().map_err(|_| Error::refused(format!("expected a number, got {wanted:?}")))?;
+        let wanted: usize = wanted
+            .parse()
+            .map_err(|_| Error::refused(format!("expected a number, got {wanted:?}")))?;
         self.model.app(&app)?;
-        let alive = self.model.units.iter().filter(|(name, unit)| name.app == app && !unit.dying).count();
+        let alive =
+            self.model.units.iter().filter(|(name, unit)| name.app == app && !unit.dying).count();
         if alive < wanted {
             self.run_command("add-unit", [app, "-n".to_owned(), (wanted - alive).to_string()])
         } else {

@@ -73,7 +73,9 @@ impl Sim {
             .secrets
             .iter()
             .find(|(_, secret)| secret.owner == Entity::Model && secret.label == name);
-        found.map(|(id, _)| id.clone()).ok_or_else(|| Error::refused(format!("secret {name:?} not found")))
+        found
+            .map(|(id, _)| id.clone())
+            .ok_or_else(|| Error::refused(format!("secret {name:?} not found")))
     }
 }
 

@@ -94,7 +94,12 @@ impl Sim {
         after.or_else(|| ready.first()).map(|unit| (*unit).clone())
     }
 
-    pub(crate) fn run_next(&mut self, unit: &UnitName, verbose: bool, printed: &mut String) -> Result<bool> {
+    pub(crate) fn run_next(
+        &mut self,
+        unit: &UnitName,
+        verbose: bool,
+        printed: &mut String,
+    ) -> Result<bool> {
         let Some(event) = self.model.next_event(unit) else { return Ok(false) };
         self.turn = Some(unit.clone());
         let run = self.run_event(unit, &event)?;
@@ -106,15 +111,20 @@ impl Sim {
     }
 
     fn patience(&mut self, unit: &UnitName) -> Result<()> {
-        let Some(pending) = self.model.units.get_mut(unit).and_then(|unit| unit.pending.as_mut()) else {
+        let Some(pending) = self.model.units.get_mut(unit).and_then(|unit| unit.pending.as_mut())
+        else {
             return Ok(());
         };
         if pending.failures < MAX_FAILURES {
             return Ok(());
         }
         let times = std::mem::take(&mut pending.failures);
-        let (hook, log) =
-            self.model.runs.last().map(|run| (run.hook.clone(), run.log.join("\n"))).unwrap_or_default();
+        let (hook, log) = self
+            .model
+            .runs
+            .last()
+            .map(|run| (run.hook.clone(), run.log.join("\n")))
+            .unwrap_or_default();
         Err(Error::Stuck { unit: unit.to_string(), hook, times, log })
     }
 }

@@ -21,7 +21,8 @@ impl Sim {
     /// `status [--relations] [--format F]`: the model as `juju status` shows it.
     pub(crate) fn status(&mut self, mut args: Arguments) -> Result<String> {
         let relations = args.flag("--relations");
-        let format = args.option("--format")?.map_or(Ok(Format::Tabular), |text| Format::parse(&text))?;
+        let format =
+            args.option("--format")?.map_or(Ok(Format::Tabular), |text| Format::parse(&text))?;
         args.end()?;
         let status = Status::of(&self.model);
         Ok(match format {
@@ -42,11 +43,13 @@ impl Sim {
     /// state and the own application's databags.
     pub(crate) fn show_unit(&mut self, mut args: Arguments) -> Result<String> {
         let endpoint = args.option("--endpoint")?;
-        let format = args.option("--format")?.map_or(Ok(Format::Yaml), |text| Format::parse(&text))?;
+        let format =
+            args.option("--format")?.map_or(Ok(Format::Yaml), |text| Format::parse(&text))?;
         let name: UnitName = args.next("a unit")?.parse()?;
         args.end()?;
         let endpoint = endpoint.as_deref();
-        let info = BTreeMap::from([(name.to_string(), UnitInfo::of(&self.model, &name, endpoint)?)]);
+        let info =
+            BTreeMap::from([(name.to_string(), UnitInfo::of(&self.model, &name, endpoint)?)]);
         if format == Format::Json {
             return Ok(report::json(&info));
         }
@@ -83,7 +86,8 @@ impl Sim {
             let _ = writeln!(text, "  granted: {target} ({key})");
         }
         for (unit, consumer) in &secret.consumers {
-            let label = consumer.label.as_ref().map(|label| format!(" as {label}")).unwrap_or_default();
+            let label =
+                consumer.label.as_ref().map(|label| format!(" as {label}")).unwrap_or_default();
             let _ = writeln!(text, "  read by: {unit} at revision {}{label}", consumer.pin);
         }
         Ok(text)
@@ -97,15 +101,23 @@ impl Sim {
         let last = args.count("--last", usize::MAX)?;
         let unit = args.maybe();
         args.end()?;
-        let wanted: Vec<_> =
-            self.model.runs.iter().filter(|run| unit.as_ref().is_none_or(|unit| *unit == run.unit)).collect();
+        let wanted: Vec<_> = self
+            .model
+            .runs
+            .iter()
+            .filter(|run| unit.as_ref().is_none_or(|unit| *unit == run.unit))
+            .collect();
         let mut rows = Vec::new();
         for run in wanted.iter().skip(wanted.len().saturating_sub(last)) {
             let counts: Vec<String> =
                 run.tool_counts().iter().map(|(tool, count)| format!("{tool} {count}")).collect();
-            let mut row = vec![run.unit.clone(), run.hook.clone(), run.exit.to_string(), counts.join(", ")];
+            let mut row =
+                vec![run.unit.clone(), run.hook.clone(), run.exit.to_string(), counts.join(", ")];
             if sql {
-                row.insert(3, if run.sql == Sql::default() { String::new() } else { run.sql.to_string() });
+                row.insert(
+                    3,
+                    if run.sql == Sql::default() { String::new() } else { run.sql.to_string() },
+                );
             }
             if pebble {
                 row.insert(3, format!("Pebble {}", run.pebble));
@@ -133,7 +145,8 @@ impl Sim {
                 // Sort by stream: the order between standard output, standard error and `juju-log`
                 // varies.
                 let streams = ["WARNING", "DEBUG"];
-                let stream = |line: &&String| streams.iter().position(|level| line.starts_with(level));
+                let stream =
+                    |line: &&String| streams.iter().position(|level| line.starts_with(level));
                 lines.sort_by_key(|line| stream(line).unwrap_or(streams.len()));
             }
             for line in lines {
@@ -156,7 +169,9 @@ impl Sim {
             walk(&top, &mut found)?;
         }
         let mut rows = Vec::new();
-        for (path, metadata) in found.into_iter().filter(|(_, metadata)| is_contained || !metadata.is_dir()) {
+        for (path, metadata) in
+            found.into_iter().filter(|(_, metadata)| is_contained || !metadata.is_dir())
+        {
             let inside = path.strip_prefix(&root).unwrap_or(&path).display().to_string();
             // The volume directory itself belongs to the pod.
             if !inside.starts_with("var/lib/juju") && inside != "dev/shm" {

@@ -51,13 +51,16 @@ impl Sim {
             return self.end_pod(&name);
         }
         if unit.pending.is_some() {
-            return Err(Error::refused(format!("{name} has a hook that did not finish: replace-pod {name}")));
+            return Err(Error::refused(format!(
+                "{name} has a hook that did not finish: replace-pod {name}"
+            )));
         }
         let event = self.model.next_event(&name);
         let event = event.ok_or_else(|| Error::refused(format!("{name} has no hook to run")))?;
         if mid_hook {
             for tool in crate::tools::names(self.model.version) {
-                let fault = Fault::Tool { tool: tool.to_owned(), nth: 1, tool_fault: ToolFault::Kill };
+                let fault =
+                    Fault::Tool { tool: tool.to_owned(), nth: 1, tool_fault: ToolFault::Kill };
                 self.model.unit_mut(&name)?.faults.push(fault);
             }
         }
@@ -122,9 +125,11 @@ impl Sim {
         let hook = args.next("a hook")?;
         args.end()?;
         let (now, leads) = (self.model.now, self.model.is_leader(&name));
-        let refuse = |why: &str| Err(Error::refused(format!("cannot trigger {hook:?} of {name}: {why}")));
+        let refuse =
+            |why: &str| Err(Error::refused(format!("cannot trigger {hook:?} of {name}: {why}")));
         let containers = &self.model.app(&name.app)?.charm().containers;
-        let known = hook.split_once("-pebble-").map(|(container, _)| containers.contains(container));
+        let known =
+            hook.split_once("-pebble-").map(|(container, _)| containers.contains(container));
         let unit = self.model.unit_mut(&name)?;
         let queued = match hook.as_str() {
             _ if unit.stage < Stage::Installed => return refuse("the unit is not installed"),
@@ -140,7 +145,9 @@ impl Sim {
             "leader-elected" => Event::LeaderElected,
             "leader-settings-changed" if leads => return refuse("the unit is the leader"),
             "leader-settings-changed" => Event::LeaderSettingsChanged,
-            "stop" => return refuse("the unit is not being removed: use restart-agent or replace-pod"),
+            "stop" => {
+                return refuse("the unit is not being removed: use restart-agent or replace-pod");
+            }
             _ if known == Some(false) => return refuse("the charm has no such container"),
             _ if known.is_some() => {
                 unit.workload.push_back(Event::Workload(hook));
@@ -160,7 +167,10 @@ impl Sim {
         let now = self.model.now;
         let unit = self.model.unit_mut(&name)?;
         let Some(pending) = unit.pending.as_mut().filter(|pending| pending.error) else {
-            return Err(Error::refused(format!("unit {:?} is not in an error state", name.to_string())));
+            return Err(Error::refused(format!(
+                "unit {:?} is not in an error state",
+                name.to_string()
+            )));
         };
         pending.due = now;
         if skip {
@@ -177,8 +187,12 @@ impl Sim {
     pub(crate) fn wait(&mut self, mut args: Arguments) -> Result<String> {
         let text = args.next("a duration (90s, 5m)")?;
         args.end()?;
-        let end = text.parse().ok().and_then(|span: SignedDuration| self.model.now.checked_add(span).ok());
-        let end = end.ok_or_else(|| Error::refused(format!("invalid duration {text:?}; write 90s or 5m")))?;
+        let end = text
+            .parse()
+            .ok()
+            .and_then(|span: SignedDuration| self.model.now.checked_add(span).ok());
+        let end = end
+            .ok_or_else(|| Error::refused(format!("invalid duration {text:?}; write 90s or 5m")))?;
         let mut printed = String::new();
         loop {
             let settled = self.settle_until(end, false)?;
@@ -217,8 +231,8 @@ impl Sim {
         let name = args.next("an action")?;
         let charm = self.model.charm(&unit.app).cloned().unwrap_or_default();
         let action = charm.actions.get(&name);
-        let action =
-            action.ok_or_else(|| Error::refused(format!("action {name:?} not defined on unit {unit}")))?;
+        let action = action
+            .ok_or_else(|| Error::refused(format!("action {name:?} not defined on unit {unit}")))?;
         let mut parameters = json!({});
         for (key, schema) in action["params"].as_object().into_iter().flatten() {
             if let Some(default) = schema.get("default") {
@@ -226,8 +240,9 @@ impl Sim {
             }
         }
         for pair in args.rest() {
-            let (key, value) =
-                pair.split_once('=').ok_or_else(|| Error::refused(format!("expected k=v, got {pair:?}")))?;
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| Error::refused(format!("expected k=v, got {pair:?}")))?;
             let value = serde_yaml::from_str::<Value>(value).unwrap_or_else(|_| Value::from(value));
             parameters[key] = value;
         }
@@ -270,8 +285,9 @@ impl Sim {
 
     fn relation_of(&self, unit: &UnitName, id: &str) -> Result<u32> {
         let number = id.rsplit(':').next().unwrap_or(id).parse::<u32>().ok();
-        let mine =
-            |number: &u32| self.model.relations.get(number).is_some_and(|r| r.end(&unit.app).is_some());
+        let mine = |number: &u32| {
+            self.model.relations.get(number).is_some_and(|r| r.end(&unit.app).is_some())
+        };
         number.filter(mine).ok_or_else(|| Error::refused(format!("relation {id:?} not found")))
     }
 
@@ -280,7 +296,9 @@ impl Sim {
         self.model.unit(unit)?;
         match &self.model.app(&unit.app)?.kind {
             Kind::Charm(_) => Ok(()),
-            Kind::Actor(..) => Err(Error::NotModelled(format!("processes in {unit}: it is an actor"))),
+            Kind::Actor(..) => {
+                Err(Error::NotModelled(format!("processes in {unit}: it is an actor")))
+            }
         }
     }
 }

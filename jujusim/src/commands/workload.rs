@@ -81,15 +81,18 @@ impl Sim {
         let wanted = args.maybe();
         args.end()?;
         let instances = self.model.instances_of(&unit)?;
-        let fits =
-            |instance: &&Instance| wanted.as_ref().is_none_or(|wanted| name_of(instance).ends_with(wanted));
+        let fits = |instance: &&Instance| {
+            wanted.as_ref().is_none_or(|wanted| name_of(instance).ends_with(wanted))
+        };
         let instance = instances
             .iter()
             .find(fits)
             .ok_or_else(|| Error::refused(format!("{unit} has no such process")))?;
         match (&self.model.unit(&unit)?.pod, instance.pid) {
             (Some(_), Some(pid)) => container::kill(pid),
-            (Some(_), None) => return Err(Error::refused(format!("{} does not run", name_of(instance)))),
+            (Some(_), None) => {
+                return Err(Error::refused(format!("{} does not run", name_of(instance))));
+            }
             (None, _) => self.model.supervisor.kill(&instance.ini)?,
         }
         Ok(String::new())
@@ -119,7 +122,8 @@ impl Sim {
                 std::fs::read_to_string(known.root.join(name)).unwrap_or_default()
             };
             let log = known.pod.as_ref().map_or_else(on_the_unit, |pod| pod.log_of(&instance));
-            let _ = writeln!(printed, "{}: {}", name_of(&instance), log.matches("got SIGHUP").count());
+            let _ =
+                writeln!(printed, "{}: {}", name_of(&instance), log.matches("got SIGHUP").count());
         }
         Ok(printed)
     }
@@ -132,7 +136,8 @@ impl Sim {
         let mut printed = String::new();
         for instance in self.model.instances_of(&unit)? {
             let value = console::loaded(&instance, &name);
-            let value = value.ok_or_else(|| Error::refused(format!("{unit} does not report {name}")))?;
+            let value =
+                value.ok_or_else(|| Error::refused(format!("{unit} does not report {name}")))?;
             let _ = writeln!(printed, "{}: {value}", name_of(&instance));
         }
         Ok(printed)
@@ -175,7 +180,8 @@ impl Sim {
             "start" => {
                 let clients = args.count("-c", 4)?;
                 let reconnect = args.flag("--reconnect");
-                let through = args.option("--through")?.map(|unit| unit.parse::<UnitName>()).transpose()?;
+                let through =
+                    args.option("--through")?.map(|unit| unit.parse::<UnitName>()).transpose()?;
                 let not_a_port = |_| Error::refused("--or-port needs a port");
                 let other_port = args.option("--or-port")?.map(|port| port.parse());
                 let other_port = other_port.transpose().map_err(not_a_port)?;
@@ -184,7 +190,8 @@ impl Sim {
                 let login = self.model.login(&client)?;
                 self.model.supervisor.wait();
                 self.model.await_observers();
-                let units = through.map_or_else(|| self.model.units_of(&login.provider), |unit| vec![unit]);
+                let units =
+                    through.map_or_else(|| self.model.units_of(&login.provider), |unit| vec![unit]);
                 let target = |unit: &UnitName| {
                     Ok(Target {
                         address: self.model.unit(unit)?.address,
@@ -205,7 +212,10 @@ impl Sim {
             }
             "stop" => {
                 args.end()?;
-                let load = self.load.take().ok_or_else(|| Error::refused("no load runs: use load start"))?;
+                let load = self
+                    .load
+                    .take()
+                    .ok_or_else(|| Error::refused("no load runs: use load start"))?;
                 Ok(load.stop())
             }
             other => Err(Error::refused(format!("expected start or stop, got {other:?}"))),
@@ -238,7 +248,8 @@ impl Model {
     fn login(&mut self, client: &str) -> Result<Login> {
         self.app(client)?;
         let none = || Error::refused(format!("{client} has no login yet"));
-        let relation = *self.relations_at(&format!("{client}:database")).first().ok_or_else(none)?;
+        let relation =
+            *self.relations_at(&format!("{client}:database")).first().ok_or_else(none)?;
         let provider =
             self.relations.get(&relation).and_then(|r| r.remote(client)).map(|end| end.app.clone());
         let provider = provider.ok_or_else(none)?;
@@ -257,8 +268,9 @@ impl Model {
         Ok(Login {
             user: field("username")?,
             password: field("password")?,
-            database: field("database")
-                .or_else(|_| self.bag(relation, client).get("database").cloned().ok_or_else(none))?,
+            database: field("database").or_else(|_| {
+                self.bag(relation, client).get("database").cloned().ok_or_else(none)
+            })?,
             host: host.to_owned(),
             port: port.parse().map_err(|_| none())?,
             provider,
@@ -274,17 +286,27 @@ impl Model {
         let label = host.split('.').next().unwrap_or(host);
         let unit = self.units.iter().find(|(name, _)| name.dashed() == label);
         let service = |name: &UnitName| {
-            label == name.app || label.strip_prefix(&name.app).is_some_and(|rest| rest.starts_with('-'))
+            label == name.app
+                || label.strip_prefix(&name.app).is_some_and(|rest| rest.starts_with('-'))
         };
         // Kubernetes sends clients only to pods that are ready.
         let is_ready = |unit: &Unit| unit.pod.as_ref().is_none_or(Pod::is_ready);
-        let found = unit.or_else(|| self.units.iter().find(|(name, unit)| service(name) && is_ready(unit)));
-        found.map(|(_, unit)| unit.address).ok_or_else(|| Error::refused(format!("cannot resolve {host}")))
+        let found =
+            unit.or_else(|| self.units.iter().find(|(name, unit)| service(name) && is_ready(unit)));
+        found
+            .map(|(_, unit)| unit.address)
+            .ok_or_else(|| Error::refused(format!("cannot resolve {host}")))
     }
 }
 
 fn name_of(instance: &Instance) -> String {
-    instance.ini.parent().and_then(|dir| dir.file_name()).unwrap_or_default().to_string_lossy().into_owned()
+    instance
+        .ini
+        .parent()
+        .and_then(|dir| dir.file_name())
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The answer to a client's query.
@@ -301,7 +323,9 @@ fn query(login: &Login, address: Ipv4Addr, statement: &str) -> Result<String> {
     });
     let silent = |_| Error::refused(format!("no answer within {} s", ANSWER.as_secs()));
     let messages = receiver.recv_timeout(ANSWER).map_err(silent)?.map_err(|error| {
-        let text = error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
+        let text = error
+            .as_db_error()
+            .map_or_else(|| error.to_string(), |error| error.message().to_owned());
         Error::refused(text)
     })?;
     Ok(lines(messages.iter().filter_map(cells)))

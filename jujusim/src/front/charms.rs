@@ -47,10 +47,12 @@ pub(super) fn local(path: &Path, call: &Call, model: &Model) -> Result<PathBuf> 
     }
     let charms = model.dir.join("charms");
     fs::create_dir_all(&charms).doing(|| format!("make {}", charms.display()))?;
-    let dir =
-        tempfile::Builder::new().tempdir_in(&charms).doing(|| format!("write in {}", charms.display()))?;
+    let dir = tempfile::Builder::new()
+        .tempdir_in(&charms)
+        .doing(|| format!("write in {}", charms.display()))?;
     let file = File::open(&path).doing(|| format!("open {}", path.display()))?;
     let unpacked = zip::ZipArchive::new(file).and_then(|mut archive| archive.extract(dir.path()));
-    unpacked.map_err(|error| Error::refused(format!("cannot unpack {}: {error}", path.display())))?;
+    unpacked
+        .map_err(|error| Error::refused(format!("cannot unpack {}: {error}", path.display())))?;
     Ok(dir.keep())
 }

@@ -24,17 +24,21 @@ fn ask(args: impl Iterator<Item = OsString>) -> Result<u8, String> {
     let socket = std::env::var_os(SOCKET)
         .ok_or(format!("{SOCKET} is not set: `jujusim serve` prints how to set it"))?;
     let args: Result<Vec<String>, OsString> = args.map(OsString::into_string).collect();
-    let args =
-        args.map_err(|arg| format!("jujusim does not model the argument {}: not UTF-8", arg.display()))?;
+    let args = args.map_err(|arg| {
+        format!("jujusim does not model the argument {}: not UTF-8", arg.display())
+    })?;
     let dir = std::env::current_dir().map_err(|error| error.to_string())?;
     let no_model = |error: io::Error| format!("no model answers at {}: {error}", socket.display());
     let mut stream = UnixStream::connect(&socket).map_err(no_model)?;
     let call = serde_json::to_string(&Call { dir, args }).map_err(|error| error.to_string())?;
     stream.write_all(format!("{call}\n").as_bytes()).map_err(no_model)?;
     for line in BufReader::new(stream).lines() {
-        let reply = serde_json::from_str(&line.map_err(no_model)?).map_err(|error| error.to_string())?;
+        let reply =
+            serde_json::from_str(&line.map_err(no_model)?).map_err(|error| error.to_string())?;
         let done = match reply {
-            Reply::Out(text) => io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()),
+            Reply::Out(text) => {
+                io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush())
+            }
             Reply::Err(text) => io::stderr().write_all(text.as_bytes()),
             Reply::Become { line, dir } => {
                 Err(Command::new("sh").args(["-c", &line]).current_dir(dir).exec())
@@ -43,5 +47,6 @@ fn ask(args: impl Iterator<Item = OsString>) -> Result<u8, String> {
         };
         done.map_err(|error| error.to_string())?;
     }
-    Err("the model's process ended before it answered: start it again with `jujusim serve`".to_owned())
+    Err("the model's process ended before it answered: start it again with `jujusim serve`"
+        .to_owned())
 }

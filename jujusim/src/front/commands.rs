@@ -20,13 +20,19 @@ impl Front {
             Err(error) => {
                 let text = error.render().to_string();
                 return Outcome::Done(if error.use_stderr() {
-                    Answer { stderr: text.replacen("error: ", "ERROR ", 1), code: 2, ..Answer::default() }
+                    Answer {
+                        stderr: text.replacen("error: ", "ERROR ", 1),
+                        code: 2,
+                        ..Answer::default()
+                    }
                 } else {
                     Answer::out(text)
                 });
             }
         };
-        let done = self.in_this_model(juju.model.as_deref()).and_then(|()| self.command(juju.command, call));
+        let done = self
+            .in_this_model(juju.model.as_deref())
+            .and_then(|()| self.command(juju.command, call));
         done.unwrap_or_else(|error| Answer::error(error.to_string().trim_end(), 1).into())
     }
 
@@ -47,7 +53,9 @@ impl Front {
             Command::AddUnit { app, num_units } => {
                 self.execute("add-unit", [app, "-n".into(), num_units.to_string()])?
             }
-            Command::RemoveUnit { app, num_units, no_prompt: _ } => self.remove_unit(&app, num_units)?,
+            Command::RemoveUnit { app, num_units, no_prompt: _ } => {
+                self.remove_unit(&app, num_units)?
+            }
             Command::ScaleApplication { app, scale } => {
                 self.execute("scale-application", [app.clone(), scale.to_string()])?;
                 Answer::message(format!("{app} scaled to {scale} units"))
@@ -58,7 +66,10 @@ impl Front {
             Command::Integrate { one, other } => self.execute("integrate", [one, other])?,
             Command::RemoveRelation { one, other, force } => {
                 let force = force.then(|| "--force".to_owned());
-                self.execute("remove-relation", [one, other].into_iter().chain(force).collect::<Vec<_>>())?
+                self.execute(
+                    "remove-relation",
+                    [one, other].into_iter().chain(force).collect::<Vec<_>>(),
+                )?
             }
             Command::Config(asked) => {
                 let trusted = self.trusted.contains(&asked.app);
@@ -81,11 +92,15 @@ impl Front {
             Command::DebugLog(asked) => return Ok(self.debug_log(asked)),
             Command::WaitFor { what } => return wait::wait_for(&self.sim.model, &what),
             Command::Refresh { app, path } => {
-                let path =
-                    path.ok_or_else(|| Error::NotModelled("refresh from Charmhub: use --path".into()))?;
+                let path = path.ok_or_else(|| {
+                    Error::NotModelled("refresh from Charmhub: use --path".into())
+                })?;
                 let dir = charms::local(&path, call, &self.sim.model)?;
                 self.execute("refresh", [app.clone(), "--path".into(), dir.display().to_string()])?;
-                Answer::message(format!("Added local charm {:?} to the model", self.charm_name(&app)?))
+                Answer::message(format!(
+                    "Added local charm {:?} to the model",
+                    self.charm_name(&app)?
+                ))
             }
             Command::Trust { app, remove, scope } => self.trust(app, remove, scope.as_deref())?,
             Command::Resolve { unit, no_retry } => {
@@ -103,7 +118,9 @@ impl Front {
             }
             Command::Whoami => {
                 let model = &self.sim.model.name;
-                Answer::out(format!("Controller:  jujusim\nModel:       {model}\nUser:        admin\n"))
+                Answer::out(format!(
+                    "Controller:  jujusim\nModel:       {model}\nUser:        admin\n"
+                ))
             }
             Command::Version => Answer::out(format!("{}-ubuntu-amd64\n", self.sim.model.version)),
             Command::Other(args) => {
@@ -149,8 +166,14 @@ impl Front {
         }
         let before: Vec<String> = self.sim.model.apps.keys().cloned().collect();
         self.execute("deploy", args)?;
-        let made =
-            self.sim.model.apps.keys().find(|name| !before.contains(name)).cloned().unwrap_or_default();
+        let made = self
+            .sim
+            .model
+            .apps
+            .keys()
+            .find(|name| !before.contains(name))
+            .cloned()
+            .unwrap_or_default();
         let charm = self.charm_name(&made)?;
         if deploy.trust {
             self.trusted.insert(made.clone());
@@ -172,10 +195,17 @@ impl Front {
                 "k8s models do not support removing named units.\nInstead specify an application with --num-units.",
             ));
         }
-        let count = count
-            .ok_or_else(|| Error::refused("specify the number of units (> 0) to remove using --num-units"))?;
+        let count = count.ok_or_else(|| {
+            Error::refused("specify the number of units (> 0) to remove using --num-units")
+        })?;
         self.execute("remove-unit", [app.to_owned(), "-n".to_owned(), count.to_string()])?;
-        let left = self.sim.model.units.iter().filter(|(name, unit)| name.app == app && !unit.dying).count();
+        let left = self
+            .sim
+            .model
+            .units
+            .iter()
+            .filter(|(name, unit)| name.app == app && !unit.dying)
+            .count();
         Ok(Answer::message(format!("scaling down to {left} units")))
     }
 
@@ -218,14 +248,23 @@ impl Front {
         }))
     }
 
-    fn show_units(&self, units: &[String], endpoint: Option<&str>, format: Format) -> Result<Answer> {
+    fn show_units(
+        &self,
+        units: &[String],
+        endpoint: Option<&str>,
+        format: Format,
+    ) -> Result<Answer> {
         let mut found = Vec::new();
         for name in units {
             let unit: UnitName = name.parse()?;
             found.push((name.clone(), UnitInfo::of(&self.sim.model, &unit, endpoint)?));
         }
         let found = Ordered(found);
-        Ok(Answer::out(if format == Format::Json { report::json(&found) } else { report::yaml(&found) }))
+        Ok(Answer::out(if format == Format::Json {
+            report::json(&found)
+        } else {
+            report::yaml(&found)
+        }))
     }
 
     fn debug_log(&self, asked: DebugLog) -> Outcome {
@@ -262,10 +301,17 @@ impl Front {
             Format::Json => report::json(&listed),
             Format::Yaml => report::yaml(&listed),
             Format::Tabular => {
-                let mut table = Table::new(&["Model", "Cloud/Region", "Type", "Status", "Units", "Access"]);
+                let mut table =
+                    Table::new(&["Model", "Cloud/Region", "Type", "Status", "Units", "Access"]);
                 let units = model.units.len().to_string();
-                let row =
-                    [&format!("{}*", model.name), "kubernetes", "kubernetes", "available", &units, "admin"];
+                let row = [
+                    &format!("{}*", model.name),
+                    "kubernetes",
+                    "kubernetes",
+                    "available",
+                    &units,
+                    "admin",
+                ];
                 table.push(row.map(str::to_owned).to_vec());
                 format!("Controller: jujusim\n\n{}", table.text())
             }

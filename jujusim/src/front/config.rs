@@ -30,19 +30,25 @@ pub(super) fn config(sim: &mut Sim, asked: &Config, call: &Call, trusted: bool) 
     if let Some(unknown) = reset.iter().find(|key| !charm.options.contains_key(*key)) {
         return Err(Error::refused(format!("unknown option {unknown:?}")));
     }
-    let (pairs, keys): (Vec<&String>, Vec<&String>) = settings.iter().partition(|text| text.contains('='));
+    let (pairs, keys): (Vec<&String>, Vec<&String>) =
+        settings.iter().partition(|text| text.contains('='));
     let mut pairs: Vec<String> = pairs.into_iter().map(|pair| from_here(pair, call)).collect();
     if let Some(file) = file {
         pairs.extend(from_file(&call.dir.join(file), app)?);
     }
     match keys.as_slice() {
-        [] if pairs.is_empty() && reset.is_empty() => Ok(Answer::out(show(sim, app, *format, trusted)?)),
+        [] if pairs.is_empty() && reset.is_empty() => {
+            Ok(Answer::out(show(sim, app, *format, trusted)?))
+        }
         [] => {
             for key in reset {
                 sim.run_command("config", [app.clone(), "--reset".to_owned(), key.clone()])?;
             }
             if !pairs.is_empty() {
-                sim.run_command("config", std::iter::once(app.clone()).chain(pairs).collect::<Vec<_>>())?;
+                sim.run_command(
+                    "config",
+                    std::iter::once(app.clone()).chain(pairs).collect::<Vec<_>>(),
+                )?;
             }
             Ok(Answer::default())
         }
@@ -95,7 +101,8 @@ fn show(sim: &Sim, name: &str, format: Format, trusted: bool) -> Result<String> 
         "value": trusted,
     });
     let settings = app.charm().options.iter();
-    let settings = settings.map(|(key, option)| (key.clone(), setting(option, app.config.get(key))));
+    let settings =
+        settings.map(|(key, option)| (key.clone(), setting(option, app.config.get(key))));
     let shown = Shown {
         application: name.to_owned(),
         application_config: BTreeMap::from([("trust", trust)]),
@@ -116,7 +123,9 @@ fn setting(option: &ConfigOption, set: Option<&Value>) -> Value {
         },
         "type": option.kind,
     });
-    for (key, value) in [("default", option.default.as_ref()), ("value", set.or(option.default.as_ref()))] {
+    for (key, value) in
+        [("default", option.default.as_ref()), ("value", set.or(option.default.as_ref()))]
+    {
         if let Some(value) = value {
             shown[key] = value.clone();
         }

@@ -100,7 +100,11 @@ impl Journal {
     }
 
     /// The matching lines from line `first` on.
-    pub(super) fn since<'a>(&'a self, first: usize, filter: &'a Filter) -> impl Iterator<Item = String> + 'a {
+    pub(super) fn since<'a>(
+        &'a self,
+        first: usize,
+        filter: &'a Filter,
+    ) -> impl Iterator<Item = String> + 'a {
         self.lines[first..].iter().filter(|line| filter.takes(line)).map(Line::to_string)
     }
 }

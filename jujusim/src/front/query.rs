@@ -40,13 +40,18 @@ fn tokens(text: &str) -> Result<Vec<Token>> {
     let mut found = Vec::new();
     let mut rest = text.trim_start();
     while let Some(first) = rest.chars().next() {
-        let (token, length) = if let Some(sign) = SIGNS.iter().find(|sign| rest.starts_with(**sign)) {
+        let (token, length) = if let Some(sign) = SIGNS.iter().find(|sign| rest.starts_with(**sign))
+        {
             (Token::Sign(sign), sign.len())
         } else if let Some(inner) = ['"', '\''].contains(&first).then(|| &rest[1..]) {
-            let end = inner.find(first).ok_or_else(|| Error::refused(format!("invalid query {text:?}")))?;
+            let end = inner
+                .find(first)
+                .ok_or_else(|| Error::refused(format!("invalid query {text:?}")))?;
             (Token::Text(inner[..end].to_owned()), end + 2)
         } else {
-            let end = rest.find(|c: char| !c.is_alphanumeric() && !"-_".contains(c)).unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| !c.is_alphanumeric() && !"-_".contains(c))
+                .unwrap_or(rest.len());
             if end == 0 {
                 return Err(not_modelled(&format!("{first:?}")));
             }
@@ -78,7 +83,8 @@ impl Query {
             Query::Different(one, other) => one.value(names)? != other.value(names)?,
             Query::Each { of, name, holds } => {
                 let all = lookup(of, names)?;
-                let all = all.as_object().ok_or_else(|| not_modelled(&format!("forEach of {of:?}")))?;
+                let all =
+                    all.as_object().ok_or_else(|| not_modelled(&format!("forEach of {of:?}")))?;
                 for each in all.values() {
                     let mut inner = names.clone();
                     inner[name] = each.clone();
@@ -90,7 +96,9 @@ impl Query {
             }
             Query::Literal(_) | Query::Field(_) => match self.value(names)? {
                 Value::Bool(value) => value,
-                other => return Err(Error::refused(format!("a query is true or false, not {other}"))),
+                other => {
+                    return Err(Error::refused(format!("a query is true or false, not {other}")));
+                }
             },
         })
     }
@@ -105,7 +113,9 @@ impl Query {
 }
 
 fn lookup<'a>(path: &[String], names: &'a Value) -> Result<&'a Value> {
-    path.iter().try_fold(names, |value, name| value.get(name)).ok_or_else(|| not_modelled(&path.join(".")))
+    path.iter()
+        .try_fold(names, |value, name| value.get(name))
+        .ok_or_else(|| not_modelled(&path.join(".")))
 }
 
 struct Parser<'a, I: Iterator<Item = Token>> {

@@ -65,12 +65,14 @@ pub fn serve(options: &Options, socket: Option<&Path>, command: &[OsString]) -> 
     let socket = socket.map_or_else(|| sim.model.dir.join("juju.socket"), Path::to_owned);
     let socket = std::path::absolute(&socket).doing(|| format!("find {}", socket.display()))?;
     let path = link(&sim, options)?;
-    let listener = UnixListener::bind(&socket).doing(|| format!("listen at {}", socket.display()))?;
+    let listener =
+        UnixListener::bind(&socket).doing(|| format!("listen at {}", socket.display()))?;
     let _socket = Socket(socket.clone());
     listen(listener, sender.clone());
     let child = match command {
         [] => {
-            let quoted = |text: &Path| format!("'{}'", text.display().to_string().replace('\'', r"'\''"));
+            let quoted =
+                |text: &Path| format!("'{}'", text.display().to_string().replace('\'', r"'\''"));
             let _ = writeln!(
                 io::stdout(),
                 "export PATH={}:\"$PATH\"; export {SOCKET}={}",
@@ -106,14 +108,16 @@ fn link(sim: &Sim, options: &Options) -> Result<PathBuf> {
     let dir = sim.model.dir.join("bin");
     std::fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
     let link = dir.join(client::NAME);
-    symlink(options.tools.with_file_name("jujusim"), &link).doing(|| format!("make {}", link.display()))?;
+    symlink(options.tools.with_file_name("jujusim"), &link)
+        .doing(|| format!("make {}", link.display()))?;
     Ok(dir)
 }
 
 /// Ends the model on a signal, so that its directory and processes are removed. The signals are
 /// handled, not blocked: child processes would inherit a signal mask.
 fn stop_on_signals(sender: Sender<Message>) -> Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).doing(|| "handle signals".to_owned())?;
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM, SIGHUP]).doing(|| "handle signals".to_owned())?;
     thread::spawn(move || {
         for _ in signals.forever() {
             if sender.send(Message::Stop).is_err() {
@@ -214,7 +218,9 @@ impl Front {
                 finish(stream, Answer::error(&overdue, 1));
             }
             Outcome::Wait { .. } => self.waiting.push(asked),
-            Outcome::Become { line, dir } => send(stream, &Reply::Become { line, dir }).unwrap_or_default(),
+            Outcome::Become { line, dir } => {
+                send(stream, &Reply::Become { line, dir }).unwrap_or_default();
+            }
             Outcome::Follow(filter) => {
                 self.followers.push(Follower { stream: asked.stream, filter, read: 0 });
             }

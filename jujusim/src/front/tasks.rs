@@ -33,11 +33,14 @@ pub(super) fn run(sim: &mut Sim, asked: &Run) -> Result<Outcome> {
     if names.is_empty() {
         return Err(Error::refused("no unit specified"));
     }
-    let (action, parameters) = rest.split_first().ok_or_else(|| Error::refused("no action specified"))?;
+    let (action, parameters) =
+        rest.split_first().ok_or_else(|| Error::refused("no action specified"))?;
     let units = units(&sim.model, names)?;
     for unit in &units {
         if !sim.model.app(&unit.app)?.charm().actions.contains_key(action) {
-            return Err(Error::refused(format!("action {action:?} not defined on unit \"{unit}\"")));
+            return Err(Error::refused(format!(
+                "action {action:?} not defined on unit \"{unit}\""
+            )));
         }
     }
     if let Some(later) = not_up(&sim.model, &units, asked.wait) {
@@ -74,7 +77,9 @@ pub(super) fn exec(sim: &mut Sim, asked: &Exec) -> Result<Outcome> {
     }
     let units = units(&sim.model, &names)?;
     if units.is_empty() {
-        return Err(Error::refused("You must specify a target, either through --unit or --application"));
+        return Err(Error::refused(
+            "You must specify a target, either through --unit or --application",
+        ));
     }
     if let Some(later) = not_up(&sim.model, &units, asked.wait) {
         return Ok(later);
@@ -103,8 +108,9 @@ pub(super) fn exec(sim: &mut Sim, asked: &Exec) -> Result<Outcome> {
 
 /// With one unit, the exit code and output are those of the command.
 fn exec_text(tasks: &[Task]) -> Answer {
-    let text =
-        |task: &Task, stream: &str| task.results.get(stream).and_then(Value::as_str).map(str::to_owned);
+    let text = |task: &Task, stream: &str| {
+        task.results.get(stream).and_then(Value::as_str).map(str::to_owned)
+    };
     if let [task] = tasks {
         return Answer {
             stdout: text(task, "stdout").unwrap_or_default(),
@@ -117,7 +123,12 @@ fn exec_text(tasks: &[Task]) -> Answer {
 }
 
 /// `juju ssh UNIT COMMAND…`: runs on the unit's machine, outside any hook.
-pub(super) fn ssh(model: &Model, container: &str, unit: &str, command: &[String]) -> Result<Outcome> {
+pub(super) fn ssh(
+    model: &Model,
+    container: &str,
+    unit: &str,
+    command: &[String],
+) -> Result<Outcome> {
     if container != "charm" {
         return Err(Error::NotModelled(format!("the container {container:?}")));
     }
@@ -131,7 +142,8 @@ fn unit_named(model: &Model, name: &str) -> Result<UnitName> {
     if let Some(app) = name.strip_suffix("/leader") {
         model.app(app)?;
         let leader = model.leader(app).cloned();
-        return leader.ok_or_else(|| Error::refused(format!("could not determine leader for {app:?}")));
+        return leader
+            .ok_or_else(|| Error::refused(format!("could not determine leader for {app:?}")));
     }
     let unit = name.parse()?;
     model.unit(&unit)?;
@@ -180,8 +192,7 @@ impl Task {
         let mut results = self.results.clone();
         results.insert("return-code".to_owned(), Value::from(self.code));
         let status = if self.failure.is_some() { "failed" } else { "completed" };
-        let mut value =
-            json!({"id": self.id.to_string(), "results": results, "status": status, "unit": self.unit});
+        let mut value = json!({"id": self.id.to_string(), "results": results, "status": status, "unit": self.unit});
         if let Some(message) = &self.failure {
             value["message"] = Value::from(message.as_str());
         }
@@ -190,7 +201,8 @@ impl Task {
 
     /// The result as plain text, with the task's name if there are several tasks.
     fn text(&self, several: bool) -> String {
-        let mut text = if several { format!("{}: (task {})\n", self.unit, self.id) } else { String::new() };
+        let mut text =
+            if several { format!("{}: (task {})\n", self.unit, self.id) } else { String::new() };
         if let Some(message) = &self.failure {
             let _ = writeln!(text, "Action id {} failed: {message}", self.id);
         }

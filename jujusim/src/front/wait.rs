@@ -12,7 +12,9 @@ use crate::report::Status;
 /// Done when the query is true. Waits until then, also while the entity does not exist.
 pub(super) fn wait_for(model: &Model, what: &WaitFor) -> Result<Outcome> {
     let (kind, wanted, default) = match what {
-        WaitFor::Application(wanted) => ("application", wanted, r#"life=="alive" && status=="active""#),
+        WaitFor::Application(wanted) => {
+            ("application", wanted, r#"life=="alive" && status=="active""#)
+        }
         WaitFor::Unit(wanted) => ("unit", wanted, r#"life=="alive" && workload-status=="active""#),
         WaitFor::Model(wanted) => ("model", wanted, r#"life=="alive" && status=="available""#),
     };

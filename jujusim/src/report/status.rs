@@ -134,8 +134,10 @@ impl StatusInfo {
 
 impl Status {
     pub(crate) fn of(model: &Model) -> Status {
-        let applications =
-            model.apps.iter().map(|(name, app)| (name.clone(), ApplicationStatus::of(model, name, app)));
+        let applications = model
+            .apps
+            .iter()
+            .map(|(name, app)| (name.clone(), ApplicationStatus::of(model, name, app)));
         let mut integrations: Vec<Integration> =
             model.relations.values().map(|relation| Integration::of(model, relation)).collect();
         integrations.sort();
@@ -174,7 +176,8 @@ impl Status {
     fn model_table(&self) -> Table {
         let ModelStatus { name, controller, cloud, version, sla, .. } = &self.model;
         let mut header = vec!["Model", "Controller", "Cloud/Region", "Version"];
-        let mut row = vec![name.clone(), (*controller).to_owned(), (*cloud).to_owned(), version.clone()];
+        let mut row =
+            vec![name.clone(), (*controller).to_owned(), (*cloud).to_owned(), version.clone()];
         if let Some(sla) = sla {
             header.push("SLA");
             row.push((*sla).to_owned());
@@ -187,8 +190,10 @@ impl Status {
     }
 
     fn application_table(&self) -> Table {
-        let header =
-            ["App", "Version", "Status", "Scale", "Charm", "Channel", "Rev", "Address", "Exposed", "Message"];
+        let header = [
+            "App", "Version", "Status", "Scale", "Charm", "Channel", "Rev", "Address", "Exposed",
+            "Message",
+        ];
         let mut table = Table::new(&header).align_right(&[3, 6]);
         for (name, app) in &self.applications.0 {
             table.push(vec![
@@ -224,7 +229,8 @@ impl Status {
     }
 
     fn integration_table(&self) -> Table {
-        let mut table = Table::new(&["Integration provider", "Requirer", "Interface", "Type", "Message"]);
+        let mut table =
+            Table::new(&["Integration provider", "Requirer", "Interface", "Type", "Message"]);
         for Integration { provider, requirer, interface, kind, message } in &self.integrations {
             let cells = [provider, requirer, interface, *kind, *message];
             table.push(cells.map(str::to_owned).to_vec());
@@ -265,14 +271,20 @@ impl ApplicationStatus {
 
     /// How many units have an agent, out of the wanted number.
     fn scale(&self) -> String {
-        let up = self.units.0.iter().filter(|(_, unit)| unit.juju_status.current != "allocating").count();
+        let up = self
+            .units
+            .0
+            .iter()
+            .filter(|(_, unit)| unit.juju_status.current != "allocating")
+            .count();
         if up == self.scale { up.to_string() } else { format!("{up}/{}", self.scale) }
     }
 }
 
 /// The status of an application that sets none: the worst of its units' statuses.
 fn derived<'a>(units: impl Iterator<Item = &'a StatusInfo>) -> StatusInfo {
-    let worst = units.reduce(|worst, next| if next.severity() > worst.severity() { next } else { worst });
+    let worst =
+        units.reduce(|worst, next| if next.severity() > worst.severity() { next } else { worst });
     worst.cloned().unwrap_or_else(|| StatusInfo::new("unknown", ""))
 }
 
@@ -311,7 +323,9 @@ impl UnitStatus {
                         StatusInfo::new("lost", "agent is not communicating with the server")
                     }
                     _ if unit.stage == Stage::Fresh => StatusInfo::new("allocating", ""),
-                    Some(event) => StatusInfo::new("executing", format!("running {} hook", hook(&event))),
+                    Some(event) => {
+                        StatusInfo::new("executing", format!("running {} hook", hook(&event)))
+                    }
                     None => StatusInfo::new("idle", ""),
                 },
             ),
@@ -330,8 +344,11 @@ impl UnitStatus {
     /// The workload's message, with the name of the running hook before it.
     fn message(&self) -> String {
         let message = &self.workload_status.message;
-        let hook =
-            self.juju_status.message.strip_prefix("running ").and_then(|text| text.strip_suffix(" hook"));
+        let hook = self
+            .juju_status
+            .message
+            .strip_prefix("running ")
+            .and_then(|text| text.strip_suffix(" hook"));
         match hook {
             Some(hook) => format!("({hook}) {message}").trim_end().to_owned(),
             None => message.clone(),
@@ -342,7 +359,8 @@ impl UnitStatus {
 impl Integration {
     fn of(model: &Model, relation: &Relation) -> Integration {
         let named = |role: Role| {
-            let end = relation.ends.iter().find(|end| end.role == role).or_else(|| relation.ends.first());
+            let end =
+                relation.ends.iter().find(|end| end.role == role).or_else(|| relation.ends.first());
             end.map(|end| format!("{}:{}", end.app, end.endpoint)).unwrap_or_default()
         };
         Integration {

@@ -103,7 +103,9 @@ impl RelationInfo {
             related_endpoint: remote.endpoint.clone(),
             application_data: application.unwrap_or_default(),
             local_unit: units(relation, |unit| unit == name).0.pop().map(|(_, data)| data),
-            related_units: units(relation, |unit| unit.app == remote.app && unit != name && there(unit)),
+            related_units: units(relation, |unit| {
+                unit.app == remote.app && unit != name && there(unit)
+            }),
         })
     }
 }
@@ -130,7 +132,9 @@ impl HiddenRelation {
             relation_id,
             life: relation.dying.then_some("dying"),
             local_application_data: application.map(|settings| settings.values.clone()),
-            local_units: units(relation, |unit| unit.app == name.app && unit != name && !peer && there(unit)),
+            local_units: units(relation, |unit| {
+                unit.app == name.app && unit != name && !peer && there(unit)
+            }),
             departed_units: units(relation, |unit| !there(unit)),
         }
     }
@@ -152,7 +156,11 @@ fn relations_at<'a>(
         let end = relation.end(&name.app);
         end.is_some_and(|end| endpoint.is_none_or(|endpoint| endpoint == end.endpoint))
     };
-    model.relations.iter().filter(move |(_, relation)| wanted(relation)).map(|(id, relation)| (*id, relation))
+    model
+        .relations
+        .iter()
+        .filter(move |(_, relation)| wanted(relation))
+        .map(|(id, relation)| (*id, relation))
 }
 
 fn units(relation: &Relation, wanted: impl Fn(&UnitName) -> bool) -> Ordered<UnitData> {

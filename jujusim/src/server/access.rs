@@ -21,7 +21,8 @@ const SHORT_DELAY: Duration = Duration::from_secs(1);
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The lines before the first check: the superusers of the local socket, and standbys.
-pub(super) const BASE_RULES: &str = "local all postgres,operator trust\nlocal replication postgres trust\n";
+pub(super) const BASE_RULES: &str =
+    "local all postgres,operator trust\nlocal replication postgres trust\n";
 
 /// How roles authenticate.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +77,8 @@ impl Observer {
         let mut watched = lock(&self.watched);
         watched.primary = Some(primary.to_owned());
         let before = std::mem::take(&mut watched.members);
-        let lines = |member: &Path| before.get(member).cloned().unwrap_or_else(|| BASE_RULES.to_owned());
+        let lines =
+            |member: &Path| before.get(member).cloned().unwrap_or_else(|| BASE_RULES.to_owned());
         watched.members = members.map(|member| (member.to_owned(), lines(member))).collect();
     }
 
@@ -104,8 +106,9 @@ impl Observer {
             let primary = lock(&self.watched).primary.clone();
             let client = primary.and_then(|primary| superuser(&primary, "postgres").ok());
             let wanted = client.and_then(|mut client| rules(self.method, &mut client).ok());
-            if wanted.is_some_and(|wanted| lock(&self.watched).members.values().all(|lines| *lines == wanted))
-            {
+            if wanted.is_some_and(|wanted| {
+                lock(&self.watched).members.values().all(|lines| *lines == wanted)
+            }) {
                 return true;
             }
             if Instant::now() > deadline {
@@ -153,8 +156,11 @@ fn observe(method: Method, watched: &Mutex<Watched>, ended: &Receiver<()>) {
             },
         };
         last = Some((seen, wanted.clone()));
-        let stale: Vec<PathBuf> =
-            members.into_iter().filter(|(_, lines)| *lines != wanted).map(|(member, _)| member).collect();
+        let stale: Vec<PathBuf> = members
+            .into_iter()
+            .filter(|(_, lines)| *lines != wanted)
+            .map(|(member, _)| member)
+            .collect();
         if stale.is_empty() {
             changed = None;
         } else if changed.get_or_insert_with(Instant::now).elapsed() >= delay {
@@ -188,7 +194,8 @@ fn rules(method: Method, client: &mut Client) -> Result<String, postgres::Error>
             databases.iter().map(|name| identifier(name)).collect::<Vec<_>>().join(",")
         };
         if !databases.is_empty() {
-            let _ = writeln!(text, "host {databases} {} all {}", identifier(&role), method.of(&role));
+            let _ =
+                writeln!(text, "host {databases} {} all {}", identifier(&role), method.of(&role));
         }
     }
     Ok(text)
@@ -197,7 +204,8 @@ fn rules(method: Method, client: &mut Client) -> Result<String, postgres::Error>
 const ROLES: &str = "
     SELECT rolname::text, rolsuper,
            ARRAY(SELECT datname::text FROM pg_database
-                 WHERE NOT datistemplate AND has_database_privilege(r.oid, pg_database.oid, 'CONNECT') ORDER BY 1)
+                 WHERE NOT datistemplate
+                       AND has_database_privilege(r.oid, pg_database.oid, 'CONNECT') ORDER BY 1)
     FROM pg_roles r WHERE rolcanlogin ORDER BY 1";
 
 /// Writes the file and waits until the server has loaded it. A server that is not running loads it
@@ -206,7 +214,9 @@ fn write(server: &Path, rules: &str) -> std::io::Result<()> {
     let new = server.join("data/pg_hba.new");
     fs::write(&new, rules)?;
     fs::rename(&new, server.join("data/pg_hba.conf"))?;
-    let Some(before) = loaded(server, "SELECT pg_conf_load_time(), pg_reload_conf()") else { return Ok(()) };
+    let Some(before) = loaded(server, "SELECT pg_conf_load_time(), pg_reload_conf()") else {
+        return Ok(());
+    };
     let deadline = Instant::now() + RELOAD_TIMEOUT;
     while loaded(server, "SELECT pg_conf_load_time()").is_some_and(|time| time == before) {
         if Instant::now() > deadline {

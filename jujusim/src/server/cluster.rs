@@ -61,8 +61,10 @@ impl Cluster {
     /// Addresses of the read-only servers: while the primary runs, only of those that run.
     pub(crate) fn standbys(&self) -> impl Iterator<Item = Ipv4Addr> {
         let known = |server: &Server| server.is_running() || !self.primary().is_running();
-        let standbys =
-            self.members.iter().filter(move |(number, server)| **number != self.primary && known(server));
+        let standbys = self
+            .members
+            .iter()
+            .filter(move |(number, server)| **number != self.primary && known(server));
         standbys.map(|(_, server)| server.address)
     }
 
@@ -124,7 +126,8 @@ impl Cluster {
     pub(crate) fn failover(&mut self) -> Result<()> {
         let fit = |number: &u32, server: &Server| *number != self.primary && server.is_running();
         let successor = self.members.iter().find(|(number, server)| fit(number, server));
-        let successor = *successor.ok_or_else(|| Error::refused("cannot fail over: no standby runs"))?.0;
+        let successor =
+            *successor.ok_or_else(|| Error::refused("cannot fail over: no standby runs"))?.0;
         self.catch_up(successor)?;
         if let Some(server) = self.members.get_mut(&self.primary) {
             server.kill();
@@ -172,15 +175,19 @@ impl Cluster {
     /// Waits until a standby has caught up with the primary. A primary that does not answer has
     /// nothing more to send.
     fn catch_up(&self, number: u32) -> Result<()> {
-        let Ok(position) = self.primary().sql("postgres", "SELECT pg_current_wal_insert_lsn()") else {
+        let Ok(position) = self.primary().sql("postgres", "SELECT pg_current_wal_insert_lsn()")
+        else {
             return Ok(());
         };
         // Write more WAL at once: otherwise the position may be on a page that has not begun yet,
         // which no standby reaches.
-        let more = "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'jujusim', '')";
+        let more =
+            "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'jujusim', '')";
         self.primary().sql("postgres", more).map_err(Error::Refused)?;
-        let has =
-            format!("SELECT pg_last_wal_replay_lsn() >= {}", super::literal(&position.concat().concat()));
+        let has = format!(
+            "SELECT pg_last_wal_replay_lsn() >= {}",
+            super::literal(&position.concat().concat())
+        );
         let deadline = Instant::now() + CATCH_UP_TIMEOUT;
         while self.members[&number].sql("postgres", &has).map_err(Error::Refused)? != [["t"]] {
             if Instant::now() > deadline {

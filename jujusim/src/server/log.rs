@@ -54,11 +54,14 @@ impl Mark {
         if log.seek(SeekFrom::Start(self.position)).is_err() {
             return sql;
         }
-        let (prefix, name) = (format!("[{application}] LOG:  "), format!(" application_name={application}"));
+        let (prefix, name) =
+            (format!("[{application}] LOG:  "), format!(" application_name={application}"));
         for line in BufReader::new(log).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line);
             let asked = line.strip_prefix(&prefix);
-            if asked.is_some_and(|asked| asked.starts_with("statement: ") || asked.starts_with("execute ")) {
+            if asked.is_some_and(|asked| {
+                asked.starts_with("statement: ") || asked.starts_with("execute ")
+            }) {
                 sql.statements += 1;
             } else if line.contains("] LOG:  connection authorized: ") && line.ends_with(&name) {
                 sql.connections += 1;

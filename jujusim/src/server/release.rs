@@ -18,7 +18,8 @@ impl Release {
     pub(crate) fn newest() -> Result<Release> {
         let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
         let majors = versions.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let newest = majors.filter_map(|major| Release::at(major, &system(major))).max_by_key(|r| r.major);
+        let newest =
+            majors.filter_map(|major| Release::at(major, &system(major))).max_by_key(|r| r.major);
         newest.ok_or_else(|| Error::refused("PostgreSQL is not installed in /usr/lib/postgresql"))
     }
 
@@ -46,7 +47,8 @@ fn system(major: u32) -> PathBuf {
 
 /// The cache directory of the project's scripts.
 pub(crate) fn cache() -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable =
+        |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("PGBOUNCER_K8S_CACHE").unwrap_or_else(|| {
         if nix::unistd::geteuid().is_root() {
             return "/var/cache/pgbouncer-k8s".into();

@@ -21,7 +21,8 @@ pub(super) fn new_fields(version: Version, args: &Args<'_>, pairs: &[String]) ->
     for pair in pairs {
         let not_valid = || Refusal::Usage(format!("key value {pair:?} not valid"));
         // Padding at the end of base64 is not a separator.
-        let separator = pair.trim_end_matches('=').find('=').filter(|at| *at > 0).ok_or_else(not_valid)?;
+        let separator =
+            pair.trim_end_matches('=').find('=').filter(|at| *at > 0).ok_or_else(not_valid)?;
         let (key, value) = (&pair[..separator], &pair[separator + 1..]);
         if let Some(key) = key.strip_suffix("#file") {
             content.insert(valid_key(key)?, content_file(version, key, value)?);
@@ -49,7 +50,9 @@ fn agent_file(file: &str) -> Result<String> {
 
 fn content_file(version: Version, key: &str, file: &str) -> Result<String> {
     let text = agent_file(file).map_err(|refusal| match refusal {
-        Refusal::Usage(why) => Refusal::Usage(format!("reading content for secret key {key:?}: {why}")),
+        Refusal::Usage(why) => {
+            Refusal::Usage(format!("reading content for secret key {key:?}: {why}"))
+        }
         other => other,
     })?;
     if text.len() > version.secret_limit().value {
@@ -69,7 +72,9 @@ fn read_fields(file: &str) -> Result<Bag> {
 
 /// The key without `#base64`, and the decoded value.
 fn decoded(key: &str, value: &str) -> Result<(String, String)> {
-    let Some(key) = key.strip_suffix("#base64") else { return Ok((valid_key(key)?, value.to_owned())) };
+    let Some(key) = key.strip_suffix("#base64") else {
+        return Ok((valid_key(key)?, value.to_owned()));
+    };
     let key = valid_key(key)?;
     let bytes = BASE64.decode(value).or_else(|_| {
         failed(format!("jujusim does not model base64 content for key {key:?} that is not base64"))
@@ -78,7 +83,8 @@ fn decoded(key: &str, value: &str) -> Result<(String, String)> {
 }
 
 fn text(bytes: Vec<u8>) -> Result<String> {
-    String::from_utf8(bytes).or_else(|_| failed("jujusim does not model secret content that is not UTF-8"))
+    String::from_utf8(bytes)
+        .or_else(|_| failed("jujusim does not model secret content that is not UTF-8"))
 }
 
 /// Checks a key: `^([a-z](?:-?[a-z0-9]){2,})$`, that is letters and digits with single inner
@@ -102,7 +108,9 @@ fn limit(version: Version, content: &Bag) -> Result<()> {
         }
         let size = value.len().div_ceil(3) * 4;
         if size > limit.value {
-            return usage(format!("base64 encoded secret content for key {key:?} too large: {size} bytes"));
+            return usage(format!(
+                "base64 encoded secret content for key {key:?} too large: {size} bytes"
+            ));
         }
         total += size;
     }
@@ -114,8 +122,9 @@ fn limit(version: Version, content: &Bag) -> Result<()> {
 
 /// Parses an expiry: an RFC 3339 time, the same without a zone, or a Go duration from now.
 pub(super) fn expiry(now: Timestamp, text: &str) -> Result<Timestamp> {
-    static TIME: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(Z|[+-]\d\d:\d\d)?$").ok());
+    static TIME: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(Z|[+-]\d\d:\d\d)?$").ok()
+    });
     let not_valid = || Refusal::Usage(format!("expire time or duration {text:?} not valid"));
     if let Some(captures) = TIME.as_ref().and_then(|time| time.captures(text)) {
         let zoned = captures.get(1).map_or_else(|| format!("{text}Z"), |_| text.to_owned());

@@ -16,7 +16,8 @@ use crate::model::Bag;
 pub(super) fn key_values(args: &[String]) -> Result<Bag> {
     let mut values = Bag::new();
     for arg in args {
-        let Some((key, value)) = arg.split_once('=').filter(|(key, _)| !key.trim().is_empty()) else {
+        let Some((key, value)) = arg.split_once('=').filter(|(key, _)| !key.trim().is_empty())
+        else {
             return usage(format!("expected \"key=value\", got {arg:?}"));
         };
         let key = key.trim().to_owned();
@@ -35,7 +36,8 @@ pub(super) fn file_values(args: &Args<'_>) -> Result<Bag> {
         Some("-") => args.request.stdin.clone().ok_or(Refusal::Stdin)?,
         Some(file) => {
             let path = Path::new(&args.request.dir).join(file);
-            let bytes = std::fs::read(&path).map_err(|error| Refusal::Failed(cannot_open(&path, &error)))?;
+            let bytes = std::fs::read(&path)
+                .map_err(|error| Refusal::Failed(cannot_open(&path, &error)))?;
             String::from_utf8(bytes)
                 .map_err(|_| Refusal::Failed("yaml: invalid leading UTF-8 octet".to_owned()))?
         }
@@ -77,7 +79,8 @@ fn not_a_map_of_texts(text: &str, error: &serde_yaml::Error) -> String {
     };
     match first {
         Some(Ok(Value::Mapping(entries))) => {
-            let list = entries.values().any(Value::is_sequence) && error.to_string().contains("sequence");
+            let list =
+                entries.values().any(Value::is_sequence) && error.to_string().contains("sequence");
             wrong(if list { "!!seq" } else { "!!map" }, "string")
         }
         Some(Ok(Value::Sequence(_))) => wrong("!!seq", "map[string]string"),

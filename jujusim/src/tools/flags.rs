@@ -19,8 +19,10 @@ pub(super) enum Kind {
 }
 
 /// `--format` with `smart` (the default), `yaml` and `json`.
-pub(super) const FORMAT: Flag =
-    Flag("format", Kind::Format(&[("smart", Format::Smart), ("yaml", Format::Yaml), ("json", Format::Json)]));
+pub(super) const FORMAT: Flag = Flag(
+    "format",
+    Kind::Format(&[("smart", Format::Smart), ("yaml", Format::Yaml), ("json", Format::Json)]),
+);
 /// `--format` with `yaml` (the default) and `json`.
 pub(super) const YAML_OR_JSON: Flag =
     Flag("format", Kind::Format(&[("yaml", Format::Yaml), ("json", Format::Json)]));
@@ -130,7 +132,8 @@ impl<'a> Args<'a> {
                 None => return usage(format!("option needs an argument: {spelling}")),
             },
         };
-        let invalid = |why: String| usage(format!("invalid value {value:?} for option {spelling}: {why}"));
+        let invalid =
+            |why: String| usage(format!("invalid value {value:?} for option {spelling}: {why}"));
         match kind {
             Kind::Switch if boolean(value).is_none() => {
                 return invalid(format!("strconv.ParseBool: parsing {value:?}: invalid syntax"));
@@ -192,7 +195,9 @@ impl<'a> Args<'a> {
 fn find<'a>(flags: &'a [Flag], spelling: &str) -> Option<&'a Flag> {
     let name = spelling.trim_start_matches('-');
     let short = !spelling.starts_with("--");
-    flags.iter().find(|flag| flag.0.split('|').any(|known| known == name && (known.len() == 1) == short))
+    flags
+        .iter()
+        .find(|flag| flag.0.split('|').any(|known| known == name && (known.len() == 1) == short))
 }
 
 fn boolean(text: &str) -> Option<bool> {

@@ -85,7 +85,8 @@ impl Shown {
                 format!("[{}]", items.iter().map(Shown::json).collect::<Vec<_>>().join(","))
             }
             Shown::Map(entries) => {
-                let entry = |(key, value): &(String, Shown)| format!("{}:{}", json_text(key), value.json());
+                let entry =
+                    |(key, value): &(String, Shown)| format!("{}:{}", json_text(key), value.json());
                 format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(","))
             }
         }
@@ -112,8 +113,12 @@ impl Shown {
             Shown::Time(time) => vec![time.to_string()],
             Shown::List(items) if items.is_empty() => vec!["[]".to_owned()],
             Shown::Map(entries) if entries.is_empty() => vec!["{}".to_owned()],
-            Shown::List(items) => items.iter().flat_map(|item| below("- ", item.yaml_lines())).collect(),
-            Shown::Map(entries) => entries.iter().flat_map(|(key, value)| value.under(key)).collect(),
+            Shown::List(items) => {
+                items.iter().flat_map(|item| below("- ", item.yaml_lines())).collect()
+            }
+            Shown::Map(entries) => {
+                entries.iter().flat_map(|(key, value)| value.under(key)).collect()
+            }
         }
     }
 
@@ -181,7 +186,10 @@ fn plain_number(number: &Number) -> String {
 fn yaml_number(number: &Number) -> String {
     let Some(float) = number.as_f64() else { return number.to_string() };
     let scientific = format!("{float:e}");
-    match scientific.split_once('e').and_then(|(digits, power)| Some((digits, power.parse::<i32>().ok()?))) {
+    match scientific
+        .split_once('e')
+        .and_then(|(digits, power)| Some((digits, power.parse::<i32>().ok()?)))
+    {
         Some((digits, power)) if !(-4..6).contains(&power) => {
             let sign = if power < 0 { '-' } else { '+' };
             format!("{digits}e{sign}{:02}", power.abs())
@@ -220,9 +228,9 @@ fn yaml_block(text: &str) -> Vec<String> {
 /// Whether YAML reads the bare text as a number, a boolean, a date or null.
 fn means_something_else(text: &str) -> bool {
     const WORDS: [&str; 36] = [
-        "~", "null", "Null", "NULL", "y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "n", "N", "no", "No",
-        "NO", "off", "Off", "OFF", "true", "True", "TRUE", "false", "False", "FALSE", ".nan", ".NaN", ".NAN",
-        ".inf", ".Inf", ".INF", "+.inf", "-.inf", "<<", "=",
+        "~", "null", "Null", "NULL", "y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "n", "N",
+        "no", "No", "NO", "off", "Off", "OFF", "true", "True", "TRUE", "false", "False", "FALSE",
+        ".nan", ".NaN", ".NAN", ".inf", ".Inf", ".INF", "+.inf", "-.inf", "<<", "=",
     ];
     let digits = text.trim_start_matches(['+', '-']).replace('_', "");
     let radix = |prefix: &str, radix| {
@@ -242,21 +250,27 @@ fn means_something_else(text: &str) -> bool {
 
 /// Whether the string needs no quotes.
 fn bare(text: &str) -> bool {
-    let leads = text
-        .starts_with(['#', ',', '[', ']', '{', '}', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`', ' ']);
-    let marks =
-        ["- ", "? ", ": "].iter().any(|mark| text.starts_with(mark)) || ["-", "?", ":"].contains(&text);
+    let leads = text.starts_with([
+        '#', ',', '[', ']', '{', '}', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`', ' ',
+    ]);
+    let marks = ["- ", "? ", ": "].iter().any(|mark| text.starts_with(mark))
+        || ["-", "?", ":"].contains(&text);
     let document = text.starts_with("---") || text.starts_with("...");
-    !(leads || marks || document || text.ends_with([' ', ':']) || text.contains(": ") || text.contains(" #"))
+    !(leads
+        || marks
+        || document
+        || text.ends_with([' ', ':'])
+        || text.contains(": ")
+        || text.contains(" #"))
 }
 
 impl From<Value> for Shown {
     fn from(value: Value) -> Shown {
         match value {
             Value::Array(items) => Shown::List(items.into_iter().map(Shown::from).collect()),
-            Value::Object(entries) => {
-                Shown::Map(entries.into_iter().map(|(key, value)| (key, Shown::from(value))).collect())
-            }
+            Value::Object(entries) => Shown::Map(
+                entries.into_iter().map(|(key, value)| (key, Shown::from(value))).collect(),
+            ),
             scalar => Shown::Scalar(scalar),
         }
     }
@@ -303,7 +317,10 @@ mod tests {
             (json!(false), ["False\n", "false\n", "false\n"]),
             (json!(["a", "b"]), ["a\nb\n", "- a\n- b\n", "[\"a\",\"b\"]\n"]),
             (json!([]), ["", "[]\n", "[]\n"]),
-            (json!({"b": 1, "a": "x"}), ["a: x\nb: 1\n", "a: x\nb: 1\n", "{\"a\":\"x\",\"b\":1}\n"]),
+            (
+                json!({"b": 1, "a": "x"}),
+                ["a: x\nb: 1\n", "a: x\nb: 1\n", "{\"a\":\"x\",\"b\":1}\n"],
+            ),
             (json!({}), ["{}\n", "{}\n", "{}\n"]),
             (json!(6432), ["6432\n", "6432\n", "6432\n"]),
             (json!(1_000_000), ["1e+06\n", "1e+06\n", "1000000\n"]),
@@ -320,7 +337,10 @@ mod tests {
                     "{\"a\":{\"b\":[\"c\",{\"d\":\"e\",\"f\":\"\"}]}}\n",
                 ],
             ),
-            (json!({"a": "x\ny\n"}), ["a: |\n  x\n  y\n", "a: |\n  x\n  y\n", "{\"a\":\"x\\ny\\n\"}\n"]),
+            (
+                json!({"a": "x\ny\n"}),
+                ["a: |\n  x\n  y\n", "a: |\n  x\n  y\n", "{\"a\":\"x\\ny\\n\"}\n"],
+            ),
         ];
         for (value, expected) in rows {
             assert_eq!(all(value.clone()), expected, "{value}");
@@ -357,9 +377,9 @@ mod tests {
     #[test]
     fn yaml_keeps_every_text() {
         let texts = [
-            "", " ", "a ", " a", "\n", "\n\n", "a\n", "a\n\n", "a \nb", " a\nb", "'", "\"", "\\", "a: b",
-            "a #b", "?", "-", "- ", "[a]", "{a}", "&a", "*a", "!a", "%a", "@a", "`a", "=", "<<", "~", "1e3",
-            "0b1", "1_000", "é", "\u{1}", "---", "a:",
+            "", " ", "a ", " a", "\n", "\n\n", "a\n", "a\n\n", "a \nb", " a\nb", "'", "\"", "\\",
+            "a: b", "a #b", "?", "-", "- ", "[a]", "{a}", "&a", "*a", "!a", "%a", "@a", "`a", "=",
+            "<<", "~", "1e3", "0b1", "1_000", "é", "\u{1}", "---", "a:",
         ];
         for text in texts {
             let printed = Shown::fields([("key", Shown::from(text))]).render(Format::Yaml);

@@ -164,7 +164,12 @@ struct Tool {
 }
 
 impl Tool {
-    const fn new(name: &'static str, usage: &'static str, flags: &'static [Flag], run: Run) -> Tool {
+    const fn new(
+        name: &'static str,
+        usage: &'static str,
+        flags: &'static [Flag],
+        run: Run,
+    ) -> Tool {
         Tool { name, usage, flags, known: always, run: Some(run) }
     }
 
@@ -214,7 +219,8 @@ pub(crate) fn names(version: Version) -> Vec<&'static str> {
 /// Runs one tool within a hook.
 pub(crate) fn call(model: &mut Model, context: &mut Context, request: &Request) -> Answer {
     if request.context != context.id {
-        let text = format!("bad request: expected context id {:?}, got {:?}", context.id, request.context);
+        let text =
+            format!("bad request: expected context id {:?}, got {:?}", context.id, request.context);
         return refuse(1, &text);
     }
     let Some(tool) = tools(model.version).find(|tool| tool.name == request.command) else {
@@ -276,8 +282,9 @@ fn print(output: Output, args: &Args<'_>) -> Result<String> {
 impl ActionResult {
     /// Sets the value of a path; replaces a map at this path and a text at a prefix of it.
     fn set(&mut self, path: &str, value: &str) {
-        let below =
-            |short: &str, long: &str| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('.'));
+        let below = |short: &str, long: &str| {
+            long.strip_prefix(short).is_some_and(|rest| rest.starts_with('.'))
+        };
         self.results.retain(|other, _| !below(path, other) && !below(other, path));
         self.results.insert(path.to_owned(), value.to_owned());
     }

@@ -43,7 +43,11 @@ pub(super) const TOOLS: &[Tool] = &[
 
 /// The relation of a call: `-r`, otherwise the hook's own. As in Juju, text before the last `:` is
 /// ignored.
-pub(super) fn relation_id(model: &Model, context: &Context, args: &Args<'_>) -> Result<Option<u32>> {
+pub(super) fn relation_id(
+    model: &Model,
+    context: &Context,
+    args: &Args<'_>,
+) -> Result<Option<u32>> {
     let Some(given) = args.value("relation") else { return Ok(context.event.relation()) };
     let option = args.spelling("relation");
     let number = given.rsplit(':').next().unwrap_or(given);
@@ -79,7 +83,8 @@ fn ids(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Outp
     };
     args.at_most(1)?;
     let listed = |id: u32, relation: &Relation| {
-        let over = relation.is_over() && !relation.is_peer() && members(model, context, id).is_empty();
+        let over =
+            relation.is_over() && !relation.is_peer() && members(model, context, id).is_empty();
         relation.end(app).is_some_and(|end| end.endpoint == endpoint)
             && known(model, context, id)
             && !(over && model.version.hides_broken_relations())
@@ -99,7 +104,8 @@ fn list(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Out
             None => failed("remote application is not known"),
         };
     }
-    let mut names: Vec<String> = members(model, context, id).iter().map(ToString::to_string).collect();
+    let mut names: Vec<String> =
+        members(model, context, id).iter().map(ToString::to_string).collect();
     names.sort();
     Ok(Output::Value(Shown::texts(names)))
 }
@@ -210,7 +216,9 @@ fn app_bag(model: &Model, context: &mut Context, id: u32, app: &str) -> Result<B
         }
     }
     context.fetch(model, id, app, |relation| match relation.end(app) {
-        Some(_) => Ok(relation.apps.get(app).map(|settings| settings.values.clone()).unwrap_or_default()),
+        Some(_) => {
+            Ok(relation.apps.get(app).map(|settings| settings.values.clone()).unwrap_or_default())
+        }
         None => failed("permission denied"),
     })
 }
@@ -249,7 +257,8 @@ fn set(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Outp
             return failed("cannot write relation settings");
         }
         let bag = app_bag(model, context, id, &unit.app);
-        let bag = bag.map_err(|refusal| refusal.because("cannot read relation application settings"))?;
+        let bag =
+            bag.map_err(|refusal| refusal.because("cannot read relation application settings"))?;
         (bag, &mut context.buffer.app_bags)
     } else {
         let bag = unit_bag(model, context, id, &unit);
@@ -274,7 +283,8 @@ fn network_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Res
     }
     let relation = relation_id(model, context, args)?;
     args.at_most(1)?;
-    if let Some(id) = relation.filter(|id| model.relations.get(id).is_none_or(|relation| relation.forgotten))
+    if let Some(id) =
+        relation.filter(|id| model.relations.get(id).is_none_or(|relation| relation.forgotten))
     {
         return failed(format!("relation {id} not found"));
     }
@@ -284,7 +294,8 @@ fn network_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Res
     if !bound(binding) && binding != "juju-info" {
         return failed(format!("no network config found for binding {binding:?}"));
     }
-    let address = model.units.get(&context.unit).map(|unit| unit.address.to_string()).unwrap_or_default();
+    let address =
+        model.units.get(&context.unit).map(|unit| unit.address.to_string()).unwrap_or_default();
     let chosen: Vec<&str> = ["bind-address", "egress-subnets", "ingress-address"]
         .into_iter()
         .filter(|flag| args.has(flag))
@@ -338,13 +349,16 @@ fn goal_state(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Resu
     };
     let units = |app: &str| {
         let all = model.units.iter().filter(|(name, _)| name.app == app);
-        let status =
-            |unit: &crate::model::Unit| entry(if unit.dying { "dying" } else { unit.status.word.as_str() });
+        let status = |unit: &crate::model::Unit| {
+            entry(if unit.dying { "dying" } else { unit.status.word.as_str() })
+        };
         all.map(|(name, unit)| (name.to_string(), status(unit))).collect::<BTreeMap<_, _>>()
     };
     let app = &context.unit.app;
     let mut relations: BTreeMap<String, BTreeMap<String, Shown>> = BTreeMap::new();
-    for relation in model.relations.values().filter(|relation| !relation.is_peer() && !relation.forgotten) {
+    for relation in
+        model.relations.values().filter(|relation| !relation.is_peer() && !relation.forgotten)
+    {
         let (Some(end), Some(remote)) = (relation.end(app), relation.remote(app)) else { continue };
         let status = match relation {
             Relation { dying: true, .. } => "broken",
@@ -356,7 +370,8 @@ fn goal_state(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Resu
         endpoint.insert(remote.app.clone(), entry(status));
         endpoint.extend(units(&remote.app));
     }
-    let relations = relations.into_iter().map(|(endpoint, members)| (endpoint, Shown::map(members)));
+    let relations =
+        relations.into_iter().map(|(endpoint, members)| (endpoint, Shown::map(members)));
     Ok(Output::Value(Shown::fields([
         ("units", Shown::map(units(app))),
         ("relations", Shown::map(relations)),
@@ -377,7 +392,10 @@ pub(crate) fn environment(model: &Model, context: &Context) -> Vec<(&'static str
         ("JUJU_RELATION", endpoint.to_owned()),
         ("JUJU_RELATION_ID", format!("{endpoint}:{id}")),
         ("JUJU_REMOTE_APP", remote.to_owned()),
-        ("JUJU_REMOTE_UNIT", context.event.remote_unit().map(ToString::to_string).unwrap_or_default()),
+        (
+            "JUJU_REMOTE_UNIT",
+            context.event.remote_unit().map(ToString::to_string).unwrap_or_default(),
+        ),
     ];
     if let Event::Departed { departing, .. } = &context.event {
         variables.push(("JUJU_DEPARTING_UNIT", departing.to_string()));

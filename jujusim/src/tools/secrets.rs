@@ -28,7 +28,8 @@ const UPSERT: &[Flag] = &[
 ];
 
 pub(super) const TOOLS: &[Tool] = &[
-    Tool::new("secret-add", "[key[#base64|#file]=value...]", UPSERT, add).when(Version::has_secrets),
+    Tool::new("secret-add", "[key[#base64|#file]=value...]", UPSERT, add)
+        .when(Version::has_secrets),
     Tool::new(
         "secret-get",
         "<ID> [key[#base64]]",
@@ -37,12 +38,19 @@ pub(super) const TOOLS: &[Tool] = &[
     )
     .when(Version::has_secrets),
     Tool::new("secret-set", "<ID> [key[#base64]=value...]", UPSERT, set).when(Version::has_secrets),
-    Tool::new("secret-info-get", "<ID>", &[YAML_OR_JSON, OUTPUT, LABEL], info_get).when(Version::has_secrets),
+    Tool::new("secret-info-get", "<ID>", &[YAML_OR_JSON, OUTPUT, LABEL], info_get)
+        .when(Version::has_secrets),
     Tool::new("secret-ids", "", &[super::flags::FORMAT, OUTPUT], ids).when(Version::has_secrets),
     Tool::new("secret-grant", "<ID>", &[RELATION, UNIT], grant).when(Version::has_secrets),
-    Tool::new("secret-revoke", "<ID>", &[RELATION, UNIT, Flag("app|application", Kind::Text)], revoke)
+    Tool::new(
+        "secret-revoke",
+        "<ID>",
+        &[RELATION, UNIT, Flag("app|application", Kind::Text)],
+        revoke,
+    )
+    .when(Version::has_secrets),
+    Tool::new("secret-remove", "<ID>", &[Flag("revision", Kind::Text)], remove)
         .when(Version::has_secrets),
-    Tool::new("secret-remove", "<ID>", &[Flag("revision", Kind::Text)], remove).when(Version::has_secrets),
 ];
 
 /// The id in any form of a secret's URI (core/secrets/secret.go).
@@ -60,8 +68,10 @@ fn parse_uri(text: &str) -> Result<String> {
 /// Creates an id. Ids sort by age, as in Juju: a time, followed by a random part.
 pub(crate) fn new_id() -> String {
     use rand::RngExt as _;
-    let digit = |value: u128| char::from(b"0123456789abcdefghijklmnopqrstuv"[(value % 32) as usize]);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let digit =
+        |value: u128| char::from(b"0123456789abcdefghijklmnopqrstuv"[(value % 32) as usize]);
+    let now =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
     let mut random = rand::rng();
     let time = (0..13).rev().map(|place| digit(now >> (5 * place)));
     time.chain((0..7).map(|_| digit(random.random_range(0..32)))).collect()
@@ -76,7 +86,13 @@ fn metadata(model: &Model, args: &Args<'_>) -> Result<SecretUpdate> {
         Some((_, Ok(policy))) => Some(policy),
         Some((text, Err(()))) => return usage(format!("rotate policy {text:?} not valid")),
     };
-    Ok(SecretUpdate { label: text("label"), description: text("description"), rotate, expire, content: None })
+    Ok(SecretUpdate {
+        label: text("label"),
+        description: text("description"),
+        rotate,
+        expire,
+        content: None,
+    })
 }
 
 /// The owner that `--owner` names.
@@ -151,9 +167,13 @@ fn by_label(model: &Model, context: &Context, label: &str) -> Option<String> {
     };
     let mine = model.secrets.iter().find(|(id, secret)| owner_label(id, secret));
     let consumer_label = |secret: &Secret| {
-        secret.consumers.get(&context.unit).is_some_and(|consumer| consumer.label.as_deref() == Some(label))
+        secret
+            .consumers
+            .get(&context.unit)
+            .is_some_and(|consumer| consumer.label.as_deref() == Some(label))
     };
-    mine.or_else(|| model.secrets.iter().find(|(_, secret)| consumer_label(secret))).map(|(id, _)| id.clone())
+    mine.or_else(|| model.secrets.iter().find(|(_, secret)| consumer_label(secret)))
+        .map(|(id, _)| id.clone())
 }
 
 /// Which revision to read.
@@ -189,7 +209,10 @@ fn get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Outp
                 (Some(value), None) => Shown::from(value.as_str()),
                 (Some(value), Some(_)) => Shown::from(BASE64.encode(value)),
                 (None, _) => {
-                    return failed(format!("secret key value {:?} not found", plain.unwrap_or(key)));
+                    return failed(format!(
+                        "secret key value {:?} not found",
+                        plain.unwrap_or(key)
+                    ));
                 }
             }
         }
@@ -248,9 +271,12 @@ fn committed_content(
         return failed(model.version.unknown_label_error(label.unwrap_or_default()));
     };
     let unit = &context.unit;
-    let Some(secret) = model.secrets.get(&id) else { return failed(format!("secret {id:?} not found")) };
+    let Some(secret) = model.secrets.get(&id) else {
+        return failed(format!("secret {id:?} not found"));
+    };
     let own = secret.owner.includes(unit);
-    let granted = [unit.app.clone(), unit.to_string()].iter().any(|name| secret.grants.contains_key(name));
+    let granted =
+        [unit.app.clone(), unit.to_string()].iter().any(|name| secret.grants.contains_key(name));
     if !own && !granted {
         return failed("permission denied");
     }
@@ -262,7 +288,9 @@ fn committed_content(
         Some(label) if !own => relabel(model, unit, &id, label)?,
         _ => {}
     }
-    let Some(secret) = model.secrets.get_mut(&id) else { return failed(format!("secret {id:?} not found")) };
+    let Some(secret) = model.secrets.get_mut(&id) else {
+        return failed(format!("secret {id:?} not found"));
+    };
     let latest = secret.latest;
     let consumer = secret.consumer(unit);
     if read == Read::Refresh {
@@ -277,7 +305,9 @@ fn committed_content(
 
 /// Sets an owner's label, at once (PR 15537).
 fn rename(model: &mut Model, id: &str, label: &str) -> Result<()> {
-    let Some(secret) = model.secrets.get(id).filter(|secret| secret.label != label) else { return Ok(()) };
+    let Some(secret) = model.secrets.get(id).filter(|secret| secret.label != label) else {
+        return Ok(());
+    };
     if label_taken(model, id, &secret.owner, label) {
         return failed(format!("secret with label {label:?} already exists"));
     }
@@ -340,7 +370,8 @@ pub(crate) fn label_taken(model: &Model, id: &str, owner: &Entity, label: &str) 
             Entity::App(other) => other == app,
             Entity::Unit(unit) => within(unit),
         };
-        let consumed = secret.consumers.iter().any(|(unit, consumer)| within(unit) && consumer.had(label));
+        let consumed =
+            secret.consumers.iter().any(|(unit, consumer)| within(unit) && consumer.had(label));
         in_app && secret.label == label || consumed
     })
 }
@@ -350,7 +381,9 @@ fn consumer_label_taken(model: &Model, id: &str, unit: &UnitName, label: &str) -
     if model.version.shares_labels_between_app_and_units() {
         return label_taken(model, id, &Entity::Unit(unit.clone()), label);
     }
-    let has = |secret: &Secret| secret.consumers.get(unit).is_some_and(|c| c.label.as_deref() == Some(label));
+    let has = |secret: &Secret| {
+        secret.consumers.get(unit).is_some_and(|c| c.label.as_deref() == Some(label))
+    };
     others(model, id).any(has)
 }
 
@@ -389,7 +422,8 @@ fn info_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result
         (None, Some(label)) => (by_label(model, context, label), label.to_owned()),
     };
     args.at_most(1)?;
-    let Some((id, secret)) = id.and_then(|id| Some((id.clone(), managed(model, context, &id)?.clone())))
+    let Some((id, secret)) =
+        id.and_then(|id| Some((id.clone(), managed(model, context, &id)?.clone())))
     else {
         return failed(format!("secret {named:?} not found"));
     };
@@ -405,7 +439,9 @@ fn info(model: &Model, secret: &Secret) -> Shown {
     let access: Vec<Shown> = secret
         .grants
         .iter()
-        .filter_map(|(target, relation)| Some(grant_info(target, model.relations.get(&(*relation)?)?)))
+        .filter_map(|(target, relation)| {
+            Some(grant_info(target, model.relations.get(&(*relation)?)?))
+        })
         .collect();
     let optional = [
         ("expiry", secret.expire.map(Shown::Time)),
@@ -454,7 +490,9 @@ fn grant(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Ou
         Some(unit) => match unit.parse::<UnitName>() {
             Err(_) => return usage(format!("unit {unit:?} not valid")),
             Ok(name) if name.app != app => {
-                return usage(format!("cannot specify unit {unit:?} in relation to application {app:?}"));
+                return usage(format!(
+                    "cannot specify unit {unit:?} in relation to application {app:?}"
+                ));
             }
             Ok(_) => unit.to_owned(),
         },
@@ -536,7 +574,8 @@ fn remove(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<O
     if pending.creates.len() < created {
         return Ok(Output::Silent);
     }
-    let removed = pending.removes.entry(id).or_insert_with(|| Some(std::collections::BTreeSet::new()));
+    let removed =
+        pending.removes.entry(id).or_insert_with(|| Some(std::collections::BTreeSet::new()));
     match (revision, &mut *removed) {
         (Some(revision), Some(revisions)) => {
             if model.version.removes_one_revision_per_hook() {
@@ -577,9 +616,15 @@ mod tests {
         assert_eq!(call(&mut model, "secret-get", &get), "password: one\n");
         model.secrets.get_mut(ID).expect("the secret").revise(content("two"));
         assert_eq!(call(&mut model, "secret-get", &["--label", "mine"]), "password: one\n");
-        assert_eq!(call(&mut model, "secret-get", &["--label", "mine", "--refresh"]), "password: two\n");
+        assert_eq!(
+            call(&mut model, "secret-get", &["--label", "mine", "--refresh"]),
+            "password: two\n"
+        );
         assert_eq!(call(&mut model, "secret-ids", &["--format=json"]), "null\n");
-        assert_eq!(call(&mut model, "secret-info-get", &[ID]), format!("ERROR secret {ID:?} not found"));
+        assert_eq!(
+            call(&mut model, "secret-info-get", &[ID]),
+            format!("ERROR secret {ID:?} not found")
+        );
         assert_eq!(
             call(&mut model, "secret-set", &[ID, "password=three"]),
             "updating secrets: permission denied"

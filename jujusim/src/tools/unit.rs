@@ -47,8 +47,10 @@ pub(super) const TOOLS: &[Tool] = &[
     Tool::new("close-port", PORT_USAGE, PORT, close_port),
     Tool::new("opened-ports", "", &[FORMAT, OUTPUT, Flag("endpoints", Kind::Switch)], opened_ports),
     Tool::new("unit-get", "<setting>", &[FORMAT, OUTPUT], unit_get),
-    Tool::new("leader-get", "[<key>]", &[FORMAT, OUTPUT], leader_get).when(Version::has_leader_settings),
-    Tool::new("leader-set", "<key>=<value> [...]", &[], leader_set).when(Version::has_leader_settings),
+    Tool::new("leader-get", "[<key>]", &[FORMAT, OUTPUT], leader_get)
+        .when(Version::has_leader_settings),
+    Tool::new("leader-set", "<key>=<value> [...]", &[], leader_set)
+        .when(Version::has_leader_settings),
     Tool::new("action-get", "[<key>[.<key>.<key>...]]", &[FORMAT, OUTPUT], action_get),
     Tool::new("action-set", "<key>=<value> [<key>=<value> ...]", &[], action_set),
     Tool::new("action-fail", "[\"<failure message>\"]", &[], action_fail),
@@ -71,7 +73,9 @@ fn config_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Resu
     let value = |name: &str| values.get(name).cloned().map_or(Shown::NULL, Shown::from);
     Ok(Output::Value(match args.at(0) {
         Some(key) => value(key),
-        None if all => Shown::map(app.charm().options.keys().map(|name| (name.clone(), value(name)))),
+        None if all => {
+            Shown::map(app.charm().options.keys().map(|name| (name.clone(), value(name))))
+        }
         None => Shown::map(values.keys().map(|name| (name.clone(), value(name)))),
     }))
 }
@@ -121,7 +125,11 @@ fn status_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Resu
     let current = model.units.get(&context.unit).map(|unit| unit.status.clone());
     let Some(status) = context.status.clone().or(current) else { return failed("unit is gone") };
     context.status = Some(status.clone());
-    Ok(Output::Value(if word_only { Shown::from(status.word) } else { details(&status, data, None) }))
+    Ok(Output::Value(if word_only {
+        Shown::from(status.word)
+    } else {
+        details(&status, data, None)
+    }))
 }
 
 /// A status as a map; if requested with its message, and with the units of an application.
@@ -146,7 +154,8 @@ fn unit_details(model: &Model, context: &Context, data: bool) -> Shown {
 fn app_status(model: &Model, app: &str) -> Status {
     const GRAVE: [&str; 5] = ["terminated", "active", "waiting", "maintenance", "blocked"];
     let grave = |status: &&Status| GRAVE.iter().position(|word| *word == status.word);
-    let units = model.units.iter().filter(|(name, _)| name.app == app).map(|(_, unit)| &unit.status);
+    let units =
+        model.units.iter().filter(|(name, _)| name.app == app).map(|(_, unit)| &unit.status);
     let gravest = units.rev().max_by_key(grave).filter(|status| grave(status).is_some());
     let set = model.apps.get(app).and_then(|app| app.status.as_ref());
     set.or(gravest).cloned().unwrap_or_else(|| Status::new("unknown", ""))
@@ -240,9 +249,13 @@ fn close_port(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Resu
         let open = pending_ports(model, context);
         let for_all = OpenedPort { endpoint: None, ..port.clone() };
         if port.endpoint.is_some() && open.contains(&for_all) {
-            return failed("jujusim does not model closing a port for one endpoint that is open for all");
+            return failed(
+                "jujusim does not model closing a port for one endpoint that is open for all",
+            );
         }
-        open.retain(|other| if port.endpoint.is_some() { *other != port } else { !other.same(&port) });
+        open.retain(
+            |other| if port.endpoint.is_some() { *other != port } else { !other.same(&port) },
+        );
     }
     Ok(Output::Silent)
 }
@@ -256,7 +269,9 @@ fn ports(model: &Model, context: &Context, args: &Args<'_>) -> Result<Vec<Opened
         return failed("jujusim does not model ports on Kubernetes before Juju 3.0.3");
     }
     if from != to {
-        return failed("port ranges are not supported for k8s applications, please specify a single port");
+        return failed(
+            "port ranges are not supported for k8s applications, please specify a single port",
+        );
     }
     let port = |endpoint| OpenedPort { protocol, number: from, endpoint };
     let Some(endpoints) = args.text("endpoints") else { return Ok(vec![port(None)]) };
@@ -285,7 +300,8 @@ fn opened_ports(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Re
     }
     let line = |ports: &BTreeSet<&OpenedPort>| {
         let port = ports.first().map(ToString::to_string).unwrap_or_default();
-        let endpoints: Option<Vec<&str>> = ports.iter().map(|port| port.endpoint.as_deref()).collect();
+        let endpoints: Option<Vec<&str>> =
+            ports.iter().map(|port| port.endpoint.as_deref()).collect();
         match endpoints {
             _ if !args.has("endpoints") => port,
             Some(endpoints) => format!("{port} ({})", endpoints.join(", ")),
@@ -323,7 +339,9 @@ fn leader_set(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Resu
     if !context.leads(model) {
         return failed("cannot write leadership settings: cannot write settings: not the leader");
     }
-    let Some(app) = model.apps.get_mut(&context.unit.app) else { return failed("application is gone") };
+    let Some(app) = model.apps.get_mut(&context.unit.app) else {
+        return failed("application is gone");
+    };
     let before = app.settings.clone();
     app.settings.extend(written);
     app.settings.retain(|_, value| !value.is_empty());
@@ -383,7 +401,8 @@ fn action_result(arg: &str) -> Result<(&str, &str)> {
 fn action_fail(_: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Output> {
     args.at_most(1)?;
     parameters(context)?;
-    let reason = args.at(0).unwrap_or("action failed without reason given, check action for errors");
+    let reason =
+        args.at(0).unwrap_or("action failed without reason given, check action for errors");
     context.action.failure = Some(reason.to_owned());
     Ok(Output::Silent)
 }

@@ -76,7 +76,8 @@ fn what_waits_is_taken_in_juju_s_order() {
 
 #[test]
 fn actions_and_commands_wait_for_leadership_but_not_for_configuration() {
-    let mut sim = model(&["deploy PUPPET -n 2", "settle", "leader puppet/1", "config puppet port=1"]);
+    let mut sim =
+        model(&["deploy PUPPET -n 2", "settle", "leader puppet/1", "config puppet port=1"]);
     let start = runs(&sim);
     run(&mut sim, "run puppet/1 greet");
     assert_eq!(since(&sim, start), ["puppet/1 leader-elected", "puppet/1 greet"]);
@@ -108,7 +109,8 @@ fn a_failed_hook_is_tried_again_after_a_growing_pause() {
 
 #[test]
 fn without_retries_a_unit_stays_in_error_until_resolved() {
-    let mut sim = model(&["deploy PUPPET", "settle", "model-config automatically-retry-hooks=false"]);
+    let mut sim =
+        model(&["deploy PUPPET", "settle", "model-config automatically-retry-hooks=false"]);
     once(&mut sim, "puppet/0", "exit 1");
     assert!(run(&mut sim, "settle").contains("1 failed"));
     run(&mut sim, "config puppet port=1");
@@ -266,10 +268,18 @@ fn a_full_disk_and_a_read_only_one() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     let file = sim.model().unit_root("puppet/0").expect("a unit").join("etc/written");
     let path = file.display();
-    once(&mut sim, "puppet/0", "exec dd if=/dev/zero of=$root/etc/written bs=4 count=3 status=none");
+    once(
+        &mut sim,
+        "puppet/0",
+        "exec dd if=/dev/zero of=$root/etc/written bs=4 count=3 status=none",
+    );
     run(&mut sim, &format!("fail puppet/0 syscall write 2 --errno ENOSPC --onwards --path {path}"));
     run(&mut sim, "step");
-    assert!(log(&sim).iter().any(|line| line.contains("No space left on device")), "{:?}", log(&sim));
+    assert!(
+        log(&sim).iter().any(|line| line.contains("No space left on device")),
+        "{:?}",
+        log(&sim)
+    );
     assert_eq!(std::fs::read(&file).expect("the file").len(), 4);
     run(&mut sim, &format!("fail puppet/0 syscall openat --errno EROFS --path {path}"));
     run(&mut sim, "step");
@@ -305,7 +315,11 @@ fn a_hook_is_delivered_twice() {
 #[test]
 fn every_commit_is_torn_once() {
     let mut sim = model(&["deploy PUPPET", "settle", "every-hook torn"]);
-    once(&mut sim, "puppet/0", "secret-add --label x$(secret-ids | wc -l)y password=one; state-set a=1");
+    once(
+        &mut sim,
+        "puppet/0",
+        "secret-add --label x$(secret-ids | wc -l)y password=one; state-set a=1",
+    );
     let start = runs(&sim);
     run(&mut sim, "settle");
     let hooks = since(&sim, start);
@@ -329,8 +343,12 @@ fn news_of_a_relation_are_held_back() {
 fn a_seed_decides_the_order_and_repeats_it() {
     let order = |seed: u64| {
         let options = Options { seed: Some(seed), ..options() };
-        let commands =
-            ["deploy PUPPET -n 3", "deploy PUPPET far -n 2", "integrate puppet:db far:back", "settle"];
+        let commands = [
+            "deploy PUPPET -n 3",
+            "deploy PUPPET far -n 2",
+            "integrate puppet:db far:back",
+            "settle",
+        ];
         let sim = model_of(&commands, &options);
         since(&sim, 0)
     };
@@ -339,11 +357,14 @@ fn a_seed_decides_the_order_and_repeats_it() {
     assert_eq!(orders.iter().collect::<BTreeSet<_>>().len(), 4, "four seeds, four orders");
     for hooks in &orders {
         for unit in ["puppet/0", "puppet/1", "puppet/2", "far/0", "far/1"] {
-            let own: Vec<&str> =
-                hooks.iter().filter_map(|hook| hook.strip_prefix(unit)?.strip_prefix(' ')).collect();
+            let own: Vec<&str> = hooks
+                .iter()
+                .filter_map(|hook| hook.strip_prefix(unit)?.strip_prefix(' '))
+                .collect();
             assert_eq!(own[0], "install");
             for endpoint in ["peers", "db", "back"] {
-                let own: Vec<&&str> = own.iter().filter(|hook| hook.starts_with(endpoint)).collect();
+                let own: Vec<&&str> =
+                    own.iter().filter(|hook| hook.starts_with(endpoint)).collect();
                 let joined = own.iter().enumerate().filter(|(_, hook)| hook.ends_with("-joined"));
                 for (at, hook) in joined {
                     assert_eq!(*own[at + 1], hook.replace("joined", "changed"), "{own:?}");
@@ -376,7 +397,12 @@ fn a_restarted_agent_starts_anew_and_has_forgotten() {
     run(&mut sim, "settle");
     assert_eq!(
         since(&sim, start),
-        ["puppet/1 stop", "puppet/1 work-pebble-ready", "puppet/1 start", "puppet/1 leader-settings-changed"]
+        [
+            "puppet/1 stop",
+            "puppet/1 work-pebble-ready",
+            "puppet/1 start",
+            "puppet/1 leader-settings-changed"
+        ]
     );
     assert!(kept.exists());
     // Changes during that time are never announced (uniter/secrets/secrets.go).
@@ -422,7 +448,10 @@ fn a_pod_that_dies_in_a_hook_leaves_it_killed_failed_or_done() {
     let start = runs(&sim);
     run(&mut sim, "replace-pod puppet/0 --after-hook");
     run(&mut sim, "settle");
-    assert_eq!(since(&sim, start), ["puppet/0 update-status", "puppet/0 start", "puppet/0 config-changed"]);
+    assert_eq!(
+        since(&sim, start),
+        ["puppet/0 update-status", "puppet/0 start", "puppet/0 config-changed"]
+    );
     assert_eq!(tool(&mut sim, "puppet/0", "state-get a").1, "1\n");
 }
 
@@ -458,14 +487,19 @@ fn another_revision_of_the_charm_comes_with_new_pods() {
         ]
     );
     std::fs::write(new.path().join("metadata.yaml"), "name: puppet\n").expect("metadata");
-    refused(&mut sim, &format!("refresh puppet --path {}", new.path().display()), "would break relation");
+    refused(
+        &mut sim,
+        &format!("refresh puppet --path {}", new.path().display()),
+        "would break relation",
+    );
     std::fs::write(new.path().join("metadata.yaml"), "name: other\n").expect("metadata");
     refused(&mut sim, &format!("refresh puppet --path {}", new.path().display()), "cannot upgrade");
 }
 
 #[test]
 fn a_suspended_relation_ends_and_begins_anew_under_the_same_id() {
-    let mut sim = model(&["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
+    let mut sim =
+        model(&["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
     let id = sim.model().relations_at("puppet:db");
     run(&mut sim, "exec far/0 -- relation-set -r 2 a=1");
     let own = |sim: &Sim, start| -> Vec<String> {
@@ -481,7 +515,11 @@ fn a_suspended_relation_ends_and_begins_anew_under_the_same_id() {
     run(&mut sim, "settle");
     assert_eq!(
         own(&sim, start),
-        ["puppet/0 db-relation-created", "puppet/0 db-relation-joined", "puppet/0 db-relation-changed"]
+        [
+            "puppet/0 db-relation-created",
+            "puppet/0 db-relation-joined",
+            "puppet/0 db-relation-changed"
+        ]
     );
     assert_eq!(sim.model().relations_at("puppet:db"), id);
     assert_eq!(tool(&mut sim, "puppet/0", "relation-get -r 2 a far/0").1, "1\n");
@@ -497,9 +535,13 @@ fn time_brings_update_status() {
 
 #[test]
 fn a_command_has_no_hook_but_may_have_a_relation() {
-    let mut sim = model(&["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
+    let mut sim =
+        model(&["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
     let print = r#"sh -c 'echo "<$JUJU_DISPATCH_PATH> <$JUJU_HOOK_NAME> $JUJU_RELATION_ID $JUJU_REMOTE_APP"; relation-ids'"#;
-    assert_eq!(run(&mut sim, &format!("exec puppet/0 --relation db:2 -- {print}")), "<> <> db:2 far\ndb:2\n");
+    assert_eq!(
+        run(&mut sim, &format!("exec puppet/0 --relation db:2 -- {print}")),
+        "<> <> db:2 far\ndb:2\n"
+    );
     assert!(tool(&mut sim, "puppet/0", print).2.contains("no endpoint name specified"));
     refused(&mut sim, "exec puppet/0 --relation 7 -- true", "relation \"7\" not found");
 }
@@ -575,7 +617,11 @@ fn the_environment_is_built_from_nothing() {
         ("trigger puppet/0 update-status", "update-status", &[]),
         ("config puppet port=1", "config-changed", &[]),
         ("trigger puppet/0 work-pebble-ready", "work-pebble-ready", &["JUJU_WORKLOAD_NAME"]),
-        ("secret-edit top password=two", "secret-changed", &["JUJU_SECRET_ID", "JUJU_SECRET_LABEL"]),
+        (
+            "secret-edit top password=two",
+            "secret-changed",
+            &["JUJU_SECRET_ID", "JUJU_SECRET_LABEL"],
+        ),
         ("databag puppet:db far a=1", "db-relation-changed", &relation),
         ("databag puppet:peers puppet/1 a=1", "peers-relation-changed", &relation),
         ("remove-relation puppet far", "db-relation-departed", &departed),
@@ -585,16 +631,19 @@ fn the_environment_is_built_from_nothing() {
         run(&mut sim, command);
         let start = runs(&sim);
         run(&mut sim, "settle");
-        let found =
-            sim.model().hook_runs()[start..].iter().find(|run| run.unit == "puppet/0" && run.hook == hook);
+        let found = sim.model().hook_runs()[start..]
+            .iter()
+            .find(|run| run.unit == "puppet/0" && run.hook == hook);
         let lines: Vec<&str> =
             found.expect(hook).log.iter().filter_map(|line| line.strip_prefix("DEBUG ")).collect();
-        let names: BTreeSet<&str> = lines.iter().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+        let names: BTreeSet<&str> =
+            lines.iter().filter_map(|line| Some(line.split_once('=')?.0)).collect();
         assert_eq!(names, ALWAYS.iter().chain(own).copied().collect(), "{hook}");
         let app_changed = hook == "db-relation-changed";
         assert!(!app_changed || lines.contains(&"JUJU_REMOTE_UNIT="), "set, but empty: {lines:?}");
     }
-    let print = "sh -c 'echo $JUJU_ACTION_NAME $JUJU_ACTION_TAG $JUJU_DISPATCH_PATH \"<$JUJU_HOOK_NAME>\"'";
+    let print =
+        "sh -c 'echo $JUJU_ACTION_NAME $JUJU_ACTION_TAG $JUJU_DISPATCH_PATH \"<$JUJU_HOOK_NAME>\"'";
     script(&sim, "puppet/0", "greet", print);
     let printed = run(&mut sim, "run puppet/0 greet");
     assert!(printed.contains("greet action-1 actions/greet <>"), "{printed}");
@@ -652,7 +701,10 @@ fn what_juju_could_not_produce_is_refused() {
     let start = runs(&sim);
     run(&mut sim, "settle");
     let hooks = since(&sim, start);
-    assert!(hooks.iter().any(|hook| hook.starts_with("far/")), "the removal that was taken: {hooks:?}");
+    assert!(
+        hooks.iter().any(|hook| hook.starts_with("far/")),
+        "the removal that was taken: {hooks:?}"
+    );
     assert!(!hooks.iter().any(|hook| hook.starts_with("puppet")), "{hooks:?}");
 }
 
@@ -671,20 +723,23 @@ fn by_force_units_go_without_a_hook() {
 #[test]
 fn time_brings_rotation_and_expiry() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
-    let (_, uri, _) = tool(&mut sim, "puppet/0", "secret-add --label top --rotate hourly password=one");
+    let (_, uri, _) =
+        tool(&mut sim, "puppet/0", "secret-add --label top --rotate hourly password=one");
     script(
         &sim,
         "puppet/0",
         "secret-rotate",
         "[ -e $root/etc/lazy ] || secret-set $JUJU_SECRET_ID password=$(date +%s%N)",
     );
-    let rotations =
-        |sim: &Sim, start| since(sim, start).into_iter().filter(|hook| hook.ends_with("rotate")).count();
+    let rotations = |sim: &Sim, start| {
+        since(sim, start).into_iter().filter(|hook| hook.ends_with("rotate")).count()
+    };
     let start = runs(&sim);
     run(&mut sim, "wait 125m");
     assert_eq!(rotations(&sim, start), 2);
     // A leader that does nothing gets the event again after five minutes.
-    std::fs::write(sim.model().unit_root("puppet/0").expect("a unit").join("etc/lazy"), "").expect("a file");
+    std::fs::write(sim.model().unit_root("puppet/0").expect("a unit").join("etc/lazy"), "")
+        .expect("a file");
     let start = runs(&sim);
     run(&mut sim, "wait 66m");
     assert_eq!(rotations(&sim, start), 3);
@@ -692,8 +747,10 @@ fn time_brings_rotation_and_expiry() {
     script(&sim, "puppet/0", "secret-expired", "echo $JUJU_SECRET_LABEL $JUJU_SECRET_REVISION");
     let start = runs(&sim);
     run(&mut sim, "wait 16m");
-    let expired: Vec<_> =
-        sim.model().hook_runs()[start..].iter().filter(|run| run.hook == "secret-expired").collect();
+    let expired: Vec<_> = sim.model().hook_runs()[start..]
+        .iter()
+        .filter(|run| run.hook == "secret-expired")
+        .collect();
     assert_eq!(expired.len(), 2);
     assert_eq!(expired[0].log, ["DEBUG top 4"]);
 }
@@ -720,8 +777,10 @@ fn a_user_s_secret_is_read_once_it_is_granted() {
 
 #[test]
 fn a_relation_removed_by_force_is_known_to_the_agents_only() {
-    let mut sim = model(&["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
-    let lines = "relation-list --app; relation-get --app - far || echo $?; relation-set a=1 || echo $?";
+    let mut sim =
+        model(&["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
+    let lines =
+        "relation-list --app; relation-get --app - far || echo $?; relation-set a=1 || echo $?";
     script(&sim, "puppet/0", "db-relation-departed", lines);
     run(&mut sim, "remove-relation puppet far --force");
     run(&mut sim, "step --unit puppet/0");
@@ -781,14 +840,19 @@ fn news_of_the_application_come_before_its_units() {
 #[test]
 fn a_unit_alone_is_joined_by_nobody() {
     let sim = model(&["deploy PUPPET", "settle"]);
-    let peers: Vec<String> = since(&sim, 0).into_iter().filter(|hook| hook.contains("peers")).collect();
+    let peers: Vec<String> =
+        since(&sim, 0).into_iter().filter(|hook| hook.contains("peers")).collect();
     assert_eq!(peers, ["puppet/0 peers-relation-created"]);
 }
 
 #[test]
 fn relations_may_break_while_nobody_leads() {
-    let mut sim =
-        model(&["deploy PUPPET -n 2", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
+    let mut sim = model(&[
+        "deploy PUPPET -n 2",
+        "deploy PUPPET far",
+        "integrate puppet:db far:back",
+        "settle",
+    ]);
     for unit in ["puppet/0", "puppet/1"] {
         script(&sim, unit, "db-relation-broken", "is-leader; relation-set --app a=1 || echo $?");
     }
@@ -796,12 +860,16 @@ fn relations_may_break_while_nobody_leads() {
     run(&mut sim, "remove-application puppet");
     let start = runs(&sim);
     run(&mut sim, "settle");
-    let broken = sim.model().hook_runs()[start..].iter().filter(|run| run.hook == "db-relation-broken");
+    let broken =
+        sim.model().hook_runs()[start..].iter().filter(|run| run.hook == "db-relation-broken");
     let logs: Vec<&Vec<String>> = broken.map(|run| &run.log).collect();
     assert_eq!(logs.len(), 2);
     for log in logs {
         assert_eq!(printed(log), ["False", "1"]);
-        assert!(log.contains(&"WARNING ERROR cannot write relation settings".to_owned()), "{log:?}");
+        assert!(
+            log.contains(&"WARNING ERROR cannot write relation settings".to_owned()),
+            "{log:?}"
+        );
     }
 }
 
@@ -822,9 +890,17 @@ fn a_relation_that_ends_before_it_was_created_is_left_without_a_hook() {
     // The unit's first `-created` hook is for the other relation; the agent has entered both.
     run(&mut sim, "seed 3");
     run(&mut sim, "step --unit puppet/0 2");
-    assert!(since(&sim, 0).contains(&"puppet/0 peers-relation-created".to_owned()), "{:?}", since(&sim, 0));
+    assert!(
+        since(&sim, 0).contains(&"puppet/0 peers-relation-created".to_owned()),
+        "{:?}",
+        since(&sim, 0)
+    );
     run(&mut sim, "remove-relation puppet far");
     run(&mut sim, "settle");
     assert!(sim.model().relations_at("puppet:db").is_empty());
-    assert!(!since(&sim, 0).iter().any(|hook| hook.contains("db-relation")), "{:?}", since(&sim, 0));
+    assert!(
+        !since(&sim, 0).iter().any(|hook| hook.contains("db-relation")),
+        "{:?}",
+        since(&sim, 0)
+    );
 }

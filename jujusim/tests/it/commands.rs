@@ -18,7 +18,10 @@ fn help_lists_all_commands_and_describes_one() {
     let mut sim = model(&[]);
     let all = run(&mut sim, "help");
     for command in ["deploy", "settle", "show-unit", "expect-error", "help"] {
-        assert!(all.lines().any(|line| line.split(' ').next() == Some(command)), "{command}:\n{all}");
+        assert!(
+            all.lines().any(|line| line.split(' ').next() == Some(command)),
+            "{command}:\n{all}"
+        );
     }
     assert_eq!(
         run(&mut sim, "help leader"),
@@ -49,7 +52,10 @@ fn an_application_is_scaled_up_and_down() {
     run(&mut sim, "settle");
     assert_eq!(sim.model().units_of("puppet"), ["puppet/0".parse().expect("a name")]);
     run(&mut sim, "scale-application puppet 1");
-    assert!(sim.run("scale-application nobody 1").is_err() && sim.run("scale-application puppet x").is_err());
+    assert!(
+        sim.run("scale-application nobody 1").is_err()
+            && sim.run("scale-application puppet x").is_err()
+    );
 }
 
 #[test]
@@ -105,14 +111,18 @@ fn a_status_is_derived_from_the_units_until_the_charm_sets_one() {
 fn the_tables_are_juju_s() {
     let mut sim = model(&["deploy PUPPET -n 2", "step --unit puppet/0"]);
     let status = run(&mut sim, "status --relations");
-    let headers: Vec<&str> = status.split("\n\n").filter_map(|table| table.lines().next()).collect();
+    let headers: Vec<&str> =
+        status.split("\n\n").filter_map(|table| table.lines().next()).collect();
     assert_eq!(
-        headers.iter().map(|header| header.split_whitespace().collect::<Vec<_>>()).collect::<Vec<_>>(),
+        headers
+            .iter()
+            .map(|header| header.split_whitespace().collect::<Vec<_>>())
+            .collect::<Vec<_>>(),
         [
             vec!["Model", "Controller", "Cloud/Region", "Version", "SLA", "Timestamp"],
             vec![
-                "App", "Version", "Status", "Scale", "Charm", "Channel", "Rev", "Address", "Exposed",
-                "Message"
+                "App", "Version", "Status", "Scale", "Charm", "Channel", "Rev", "Address",
+                "Exposed", "Message"
             ],
             vec!["Unit", "Workload", "Agent", "Address", "Ports", "Message"],
             vec!["Integration", "provider", "Requirer", "Interface", "Type", "Message"],
@@ -129,17 +139,25 @@ fn the_tables_are_juju_s() {
 
 #[test]
 fn a_unit_is_shown_with_what_juju_keeps_to_itself_apart() {
-    let mut sim =
-        model(&["deploy PUPPET -n 2", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
+    let mut sim = model(&[
+        "deploy PUPPET -n 2",
+        "deploy PUPPET far",
+        "integrate puppet:db far:back",
+        "settle",
+    ]);
     run(&mut sim, "databag puppet:db puppet offered=1");
     run(&mut sim, "databag puppet:db far asked=1");
     run(&mut sim, "exec puppet/0 -- state-set kept=1");
     let shown = run(&mut sim, "show-unit puppet/0");
     let (juju, hidden) = shown.split_once("\nsimulator:\n").expect("a part of its own");
-    assert!(juju.contains("asked: '1'") && !juju.contains("offered") && !juju.contains("kept"), "{juju}");
+    assert!(
+        juju.contains("asked: '1'") && !juju.contains("offered") && !juju.contains("kept"),
+        "{juju}"
+    );
     assert!(hidden.contains("offered: '1'") && hidden.contains("kept: '1'"), "{hidden}");
     let one: serde_json::Value =
-        serde_json::from_str(&run(&mut sim, "show-unit puppet/0 --endpoint db --format json")).expect("JSON");
+        serde_json::from_str(&run(&mut sim, "show-unit puppet/0 --endpoint db --format json"))
+            .expect("JSON");
     let relations = one["puppet/0"]["relation-info"].as_array().expect("relations");
     assert_eq!(relations.len(), 1);
     assert_eq!(relations[0]["related-endpoint"], "back");
@@ -155,18 +173,27 @@ fn a_script_by_hand_is_checked_against_its_transcript_and_accepted() {
     fs::write(&script, "status\n").expect("a script");
     let jujusim = |flag: &str| -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jujusim"));
-        command.env_remove("CARGO_PKG_NAME").arg(flag).arg(&script).output().expect("the simulator runs")
+        command
+            .env_remove("CARGO_PKG_NAME")
+            .arg(flag)
+            .arg(&script)
+            .output()
+            .expect("the simulator runs")
     };
     assert!(jujusim("--accept").status.success());
     assert!(jujusim("--check").status.success());
     let transcript = script.with_extension("transcript");
-    let changed = fs::read_to_string(&transcript).expect("a transcript").replace("kubernetes", "elsewhere ");
+    let changed =
+        fs::read_to_string(&transcript).expect("a transcript").replace("kubernetes", "elsewhere ");
     fs::write(&transcript, changed).expect("a transcript");
     let output = jujusim("--check");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());
-    for part in ["@@ line 3, > status @@", "-dev    jujusim     elsewhere", "+dev    jujusim     kubernetes"]
-    {
+    for part in [
+        "@@ line 3, > status @@",
+        "-dev    jujusim     elsewhere",
+        "+dev    jujusim     kubernetes",
+    ] {
         assert!(text.contains(part), "{part}:\n{text}");
     }
     assert!(text.contains(&format!("jujusim --accept {}", script.display())), "{text}");

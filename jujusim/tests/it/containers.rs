@@ -18,8 +18,10 @@ fn models() -> impl Iterator<Item = Sim> {
         if let Err(error) = pebble_of(version) {
             assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{error}");
             // Not `eprintln!`: its output is hidden when a test passes.
-            let _ =
-                writeln!(std::io::stderr(), "NOT RUN: a test of containers with Pebble {version}: {error}");
+            let _ = writeln!(
+                std::io::stderr(),
+                "NOT RUN: a test of containers with Pebble {version}: {error}"
+            );
             return None;
         }
         let options = Options { containers: Some(version.to_owned()), ..options() };
@@ -39,7 +41,10 @@ fn pebble_ready(sim: &Sim, start: usize) -> Vec<String> {
 fn where_root_may_make_no_namespaces_that_is_said() {
     if let Err(error) = pebble_of(VERSIONS[0]) {
         let said = error.to_string();
-        assert!(said.contains("containers need namespaces") || said.contains("cannot find Pebble"), "{said}");
+        assert!(
+            said.contains("containers need namespaces") || said.contains("cannot find Pebble"),
+            "{said}"
+        );
         return;
     }
     for capability in ["sys_admin", "net_admin"] {
@@ -48,7 +53,10 @@ fn where_root_may_make_no_namespaces_that_is_said() {
         let output = without.args(["--containers", "-c", "status"]).output().expect("setpriv");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success());
-        assert!(said.contains("containers need namespaces, which cannot be created here: "), "{said}");
+        assert!(
+            said.contains("containers need namespaces, which cannot be created here: "),
+            "{said}"
+        );
         assert!(said.contains("not permitted") || said.contains("denied"), "{said}");
     }
 }
@@ -56,11 +64,15 @@ fn where_root_may_make_no_namespaces_that_is_said() {
 #[test]
 fn a_container_is_a_world_of_its_own_and_shares_volumes_with_the_charm() {
     for mut sim in models() {
-        assert!(ssh(&mut sim, "puppet/0", "cat /proc/1/cmdline").starts_with("/charm/bin/pebble\0run"));
+        assert!(
+            ssh(&mut sim, "puppet/0", "cat /proc/1/cmdline").starts_with("/charm/bin/pebble\0run")
+        );
         for namespace in ["pid", "mnt", "net"] {
-            let mut link = |unit: &str| ssh(&mut sim, unit, &format!("readlink /proc/self/ns/{namespace}"));
+            let mut link =
+                |unit: &str| ssh(&mut sim, unit, &format!("readlink /proc/self/ns/{namespace}"));
             let (one, other) = (link("puppet/0"), link("puppet/1"));
-            let own = std::fs::read_link(format!("/proc/self/ns/{namespace}")).expect("a namespace");
+            let own =
+                std::fs::read_link(format!("/proc/self/ns/{namespace}")).expect("a namespace");
             assert_ne!(one, other);
             assert_ne!(Path::new(&one), own);
         }
@@ -85,7 +97,10 @@ fn a_container_is_a_world_of_its_own_and_shares_volumes_with_the_charm() {
         assert_eq!(ssh(&mut sim, "puppet/0", "cat /charm/container/a /dev/shm/b"), "seen\nseen");
         assert!(sim.run("ssh puppet/0 -- cat /c").is_err(), "its own files are new");
         run(&mut sim, "replace-pod puppet/0");
-        assert!(sim.run("ssh puppet/0 -- ls /charm/container/a /dev/shm/b").is_err(), "another pod");
+        assert!(
+            sim.run("ssh puppet/0 -- ls /charm/container/a /dev/shm/b").is_err(),
+            "another pod"
+        );
     }
 }
 
@@ -103,7 +118,8 @@ fn all_of_a_pod_has_one_address_which_no_other_shares() {
         }
         for (unit, mark) in [("puppet/0", "0"), ("puppet/1", "1")] {
             let address = sim.model().unit_address(unit).expect("a unit");
-            let login = format!("host={address} port=7777 user=who dbname=pgbouncer connect_timeout=5");
+            let login =
+                format!("host={address} port=7777 user=who dbname=pgbouncer connect_timeout=5");
             let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
             // A daemon has its port only after the command has ended.
             let mut client = loop {
@@ -115,7 +131,9 @@ fn all_of_a_pod_has_one_address_which_no_other_shares() {
             };
             let rows = client.simple_query("SHOW CONFIG").expect("an answer");
             let value = rows.iter().find_map(|message| match message {
-                postgres::SimpleQueryMessage::Row(row) if row.get(0) == Some("server_round_robin") => {
+                postgres::SimpleQueryMessage::Row(row)
+                    if row.get(0) == Some("server_round_robin") =>
+                {
                     row.get(1).map(str::to_owned)
                 }
                 _ => None,
@@ -129,7 +147,9 @@ fn all_of_a_pod_has_one_address_which_no_other_shares() {
 fn a_container_is_ready_whenever_it_has_started_and_whenever_the_agent_has() {
     for mut sim in models() {
         assert_eq!(pebble_ready(&sim, 0).len(), 2, "once for each unit");
-        for command in ["restart-container puppet/0", "restart-agent puppet/0", "replace-pod puppet/0"] {
+        for command in
+            ["restart-container puppet/0", "restart-agent puppet/0", "replace-pod puppet/0"]
+        {
             let start = sim.model().hook_runs().len();
             run(&mut sim, command);
             run(&mut sim, "settle");
@@ -154,7 +174,8 @@ fn a_pod_that_is_replaced_may_take_its_time_to_end() {
     const LAYER: &str = "services: {s: {override: replace, startup: enabled, kill-delay: 10s, \
                          command: bash /charm/container/service}}";
     for mut sim in models() {
-        let volume = sim.model().unit_root("puppet/0").expect("a unit").join("charm/containers/work");
+        let volume =
+            sim.model().unit_root("puppet/0").expect("a unit").join("charm/containers/work");
         std::fs::write(volume.join("service"), SERVICE).expect("a file");
         std::fs::write(volume.join("layer"), LAYER).expect("a file");
         ssh(&mut sim, "puppet/0", "/charm/bin/pebble add l /charm/container/layer");
@@ -172,14 +193,22 @@ fn a_check_that_crosses_its_threshold_has_its_hooks_and_keeps_clients_away() {
                          exec: {command: test -e /ok}}}";
     for mut sim in models() {
         ssh(&mut sim, "puppet/0", "touch /ok");
-        ssh(&mut sim, "puppet/0", &format!("sh -c \"echo '{LAYER}' >/l; /charm/bin/pebble add l /l\""));
+        ssh(
+            &mut sim,
+            "puppet/0",
+            &format!("sh -c \"echo '{LAYER}' >/l; /charm/bin/pebble add l /l\""),
+        );
         for (command, hook) in [("rm /ok", "failed"), ("touch /ok", "recovered")] {
             let start = sim.model().hook_runs().len();
             ssh(&mut sim, "puppet/0", command);
             let hook = format!("puppet/0 work-pebble-check-{hook}");
             let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
             while !since(&sim, start).contains(&hook) {
-                assert!(std::time::Instant::now() < deadline, "no {hook}: {:?}", since(&sim, start));
+                assert!(
+                    std::time::Instant::now() < deadline,
+                    "no {hook}: {:?}",
+                    since(&sim, start)
+                );
                 std::thread::sleep(std::time::Duration::from_millis(50));
                 run(&mut sim, "settle");
             }
@@ -197,8 +226,11 @@ fn nothing_is_left_of_a_model() {
         };
         assert!(routes().contains(&format!("{address} ")), "its network is there");
         let root = sim.model().unit_root("puppet/0").expect("a unit").to_owned();
-        let pid =
-            ssh(&mut sim, "puppet/0", "sh -c 'cat /proc/sys/kernel/random/uuid >/dev/shm/x; echo $PPID'");
+        let pid = ssh(
+            &mut sim,
+            "puppet/0",
+            "sh -c 'cat /proc/sys/kernel/random/uuid >/dev/shm/x; echo $PPID'",
+        );
         assert!(!pid.is_empty() && root.join("dev/shm/x").exists());
         drop(sim);
         assert!(!root.exists());

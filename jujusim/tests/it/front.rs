@@ -19,7 +19,12 @@ fn script(lines: &str) -> Output {
 /// The output of a script, which must succeed.
 fn printed(lines: &str) -> String {
     let output = script(lines);
-    assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).expect("text")
 }
 
@@ -36,8 +41,7 @@ fn refused(command: &str) -> (String, i32) {
     (text.to_owned(), code.trim().parse().expect("a code"))
 }
 
-const IDLE: &str =
-    r#"juju wait-for model dev --query='forEach(units, unit => unit.agent-status == "idle")' --timeout=60s"#;
+const IDLE: &str = r#"juju wait-for model dev --query='forEach(units, unit => unit.agent-status == "idle")' --timeout=60s"#;
 
 #[test]
 fn a_script_takes_an_application_through_its_life() {
@@ -72,7 +76,10 @@ fn a_script_takes_an_application_through_its_life() {
         units.expect("units").keys().cloned().collect()
     };
     let unit = &deployed["applications"]["puppet"]["units"]["puppet/0"];
-    assert_eq!((unit["leader"].as_bool(), unit["provider-id"].as_str()), (Some(true), Some("puppet-0")));
+    assert_eq!(
+        (unit["leader"].as_bool(), unit["provider-id"].as_str()),
+        (Some(true), Some("puppet-0"))
+    );
     assert_eq!(unit["workload-status"]["current"], "unknown");
     assert_eq!(unit["juju-status"]["current"], "idle");
     assert_eq!(units(deployed), ["puppet/0", "puppet/1"]);
@@ -82,8 +89,14 @@ fn a_script_takes_an_application_through_its_life() {
     assert_eq!(config["settings"]["expose"]["source"], "default");
     assert_eq!(config["application-config"]["trust"]["value"], true);
     let task = &run["puppet/0"];
-    assert_eq!((task["status"].as_str(), task["unit"].as_str()), (Some("completed"), Some("puppet/0")));
-    assert_eq!((task["results"]["return-code"].as_i64(), task["id"].as_str()), (Some(0), Some("1")));
+    assert_eq!(
+        (task["status"].as_str(), task["unit"].as_str()),
+        (Some("completed"), Some("puppet/0"))
+    );
+    assert_eq!(
+        (task["results"]["return-code"].as_i64(), task["id"].as_str()),
+        (Some(0), Some("1"))
+    );
     assert_eq!(exec["puppet/0"]["results"]["stdout"], "True\n");
     assert_eq!(exec["puppet/2"]["results"]["stdout"], "False\n");
     let relation = &shown["far/0"]["relation-info"][0];
@@ -154,8 +167,15 @@ fn commands_reach_the_unit_s_machine_and_its_context() {
         "#
     ));
     let lines: Vec<&str> = found.lines().collect();
-    assert_eq!(lines[..6], ["puppet/0", "exec 3", "none", "given", "ssh 4", "unit \"puppet/0\" found"]);
-    assert!(lines[6].starts_with("unit-puppet-0: 00:00:") && lines[6].contains("juju-exec"), "{}", lines[6]);
+    assert_eq!(
+        lines[..6],
+        ["puppet/0", "exec 3", "none", "given", "ssh 4", "unit \"puppet/0\" found"]
+    );
+    assert!(
+        lines[6].starts_with("unit-puppet-0: 00:00:") && lines[6].contains("juju-exec"),
+        "{}",
+        lines[6]
+    );
 }
 
 #[test]
@@ -183,7 +203,10 @@ fn an_action_s_results_are_printed_and_its_failure_fails_the_command() {
     assert_eq!(bad["puppet/0"]["message"], "not-today");
     let output = script(&lines(""));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("ERROR the following task failed:\n - id \"2\" with return code 0\n"), "{said}");
+    assert!(
+        said.contains("ERROR the following task failed:\n - id \"2\" with return code 0\n"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -194,7 +217,9 @@ fn a_packed_charm_is_unpacked_and_refreshed() {
     for (name, mode) in [("metadata.yaml", 0o644), ("dispatch", 0o755)] {
         let options = zip::write::SimpleFileOptions::default().unix_permissions(mode);
         archive.start_file(name, options).expect("an entry");
-        archive.write_all(&fs::read(Path::new(&puppet()).join(name)).expect("a file")).expect("an entry");
+        archive
+            .write_all(&fs::read(Path::new(&puppet()).join(name)).expect("a file"))
+            .expect("an entry");
     }
     archive.finish().expect("an archive");
     let found = printed(&format!(
@@ -236,7 +261,10 @@ fn a_failed_hook_is_shown_waited_for_and_resolved() {
         "{}",
         lines[1]
     );
-    assert_eq!(lines[2], "ERROR juju.worker.uniter.operation hook \"config-changed\" failed: exit 1");
+    assert_eq!(
+        lines[2],
+        "ERROR juju.worker.uniter.operation hook \"config-changed\" failed: exit 1"
+    );
 }
 
 #[test]
@@ -276,16 +304,32 @@ fn what_is_wrong_or_not_modelled_is_refused_as_juju_refuses() {
         ("juju status -m other", "ERROR model jujusim:admin/other not found\n", 1),
         ("juju switch other", "ERROR model jujusim:admin/other not found\n", 1),
         ("juju status --watch 5s", "ERROR jujusim does not model status --watch\n", 1),
-        ("juju deploy mysql-k8s", "ERROR jujusim does not model the Charmhub charm \"mysql-k8s\"", 1),
+        (
+            "juju deploy mysql-k8s",
+            "ERROR jujusim does not model the Charmhub charm \"mysql-k8s\"",
+            1,
+        ),
         ("juju deploy ./nowhere", "it has neither metadata.yaml nor charmcraft.yaml\n", 1),
         ("juju deploy ./nowhere.charm", "No such file or directory", 1),
-        ("juju ssh --container pgbouncer puppet/0 ls", "ERROR jujusim does not model the container", 1),
+        (
+            "juju ssh --container pgbouncer puppet/0 ls",
+            "ERROR jujusim does not model the container",
+            1,
+        ),
         ("juju config nobody", "ERROR application nobody not found\n", 1),
         ("juju config puppet colour", "ERROR key \"colour\" not found in \"puppet\"", 1),
         ("juju config puppet --reset colour", "ERROR unknown option \"colour\"\n", 1),
-        ("juju config puppet port label", "ERROR can only retrieve a single value, or all values\n", 1),
+        (
+            "juju config puppet port label",
+            "ERROR can only retrieve a single value, or all values\n",
+            1,
+        ),
         ("juju config puppet port=x", "ERROR option \"port\" expected int, got \"x\"\n", 1),
-        ("juju run puppet/0 nothing", "ERROR action \"nothing\" not defined on unit \"puppet/0\"\n", 1),
+        (
+            "juju run puppet/0 nothing",
+            "ERROR action \"nothing\" not defined on unit \"puppet/0\"\n",
+            1,
+        ),
         ("juju run greet now", "ERROR no unit specified\n", 1),
         ("juju run puppet/0 puppet/0", "ERROR no action specified\n", 1),
         ("juju run puppet/7 greet", "ERROR unit puppet/7 not found\n", 1),
@@ -297,8 +341,16 @@ fn what_is_wrong_or_not_modelled_is_refused_as_juju_refuses() {
         ("juju resolve puppet/0", "ERROR ", 1),
         ("juju refresh puppet", "ERROR jujusim does not model refresh from Charmhub", 1),
         ("juju relate puppet nobody", "ERROR application nobody not found\n", 1),
-        ("juju wait-for unit puppet/0 --query='len(x)==1'", "ERROR jujusim does not model len in a query", 1),
-        ("juju wait-for unit puppet/7 --timeout 10ms", "ERROR timed out waiting for \"puppet/7\"", 1),
+        (
+            "juju wait-for unit puppet/0 --query='len(x)==1'",
+            "ERROR jujusim does not model len in a query",
+            1,
+        ),
+        (
+            "juju wait-for unit puppet/7 --timeout 10ms",
+            "ERROR timed out waiting for \"puppet/7\"",
+            1,
+        ),
         ("juju show-unit puppet", "ERROR invalid unit name \"puppet\"\n", 1),
     ] {
         let (said, exit) = refused(command);
@@ -325,10 +377,14 @@ fn a_shell_can_use_what_the_server_prints_until_it_is_stopped() {
     serve.args(["serve", "--juju", "2.9.52", "--socket"]).arg(&socket).stdout(Stdio::piped());
     let mut server = serve.stderr(Stdio::null()).spawn().expect("the simulator runs");
     let mut exports = String::new();
-    BufReader::new(server.stdout.take().expect("its output")).read_line(&mut exports).expect("a line");
+    BufReader::new(server.stdout.take().expect("its output"))
+        .read_line(&mut exports)
+        .expect("a line");
     let shell = |line: &str| {
-        let output =
-            Command::new("sh").args(["-c", &format!("{exports}\n{line}")]).output().expect("a shell");
+        let output = Command::new("sh")
+            .args(["-c", &format!("{exports}\n{line}")])
+            .output()
+            .expect("a shell");
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     };
     assert_eq!(shell("juju version"), "2.9.52-ubuntu-amd64\n");

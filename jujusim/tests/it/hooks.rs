@@ -7,7 +7,8 @@ use jujusim::Exit;
 fn a_unit_is_deployed_in_juju_s_order() {
     let mut sim = model(&["deploy PUPPET -n 2"]);
     run(&mut sim, "settle");
-    let first: Vec<String> = since(&sim, 0).into_iter().filter(|hook| hook.starts_with("puppet/0")).collect();
+    let first: Vec<String> =
+        since(&sim, 0).into_iter().filter(|hook| hook.starts_with("puppet/0")).collect();
     assert_eq!(
         first,
         [
@@ -48,7 +49,11 @@ fn effects_are_kept_only_when_the_hook_succeeds() {
     let model = sim.model();
     assert!(model.bag(0, "puppet").is_empty() && !model.bag(0, "puppet/0").contains_key("b"));
     assert!(model.secret("top").is_none());
-    assert_eq!(model.unit_status("puppet/0").expect("a unit").message, "seen", "a status is set at once");
+    assert_eq!(
+        model.unit_status("puppet/0").expect("a unit").message,
+        "seen",
+        "a status is set at once"
+    );
     script(&sim, "puppet/0", "start", &format!("{effects} 0"));
     run(&mut sim, "settle");
     assert_eq!(sim.model().bag(0, "puppet")["a"], "1");
@@ -106,7 +111,10 @@ fn settle_gives_up_on_a_hook_that_always_fails() {
     script(&sim, "puppet/0", "update-status", "echo broken >&2; exit 1");
     run(&mut sim, "trigger puppet/0 update-status");
     let error = sim.run("settle").expect_err("it never succeeds").to_string();
-    assert!(error.contains("failed 5 times in a row") && error.contains("WARNING broken"), "{error}");
+    assert!(
+        error.contains("failed 5 times in a row") && error.contains("WARNING broken"),
+        "{error}"
+    );
     assert!(run(&mut sim, "status").contains("hook failed: \"update-status\""));
 }
 
@@ -137,7 +145,10 @@ fn relations_come_and_go_in_juju_s_order() {
     );
     run(&mut sim, "remove-relation puppet:db far:back");
     run(&mut sim, "settle");
-    assert_eq!(own(&sim, start), ["db-relation-departed", "db-relation-departed", "db-relation-broken"]);
+    assert_eq!(
+        own(&sim, start),
+        ["db-relation-departed", "db-relation-departed", "db-relation-broken"]
+    );
     let departed = sim
         .model()
         .hook_runs()
@@ -149,8 +160,12 @@ fn relations_come_and_go_in_juju_s_order() {
 
 #[test]
 fn a_unit_that_is_removed_leaves_before_it_stops() {
-    let mut sim =
-        model(&["deploy PUPPET -n 2", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
+    let mut sim = model(&[
+        "deploy PUPPET -n 2",
+        "deploy PUPPET far",
+        "integrate puppet:db far:back",
+        "settle",
+    ]);
     script(&sim, "puppet/1", "db-relation-departed", "echo $JUJU_DEPARTING_UNIT");
     let start = sim.model().hook_runs().len();
     run(&mut sim, "remove-unit puppet");
@@ -290,9 +305,11 @@ fn a_torn_commit_keeps_the_secret_and_nothing_else() {
 
 #[test]
 fn a_second_secret_of_the_same_label_fails_at_commit() {
-    let mut sim = model(&["deploy PUPPET", "settle", "exec puppet/0 -- secret-add --label top password=one"]);
-    let error =
-        sim.run("exec puppet/0 -- secret-add --label top password=two").expect_err("the label is taken");
+    let mut sim =
+        model(&["deploy PUPPET", "settle", "exec puppet/0 -- secret-add --label top password=one"]);
+    let error = sim
+        .run("exec puppet/0 -- secret-add --label top password=two")
+        .expect_err("the label is taken");
     assert!(
         error.to_string().contains("creating secrets: secret with label \"top\" already exists"),
         "{error}"
@@ -301,12 +318,20 @@ fn a_second_secret_of_the_same_label_fails_at_commit() {
 
 #[test]
 fn a_new_revision_is_announced_to_all_who_read_the_secret() {
-    let mut sim =
-        model(&["deploy PUPPET -n 3", "settle", "exec puppet/0 -- secret-add --label top password=one"]);
+    let mut sim = model(&[
+        "deploy PUPPET -n 3",
+        "settle",
+        "exec puppet/0 -- secret-add --label top password=one",
+    ]);
     let id = tool(&mut sim, "puppet/0", "secret-ids").1.trim().to_owned();
     tool(&mut sim, "puppet/0", "secret-get --label top");
     tool(&mut sim, "puppet/1", "secret-get --label top");
-    script(&sim, "puppet/1", "secret-changed", "echo $JUJU_SECRET_LABEL; secret-get --label top --refresh");
+    script(
+        &sim,
+        "puppet/1",
+        "secret-changed",
+        "echo $JUJU_SECRET_LABEL; secret-get --label top --refresh",
+    );
     script(&sim, "puppet/0", "secret-changed", "secret-get --label top --refresh");
     script(&sim, "puppet/0", "secret-remove", "echo $JUJU_SECRET_REVISION");
     let start = sim.model().hook_runs().len();
@@ -351,13 +376,18 @@ fn a_hook_dies_instead_of_a_system_call() {
 
 #[test]
 fn an_application_goes_with_all_it_has() {
-    let mut sim =
-        model(&["deploy PUPPET", "deploy PUPPET far -n 2", "integrate puppet:db far:back", "settle"]);
+    let mut sim = model(&[
+        "deploy PUPPET",
+        "deploy PUPPET far -n 2",
+        "integrate puppet:db far:back",
+        "settle",
+    ]);
     tool(&mut sim, "far/0", "secret-add --label top password=one");
     let start = sim.model().hook_runs().len();
     run(&mut sim, "remove-application far");
     run(&mut sim, "settle");
-    let far: Vec<String> = since(&sim, start).into_iter().filter(|hook| hook.starts_with("far/0")).collect();
+    let far: Vec<String> =
+        since(&sim, start).into_iter().filter(|hook| hook.starts_with("far/0")).collect();
     assert_eq!(
         far,
         [
@@ -371,7 +401,8 @@ fn an_application_goes_with_all_it_has() {
     assert!(since(&sim, start).contains(&"puppet/0 db-relation-broken".to_owned()));
     assert!(sim.model().secret("top").is_none() && sim.model().units_of("far").is_empty());
     assert!(
-        sim.model().relations_at("puppet:db").is_empty() && sim.model().relations_at("far:peers").is_empty()
+        sim.model().relations_at("puppet:db").is_empty()
+            && sim.model().relations_at("far:peers").is_empty()
     );
 }
 
@@ -392,7 +423,8 @@ fn another_unit_leads_when_the_leader_is_gone() {
 
 #[test]
 fn a_script_stops_at_the_first_word_that_fails() {
-    let script = format!("deploy {}\nsettle\nexpect no such text\nstatus", crate::puppets::puppet());
+    let script =
+        format!("deploy {}\nsettle\nexpect no such text\nstatus", crate::puppets::puppet());
     let found = jujusim::run_script(&script, &crate::puppets::options()).expect("a transcript");
     assert!(found.failure.expect("a failure").contains("expectation failed"));
     assert!(found.text.contains("> settle") && !found.text.contains("> status"), "{}", found.text);
@@ -407,9 +439,11 @@ fn a_script_stops_at_the_first_word_that_fails() {
 
 #[test]
 fn the_text_of_an_error_meets_no_expectation_of_an_answer() {
-    for script in
-        ["add-unit nobody\nexpect nobody", "add-unit nobody\nexpect-not somebody", "status\nexpect-error App"]
-    {
+    for script in [
+        "add-unit nobody\nexpect nobody",
+        "add-unit nobody\nexpect-not somebody",
+        "status\nexpect-error App",
+    ] {
         let found = jujusim::run_script(script, &crate::puppets::options()).expect("a transcript");
         assert!(found.failure.is_some(), "{script}: {}", found.text);
     }

@@ -26,7 +26,8 @@ pub(crate) fn model_of(commands: &[&str], options: &Options) -> Sim {
 }
 
 pub(crate) fn run(sim: &mut Sim, command: &str) -> String {
-    sim.run(&command.replace("PUPPET", &puppet())).unwrap_or_else(|error| panic!("{command}: {error}"))
+    sim.run(&command.replace("PUPPET", &puppet()))
+        .unwrap_or_else(|error| panic!("{command}: {error}"))
 }
 
 /// Sets the shell lines that the unit runs in this hook.

@@ -37,7 +37,8 @@ fn a_channel_chooses_the_major_version() {
         let found = run(&mut sim, "sql shop 'SHOW server_version'");
         assert!(found.starts_with(&version), "{found}");
     }
-    let error = model(&[]).run("deploy actor:postgresql --channel 13/stable").expect_err("no such track");
+    let error =
+        model(&[]).run("deploy actor:postgresql --channel 13/stable").expect_err("no such track");
     assert!(error.to_string().contains("14, 15 and 16"), "{error}");
 }
 
@@ -52,8 +53,12 @@ fn up_to_15_the_only_client_of_a_database_owns_all_in_it() {
         let of_function = "SELECT proowner::regrole, nspowner::regrole FROM pg_proc \
             JOIN pg_namespace n ON n.oid = pronamespace WHERE proname = 'get_auth'";
         let of_function = run(&mut sim, &format!("sql shop \"{of_function}\""));
-        assert_eq!(of_function, "relation_id_0 | postgres\n", "what is in a schema, not the schema");
-        let owner = "sql shop \"SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'public'\"";
+        assert_eq!(
+            of_function, "relation_id_0 | postgres\n",
+            "what is in a schema, not the schema"
+        );
+        let owner =
+            "sql shop \"SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'public'\"";
         assert_eq!(run(&mut sim, owner), "relation_id_0\n");
         assert_eq!(run(&mut sim, "sql shop 'SELECT current_user'"), "relation_id_0\n");
         run(&mut sim, "deploy actor:client crm --config database=shop");
@@ -76,9 +81,14 @@ fn from_16_a_client_logs_in_as_the_owner_of_its_database() {
         &mut sim,
         "sql shop \"SELECT rolname, rolcanlogin, rolinherit FROM pg_roles WHERE rolname LIKE 'charmed_shop%' ORDER BY 1\"",
     );
-    assert_eq!(roles, "charmed_shop_admin | f | f\ncharmed_shop_dml | f | t\ncharmed_shop_owner | f | t\n");
+    assert_eq!(
+        roles,
+        "charmed_shop_admin | f | f\ncharmed_shop_dml | f | t\ncharmed_shop_owner | f | t\n"
+    );
     run(&mut sim, "sql shop 'CREATE TABLE t ()'");
-    let error = sim.run("sql shop 'SET ROLE NONE; CREATE TABLE u ()'").expect_err("nobody may but the owner");
+    let error = sim
+        .run("sql shop 'SET ROLE NONE; CREATE TABLE u ()'")
+        .expect_err("nobody may but the owner");
     assert!(error.to_string().contains("permission denied for schema public"), "{error}");
 }
 
@@ -88,7 +98,10 @@ fn roles_that_a_charm_does_not_give_leave_the_client_unanswered() {
         let client = format!("deploy actor:client shop --config extra-user-roles={roles}");
         let commands = [client.as_str(), "integrate shop postgresql-k8s", "settle"];
         let Some(mut sim) = server(channel, "", &commands) else { continue };
-        assert!(!sim.model().bag(0, "postgresql-k8s").contains_key("endpoints"), "{channel} {roles}");
+        assert!(
+            !sim.model().bag(0, "postgresql-k8s").contains_key("endpoints"),
+            "{channel} {roles}"
+        );
         assert!(run(&mut sim, "status").contains("invalid role(s) for extra user roles"));
     }
 }
@@ -96,9 +109,9 @@ fn roles_that_a_charm_does_not_give_leave_the_client_unanswered() {
 #[test]
 fn a_superuser_of_a_relation_is_one_everywhere() {
     for channel in ["14", "16"] {
-        let client =
-            "deploy actor:client pooler --config database=pooler --config extra-user-roles=SUPERUSER";
-        let Some(mut sim) = server(channel, "", &[client, "integrate pooler postgresql-k8s", "settle"])
+        let client = "deploy actor:client pooler --config database=pooler --config extra-user-roles=SUPERUSER";
+        let Some(mut sim) =
+            server(channel, "", &[client, "integrate pooler postgresql-k8s", "settle"])
         else {
             continue;
         };
@@ -166,7 +179,8 @@ fn a_hook_s_connections_and_statements_are_counted_by_its_charm_s_name() {
     for command in SHOP.into_iter().chain(["deploy PUPPET", "settle"]) {
         run(&mut sim, command);
     }
-    let secret = sim.model().secret("database.0.user.secret").expect("the user's secret").content().clone();
+    let secret =
+        sim.model().secret("database.0.user.secret").expect("the user's secret").content().clone();
     let asked = |sim: &mut jujusim::Sim, application: &str| {
         let uri = format!("{}?application_name={application}", secret["uris"]);
         run(sim, &format!("exec puppet/0 -- psql {uri} -qc 'SELECT 1; SELECT 2' -c 'SELECT 3'"));
@@ -194,14 +208,21 @@ fn a_standby_has_what_the_primary_has_and_takes_its_place() {
         run(&mut sim, "sql shop 'CREATE TABLE orders (n int)'");
         run(&mut sim, "postgresql failover");
         run(&mut sim, "settle");
-        assert_eq!(places(&sim), (standby.clone(), standby.clone()), "the standby is the primary, and alone");
+        assert_eq!(
+            places(&sim),
+            (standby.clone(), standby.clone()),
+            "the standby is the primary, and alone"
+        );
         assert_eq!(run(&mut sim, "sql shop 'INSERT INTO orders VALUES (1) RETURNING n'"), "1\n");
         run(&mut sim, "postgresql start");
         assert_eq!(run(&mut sim, "sql postgresql-k8s/0 'SELECT pg_is_in_recovery()'"), "t\n");
         run(&mut sim, "settle");
         assert_eq!(places(&sim), (standby, primary.clone()));
         run(&mut sim, "postgresql failover");
-        assert_eq!(run(&mut sim, "sql postgresql-k8s/0 'SELECT * FROM orders' --database shop"), "1\n");
+        assert_eq!(
+            run(&mut sim, "sql postgresql-k8s/0 'SELECT * FROM orders' --database shop"),
+            "1\n"
+        );
         run(&mut sim, "settle");
         assert_eq!(places(&sim).0, primary);
     }
@@ -232,7 +253,8 @@ fn the_number_of_servers_is_that_of_the_units() {
     for command in SHOP.into_iter().chain([early, "add-unit postgresql-k8s -n 2", "settle"]) {
         run(&mut sim, command);
     }
-    let readers = |sim: &jujusim::Sim| sim.model().bag(0, "postgresql-k8s")["read-only-endpoints"].clone();
+    let readers =
+        |sim: &jujusim::Sim| sim.model().bag(0, "postgresql-k8s")["read-only-endpoints"].clone();
     assert_eq!(readers(&sim).split(',').count(), 2, "{}", readers(&sim));
     run(&mut sim, "postgresql failover");
     assert_eq!(run(&mut sim, "sql postgresql-k8s/1 'SELECT pg_is_in_recovery()'"), "f\n");
@@ -264,7 +286,10 @@ fn a_rotated_password_is_a_new_revision_or_a_plain_value() {
             assert_ne!(after["password"], before["password"]);
         } else {
             assert_eq!(after, before, "a secret keeps its URI");
-            assert_eq!(sim.model().secret("database.0.user.secret").expect("the user's secret").latest, 2);
+            assert_eq!(
+                sim.model().secret("database.0.user.secret").expect("the user's secret").latest,
+                2
+            );
         }
         assert_eq!(run(&mut sim, "sql shop 'SELECT 1'"), "1\n");
     }

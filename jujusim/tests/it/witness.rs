@@ -29,7 +29,8 @@ const ALIKE: [&str; 11] = [
 
 /// Python with ops, as installed by scripts/ops. With `CI=true` it must exist.
 fn python() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable =
+        |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("PGBOUNCER_K8S_CACHE").unwrap_or_else(|| {
         if nix::unistd::geteuid().is_root() {
             return "/var/cache/pgbouncer-k8s".into();
@@ -47,7 +48,8 @@ fn python() -> Option<PathBuf> {
         venv.display()
     );
     // Not `eprintln!`: its output is hidden when a test passes.
-    let _ = writeln!(std::io::stderr(), "NOT RUN: a test of the witness needs ops: run scripts/ops");
+    let _ =
+        writeln!(std::io::stderr(), "NOT RUN: a test of the witness needs ops: run scripts/ops");
     None
 }
 
@@ -66,7 +68,8 @@ impl Stage {
     fn new(juju: &str, commands: &[&str]) -> Option<Stage> {
         let python = python()?;
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let copied = Command::new("cp").arg("-a").arg(charm()).arg(dir.path()).status().expect("cp");
+        let copied =
+            Command::new("cp").arg("-a").arg(charm()).arg(dir.path()).status().expect("cp");
         assert!(copied.success());
         std::os::unix::fs::symlink(python, dir.path().join("witness/venv")).expect("a link");
         let sim = Sim::new(&Options { juju: juju.to_owned(), ..options() }).expect("a new model");
@@ -78,7 +81,8 @@ impl Stage {
     /// Runs a command; `WITNESS` is the charm's directory.
     fn run(&mut self, commands: &[&str]) {
         for command in commands {
-            let command = command.replace("WITNESS", &self.dir.path().join("witness").display().to_string());
+            let command =
+                command.replace("WITNESS", &self.dir.path().join("witness").display().to_string());
             run(&mut self.sim, &command);
         }
     }
@@ -102,7 +106,10 @@ impl Stage {
             serde_json::from_str(results["report"].as_str().expect("a report")).expect("JSON");
         let model = self.sim.model();
         let (app, _) = unit.split_once('/').expect("a unit");
-        assert_eq!(report["leader"], model.leader(app).is_some_and(|leader| leader.to_string() == unit));
+        assert_eq!(
+            report["leader"],
+            model.leader(app).is_some_and(|leader| leader.to_string() == unit)
+        );
         assert_eq!(report["planned"], model.units_of(app).len());
         assert_eq!(report["address"], model.unit_address(unit).expect("a unit").to_string());
         assert_eq!(report["juju"], model.version.to_string());
@@ -143,7 +150,14 @@ impl Stage {
     /// Checks that every hook and action so far ended with 0.
     fn all_ended_well(&self) {
         for run in self.sim.model().hook_runs() {
-            assert_eq!(run.exit, Exit::Success, "{} {}:\n{}", run.unit, run.hook, run.log.join("\n"));
+            assert_eq!(
+                run.exit,
+                Exit::Success,
+                "{} {}:\n{}",
+                run.unit,
+                run.hook,
+                run.log.join("\n")
+            );
         }
     }
 
@@ -215,9 +229,15 @@ fn three_units_live_and_die() {
     assert_eq!(changed["status"], json!(["blocked", "the flag is down"]));
 
     // A deferred event runs again before the next event of any kind.
-    stage.run(&["trigger witness/1 update-status", "settle", "trigger witness/1 config-changed", "settle"]);
+    stage.run(&[
+        "trigger witness/1 update-status",
+        "settle",
+        "trigger witness/1 config-changed",
+        "settle",
+    ]);
     let report = stage.report("witness/1");
-    let events: Vec<&Value> = report["events"].as_array().expect("events").iter().rev().take(4).collect();
+    let events: Vec<&Value> =
+        report["events"].as_array().expect("events").iter().rev().take(4).collect();
     assert_eq!(events, ["checked 3", "config-changed", "update-status", "update-status, deferred"]);
 
     stage.run(&["leader witness/1", "settle"]);
@@ -246,8 +266,13 @@ fn three_units_live_and_die() {
 /// The whole life of a database and its client; on a Juju with secrets, these are granted and
 /// rotated.
 fn two_applications(juju: &str) -> Option<Stage> {
-    let commands =
-        ["deploy WITNESS -n 2", "deploy WITNESS far", "settle", "integrate witness:db far:back", "settle"];
+    let commands = [
+        "deploy WITNESS -n 2",
+        "deploy WITNESS far",
+        "settle",
+        "integrate witness:db far:back",
+        "settle",
+    ];
     let mut stage = Stage::new(juju, &commands)?;
     let secrets = stage.sim.model().version.has_secrets();
     let id = stage.sim.model().relations_at("witness:db")[0];
@@ -317,7 +342,11 @@ fn actions_and_logs_come_through() {
             "deep.er.text": "hello", "equals": "a=b=c",
         })
     );
-    assert!(stage.last().log.contains(&"ACTION -another: with a dash".to_owned()), "{:?}", stage.last().log);
+    assert!(
+        stage.last().log.contains(&"ACTION -another: with a dash".to_owned()),
+        "{:?}",
+        stage.last().log
+    );
 
     stage.run(&["run witness/0 echo fail='for a reason'"]);
     let run = stage.last();
@@ -327,18 +356,26 @@ fn actions_and_logs_come_through() {
     stage.run(&["run witness/0 echo crash=true"]);
     let run = stage.last();
     assert_eq!(run.exit, Exit::Code(1));
-    assert!(run.stderr.contains("Uncaught RuntimeError in charm code: as was asked for"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("Uncaught RuntimeError in charm code: as was asked for"),
+        "{}",
+        run.stderr
+    );
 
     for did in ["add", "change", "look"] {
         assert_eq!(stage.action("witness/0 schedule"), json!({"did": did}));
     }
 
-    let start = stage.sim.model().hook_runs().iter().find(|run| run.hook == "start").expect("start");
+    let start =
+        stage.sim.model().hook_runs().iter().find(|run| run.hook == "start").expect("start");
     let log = start.log.join("\n");
     assert!(log.contains("INFO two lines:\nthe second\nWARNING -x begins with a dash"), "{log}");
     let size: usize =
         start.log.iter().filter_map(|line| line.strip_prefix("ERROR long ")).map(str::len).sum();
-    assert!(size > 131_000, "the first part of a line that is longer than an argument may be: {size}");
+    assert!(
+        size > 131_000,
+        "the first part of a line that is longer than an argument may be: {size}"
+    );
 }
 
 /// A wrong answer of a tool: the call that gets it, the answer, the command that causes the hook,
@@ -365,15 +402,30 @@ const LIES: [Lie; 11] = [
         "trigger witness/0 config-changed",
         "expected that the bind address is an address",
     ),
-    ("opened-ports 2", r#"["6432/tcp"]"#, "trigger witness/0 start", "expected the ports within the hook"),
-    ("secret-get 2", r#"{"token":"other"}"#, "trigger witness/0 start", "expected the unit's own secret"),
+    (
+        "opened-ports 2",
+        r#"["6432/tcp"]"#,
+        "trigger witness/0 start",
+        "expected the ports within the hook",
+    ),
+    (
+        "secret-get 2",
+        r#"{"token":"other"}"#,
+        "trigger witness/0 start",
+        "expected the unit's own secret",
+    ),
     (
         "secret-info-get",
         r#"{"0123456789abcdefghij":{"revision":2,"label":"own","owner":"unit","rotation":"never"}}"#,
         "trigger witness/0 start",
         "expected the secret's metadata",
     ),
-    ("relation-list", "[]", "databag far:back far/0 poke=1", "expected that far/0 is in the relation"),
+    (
+        "relation-list",
+        "[]",
+        "databag far:back far/0 poke=1",
+        "expected that far/0 is in the relation",
+    ),
     ("relation-ids", "[]", "databag far:back far/0 poke=2", "expected db is active to be True"),
     (
         "relation-get",
@@ -391,8 +443,13 @@ const LIES: [Lie; 11] = [
 
 #[test]
 fn what_is_wrong_is_noticed() {
-    let commands =
-        ["deploy WITNESS", "deploy WITNESS far", "settle", "integrate witness:db far:back", "settle"];
+    let commands = [
+        "deploy WITNESS",
+        "deploy WITNESS far",
+        "settle",
+        "integrate witness:db far:back",
+        "settle",
+    ];
     let Some(mut stage) = Stage::new("3.6.14", &commands) else { return };
     for (tool, answer, cause, complaint) in LIES {
         let lie = format!("answer witness/0 {tool} --stdout '{answer}\\n'");
@@ -403,12 +460,18 @@ fn what_is_wrong_is_noticed() {
     // Nothing of a failed hook is kept: the event is in the record once.
     stage.report("witness/0");
 
-    stage.run(&["fail witness/0 secret-get --message 'no time for this'", "trigger witness/0 start"]);
+    stage.run(&[
+        "fail witness/0 secret-get --message 'no time for this'",
+        "trigger witness/0 start",
+    ]);
     stage.complains("witness/0", "ModelError: ERROR no time for this");
 
     let id = stage.sim.model().relations_at("witness:db")[0];
     stage.run(&["databag witness:db witness generation=9"]);
-    stage.complains("far/0", "expected the generation of the secret, which the bag says, to be '9', got '1'");
+    stage.complains(
+        "far/0",
+        "expected the generation of the secret, which the bag says, to be '9', got '1'",
+    );
     stage.run(&[&format!("secret-edit db-{id} generation=9"), "settle"]);
     stage.run(&[&format!("secret-edit db-{id} generation=8")]);
     stage.complains(
@@ -423,7 +486,9 @@ fn what_is_wrong_is_noticed() {
     stage.complains("far/0", "expected the rest of the bag of witness/0");
 
     stage.run(&["deploy WITNESS late"]);
-    stage.run(&[r#"answer late/0 status-get --stdout '{"status":"active","message":"","status-data":{}}'"#]);
+    stage.run(&[
+        r#"answer late/0 status-get --stdout '{"status":"active","message":"","status-data":{}}'"#,
+    ]);
     stage.complains("late/0", "expected the status in install");
     stage.run(&[r#"answer late/0 relation-ids --stdout '["peers:9"]'"#]);
     stage.complains("late/0", "expected the relations in install to be []");

@@ -41,7 +41,8 @@ pub fn complete(found: &Users, auth_user: &str, app: &str, fresh: &Fresh) -> Use
     };
     let (stats_user, admin_user) = (stats_user(app), admin_user(app));
     let known = |pick: fn(&Users) -> Option<&Secret>| old.and_then(pick).is_some();
-    let stats_line = scram(&stats_user, &monitoring, known(|u| u.monitoring.as_ref()), &fresh.salts[1]);
+    let stats_line =
+        scram(&stats_user, &monitoring, known(|u| u.monitoring.as_ref()), &fresh.salts[1]);
     let admin_line = scram(&admin_user, &admin, known(|u| u.admin.as_ref()), &fresh.salts[2]);
     // The line of the auth role holds its password: PgBouncer cannot log in as `auth_user` with a
     // SCRAM verifier, and an md5 verifier would bind PostgreSQL to md5. A verifier from an older

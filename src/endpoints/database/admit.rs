@@ -125,7 +125,8 @@ pub fn decide(seen: &Admission) -> Plan {
         }
         match client.request(seen.has_secrets, seen.version, &databases) {
             Ok(Some(request)) => {
-                let entry = Entry { name: request.database.clone(), legacy: false, auth_dbname: None };
+                let entry =
+                    Entry { name: request.database.clone(), legacy: false, auth_dbname: None };
                 let is_new = databases.0.insert(origin, entry).is_none();
                 // A later request that is not supported is reported; the client is still served.
                 let refusal = client.not_served().filter(|_| client.is_answered);
@@ -156,7 +157,11 @@ pub fn decide(seen: &Admission) -> Plan {
         _ => databases.render(),
     };
     let is_nothing = databases.0.is_empty() && before.is_none();
-    plan.set(Bag::PeerApp, DATABASES, if is_nothing { Value::Absent } else { text.as_str().into() });
+    plan.set(
+        Bag::PeerApp,
+        DATABASES,
+        if is_nothing { Value::Absent } else { text.as_str().into() },
+    );
     plan.append(enter_others(seen, &databases));
 
     let missing = missing(&seen.relations, &databases);
@@ -234,7 +239,9 @@ fn enter_wildcard(seen: &Admission, requests: &[Request<'_>], databases: &mut Pg
     match holders.first() {
         Some(name) => {
             let auth_dbname = Some((*name).to_owned());
-            databases.0.insert(Origin::Wildcard, Entry { name: "*".into(), legacy: false, auth_dbname });
+            databases
+                .0
+                .insert(Origin::Wildcard, Entry { name: "*".into(), legacy: false, auth_dbname });
         }
         None => {
             databases.0.remove(&Origin::Wildcard);
@@ -382,7 +389,8 @@ note clients 6 Waiting(0)"#,
             r#"{"requested-secrets": "[\"username\",\"password\",\"uris\",\"tls\"]", "database": "shop"}"#
                 .into(),
         );
-        let seen = Admission { backend: ServingBackend::NotNeeded, ..with(text, seen(vec![client])) };
+        let seen =
+            Admission { backend: ServingBackend::NotNeeded, ..with(text, seen(vec![client])) };
         check(&seen, &format!("set peer app pgb_dbs_config = {text}"));
     }
 
@@ -418,11 +426,15 @@ note clients 6 Waiting(0)"#,
             (vec![("database", "crm"), ("requested-secrets", "username")], "requested-secrets"),
             (vec![("version", "v1"), ("requests", "[]")], "version 1 of the interface"),
             (vec![("database", "crm"), ("entity-type", "USER")], "entity-type"),
-            (vec![("database", "crm"), ("requested-entity-secret", "secret:x")], "requested-entity-secret"),
+            (
+                vec![("database", "crm"), ("requested-entity-secret", "secret:x")],
+                "requested-entity-secret",
+            ),
             (vec![("database", "crm"), ("prefix-matching", "all")], "prefix-matching"),
         ] {
             let entered_before = r#"{"6": {"name": "crm", "legacy": false}}"#;
-            let plan = decide(&with(entered_before, seen(vec![client(6, &remote), client(7, &REQUEST)])));
+            let plan =
+                decide(&with(entered_before, seen(vec![client(6, &remote), client(7, &REQUEST)])));
             let [wait] = plan.waits.as_slice() else { panic!("{plan}") };
             assert!(wait.to_string().contains("cannot serve database:6: "), "{wait}");
             assert!(wait.to_string().contains(reason), "{wait}");
@@ -455,7 +467,10 @@ note clients 6 Waiting(0)"#,
         let alias = [("database", "shop_readonly")];
         let text = r#"{"6": {"name": "shop", "legacy": false}}"#;
         let plan = decide(&with(text, seen(vec![answered_client(6, &REQUEST), client(7, &alias)])));
-        assert!(plan.to_string().contains("cannot serve database:7: invalid database name"), "{plan}");
+        assert!(
+            plan.to_string().contains("cannot serve database:7: invalid database name"),
+            "{plan}"
+        );
     }
 
     #[test]
@@ -472,7 +487,8 @@ note clients 6 Waiting(0)"#,
         let mut gone = with(text, seen(vec![answered_client(6, &REQUEST)]));
         assert_eq!(entered(&decide(&gone)), text);
         gone.queue = queue(&[(7, ClientNote::Missing)]);
-        let rest = r#"{"6": {"name": "shop", "legacy": false}, "7": {"name": "crm", "legacy": false}}"#;
+        let rest =
+            r#"{"6": {"name": "shop", "legacy": false}, "7": {"name": "crm", "legacy": false}}"#;
         assert_eq!(entered(&decide(&gone)), rest);
         let admins = Admission { others_reach_all: true, ..gone };
         assert_eq!(entered(&decide(&admins)), text);
@@ -487,7 +503,8 @@ note clients 6 Waiting(0)"#,
 
     #[test]
     fn other_databases_are_published_for_clients_that_reach_every_database() {
-        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let names =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let mut seen = seen(vec![client(7, &CRM)]);
         seen.others = (None, Some(names(&["crm", "old", "with space"])));
         let text = decide(&seen).to_string();
@@ -504,20 +521,24 @@ note clients 6 Waiting(0)"#,
 
     #[test]
     fn an_ended_relation_keeps_its_entry_until_its_role_is_dropped() {
-        let text = r#"{"6": {"name": "shop", "legacy": false}, "8": {"name": "old", "legacy": true}}"#;
+        let text =
+            r#"{"6": {"name": "shop", "legacy": false}, "8": {"name": "old", "legacy": true}}"#;
         // A retried hook does not see the relations that were added meanwhile.
         let once = with(text, seen(Vec::new()));
         let plan = decide(&once);
         assert_eq!(noted(&plan), [(6, ClientNote::Missing)]);
         assert!(!plan.to_string().contains("drop"), "{plan}");
-        let ended = Admission { ended: Some((RelationId(6), texts(&[("endpoints", "a:1")]))), ..once };
+        let ended =
+            Admission { ended: Some((RelationId(6), texts(&[("endpoints", "a:1")]))), ..once };
         let plan = decide(&ended).to_string();
         assert!(
-            plan.contains("remove app 6 endpoints\n") && plan.contains("drop the role relation_id_6\n"),
+            plan.contains("remove app 6 endpoints\n")
+                && plan.contains("drop the role relation_id_6\n"),
             "{plan}"
         );
         // The entry is removed last, so that a later hook retries a role that was not dropped.
-        let twice = Admission { queue: queue(&[(6, ClientNote::Missing)]), ..with(text, seen(Vec::new())) };
+        let twice =
+            Admission { queue: queue(&[(6, ClientNote::Missing)]), ..with(text, seen(Vec::new())) };
         check(
             &twice,
             &format!(

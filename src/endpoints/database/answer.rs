@@ -196,7 +196,9 @@ pub fn decide(seen: &Answering) -> Plan {
     }
     for client in &seen.clients {
         match client.request(seen.has_secrets, seen.version, &seen.databases) {
-            Ok(Some(request)) => plan.push_apart(seen.serve(&request, reach, version.as_ref(), lookup)),
+            Ok(Some(request)) => {
+                plan.push_apart(seen.serve(&request, reach, version.as_ref(), lookup));
+            }
             Ok(None) => {}
             Err(reason) => plan.waits.push(Wait::Client(client.name(), reason)),
         }
@@ -205,7 +207,13 @@ pub fn decide(seen: &Answering) -> Plan {
 }
 
 impl Answering {
-    fn serve(&self, request: &Request<'_>, reach: &Reach, version: Option<&String>, lookup: &Lookup) -> Plan {
+    fn serve(
+        &self,
+        request: &Request<'_>,
+        reach: &Reach,
+        version: Option<&String>,
+        lookup: &Lookup,
+    ) -> Plan {
         let mut plan = Plan::default();
         let Request { client, database, roles } = request;
         if client.attempts >= ATTEMPTS {
@@ -216,7 +224,8 @@ impl Answering {
         }
         // Juju may have kept the secret of a failed hook; its password is used again.
         let password = client.password.as_ref().unwrap_or(&client.fresh).clone();
-        let facts = NewClientFacts { databases: &self.databases, comment_prefix: &self.comment_prefix };
+        let facts =
+            NewClientFacts { databases: &self.databases, comment_prefix: &self.comment_prefix };
         plan.push(Effect::EnsureClient(client.wanted(database, roles, password.clone(), facts)));
         if lookup.everywhere {
             let (databases, auth_user) = (vec![database.clone()], lookup.auth_user.clone());
@@ -276,8 +285,9 @@ pub fn updates(look: &mut Look<'_>) -> Result<Updates> {
 /// is noted as published, and a later hook updates all clients again.
 fn answers(clients: Vec<Client>, now: Option<String>, facts: &AnswerFacts<'_>) -> Updates {
     let (answered, is_one_unreadable) = client::answered(clients);
-    let answer =
-        |Answered { client, database, password }: Answered| Answer::new(&client, database, password, facts);
+    let answer = |Answered { client, database, password }: Answered| {
+        Answer::new(&client, database, password, facts)
+    };
     Updates {
         answers: answered.into_iter().map(answer).collect(),
         published: now.filter(|_| !is_one_unreadable),
@@ -443,8 +453,11 @@ note client 6 is done"#;
 
     #[test]
     fn a_wait_for_units_is_counted_and_names_the_units() {
-        let late =
-            Answering { counts: vec![(RelationId(6), 1)], awaited: vec!["p/1".into()], ..seen(Vec::new()) };
+        let late = Answering {
+            counts: vec![(RelationId(6), 1)],
+            awaited: vec!["p/1".into()],
+            ..seen(Vec::new())
+        };
         check(
             &late,
             "
@@ -492,7 +505,10 @@ wait: waiting for p/1 to load a new database",
         let refused = Client { attempts: 2, ..client(6, &REQUEST) };
         let plan = decide(&seen(vec![refused, client(7, &REQUEST)]));
         let text = plan.to_string();
-        assert!(text.contains("set peer app rounds = 1\n") && text.contains("clear the records"), "{text}");
+        assert!(
+            text.contains("set peer app rounds = 1\n") && text.contains("clear the records"),
+            "{text}"
+        );
         assert!(text.contains("cannot answer database:6: Juju rejected the hook twice"), "{text}");
         assert_eq!(made(&plan).role, "relation_id_7");
         let once = Client { attempts: 1, ..client(6, &REQUEST) };
@@ -516,7 +532,8 @@ wait: waiting for p/1 to load a new database",
         let mut seen = seen(vec![client(4, &[("database", "shop")])]);
         seen.has_secrets = false;
         let text = decide(&seen).to_string();
-        for line in ["set app 4 password = ‹14 characters›", "set peer app relation_id_4 = ‹14 characters›"]
+        for line in
+            ["set app 4 password = ‹14 characters›", "set peer app relation_id_4 = ‹14 characters›"]
         {
             assert!(text.contains(line), "{text}");
         }
@@ -543,7 +560,11 @@ wait: waiting for p/1 to load a new database",
         assert_eq!(plan.waits, [Wait::NotLoaded("waiting for this unit's address".into())]);
     }
 
-    fn facts<'a>(databases: &'a PgbDbs, reach: &'a Reach, published: Option<&'a str>) -> AnswerFacts<'a> {
+    fn facts<'a>(
+        databases: &'a PgbDbs,
+        reach: &'a Reach,
+        published: Option<&'a str>,
+    ) -> AnswerFacts<'a> {
         AnswerFacts { databases, reach, published, version: None, has_secrets: true }
     }
 
@@ -551,10 +572,12 @@ wait: waiting for p/1 to load a new database",
     fn an_update_of_one_client_removes_the_note_about_all() {
         let tell = |published_before: Option<&str>, complete| {
             let reach = Reach::Units { known: vec!["10.0.0.7:6432".into()], complete };
-            let client = Client { password: Some(Secret::new("secret")), ..answered_client(6, &REQUEST) };
+            let client =
+                Client { password: Some(Secret::new("secret")), ..answered_client(6, &REQUEST) };
             let databases = PgbDbs::default();
             let now = published(&reach, None);
-            publish(&answers(vec![client], now, &facts(&databases, &reach, published_before))).to_string()
+            publish(&answers(vec![client], now, &facts(&databases, &reach, published_before)))
+                .to_string()
         };
         assert!(tell(Some("10.0.0.9:6432"), false).contains("remove peer app clients_told"));
         assert!(!tell(Some("10.0.0.7:6432"), false).contains("clients_told"));
@@ -567,9 +590,11 @@ wait: waiting for p/1 to load a new database",
     fn with_an_unreadable_password_the_others_are_updated_and_nothing_is_noted() {
         let reach = Reach::Units { known: vec!["10.0.0.7:6432".into()], complete: true };
         let databases = PgbDbs::default();
-        let readable = |id| Client { password: Some(Secret::new("p")), ..answered_client(id, &REQUEST) };
+        let readable =
+            |id| Client { password: Some(Secret::new("p")), ..answered_client(id, &REQUEST) };
         let tell = |clients| {
-            let updates = answers(clients, published(&reach, None), &facts(&databases, &reach, None));
+            let updates =
+                answers(clients, published(&reach, None), &facts(&databases, &reach, None));
             (updates.answers.len(), updates.published.is_some())
         };
         assert_eq!(tell(vec![readable(6), readable(7)]), (2, true));
@@ -590,7 +615,8 @@ wait: waiting for p/1 to load a new database",
         let databases = PgbDbs::default();
         let reach = Reach::Units { known: vec!["[::1]:6432".into(), "b:1".into()], complete: true };
         let (client, password) = (answered_client(6, &REQUEST), Secret::new("p@ss/w?rd"));
-        let answer = Answer::new(&client, "my db".into(), password, &facts(&databases, &reach, None));
+        let answer =
+            Answer::new(&client, "my db".into(), password, &facts(&databases, &reach, None));
         assert_eq!(
             uri(&answer, &answer.database).reveal(),
             "postgresql://relation_id_6:p%40ss%2Fw%3Frd@[::1]:6432,b:1/my%20db"

@@ -105,7 +105,9 @@ pub fn read(look: &mut Look<'_>, relation: RelationId, standing: Standing) -> Re
     let is_known = standing == Standing::Entered && has_credentials;
     let password = match app.get("password") {
         Some(password) => Some(Secret::new(password)),
-        None if look.has_secrets() && !is_known && !remote.is_empty() => look.client_password(relation)?,
+        None if look.has_secrets() && !is_known && !remote.is_empty() => {
+            look.client_password(relation)?
+        }
         None => None,
     };
     let is_answered = match standing {
@@ -139,7 +141,9 @@ pub fn answered(clients: Vec<Client>) -> (Vec<Answered>, bool) {
     let (mut answered, mut is_one_unreadable) = (Vec::new(), false);
     for client in clients.into_iter().filter(|client| is_answered(&client.app)) {
         match (client.app.get(DATABASE).cloned(), client.password.clone()) {
-            (Some(database), Some(password)) => answered.push(Answered { client, database, password }),
+            (Some(database), Some(password)) => {
+                answered.push(Answered { client, database, password });
+            }
             _ => is_one_unreadable = true,
         }
     }
@@ -225,7 +229,11 @@ impl Client {
         if self.is_answered {
             // The granted name counts, because a client cannot rename its database.
             let granted = self.app.get(DATABASE).or(asked);
-            return Ok(granted.map(|database| Request { client: self, database: database.clone(), roles }));
+            return Ok(granted.map(|database| Request {
+                client: self,
+                database: database.clone(),
+                roles,
+            }));
         }
         if let Some(reason) = self.not_served() {
             return Err(reason);
@@ -233,10 +241,13 @@ impl Client {
         let Some(name) = asked else { return Ok(None) };
         let requested = self.remote.get(REQUESTED_SECRETS).filter(|_| has_secrets);
         if requested.is_some_and(|text| serde_json::from_str::<Vec<String>>(text).is_err()) {
-            return Err(format!("its {REQUESTED_SECRETS} is not a JSON list of names; update its charm"));
+            return Err(format!(
+                "its {REQUESTED_SECRETS} is not a JSON list of names; update its charm"
+            ));
         }
         let from_16 = version.is_some_and(ServerVersion::has_catalog_roles);
-        let name = DatabaseName::parse(name).and_then(|name| if from_16 { name.from_16() } else { Ok(name) });
+        let name = DatabaseName::parse(name)
+            .and_then(|name| if from_16 { name.from_16() } else { Ok(name) });
         let database = name.map_err(|error| error.to_string())?.to_string();
         if let Some(entry) = databases.with_alias(&database) {
             return Err(format!(
@@ -252,7 +263,8 @@ impl Client {
 
 /// Whether our app bag holds credentials, or the URI of a secret with them.
 pub fn is_answered(app: &Texts) -> bool {
-    app.contains_key("secret-user") || (app.contains_key("username") && app.contains_key("password"))
+    app.contains_key("secret-user")
+        || (app.contains_key("username") && app.contains_key("password"))
 }
 
 /// The comment on a client's role, with the prefix for every role of this application.
@@ -271,7 +283,8 @@ pub fn seen_data(bag: Bag, own: &Texts, remote: &Texts) -> Plan {
     let now: BTreeMap<_, _> = remote.iter().filter(|(key, _)| *key != DATA).collect();
     let before: Option<BTreeMap<String, String>> =
         own.get(DATA).and_then(|text| serde_json::from_str(text).ok());
-    if before.is_none_or(|before| !before.iter().eq(now.iter().map(|(key, value)| (*key, *value)))) {
+    if before.is_none_or(|before| !before.iter().eq(now.iter().map(|(key, value)| (*key, *value))))
+    {
         // In a model without secrets, the other side's bag holds passwords.
         plan.set(bag, DATA, Secret::new(serde_json::to_string(&now).unwrap_or_default()));
     }
@@ -314,11 +327,13 @@ pub(crate) mod tests {
         [("database", "shop"), ("requested-secrets", r#"["username","password","uris","tls"]"#)];
 
     /// The request of a client that may use every database.
-    pub(crate) const CRM: [(&str, &str); 2] = [("database", "crm"), ("extra-user-roles", "createdb, admin")];
+    pub(crate) const CRM: [(&str, &str); 2] =
+        [("database", "crm"), ("extra-user-roles", "createdb, admin")];
 
     #[test]
     fn a_client_with_an_unreadable_password_is_omitted_and_reported() {
-        let readable = |id| Client { password: Some(Secret::new("p")), ..answered_client(id, &REQUEST) };
+        let readable =
+            |id| Client { password: Some(Secret::new("p")), ..answered_client(id, &REQUEST) };
         let hidden = answered_client(7, &REQUEST);
         let (found, is_one_unreadable) =
             answered(vec![readable(6), hidden, readable(8), client(9, &REQUEST)]);
@@ -339,7 +354,8 @@ pub(crate) mod tests {
     fn a_password_in_a_secret_never_moves_into_the_bag() {
         let mut answered =
             client(6, &[("database", "shop"), ("requested-secrets", r#"["username","password"]"#)]);
-        answered.app = texts(&[("secret-user", "secret:abc"), ("tls", "False"), ("uris", "postgresql://…")]);
+        answered.app =
+            texts(&[("secret-user", "secret:abc"), ("tls", "False"), ("uris", "postgresql://…")]);
         assert_eq!(answered.secrets(true), ["username", "password"]);
     }
 

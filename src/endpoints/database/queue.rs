@@ -73,14 +73,20 @@ impl ClientQueue {
                 *count = self.count(*relation);
             }
         }
-        let waits = |note: &ClientNote| matches!(note, ClientNote::Waiting(_) | ClientNote::AsksForMore);
-        let waiting: Vec<_> = notes.notes.iter().filter(|(_, note)| waits(note)).map(|(id, _)| *id).collect();
+        let waits =
+            |note: &ClientNote| matches!(note, ClientNote::Waiting(_) | ClientNote::AsksForMore);
+        let waiting: Vec<_> =
+            notes.notes.iter().filter(|(_, note)| waits(note)).map(|(id, _)| *id).collect();
         notes.queue.clone_from(&self.published);
         let known = relation_ids(&self.published);
         if are_databases_new || !waiting.iter().all(|id| known.contains(id)) {
             notes.queue = ids(&waiting);
             let queue = notes.queue.as_str();
-            plan.set(Bag::PeerApp, QUEUE, if queue.is_empty() { Value::Absent } else { queue.into() });
+            plan.set(
+                Bag::PeerApp,
+                QUEUE,
+                if queue.is_empty() { Value::Absent } else { queue.into() },
+            );
         }
         if notes != self.notes {
             plan.note(Note::Clients(notes));
@@ -111,7 +117,8 @@ impl Selection<'_> {
         let asks_for_more = self.queue.noted_as(|note| note == ClientNote::AsksForMore);
         let is_refused = |id: &RelationId| {
             let is_known = self.trust.counts_notes() && self.queue.is_noted();
-            waiting.contains(id) && (!is_known || !self.is_entered(*id) || asks_for_more.contains(id))
+            waiting.contains(id)
+                && (!is_known || !self.is_entered(*id) || asks_for_more.contains(id))
         };
         // A client makes its request in a hook of its own, which an operator may have skipped.
         let is_unseen = |id: &RelationId| self.trust != Trust::Full && !self.is_entered(*id);
@@ -227,8 +234,12 @@ mod tests {
         };
         assert_eq!(old.note(notes, false), Plan::default());
         let (units, databases) = ([], Databases::default());
-        let steps =
-            |is_update_status| Steps { units: &units, now: &databases, before: &databases, is_update_status };
+        let steps = |is_update_status| Steps {
+            units: &units,
+            now: &databases,
+            before: &databases,
+            is_update_status,
+        };
         assert_eq!(steps(true).count(RelationId(5), &old), 2);
         assert_eq!(steps(true).count(RelationId(6), &old), 1);
         assert_eq!(steps(false).count(RelationId(5), &old), 1);
@@ -238,7 +249,8 @@ mod tests {
     fn a_hook_reads_the_requests_of_its_own_client_and_of_rejected_clients() {
         let entered = databases(&[(5, "a"), (6, "b"), (7, "c")]).entries;
         // 8 was rejected, 7 is answered but requests something unsupported, 9 has no request.
-        let queue = queue("5 7 8", "5 7 8", &[(5, WAITS), (7, ClientNote::AsksForMore), (8, WAITS)]);
+        let queue =
+            queue("5 7 8", "5 7 8", &[(5, WAITS), (7, ClientNote::AsksForMore), (8, WAITS)]);
         let all = relations(&[5, 6, 7, 8, 9]);
         let requests = |own: Option<u32>, trust| {
             let own = own.map(RelationId);
@@ -258,7 +270,8 @@ mod tests {
     #[test]
     fn a_client_waits_for_units_until_the_second_update_status() {
         let (before, now) = (databases(&[(5, "a")]), databases(&[(5, "a"), (6, "b")]));
-        let units = [unit("p/0", &now, true), unit("p/1", &before, true), unit("p/2", &before, false)];
+        let units =
+            [unit("p/0", &now, true), unit("p/1", &before, true), unit("p/2", &before, false)];
         let late = |count, is_update_status| {
             let steps = Steps { units: &units, now: &now, before: &now, is_update_status };
             steps.must_wait(RelationId(6), &queue("6", "6", &[(6, ClientNote::Waiting(count))]))
@@ -285,11 +298,17 @@ mod tests {
     #[test]
     fn a_leader_that_has_not_noted_the_queue_reads_the_bags_of_all_in_it() {
         let entered = databases(&[(5, "a"), (6, "b")]).entries;
-        // Both may have their answer since long: the queue in the bag is cut only with the databases.
+        // Both may have their answer since long: the queue in the bag is cut only with the
+        // databases.
         let queue = queue("5 6", "", &[]);
         let all = relations(&[5, 6]);
-        let selection =
-            Selection { own: None, trust: Trust::Full, relations: &all, databases: &entered, queue: &queue };
+        let selection = Selection {
+            own: None,
+            trust: Trust::Full,
+            relations: &all,
+            databases: &entered,
+            queue: &queue,
+        };
         assert_eq!(selection.requests(), all);
     }
 

@@ -59,7 +59,9 @@ impl Reach {
             Self::Units { known, complete } => {
                 let mut all = known.clone();
                 if !complete {
-                    all.extend(before.into_iter().flat_map(|before| before.split(',')).map(str::to_owned));
+                    all.extend(
+                        before.into_iter().flat_map(|before| before.split(',')).map(str::to_owned),
+                    );
                 }
                 all.sort();
                 all.dedup();
@@ -81,7 +83,9 @@ impl Reach {
 fn is_every_unit_known(look: &mut Look<'_>, members: &[String]) -> Result<bool> {
     let own = &look.unit().name.clone();
     let goal = look.goal(&look.unit().app.clone())?;
-    Ok(goal.is_none_or(|goal| goal.staying().all(|unit| unit == own || members.iter().any(|m| m == unit))))
+    Ok(goal.is_none_or(|goal| {
+        goal.staying().all(|unit| unit == own || members.iter().any(|m| m == unit))
+    }))
 }
 
 /// Renders each distinct address as `address:port`, sorted.
@@ -89,7 +93,11 @@ fn endpoints(mut addresses: Vec<String>, port: u16) -> Vec<String> {
     addresses.sort();
     addresses.dedup();
     let endpoint = |address: String| {
-        if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+        if address.contains(':') {
+            format!("[{address}]:{port}")
+        } else {
+            format!("{address}:{port}")
+        }
     };
     addresses.into_iter().map(endpoint).collect()
 }

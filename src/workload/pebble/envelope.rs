@@ -42,11 +42,14 @@ impl Envelope {
 
     /// An envelope inside a multipart response has the status of the whole response.
     pub(super) fn parse(status: u16, text: &[u8]) -> Result<Self, PebbleError> {
-        let unknown = |error| PebbleError::Protocol(format!("an answer with status {status}: {error}"));
+        let unknown =
+            |error| PebbleError::Protocol(format!("an answer with status {status}: {error}"));
         match serde_json::from_slice(text).map_err(unknown)? {
             Wire::Sync { result } => Ok(Self { result, change: None }),
             Wire::Async { change, result } => Ok(Self { result, change: Some(change) }),
-            Wire::Error { result: Refusal { message } } => Err(PebbleError::Api { status, message }),
+            Wire::Error { result: Refusal { message } } => {
+                Err(PebbleError::Api { status, message })
+            }
         }
     }
 
@@ -81,16 +84,20 @@ mod tests {
 
     #[test]
     fn an_unhealthy_answer_is_no_refusal() {
-        let unhealthy =
-            r#"{"type":"sync","status-code":502,"status":"Bad Gateway","result":{"healthy":false}}"#;
-        let health: Value = parse(502, unhealthy).and_then(Envelope::result).expect("it is an answer");
+        let unhealthy = r#"{"type":"sync","status-code":502,"status":"Bad Gateway","result":{"healthy":false}}"#;
+        let health: Value =
+            parse(502, unhealthy).and_then(Envelope::result).expect("it is an answer");
         assert_eq!(health["healthy"], false);
     }
 
     #[test]
     fn an_order_becomes_a_change() {
-        let answer = r#"{"type":"async","status-code":202,"status":"Accepted","change":"12","result":null}"#;
-        assert_eq!(parse(202, answer).and_then(|answer| answer.change()).expect("it has one"), "12");
+        let answer =
+            r#"{"type":"async","status-code":202,"status":"Accepted","change":"12","result":null}"#;
+        assert_eq!(
+            parse(202, answer).and_then(|answer| answer.change()).expect("it has one"),
+            "12"
+        );
     }
 
     #[test]
@@ -108,7 +115,9 @@ mod tests {
 
     #[test]
     fn what_is_no_envelope_is_not_understood() {
-        for text in ["", "400 Bad Request: missing required Host header", "{}", r#"{"type":"other"}"#] {
+        for text in
+            ["", "400 Bad Request: missing required Host header", "{}", r#"{"type":"other"}"#]
+        {
             assert!(matches!(parse(400, text), Err(PebbleError::Protocol(_))), "{text}");
         }
     }

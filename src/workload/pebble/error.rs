@@ -93,6 +93,10 @@ struct Lines<'a>(&'a [String]);
 
 impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, "; its log ends with: {}", self.0.join(" | ")) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "; its log ends with: {}", self.0.join(" | "))
+        }
     }
 }

@@ -10,7 +10,9 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::json;
-use tungstenite::{Error, HandshakeError, Message, WebSocket, client::client, error::ProtocolError};
+use tungstenite::{
+    Error, HandshakeError, Message, WebSocket, client::client, error::ProtocolError,
+};
 
 use super::{
     client::{ANSWER_LIMIT, Pebble, duration},
@@ -70,7 +72,8 @@ impl Pebble {
         let begun = self.post("/v1/exec", &request)?;
         let change = begun.change()?;
         let Started { task_id } = begun.result()?;
-        let run = Run { pebble: self, command, limit, deadline: Instant::now() + limit + ANSWER_LIMIT };
+        let run =
+            Run { pebble: self, command, limit, deadline: Instant::now() + limit + ANSWER_LIMIT };
         let (stdout, stderr) = run.output(&task_id)?;
         let status = self.wait(&change, ANSWER_LIMIT)?.exit_code()?;
         Ok(Output { status, stdout, stderr })
@@ -101,7 +104,8 @@ impl Run<'_> {
     }
 
     fn open(&self, task: &str, stream: &str) -> Result<WebSocket<Bounded>, PebbleError> {
-        let bounded = Bounded { stream: http::connect(&self.pebble.socket)?, deadline: self.deadline };
+        let bounded =
+            Bounded { stream: http::connect(&self.pebble.socket)?, deadline: self.deadline };
         let opened = client(format!("ws://localhost/v1/tasks/{task}/websocket/{stream}"), bounded);
         match opened {
             Ok((socket, _)) => Ok(socket),
@@ -136,7 +140,8 @@ impl Run<'_> {
         match error {
             Error::Io(reason) if reason.kind() == io::ErrorKind::TimedOut => self.timed_out(),
             Error::Io(reason) => http::absent(&self.pebble.socket, reason),
-            Error::ConnectionClosed | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            Error::ConnectionClosed
+            | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
                 http::absent(&self.pebble.socket, io::ErrorKind::UnexpectedEof.into())
             }
             other => PebbleError::Protocol(format!("a websocket: {other}")),

@@ -141,20 +141,26 @@ fn contents(answer: &Response) -> Result<Vec<Result<Vec<u8>, PathError>>, Pebble
     let Some(mut parts) = multipart::parse(&answer.content_type, &answer.body) else {
         return match Envelope::of(answer) {
             Err(refusal @ PebbleError::Api { .. }) => Err(refusal),
-            _ => Err(PebbleError::Protocol("files that are not well-formed multipart/form-data".into())),
+            _ => Err(PebbleError::Protocol(
+                "files that are not well-formed multipart/form-data".into(),
+            )),
         };
     };
     let last = parts.pop().filter(|part| part.name == "response");
-    let last = last.ok_or_else(|| PebbleError::Protocol("files without the result behind them".into()))?;
+    let last =
+        last.ok_or_else(|| PebbleError::Protocol("files without the result behind them".into()))?;
     let entries: Vec<Entry> = Envelope::parse(answer.status, last.content)?.result()?;
     let mut parts = parts.into_iter().peekable();
     let content = |entry: Entry| {
-        let is_of_entry = |part: &Part| part.filename.as_deref().map(Path::new) == Some(&entry.path);
+        let is_of_entry =
+            |part: &Part| part.filename.as_deref().map(Path::new) == Some(&entry.path);
         let part = parts.next_if(is_of_entry);
         match (entry.checked(), part) {
             (Err(error), _) => Ok(Err(error)),
             (Ok(_), Some(part)) => Ok(Ok(part.content.to_vec())),
-            (Ok(path), None) => Err(PebbleError::Protocol(format!("no content for {}", path.display()))),
+            (Ok(path), None) => {
+                Err(PebbleError::Protocol(format!("no content for {}", path.display())))
+            }
         }
     };
     entries.into_iter().map(content).collect()
@@ -177,7 +183,8 @@ impl Entry {
 /// A path as text, which is what Pebble takes.
 fn text(path: &Path) -> Result<&str, PathError> {
     let message = || "is not UTF-8".to_owned();
-    let error = || PathError { path: path.to_owned(), kind: PathErrorKind::Other, message: message() };
+    let error =
+        || PathError { path: path.to_owned(), kind: PathErrorKind::Other, message: message() };
     path.to_str().ok_or_else(error)
 }
 
@@ -208,8 +215,11 @@ mod tests {
     fn a_file_belongs_to_the_path_it_is_named_after() {
         let missing = r#"{"path":"/b","error":{"message":"not there","kind":"not-found"}}"#;
         let read = read(&format!(r#"[{missing},{{"path":"/a"}},{missing}]"#)).expect("it is whole");
-        let error =
-            PathError { path: "/b".into(), kind: PathErrorKind::NotFound, message: "not there".to_owned() };
+        let error = PathError {
+            path: "/b".into(),
+            kind: PathErrorKind::NotFound,
+            message: "not there".to_owned(),
+        };
         assert_eq!(read, [Err(error.clone()), Ok(b"abc".to_vec()), Err(error)]);
     }
 
@@ -244,9 +254,13 @@ mod tests {
 
     #[test]
     fn no_content_is_in_debug() {
-        let file = File { path: Path::new("/a"), content: b"secret", mode: 0o40, user: "u", group: "g" };
+        let file =
+            File { path: Path::new("/a"), content: b"secret", mode: 0o40, user: "u", group: "g" };
         let shown = format!("{file:?}");
-        assert_eq!(shown, r#"File { path: "/a", content: ‹6 bytes›, mode: 040, user: "u", group: "g" }"#);
+        assert_eq!(
+            shown,
+            r#"File { path: "/a", content: ‹6 bytes›, mode: 040, user: "u", group: "g" }"#
+        );
     }
 
     #[test]

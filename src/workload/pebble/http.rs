@@ -70,7 +70,11 @@ impl<'a> ApiRequest<'a> {
 
 /// Sends a request once, on a connection of its own. A connection that is kept may turn out to be
 /// closed because the daemon was replaced, and then nobody knows whether a retry is safe.
-pub(super) fn call(socket: &Path, request: ApiRequest, limit: Duration) -> Result<Response, PebbleError> {
+pub(super) fn call(
+    socket: &Path,
+    request: ApiRequest,
+    limit: Duration,
+) -> Result<Response, PebbleError> {
     let what = request.name();
     let responding = async { timeout(limit, exchange(socket, request)).await };
     runtime(socket)?.block_on(responding).map_err(|_| PebbleError::TimedOut { what, limit })?
@@ -80,7 +84,8 @@ pub(super) fn call(socket: &Path, request: ApiRequest, limit: Duration) -> Resul
 pub(super) fn connect(socket: &Path) -> Result<std::os::unix::net::UnixStream, PebbleError> {
     let absent = |reason| absent(socket, reason);
     runtime(socket)?.block_on(async {
-        let stream = UnixStream::connect(socket).await.and_then(UnixStream::into_std).map_err(absent)?;
+        let stream =
+            UnixStream::connect(socket).await.and_then(UnixStream::into_std).map_err(absent)?;
         stream.set_nonblocking(false).map_err(absent)?;
         Ok(stream)
     })
@@ -99,7 +104,8 @@ async fn exchange(socket: &Path, request: ApiRequest<'_>) -> Result<Response, Pe
     tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(failed)?;
     let status = answer.status().as_u16();
-    let content_type = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type =
+        answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or_default().to_owned();
     let body = Limited::new(answer.into_body(), ANSWER_SIZE_MAX).collect().await;
     let body = body.map_err(|error| broken_off(socket, error))?.to_bytes();
@@ -172,7 +178,8 @@ mod tests {
             }
             stream.write_all(answer).expect("somebody reads");
         });
-        let answer = call(&socket.0, ApiRequest::get("/", "application/json"), Duration::from_secs(20));
+        let answer =
+            call(&socket.0, ApiRequest::get("/", "application/json"), Duration::from_secs(20));
         daemon.join().expect("no panic");
         answer
     }

@@ -40,8 +40,9 @@ pub(super) fn write(request: &Value, files: &[(&Path, &[u8])]) -> (String, Vec<u
 
 /// A boundary that occurs in no file. A random one could occur in one.
 fn boundary(files: &[(&Path, &[u8])]) -> String {
-    let absent =
-        |boundary: &String| files.iter().all(|(_, content)| find(content, boundary.as_bytes()).is_none());
+    let absent = |boundary: &String| {
+        files.iter().all(|(_, content)| find(content, boundary.as_bytes()).is_none())
+    };
     let mut boundaries = (0_u64..).map(|number| format!("{number:0BOUNDARY$}"));
     boundaries.find(absent).expect("no files hold all of them")
 }
@@ -66,7 +67,8 @@ pub(super) fn parse<'a>(content_type: &str, body: &'a [u8]) -> Option<Vec<Part<'
 
 impl<'a> Part<'a> {
     fn new(head: &str, content: &'a [u8]) -> Option<Self> {
-        let disposition = head.lines().find_map(|line| line.strip_prefix("Content-Disposition: "))?;
+        let disposition =
+            head.lines().find_map(|line| line.strip_prefix("Content-Disposition: "))?;
         let name = parameter(disposition, "name")?;
         Some(Self { name, filename: parameter(disposition, "filename"), content })
     }
@@ -124,8 +126,10 @@ mod tests {
 
     #[test]
     fn an_answer_of_pebble_has_its_parts() {
-        let parts =
-            [part("files", Some(r#"/a/"b\"#), b"\r\n--0123\r\n\r\n"), part("response", None, b"{}\n")];
+        let parts = [
+            part("files", Some(r#"/a/"b\"#), b"\r\n--0123\r\n\r\n"),
+            part("response", None, b"{}\n"),
+        ];
         for content_type in
             ["multipart/form-data; boundary=0123abcd", "multipart/form-data; boundary=\"0123abcd\""]
         {
@@ -158,7 +162,10 @@ mod tests {
         assert!(boundary.len() >= 32, "{boundary}");
         let (other, body) = write(&json!({}), &[file("/a", boundary.as_bytes())]);
         assert_ne!(other, first);
-        assert_eq!(parse(&other, &body).expect("it is well formed")[1].content, boundary.as_bytes());
+        assert_eq!(
+            parse(&other, &body).expect("it is well formed")[1].content,
+            boundary.as_bytes()
+        );
     }
 
     proptest! {
@@ -166,7 +173,8 @@ mod tests {
         fn what_is_written_reads_back(
             files in prop::collection::vec(("/[a-zäé \"\\\\;=]{0,9}", "[-0-2\r\n]{0,80}|0{30,34}"), 0..4)
         ) {
-            let files: Vec<_> = files.iter().map(|(path, content)| file(path, content.as_bytes())).collect();
+            let files: Vec<_> =
+                files.iter().map(|(path, content)| file(path, content.as_bytes())).collect();
             let (content_type, body) = write(&json!({"action": "write"}), &files);
             let mut expected = vec![part("request", None, br#"{"action":"write"}"#)];
             expected.extend(files.iter().map(|(path, content)| part("files", path.to_str(), content)));

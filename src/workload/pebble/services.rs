@@ -111,8 +111,11 @@ impl Pebble {
             let left = deadline.saturating_duration_since(Instant::now());
             let slice = left.min(WAIT_SLICE);
             let target = format!("/v1/changes/{id}/wait?timeout={}", duration(slice));
-            let answer =
-                http::call(&self.socket, ApiRequest::get(&target, "application/json"), slice + ANSWER_LIMIT)?;
+            let answer = http::call(
+                &self.socket,
+                ApiRequest::get(&target, "application/json"),
+                slice + ANSWER_LIMIT,
+            )?;
             match Envelope::of(&answer).and_then(Envelope::result) {
                 Err(PebbleError::Api { status: 504, .. }) if left > slice => {}
                 Err(PebbleError::Api { status: 504, .. }) => {
@@ -165,9 +168,12 @@ mod tests {
 
     #[test]
     fn only_a_change_that_is_ready_and_done_is_done() {
-        for (status, ready, done) in
-            [("Done", true, true), ("Doing", false, false), ("Hold", true, false), ("Undone", true, false)]
-        {
+        for (status, ready, done) in [
+            ("Done", true, true),
+            ("Doing", false, false),
+            ("Hold", true, false),
+            ("Undone", true, false),
+        ] {
             let change = Change {
                 id: "1".to_owned(),
                 summary: String::new(),

@@ -1,7 +1,7 @@
-"""Read the charm in the given directory as ops does in a pod, and run each of its events and actions once.
+"""Read the charm in the given directory as ops does in a pod; run each event and action once.
 
-The events run with default values in ops' own simulation of Juju, whose consistency checks refuse metadata that Juju
-would refuse.
+The events run with default values in ops' own simulation of Juju, whose consistency checks
+refuse metadata that Juju would refuse.
 """
 
 import json
@@ -21,21 +21,32 @@ def load(name: str):
 
 
 context = testing.Context(
-    ops.CharmBase, meta=load('metadata.yaml'), config=load('config.yaml'), actions=load('actions.yaml')
+    ops.CharmBase,
+    meta=load('metadata.yaml'),
+    config=load('config.yaml'),
+    actions=load('actions.yaml'),
 )
 options = load('config.yaml')['options']
 defaults = {name: option['default'] for name, option in options.items() if 'default' in option}
 peers = [
-    testing.PeerRelation(name, relation.interface_name, peers_data={1: {}}) for name, relation in meta.peers.items()
+    testing.PeerRelation(name, relation.interface_name, peers_data={1: {}})
+    for name, relation in meta.peers.items()
 ]
 others = [
     testing.Relation(name, relation.interface_name, remote_units_data={1: {}})
     for name, relation in {**meta.provides, **meta.requires}.items()
 ]
 containers = [testing.Container(name, can_connect=True) for name in meta.containers]
-state = testing.State(config=defaults, relations=[*peers, *others], containers=containers, leader=True)
+state = testing.State(
+    config=defaults, relations=[*peers, *others], containers=containers, leader=True
+)
 
-for event in (context.on.install(), context.on.config_changed(), context.on.start(), context.on.update_status()):
+for event in (
+    context.on.install(),
+    context.on.config_changed(),
+    context.on.start(),
+    context.on.update_status(),
+):
     context.run(event, state)
 for relation in [*peers, *others]:
     context.run(context.on.relation_created(relation), state)
@@ -51,18 +62,20 @@ def endpoints(relations: dict[str, ops.RelationMeta]):
 
 
 print(
-    json.dumps({
-        'name': meta.name,
-        'peers': endpoints(meta.peers),
-        'provides': endpoints(meta.provides),
-        'requires': endpoints(meta.requires),
-        'actions': sorted(meta.actions),
-        'options': sorted(options),
-        'containers': sorted(meta.containers),
-        'resources': {name: resource.type for name, resource in meta.resources.items()},
-        'undescribed': sorted(
-            [name for name, option in options.items() if not option.get('description')]
-            + [name for name, action in meta.actions.items() if not action.description]
-        ),
-    })
+    json.dumps(
+        {
+            'name': meta.name,
+            'peers': endpoints(meta.peers),
+            'provides': endpoints(meta.provides),
+            'requires': endpoints(meta.requires),
+            'actions': sorted(meta.actions),
+            'options': sorted(options),
+            'containers': sorted(meta.containers),
+            'resources': {name: resource.type for name, resource in meta.resources.items()},
+            'undescribed': sorted(
+                [name for name, option in options.items() if not option.get('description')]
+                + [name for name, action in meta.actions.items() if not action.description]
+            ),
+        }
+    )
 )

@@ -101,7 +101,10 @@ fn an_action_fails_by_its_word_or_its_exit() {
     };
     assert_eq!(
         run("action-set a=1\nstate-set kept=1\necho hello\naction-fail 'no time'\nexit 0"),
-        ("a: 1\nreturn-code: 0\nstdout: |\n  hello\naction failed: no time\n".to_owned(), "1\n".to_owned()),
+        (
+            "a: 1\nreturn-code: 0\nstdout: |\n  hello\naction failed: no time\n".to_owned(),
+            "1\n".to_owned()
+        ),
         "L16: what it wrote is kept"
     );
     assert_eq!(
@@ -111,12 +114,15 @@ fn an_action_fails_by_its_word_or_its_exit() {
     );
     let (printed, _) = run("action-fail");
     assert!(
-        printed.contains("action failed: action failed without reason given, check action for errors\n"),
+        printed.contains(
+            "action failed: action failed without reason given, check action for errors\n"
+        ),
         "{printed}"
     );
     let (printed, _) = run("secret-set 0123456789abcdefghij --label x");
     assert!(
-        printed.contains("return-code: 1\n") && printed.contains("committing requested changes failed"),
+        printed.contains("return-code: 1\n")
+            && printed.contains("committing requested changes failed"),
         "{printed}"
     );
     script(&bench.sim, "puppet/0", "greet", "action-log half way");

@@ -9,7 +9,11 @@ fn flags_are_read_as_juju_reads_them() {
         "puppet/0",
         "juju/gnuflag flag.go, juju/cmd cmd.go",
         &[
-            misused("unknown long flag", "is-leader --foo", "option provided but not defined: --foo"),
+            misused(
+                "unknown long flag",
+                "is-leader --foo",
+                "option provided but not defined: --foo",
+            ),
             misused("unknown short flag", "is-leader -x", "option provided but not defined: -x"),
             misused(
                 "bad flag value",
@@ -45,9 +49,21 @@ fn results_go_to_a_file_when_told_to() {
         "puppet/0",
         "juju/cmd output.go",
         &[
-            prints("-o FILE, relative to the caller", "cd ../; is-leader -o here; cat here", "True\n"),
-            prints("--output FILE", "config-get --output=here --format=json port; cat here", "6432\n"),
-            prints("an empty result makes an empty file", "config-get -o here label; wc -c <here", "0\n"),
+            prints(
+                "-o FILE, relative to the caller",
+                "cd ../; is-leader -o here; cat here",
+                "True\n",
+            ),
+            prints(
+                "--output FILE",
+                "config-get --output=here --format=json port; cat here",
+                "6432\n",
+            ),
+            prints(
+                "an empty result makes an empty file",
+                "config-get -o here label; wc -c <here",
+                "0\n",
+            ),
             fails_with(
                 "-o into no directory",
                 "is-leader -o no/where",
@@ -60,7 +76,8 @@ fn results_go_to_a_file_when_told_to() {
 #[test]
 fn silent_tools_take_format_and_complain() {
     let mut bench = Bench::new(&["deploy PUPPET -n 2", "settle"]);
-    let complains = |name, line, stderr| Row { name, line, code: 0, stdout: "", stderr: Stderr::Is(stderr) };
+    let complains =
+        |name, line, stderr| Row { name, line, code: 0, stdout: "", stderr: Stderr::Is(stderr) };
     bench.each(
         "puppet/0",
         "runner/jujuc/relation-set.go, juju-log.go, ports.go",
@@ -145,7 +162,11 @@ fn output_has_its_traps() {
             silent("O1: smart, empty text", "state-set e=; state-get e"),
             silent("O1: smart, empty list", "relation-list -r 0"),
             prints("O3: True", "is-leader", "True\n"),
-            prints("O4: a missing key of the state is empty", "state-get none --format=json", "\"\"\n"),
+            prints(
+                "O4: a missing key of the state is empty",
+                "state-get none --format=json",
+                "\"\"\n",
+            ),
             prints(
                 "O4: a missing key of a bag is null",
                 "relation-get -r 0 --format=json none puppet/0",
@@ -160,10 +181,18 @@ fn output_has_its_traps() {
                 "state-set 'a=<&>'; state-get a --format=json",
                 "\"\\u003c\\u0026\\u003e\"\n",
             ),
-            misused("O8: a wrong call is 2", "status-set", "invalid args, require <status> [message]"),
+            misused(
+                "O8: a wrong call is 2",
+                "status-set",
+                "invalid args, require <status> [message]",
+            ),
             fails("O8: a no of the world is 1", "state-get --strict none", "\"none\" not found"),
             silent("O10: a message with a dash needs --", "status-set active -- -x"),
-            misused("O10: without --", "status-set active -x", "option provided but not defined: -x"),
+            misused(
+                "O10: without --",
+                "status-set active -x",
+                "option provided but not defined: -x",
+            ),
         ],
     );
 }

@@ -16,6 +16,7 @@ pub(super) fn related() -> Bench {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of expectations")]
 fn a_secret_is_granted_in_a_relation() {
     let mut bench = related();
     bench.secret("puppet/0", "ID", "secret-add --label top password=one");
@@ -24,7 +25,10 @@ fn a_secret_is_granted_in_a_relation() {
     bench.each(
         "near/0",
         "no grant",
-        &[denied("before"), fails("by label", "secret-get --label top", "consumer label \"top\" not found")],
+        &[
+            denied("before"),
+            fails("by label", "secret-get --label top", "consumer label \"top\" not found"),
+        ],
     );
     bench.each(
         "puppet/0",
@@ -53,7 +57,11 @@ fn a_secret_is_granted_in_a_relation() {
         "near/0",
         "runner/jujuc/secret-info-get.go, secret-ids.go",
         &[
-            fails("a consumer sees no metadata", "secret-info-get %ID%", "secret \"%ID%\" not found"),
+            fails(
+                "a consumer sees no metadata",
+                "secret-info-get %ID%",
+                "secret \"%ID%\" not found",
+            ),
             prints("nor the id", "secret-ids --format=json", "null\n"),
         ],
     );
@@ -107,7 +115,11 @@ fn a_secret_is_granted_in_a_relation() {
             "password: one\n",
         )],
     );
-    bench.each("puppet/0", "runner/context/context.go", &[silent("among peers", "secret-grant %ID% -r 0")]);
+    bench.each(
+        "puppet/0",
+        "runner/context/context.go",
+        &[silent("among peers", "secret-grant %ID% -r 0")],
+    );
 }
 
 #[test]
@@ -117,7 +129,10 @@ fn a_grant_has_one_relation_and_dies_with_it() {
     bench.command("integrate puppet:back third:db");
     bench.command("integrate third:back puppet:db");
     bench.command("settle");
-    let ids = [bench.sim.model().relations_at("puppet:back"), bench.sim.model().relations_at("third:back")];
+    let ids = [
+        bench.sim.model().relations_at("puppet:back"),
+        bench.sim.model().relations_at("third:back"),
+    ];
     bench.knows("FIRST", &ids[0][0].to_string());
     bench.knows("SECOND", &ids[1][0].to_string());
     bench.output("puppet/0", "secret-grant %ID% -r %FIRST%");
@@ -144,7 +159,11 @@ fn a_grant_has_one_relation_and_dies_with_it() {
     bench.each(
         "third/0",
         "state/secrets.go",
-        &[prints("S18: the same URI and label again", "secret-get --label mine", "password: one\n")],
+        &[prints(
+            "S18: the same URI and label again",
+            "secret-get --label mine",
+            "password: one\n",
+        )],
     );
     // While a relation is being removed, no secret can be granted in it.
     crate::puppets::script(
@@ -206,6 +225,9 @@ fn consumers_have_labels_of_their_own() {
         &[prints("another unit may use it", "secret-get %TWO% --label one", "password: one\n")],
     );
     let why = bench.refusal("far/0", "secret-add --label one password=one");
-    assert_eq!(why, "creating secrets: secret with label \"one\" already exists", "the application may not");
+    assert_eq!(
+        why, "creating secrets: secret with label \"one\" already exists",
+        "the application may not"
+    );
     bench.output("puppet/0", "secret-set %ONE% --label one");
 }

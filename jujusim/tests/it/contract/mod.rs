@@ -185,7 +185,8 @@ impl Bench {
     fn read_answers(&self, unit: &str, count: usize) -> Vec<(i32, String, String)> {
         let read = |number: usize, what: &str| {
             let file = format!("{}.{what}", self.file(unit, &number.to_string()));
-            let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+            let text =
+                std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
             std::fs::remove_file(file).expect("read once");
             text
         };

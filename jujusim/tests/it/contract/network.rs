@@ -4,8 +4,12 @@ use super::{Bench, fails, misused, prints, silent};
 
 #[test]
 fn a_unit_has_one_address() {
-    let mut bench =
-        Bench::new(&["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
+    let mut bench = Bench::new(&[
+        "deploy PUPPET",
+        "deploy PUPPET far",
+        "integrate puppet:db far:back",
+        "settle",
+    ]);
     let address = bench.sim.model().unit_address("puppet/0").expect("a unit").to_string();
     bench.knows("ADDRESS", &address);
     bench.each(
@@ -133,7 +137,11 @@ fn ports_are_opened_and_closed() {
             prints("are named", "opened-ports --endpoints", "99/tcp (db, peers)\n6432/tcp (*)\n"),
             prints("are one port", "opened-ports --format=json", "[\"99/tcp\",\"6432/tcp\"]\n"),
             silent("close for one", "close-port --endpoints db 99"),
-            prints("open for the other", "opened-ports --endpoints", "99/tcp (peers)\n6432/tcp (*)\n"),
+            prints(
+                "open for the other",
+                "opened-ports --endpoints",
+                "99/tcp (peers)\n6432/tcp (*)\n",
+            ),
             silent("close for all", "close-port 99"),
             prints("closed", "opened-ports --endpoints", "6432/tcp (*)\n"),
         ],
@@ -142,8 +150,12 @@ fn ports_are_opened_and_closed() {
 
 #[test]
 fn goal_state_tells_who_will_be_there() {
-    let mut bench =
-        Bench::new(&["deploy PUPPET -n 3", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
+    let mut bench = Bench::new(&[
+        "deploy PUPPET -n 3",
+        "deploy PUPPET far",
+        "integrate puppet:db far:back",
+        "settle",
+    ]);
     bench.output("puppet/1", "status-set active");
     bench.command("remove-unit puppet");
     bench.each(
@@ -170,7 +182,11 @@ fn goal_state_tells_who_will_be_there() {
         "puppet/0",
         "apiserver/facades/agent/uniter/uniter.go `oneGoalState`",
         &[
-            prints("dead units are left out", "goal-state --format=json | grep -c puppet/2; true", "0\n"),
+            prints(
+                "dead units are left out",
+                "goal-state --format=json | grep -c puppet/2; true",
+                "0\n",
+            ),
             prints(
                 "a relation that goes is broken",
                 "goal-state | grep -A1 'far:'",

@@ -4,7 +4,12 @@ use super::{Bench, Row, fails, fails_with, misused, prints, silent};
 
 /// Relations 0 and 1 are the peer relations of `puppet` and of `far`; relation 2 connects the two.
 fn related() -> Bench {
-    Bench::new(&["deploy PUPPET -n 2", "deploy PUPPET far", "integrate puppet:db far:back", "settle"])
+    Bench::new(&[
+        "deploy PUPPET -n 2",
+        "deploy PUPPET far",
+        "integrate puppet:db far:back",
+        "settle",
+    ])
 }
 
 #[test]
@@ -14,14 +19,22 @@ fn the_relation_is_named_by_its_number() {
         "runner/jujuc/relation-list.go, relation ids",
         &[
             prints("a number", "relation-list -r 2 --format=json", "[\"far/0\"]\n"),
-            prints("an endpoint and a number", "relation-list -r db:2 --format=json", "[\"far/0\"]\n"),
+            prints(
+                "an endpoint and a number",
+                "relation-list -r db:2 --format=json",
+                "[\"far/0\"]\n",
+            ),
             prints(
                 "R22: the endpoint is not looked at",
                 "relation-list -r ignored:2 --format=json",
                 "[\"far/0\"]\n",
             ),
             prints("up to the last colon", "relation-list -r a:b:2 --format=json", "[\"far/0\"]\n"),
-            misused("no default outside of a relation hook", "relation-list", "no relation id specified"),
+            misused(
+                "no default outside of a relation hook",
+                "relation-list",
+                "no relation id specified",
+            ),
             misused(
                 "not a number",
                 "relation-list -r one",
@@ -42,7 +55,11 @@ fn the_relation_is_named_by_its_number() {
                 "relation-list -r 1",
                 "invalid value \"1\" for option -r: relation not found",
             ),
-            misused("relation-set without a relation", "relation-set a=1", "no relation id specified"),
+            misused(
+                "relation-set without a relation",
+                "relation-set a=1",
+                "no relation id specified",
+            ),
             misused("relation-get without a relation", "relation-get", "no relation id specified"),
             misused(
                 "relation-model-get without a relation",
@@ -141,7 +158,11 @@ fn the_hook_gives_the_defaults() {
         "databag puppet:db far mark=new",
         "runner/jujuc/relation-get.go, runner/context/context.go",
         &[
-            prints("R1: the remote unit is there, and empty", "echo \"<${JUJU_REMOTE_UNIT-unset}>\"", "<>\n"),
+            prints(
+                "R1: the remote unit is there, and empty",
+                "echo \"<${JUJU_REMOTE_UNIT-unset}>\"",
+                "<>\n",
+            ),
             prints("no remote unit: the remote application", "relation-get mark", "new\n"),
         ],
     );
@@ -149,8 +170,12 @@ fn the_hook_gives_the_defaults() {
 
 #[test]
 fn members_are_those_that_joined() {
-    let mut bench =
-        Bench::new(&["deploy PUPPET", "deploy PUPPET far", "settle", "integrate puppet:db far:back"]);
+    let mut bench = Bench::new(&[
+        "deploy PUPPET",
+        "deploy PUPPET far",
+        "settle",
+        "integrate puppet:db far:back",
+    ]);
     bench.command("step --unit puppet/0");
     bench.command("step --unit far/0");
     bench.each(
@@ -166,7 +191,8 @@ fn members_are_those_that_joined() {
         ],
     );
     bench.command("settle");
-    let row = prints("R11: and is there afterwards", "relation-list -r 2 --format=json", "[\"far/0\"]\n");
+    let row =
+        prints("R11: and is there afterwards", "relation-list -r 2 --format=json", "[\"far/0\"]\n");
     bench.each("puppet/0", "uniter/relation/statetracker.go", &[row]);
 }
 
@@ -218,15 +244,27 @@ fn relation_get_names_whose_bag_it_reads() {
         "puppet/1",
         "apiserver/facades/agent/uniter/uniter.go",
         &[
-            fails("R6: own application, follower", "relation-get -r 2 --app own puppet", "permission denied"),
-            prints("own application among peers, follower", "relation-get -r 0 --app - puppet", "{}\n"),
+            fails(
+                "R6: own application, follower",
+                "relation-get -r 2 --app own puppet",
+                "permission denied",
+            ),
+            prints(
+                "own application among peers, follower",
+                "relation-get -r 0 --app - puppet",
+                "{}\n",
+            ),
             prints("remote application, follower", "relation-get -r 2 --app mark far", "<1>\n"),
             fails(
                 "R7: relation-set --app, follower",
                 "relation-set -r 2 --app a=1",
                 "cannot write relation settings",
             ),
-            fails("among peers as well", "relation-set -r 0 --app a=1", "cannot write relation settings"),
+            fails(
+                "among peers as well",
+                "relation-set -r 0 --app a=1",
+                "cannot write relation settings",
+            ),
         ],
     );
 }
@@ -242,14 +280,22 @@ fn a_hook_sees_its_own_writes_and_one_state_of_the_others() {
             prints("own unit bag", "relation-get -r 2 a puppet/0", "1\n"),
             prints("own application bag", "relation-get -r 2 --app - puppet", "c: \"3\"\n"),
             silent("delete", "relation-set -r 2 a= none="),
-            prints("a deleted key is absent", "relation-get -r 2 --format=json a puppet/0", "null\n"),
+            prints(
+                "a deleted key is absent",
+                "relation-get -r 2 --format=json a puppet/0",
+                "null\n",
+            ),
             prints("the others are kept", "relation-get -r 2 b puppet/0", "2\n"),
         ],
     );
     assert_eq!(bench.sim.model().bag(2, "puppet"), [("c".to_owned(), "3".to_owned())].into());
     bench.command("settle");
     // What a remote unit wrote is visible in a hook for that unit, not before.
-    bench.each("puppet/0", "runner/context/cache.go", &[silent("fetch", "relation-get -r 2 mark far/0")]);
+    bench.each(
+        "puppet/0",
+        "runner/context/cache.go",
+        &[silent("fetch", "relation-get -r 2 mark far/0")],
+    );
     bench.command("databag puppet:db far/0 mark=1");
     bench.command("databag puppet:db far mark=2");
     bench.each(
@@ -373,7 +419,11 @@ fn relation_set_reads_a_file_as_yaml() {
 #[test]
 fn what_relation_set_cannot_read_changes_nothing() {
     let mut bench = related();
-    bench.each("puppet/0", "runner/jujuc/relation-set.go", &[silent("before", "relation-set -r 0 keep=1")]);
+    bench.each(
+        "puppet/0",
+        "runner/jujuc/relation-set.go",
+        &[silent("before", "relation-set -r 0 keep=1")],
+    );
     bench.each(
         "puppet/0",
         "runner/jujuc/relation-set.go, go-yaml v2 decode.go, scannerc.go, readerc.go",
@@ -510,7 +560,11 @@ fn a_relation_that_breaks_is_still_read() {
             prints("a departed unit's, by name", "relation-get -r 2 mark far/0", "unit\n"),
             prints("no member: the remote application", "relation-get mark", "app\n"),
             prints("the own unit's", "relation-get ingress-address puppet/0 | grep -c 127", "1\n"),
-            prints("the own application's, leader", "relation-get --app --format=json - puppet", "{}\n"),
+            prints(
+                "the own application's, leader",
+                "relation-get --app --format=json - puppet",
+                "{}\n",
+            ),
             silent("writes are accepted", "relation-set late=1"),
         ],
     );
@@ -526,7 +580,8 @@ fn only_a_difference_wakes_the_others() {
         bench.command("settle");
         crate::puppets::since(&bench.sim, start)
     };
-    let woken = wakes(&mut bench, "relation-set -r 2 a=1; relation-set -r 2 a=2; relation-set -r 2 b=3");
+    let woken =
+        wakes(&mut bench, "relation-set -r 2 a=1; relation-set -r 2 a=2; relation-set -r 2 b=3");
     assert_eq!(woken, ["far/0 back-relation-changed"], "R15: several writes are one change");
     assert_eq!(
         wakes(&mut bench, "relation-set -r 2 a=2 b=3; relation-get -r 2 - puppet/0 >/dev/null"),
@@ -568,7 +623,11 @@ fn what_others_do_within_a_hook_is_not_seen_in_it() {
             prints("the configuration", "config-get port", "6432\n"),
             silent("others write", "for n in 1 2 3; do is-leader >/dev/null; done"),
             prints("R16: a remote application's bag", "relation-get -r 2 --app mark far", "old\n"),
-            prints("R16: a remote unit's bag", "relation-get -r 2 --format=json mark far/0", "null\n"),
+            prints(
+                "R16: a remote unit's bag",
+                "relation-get -r 2 --format=json mark far/0",
+                "null\n",
+            ),
             prints("the configuration is one for the hook", "config-get port", "6432\n"),
         ],
     );
@@ -589,7 +648,8 @@ fn what_others_do_within_a_hook_is_not_seen_in_it() {
 #[test]
 fn a_relation_that_the_controller_forgot_answers_nothing() {
     for (juju, text) in [("3.6.14", "permission denied"), ("4.0.15", "relation not found")] {
-        let commands = ["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"];
+        let commands =
+            ["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"];
         let mut bench = Bench::of(juju, &commands);
         bench.knows("TEXT", text);
         bench.within(
@@ -600,17 +660,29 @@ fn a_relation_that_the_controller_forgot_answers_nothing() {
             &[
                 prints("relation-list answers", "relation-list --format=json", "[]\n"),
                 prints("relation-list --app answers", "relation-list --app", "far\n"),
-                fails("R5: the remote application's bag", "relation-get -r 2 --app - far", "%TEXT%"),
+                fails(
+                    "R5: the remote application's bag",
+                    "relation-get -r 2 --app - far",
+                    "%TEXT%",
+                ),
                 fails("R5: a departed unit's", "relation-get -r 2 - far/0", "%TEXT%"),
                 fails("R5: the own unit's", "relation-get -r 2 - puppet/0", "%TEXT%"),
-                fails("R5: relation-set", "relation-set a=1", "cannot read relation settings: %TEXT%"),
+                fails(
+                    "R5: relation-set",
+                    "relation-set a=1",
+                    "cannot read relation settings: %TEXT%",
+                ),
                 fails(
                     "R5: relation-set --app",
                     "relation-set --app a=1",
                     "cannot read relation application settings: %TEXT%",
                 ),
                 fails("network-get", "network-get db -r 2", "relation 2 not found"),
-                prints("goal-state leaves it out", "goal-state --format=json | grep -c far; true", "0\n"),
+                prints(
+                    "goal-state leaves it out",
+                    "goal-state --format=json | grep -c far; true",
+                    "0\n",
+                ),
             ],
         );
         assert!(bench.sim.model().relations_at("puppet:db").is_empty());
@@ -638,9 +710,19 @@ fn a_suspended_relation_is_left_like_a_broken_one() {
     let mut bench = related();
     let rows = [
         prints("relation-ids leaves it out", "relation-ids db --format=json", "[]\n"),
-        prints("its bags are there", "relation-get -r 2 ingress-address far/0 | grep -c 127", "1\n"),
+        prints(
+            "its bags are there",
+            "relation-get -r 2 ingress-address far/0 | grep -c 127",
+            "1\n",
+        ),
         prints("goal-state", "goal-state | grep -A1 'far:'", "    far:\n      status: suspended\n"),
     ];
     let source = "runner/context/relation.go";
-    bench.within("puppet/0", "db-relation-broken", "suspend-relation puppet:db far:back", source, &rows);
+    bench.within(
+        "puppet/0",
+        "db-relation-broken",
+        "suspend-relation puppet:db far:back",
+        source,
+        &rows,
+    );
 }

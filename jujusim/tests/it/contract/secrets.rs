@@ -29,8 +29,16 @@ fn secret_add_is_read_as_juju_reads_it() {
             misused("no =", "secret-add abc", "key value \"abc\" not valid"),
             misused("no key", "secret-add =abc", "key value \"=abc\" not valid"),
             misused("owner", "secret-add --owner me abc=1", "secret owner \"me\" not valid"),
-            misused("rotate", "secret-add --rotate often abc=1", "rotate policy \"often\" not valid"),
-            misused("expire", "secret-add --expire soon abc=1", "expire time or duration \"soon\" not valid"),
+            misused(
+                "rotate",
+                "secret-add --rotate often abc=1",
+                "rotate policy \"often\" not valid",
+            ),
+            misused(
+                "expire",
+                "secret-add --expire soon abc=1",
+                "expire time or duration \"soon\" not valid",
+            ),
             misused(
                 "expire, not a date",
                 "secret-add --expire 2026-13-01T00:00:00 abc=1",
@@ -56,7 +64,11 @@ fn secret_add_is_read_as_juju_reads_it() {
                 "secret-add abc#file=/none",
                 "reading content for secret key \"abc\": open /none: no such file or directory",
             ),
-            misused("no --file", "secret-add --file /none", "open /none: no such file or directory"),
+            misused(
+                "no --file",
+                "secret-add --file /none",
+                "open /none: no such file or directory",
+            ),
             misused(
                 "the agent does not run in the charm's directory",
                 "echo 1 >here; secret-add abc#file=here",
@@ -110,9 +122,21 @@ fn secret_get_is_read_as_juju_reads_it() {
                 "secret-get 0123456789abcdefghij",
                 "secret \"0123456789abcdefghij\" not found",
             ),
-            fails("an unknown label", "secret-get --label none", "consumer label \"none\" not found"),
-            fails("a key that is not there", "secret-get %ID% none", "secret key value \"none\" not found"),
-            fails("the same in base64", "secret-get %ID% none#base64", "secret key value \"none\" not found"),
+            fails(
+                "an unknown label",
+                "secret-get --label none",
+                "consumer label \"none\" not found",
+            ),
+            fails(
+                "a key that is not there",
+                "secret-get %ID% none",
+                "secret key value \"none\" not found",
+            ),
+            fails(
+                "the same in base64",
+                "secret-get %ID% none#base64",
+                "secret key value \"none\" not found",
+            ),
         ],
     );
 }
@@ -154,9 +178,15 @@ fn the_other_calls_are_read_as_juju_reads_them() {
 fn the_uri_comes_in_many_forms() {
     let mut bench = Bench::new(&["deploy PUPPET", "settle"]);
     let uri = bench.output("puppet/0", "secret-add password=one");
-    assert!(uri.starts_with(&bench.filled("secret://%UUID%/")) && uri.ends_with('\n'), "S11: {uri}");
+    assert!(
+        uri.starts_with(&bench.filled("secret://%UUID%/")) && uri.ends_with('\n'),
+        "S11: {uri}"
+    );
     let id = uri.trim().rsplit('/').next().expect("an id").to_owned();
-    assert!(id.len() == 20 && id.chars().all(|c| c.is_ascii_digit() || ('a'..='v').contains(&c)), "{id}");
+    assert!(
+        id.len() == 20 && id.chars().all(|c| c.is_ascii_digit() || ('a'..='v').contains(&c)),
+        "{id}"
+    );
     bench.knows("ID", &id);
     bench.each(
         "puppet/0",
@@ -169,7 +199,8 @@ fn the_uri_comes_in_many_forms() {
             prints("S11: MODEL/ID", "secret-get %UUID%/%ID%", "password: one\n"),
         ],
     );
-    let ids: Vec<String> = (0..9).map(|_| bench.output("puppet/0", "secret-add password=one")).collect();
+    let ids: Vec<String> =
+        (0..9).map(|_| bench.output("puppet/0", "secret-add password=one")).collect();
     assert!(ids.is_sorted(), "ids sort by age: {ids:?}");
 }
 
@@ -234,6 +265,7 @@ fn a_secret_has_a_size() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of expectations")]
 fn metadata_is_shown_to_who_manages_the_secret() {
     let mut bench = Bench::new(&["deploy PUPPET -n 2", "settle"]);
     bench.secret("puppet/0", "ID", "secret-add --label top password=one");
@@ -311,8 +343,16 @@ fn metadata_is_shown_to_who_manages_the_secret() {
                 "  rotation: yearly\n  rotates: 2026-01-02T00:00:00Z\n",
             ),
             silent("no policy", "secret-set %ID% --rotate never"),
-            prints("no rotation is due", "secret-info-get %ID% | grep rotat", "  rotation: never\n"),
-            prints("metadata makes no revision", "secret-info-get %ID% | grep revision", "  revision: 1\n"),
+            prints(
+                "no rotation is due",
+                "secret-info-get %ID% | grep rotat",
+                "  rotation: never\n",
+            ),
+            prints(
+                "metadata makes no revision",
+                "secret-info-get %ID% | grep revision",
+                "  revision: 1\n",
+            ),
             silent(
                 "empty metadata is none",
                 "secret-set %ID% --label '' --description '' --expire '' --rotate ''",
@@ -326,7 +366,10 @@ fn metadata_is_shown_to_who_manages_the_secret() {
     );
     let secret = bench.sim.model().secret("full").expect("the secret");
     assert_eq!(secret.rotate, jujusim::Rotate::Monthly);
-    assert_eq!(secret.next_rotate.map(|time| time.to_string()), Some("2026-02-01T00:00:00Z".to_owned()));
+    assert_eq!(
+        secret.next_rotate.map(|time| time.to_string()),
+        Some("2026-02-01T00:00:00Z".to_owned())
+    );
 }
 
 #[test]
@@ -412,7 +455,11 @@ fn a_pinned_revision_is_read_until_refresh() {
                 "secret-get --label new",
                 "secret revision \"%NEW%/3\" not found",
             ),
-            prints("--refresh finds the next", "secret-get --label new --refresh", "password: four\n"),
+            prints(
+                "--refresh finds the next",
+                "secret-get --label new --refresh",
+                "password: four\n",
+            ),
         ],
     );
 }
@@ -445,23 +492,42 @@ fn a_hook_sees_what_it_added() {
                 "secret-info-get --label top | grep -e revision -e description",
                 "  revision: 1\n  description: d\n",
             ),
-            prints("a new label with the URI", "secret-get $(cat uri) --label new", "password: two\n"),
-            fails("the old one is gone", "secret-get --label top", "consumer label \"top\" not found"),
+            prints(
+                "a new label with the URI",
+                "secret-get $(cat uri) --label new",
+                "password: two\n",
+            ),
+            fails(
+                "the old one is gone",
+                "secret-get --label top",
+                "consumer label \"top\" not found",
+            ),
             prints("the new one finds it", "secret-get --label new", "password: two\n"),
         ],
     );
     let secret = bench.sim.model().secret("new").expect("committed");
-    assert_eq!((secret.latest, secret.consumers.len()), (1, 0), "reading a pending secret makes no record");
+    assert_eq!(
+        (secret.latest, secret.consumers.len()),
+        (1, 0),
+        "reading a pending secret makes no record"
+    );
     bench.together(
         "puppet/0",
         "runner/context/secrets.go `remove`",
         &[
             silent("add", "secret-add --label gone password=one >uri"),
             silent("remove", "secret-remove $(cat uri)"),
-            fails("gone from the hook", "secret-info-get --label gone", "secret \"gone\" not found"),
+            fails(
+                "gone from the hook",
+                "secret-info-get --label gone",
+                "secret \"gone\" not found",
+            ),
         ],
     );
-    assert!(bench.sim.model().secret("gone").is_none(), "adding and removing in one hook is nothing");
+    assert!(
+        bench.sim.model().secret("gone").is_none(),
+        "adding and removing in one hook is nothing"
+    );
 }
 
 #[test]
@@ -509,14 +575,19 @@ fn a_hook_sees_what_it_changed_when_it_asks_for_the_newest() {
     );
     let secret = bench.sim.model().secret("top").expect("the secret");
     assert_eq!((secret.latest, secret.revisions.keys().copied().collect::<Vec<_>>()), (2, vec![2]));
-    bench.output("puppet/0", "secret-remove %ID%; secret-get %ID% >/dev/null; secret-set %ID% password=five");
+    bench.output(
+        "puppet/0",
+        "secret-remove %ID%; secret-get %ID% >/dev/null; secret-set %ID% password=five",
+    );
     assert_eq!(
         bench.sim.model().secret("top").expect("kept").latest,
         3,
         "a later secret-set takes the removal back"
     );
-    let why = bench
-        .refusal("puppet/0", "secret-set %ID% password=six; secret-set 0123456789abcdefghij password=one");
+    let why = bench.refusal(
+        "puppet/0",
+        "secret-set %ID% password=six; secret-set 0123456789abcdefghij password=one",
+    );
     assert_eq!(why, "updating secrets: secret \"0123456789abcdefghij\" not found");
 }
 
@@ -531,7 +602,11 @@ fn secrets_are_renamed() {
         &[
             silent("secret-set --label", "secret-set %ID% --label new"),
             prints("the new label finds it at once", "secret-get --label new", "password: one\n"),
-            fails("the old one does not", "secret-get --label top", "consumer label \"top\" not found"),
+            fails(
+                "the old one does not",
+                "secret-get --label top",
+                "consumer label \"top\" not found",
+            ),
             prints(
                 "in its metadata",
                 "secret-info-get --label new | grep -e label -e revision",
@@ -565,7 +640,11 @@ fn secrets_are_renamed() {
                 "secret-get %ID% --label other",
                 "secret with label \"other\" already exists",
             ),
-            prints("S10: secret-get by an owner renames", "secret-get %ID% --label third", "password: one\n"),
+            prints(
+                "S10: secret-get by an owner renames",
+                "secret-get %ID% --label third",
+                "password: one\n",
+            ),
         ],
     );
     assert_eq!(bench.call("puppet/0", "secret-get %ID% --label fourth; exit 1").0, 1);
@@ -595,7 +674,11 @@ fn a_follower_reads_and_nothing_else() {
             prints("secret-get by URI", "secret-get %ID%", "password: one\n"),
             prints("with the present label", "secret-get %ID% --label top", "password: one\n"),
             prints("with another label", "secret-get %ID% --label mine", "password: one\n"),
-            fails("which is ignored", "secret-get --label mine", "consumer label \"mine\" not found"),
+            fails(
+                "which is ignored",
+                "secret-get --label mine",
+                "consumer label \"mine\" not found",
+            ),
             prints("secret-ids", "secret-ids --format=json", "null\n"),
             fails("secret-grant", "secret-grant %ID% -r 2", "secret \"%ID%\" not found"),
         ],
@@ -652,7 +735,10 @@ fn revisions_are_removed_at_the_commit() {
     assert_eq!(kept(&bench), [0; 0], "without a revision all of them");
     bench.secret("puppet/0", "ID", "secret-add --label top password=1");
     bench.output("puppet/0", "secret-remove %ID% --revision 0");
-    assert!(bench.sim.model().secret("top").is_none(), "revisions count from 1: 0 is none in particular");
+    assert!(
+        bench.sim.model().secret("top").is_none(),
+        "revisions count from 1: 0 is none in particular"
+    );
     bench.secret("puppet/0", "ID", "secret-add --label top password=1");
     bench.output("puppet/0", "secret-remove %ID% --revision 1");
     assert!(bench.sim.model().secret("top").is_none(), "the last revision takes the secret along");
@@ -660,7 +746,11 @@ fn revisions_are_removed_at_the_commit() {
     bench.each(
         "puppet/0",
         "buffered",
-        &[prints("until then it is read", "secret-remove %ID%; secret-get %ID%", "password: \"1\"\n")],
+        &[prints(
+            "until then it is read",
+            "secret-remove %ID%; secret-get %ID%",
+            "password: \"1\"\n",
+        )],
     );
 }
 
@@ -669,8 +759,10 @@ fn secrets_are_committed_before_the_rest() {
     let mut bench = Bench::new(&["deploy PUPPET", "settle"]);
     // The state is too large: the transaction fails, the secret exists.
     let large = "for n in $(seq 33); do state-set v$n=$(printf '%065500d' 1); done";
-    let why = bench
-        .refusal("puppet/0", &format!("secret-add --label top password=one; relation-set -r 0 a=1; {large}"));
+    let why = bench.refusal(
+        "puppet/0",
+        &format!("secret-add --label top password=one; relation-set -r 0 a=1; {large}"),
+    );
     assert!(why.contains("2097152"), "{why}");
     assert!(bench.sim.model().secret("top").is_some(), "S2");
     assert!(!bench.sim.model().bag(0, "puppet/0").contains_key("a"));
@@ -684,7 +776,8 @@ fn secrets_are_committed_before_the_rest() {
         bench.sim.model().secret("early").is_some()
             && !bench.sim.model().bag(0, "puppet/0").contains_key("a")
     );
-    let row = fails_with("S1: the retry meets it again", "secret-info-get --label none", "not found");
+    let row =
+        fails_with("S1: the retry meets it again", "secret-info-get --label none", "not found");
     bench.each("puppet/0", "S1", &[row]);
 }
 

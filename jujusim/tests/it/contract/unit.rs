@@ -53,7 +53,9 @@ fn configuration_is_typed() {
             misused("two keys", "config-get a b", "unrecognized args: [\"b\"]"),
         ],
     );
-    bench.command("config puppet limit=1000000 ratio=1.5 label='a: b' token=secret:0123456789abcdefghij");
+    bench.command(
+        "config puppet limit=1000000 ratio=1.5 label='a: b' token=secret:0123456789abcdefghij",
+    );
     bench.each(
         "puppet/0",
         "runner/jujuc/config-get.go, juju/cmd output.go",
@@ -230,7 +232,10 @@ fn log_lines_have_a_level() {
         ("juju-log --log-level error -- -x", &["ERROR -x"]),
         ("juju-log --log-level=Trace hello", &["TRACE hello"]),
         ("juju-log -l warn hello", &["WARNING hello"]),
-        ("juju-log -l LOUD hello", &["WARNING Specified log level of \"LOUD\" is not valid", "INFO hello"]),
+        (
+            "juju-log -l LOUD hello",
+            &["WARNING Specified log level of \"LOUD\" is not valid", "INFO hello"],
+        ),
         ("juju-log '  '", &["INFO   "]),
     ];
     for (line, log) in rows {
@@ -248,7 +253,8 @@ fn log_lines_have_a_level() {
 #[test]
 fn what_a_hook_leaves_behind_does_not_hold_it_up() {
     let mut sim = model(&["deploy PUPPET"]);
-    let talker = "(while [ -e $root/etc/talks ]; do echo tick; sleep 0.02; done; echo $? > $root/etc/end) &";
+    let talker =
+        "(while [ -e $root/etc/talks ]; do echo tick; sleep 0.02; done; echo $? > $root/etc/end) &";
     script(&sim, "puppet/0", "install", talker);
     let talks = sim.model().unit_root("puppet/0").expect("a unit").join("etc/talks");
     std::fs::write(&talks, "").expect("a file");
@@ -281,7 +287,11 @@ fn state_is_the_unit_s_own() {
                 "printf 'c: 1.50\\nd: x' | state-set --file - d=y; state-get c; state-get d",
                 "1.50\ny\n",
             ),
-            misused("the same key twice", "state-set a=1 a=2", "key \"a\" specified more than once"),
+            misused(
+                "the same key twice",
+                "state-set a=1 a=2",
+                "key \"a\" specified more than once",
+            ),
             misused("no =", "state-set a", "expected \"key=value\", got \"a\""),
             fails(
                 "a list",
@@ -306,7 +316,11 @@ fn state_is_the_unit_s_own() {
                 "state-set v=$(printf '%065537d' 1)",
                 "max allowed value length (65536) exceeded",
             ),
-            fails_with("no such file", "state-set --file none", "charm/none: no such file or directory\n"),
+            fails_with(
+                "no such file",
+                "state-set --file none",
+                "charm/none: no such file or directory\n",
+            ),
         ],
     );
     bench.each(
@@ -324,9 +338,14 @@ fn state_is_the_unit_s_own() {
             silent("and missed", "state-get e"),
         ],
     );
-    let why = bench.refusal("puppet/0", "for n in $(seq 33); do state-set v$n=$(printf '%065500d' 1); done");
+    let why = bench
+        .refusal("puppet/0", "for n in $(seq 33); do state-set v$n=$(printf '%065500d' 1); done");
     assert!(why.contains("2097152"), "the whole of it is counted at the commit: {why}");
-    bench.each("puppet/0", "controller/config.go", &[silent("and nothing is kept", "state-get v1")]);
+    bench.each(
+        "puppet/0",
+        "controller/config.go",
+        &[silent("and nothing is kept", "state-get v1")],
+    );
 }
 
 #[test]
@@ -343,7 +362,11 @@ fn leader_settings_are_read_by_all() {
             silent("empty deletes", "leader-set b="),
             prints("missing, json", "leader-get b --format=json", "null\n"),
             misused("no key", "leader-get a=1", "invalid key \"a=1\""),
-            misused("the same key twice", "leader-set a=1 a=2", "key \"a\" specified more than once"),
+            misused(
+                "the same key twice",
+                "leader-set a=1 a=2",
+                "key \"a\" specified more than once",
+            ),
             prints("at once, whatever the hook returns", "leader-set a=2; leader-get a", "2\n"),
         ],
     );
@@ -381,7 +404,11 @@ fn a_former_leader_is_refused_at_once_or_at_the_commit() {
         &[
             silent("the lease moves", "juju-log now"),
             prints("L3: is-leader", "is-leader", "False\n"),
-            fails("relation-set --app", "relation-set -r 0 --app a=1", "cannot write relation settings"),
+            fails(
+                "relation-set --app",
+                "relation-set -r 0 --app a=1",
+                "cannot write relation settings",
+            ),
             fails(
                 "status-set --application",
                 "status-set --application active",
@@ -395,7 +422,11 @@ fn a_former_leader_is_refused_at_once_or_at_the_commit() {
             ),
             fails("secret-remove", "secret-remove %ID%", "this unit is not the leader"),
             fails("secret-grant", "secret-grant %ID% -r 0", "this unit is not the leader"),
-            fails("secret-revoke", "secret-revoke %ID% --app puppet", "this unit is not the leader"),
+            fails(
+                "secret-revoke",
+                "secret-revoke %ID% --app puppet",
+                "this unit is not the leader",
+            ),
             prints(
                 "its metadata is what it was",
                 "secret-info-get --label top | grep -c 'revision: 1'",
@@ -409,7 +440,10 @@ fn a_former_leader_is_refused_at_once_or_at_the_commit() {
     bench.command("settle");
     for (lines, why) in [
         ("relation-set -r 0 --app a=1", "cannot write relation settings: not the leader"),
-        ("secret-set %ID% password=two", "updating secrets: \"puppet/0\" is not leader of \"puppet\""),
+        (
+            "secret-set %ID% password=two",
+            "updating secrets: \"puppet/0\" is not leader of \"puppet\"",
+        ),
     ] {
         bench.command("at puppet/0 commit do leader puppet/1");
         let lines = bench.filled(lines);

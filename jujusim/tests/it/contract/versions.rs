@@ -11,7 +11,11 @@ fn each_release_has_its_tools() {
             &["leader-get", "pod-spec-set", "add-metric"],
             &["secret-get", "secret-ids", "relation-model-get"],
         ),
-        ("3.6.1", &["secret-get", "leader-set", "add-metric", "k8s-raw-get"], &["relation-model-get"]),
+        (
+            "3.6.1",
+            &["secret-get", "leader-set", "add-metric", "k8s-raw-get"],
+            &["relation-model-get"],
+        ),
         ("3.6.9", &["relation-model-get", "add-metric"], &[]),
         (
             "3.6.14",
@@ -20,15 +24,36 @@ fn each_release_has_its_tools() {
         ),
         (
             "4.0.15",
-            &["relation-model-get", "secret-add", "state-get", "storage-get", "juju-reboot", "unit-get"],
-            &["leader-get", "leader-set", "payload-register", "pod-spec-get", "k8s-spec-set", "add-metric"],
+            &[
+                "relation-model-get",
+                "secret-add",
+                "state-get",
+                "storage-get",
+                "juju-reboot",
+                "unit-get",
+            ],
+            &[
+                "leader-get",
+                "leader-set",
+                "payload-register",
+                "pod-spec-get",
+                "k8s-spec-set",
+                "add-metric",
+            ],
         ),
     ];
     for (juju, there, missing) in cases {
         let mut bench = Bench::of(juju, &["deploy PUPPET", "settle"]);
-        let tools = there.iter().map(|tool| (tool, "yes\n")).chain(missing.iter().map(|tool| (tool, "no\n")));
+        let tools = there
+            .iter()
+            .map(|tool| (tool, "yes\n"))
+            .chain(missing.iter().map(|tool| (tool, "no\n")));
         for (tool, expected) in tools {
-            assert_eq!(bench.output("puppet/0", &here.replace("%TOOL%", tool)), expected, "{juju} {tool}");
+            assert_eq!(
+                bench.output("puppet/0", &here.replace("%TOOL%", tool)),
+                expected,
+                "{juju} {tool}"
+            );
         }
         assert_eq!(bench.output("puppet/0", "echo $JUJU_VERSION"), format!("{juju}\n"));
     }
@@ -102,11 +127,13 @@ fn before_3_6_12_a_label_does_not_find_what_was_written_by_uri() {
     for (juju, content) in expected {
         let mut bench = Bench::of(juju, &["deploy PUPPET", "settle"]);
         bench.secret("puppet/0", "ID", "secret-add --label top password=one");
-        let printed =
-            bench.output("puppet/0", "secret-set %ID% password=two; secret-get --label top --refresh");
-        assert_eq!(printed, format!("password: {content}\n"), "{juju} (PR 21228)");
         let printed = bench
-            .output("puppet/0", "secret-set %ID% --label top password=six; secret-get --label top --peek");
+            .output("puppet/0", "secret-set %ID% password=two; secret-get --label top --refresh");
+        assert_eq!(printed, format!("password: {content}\n"), "{juju} (PR 21228)");
+        let printed = bench.output(
+            "puppet/0",
+            "secret-set %ID% --label top password=six; secret-get --label top --peek",
+        );
         assert_eq!(printed, "password: six\n", "{juju}, when the update carries the label");
     }
 }
@@ -148,8 +175,16 @@ fn juju_4_has_its_own_ways() {
         "puppet/1",
         "4.0 uniter.go `readOneRemoteSettings`",
         &[
-            prints("R6: a follower reads its application's bag", "relation-get -r 2 --app own puppet", "2\n"),
-            fails("but does not write it", "relation-set -r 2 --app own=3", "cannot write relation settings"),
+            prints(
+                "R6: a follower reads its application's bag",
+                "relation-get -r 2 --app own puppet",
+                "2\n",
+            ),
+            fails(
+                "but does not write it",
+                "relation-set -r 2 --app own=3",
+                "cannot write relation settings",
+            ),
         ],
     );
     let why = bench.refusal("puppet/0", "secret-add --label top password=two");
@@ -162,9 +197,12 @@ fn juju_4_has_its_own_ways() {
 #[test]
 fn the_transaction_takes_in_the_secrets() {
     // The release, and whether a new secret and a grant survive a failure of the rest.
-    for (juju, created, updated) in
-        [("3.6.14", true, true), ("4.0.11", true, true), ("4.0.12", true, false), ("4.0.14", false, false)]
-    {
+    for (juju, created, updated) in [
+        ("3.6.14", true, true),
+        ("4.0.11", true, true),
+        ("4.0.12", true, false),
+        ("4.0.14", false, false),
+    ] {
         let mut bench = Bench::of(juju, &["deploy PUPPET", "settle"]);
         bench.secret("puppet/0", "ID", "secret-add --label top password=one");
         let line = "secret-add --label new password=one; secret-set %ID% password=two; relation-set -r 0 a=1; \
@@ -180,14 +218,16 @@ fn the_transaction_takes_in_the_secrets() {
     let why = bench.refusal("puppet/0", "secret-add --label new password=one; secret-set 0123456789abcdefghij password=two; relation-set -r 0 a=1");
     assert_eq!(why, "update secrets: secret \"0123456789abcdefghij\" not found");
     assert!(
-        bench.sim.model().secret("new").is_none() && !bench.sim.model().bag(0, "puppet/0").contains_key("a")
+        bench.sim.model().secret("new").is_none()
+            && !bench.sim.model().bag(0, "puppet/0").contains_key("a")
     );
 }
 
 #[test]
 fn a_torn_commit_tears_where_the_release_can_tear() {
     for (juju, kept) in [("3.6.14", true), ("4.0.12", true), ("4.0.15", false)] {
-        let mut bench = Bench::of(juju, &["deploy PUPPET", "settle", "fail-commit puppet/0 --torn"]);
+        let mut bench =
+            Bench::of(juju, &["deploy PUPPET", "settle", "fail-commit puppet/0 --torn"]);
         crate::puppets::script(
             &bench.sim,
             "puppet/0",
@@ -218,7 +258,8 @@ fn a_grant_in_a_relation_that_is_gone_fails_or_is_passed_over() {
         ),
         ("4.0.12", None),
     ] {
-        let commands = ["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"];
+        let commands =
+            ["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"];
         let mut bench = Bench::of(juju, &commands);
         bench.secret("puppet/0", "ID", "secret-add password=one");
         let line = bench.filled("secret-grant %ID% -r 2; rm $root/etc/update-status");
@@ -226,7 +267,8 @@ fn a_grant_in_a_relation_that_is_gone_fails_or_is_passed_over() {
         bench.command("at puppet/0 commit do remove-relation --force puppet:db far:back");
         bench.command("trigger puppet/0 update-status");
         bench.command("step --unit puppet/0");
-        let expected = why.map_or(jujusim::Exit::Success, |why| jujusim::Exit::Refused(why.to_owned()));
+        let expected =
+            why.map_or(jujusim::Exit::Success, |why| jujusim::Exit::Refused(why.to_owned()));
         assert_eq!(bench.sim.model().hook_runs().last().expect("a run").exit, expected, "{juju}");
     }
 }

@@ -1,7 +1,8 @@
 """A charm that checks the Juju it runs on.
 
-Every handler compares what ops tells with what Juju promises and raises where they differ: then the hook fails, and
-the log says which expectation was not met. The action "report" hands out what the charm has seen.
+Every handler compares what ops tells with what Juju promises and raises where they differ: then the
+hook fails, and the log says which expectation was not met. The action "report" hands out what the
+charm has seen.
 """
 
 from __future__ import annotations
@@ -106,7 +107,11 @@ class Witness(ops.CharmBase):
         config = self.model.config
         types = {name: type(value).__name__ for name, value in config.items()}
         wanted = {'text': 'str', 'number': 'int', 'ratio': 'float', 'flag': 'bool'}
-        expect({name: kind for name, kind in types.items() if name != 'unset'}, wanted, 'the types of the options')
+        expect(
+            {name: kind for name, kind in types.items() if name != 'unset'},
+            wanted,
+            'the types of the options',
+        )
         expect(types.get('unset', 'str'), 'str', 'the type of an option without default')
 
     # The unit's life cycle
@@ -119,7 +124,9 @@ class Witness(ops.CharmBase):
             expect(before, [], 'the events before install')
             expect(self.model.relations['peers'], [], 'the relations in install')
             status = self.unit.status
-            expect(status, ops.MaintenanceStatus('installing charm software'), 'the status in install')
+            expect(
+                status, ops.MaintenanceStatus('installing charm software'), 'the status in install'
+            )
         elif name == 'start':
             # After a pod was lost during a hook, the new pod resumes that hook.
             if before[:1] in (['install'], ['upgrade-charm']):
@@ -139,7 +146,11 @@ class Witness(ops.CharmBase):
         if self.model.juju_version.supports_open_port_on_k8s:
             self.unit.set_ports(*PORTS)
             self.unit.open_port('tcp', 9999)
-            expect(self.unit.opened_ports(), PORTS | {ops.Port('tcp', 9999)}, 'the ports within the hook')
+            expect(
+                self.unit.opened_ports(),
+                PORTS | {ops.Port('tcp', 9999)},
+                'the ports within the hook',
+            )
             self.unit.close_port('tcp', 9999)
             expect(self.unit.opened_ports(), PORTS, 'the ports after one is closed')
         logger.info('two lines:\nthe second')
@@ -155,12 +166,18 @@ class Witness(ops.CharmBase):
             secret = self.model.get_secret(label='own')
         except ops.SecretNotFoundError:
             secret = self.unit.add_secret(content, label='own', description='of this unit')
-            expect(self.model.get_secret(id=secret.id).peek_content(), content, 'a secret just added')
+            expect(
+                self.model.get_secret(id=secret.id).peek_content(), content, 'a secret just added'
+            )
             self.model.get_secret(id=secret.id).set_info(description='renewed')
             return
         expect(secret.get_content(refresh=True), content, "the unit's own secret in a new pod")
         info = secret.get_info()
-        expect((info.label, info.revision, info.description), ('own', 1, 'renewed'), "the secret's metadata")
+        expect(
+            (info.label, info.revision, info.description),
+            ('own', 1, 'renewed'),
+            "the secret's metadata",
+        )
         expect(info.rotation, ops.SecretRotate.NEVER, "the secret's rotation")
 
     def _on_leader_elected(self, event: ops.LeaderElectedEvent):
@@ -169,16 +186,25 @@ class Witness(ops.CharmBase):
         peers = self.model.get_relation('peers')
         assert peers is not None
         peers.data[self.app]['leader'] = self.unit.name
-        seen = hookcmds.relation_get(peers.id, endpoint='peers', key='leader', unit=self.app.name, app=True)
+        seen = hookcmds.relation_get(
+            peers.id, endpoint='peers', key='leader', unit=self.app.name, app=True
+        )
         expect(seen, self.unit.name, 'what was just written to the peer application bag')
 
     def _on_config_changed(self, event: ops.ConfigChangedEvent):
         self._record('config-changed')
         self._stored.checked += 1
         self.on.checked.emit(self._stored.checked)
-        expect(self._stored.events[-1], f'checked {self._stored.checked}', "what the charm's own event left")
+        expect(
+            self._stored.events[-1],
+            f'checked {self._stored.checked}',
+            "what the charm's own event left",
+        )
         network = self.model.get_binding('peers').network
-        holds(isinstance(network.bind_address, ipaddress.IPv4Address), 'the bind address is an address')
+        holds(
+            isinstance(network.bind_address, ipaddress.IPv4Address),
+            'the bind address is an address',
+        )
         for subnet in network.egress_subnets:
             expect(subnet.prefixlen, 32, 'the length of an egress subnet')
 
@@ -186,7 +212,7 @@ class Witness(ops.CharmBase):
         self._stored.events.append(f'checked {event.number}')
 
     def _on_update_status(self, event: ops.UpdateStatusEvent):
-        """Defer once: the event runs again at the start of the next hook, before that hook's own event."""
+        """Defer once: the event runs again in the next hook, before that hook's own event."""
         if self._stored.deferred == 0:
             self._stored.deferred = 1
             self._record('update-status, deferred')
@@ -219,15 +245,26 @@ class Witness(ops.CharmBase):
         addresses = {'ingress-address', 'egress-subnets'}
         if self.model.juju_version < '4.0':
             addresses.add('private-address')
-        expect({key for key in own if key in {*addresses, 'private-address'}}, addresses, "Juju's keys in the bag")
+        expect(
+            {key for key in own if key in {*addresses, 'private-address'}},
+            addresses,
+            "Juju's keys in the bag",
+        )
         own.update({'name': self.unit.name, 'gone': 'soon', **AWKWARD})
         own['gone'] = ''
         holds('gone' not in own, 'a key that was removed is gone')
         seen = hookcmds.relation_get(relation.id, endpoint=relation.name, unit=self.unit.name)
-        mine = {key: value for key, value in seen.items() if not key.endswith(('-address', '-subnets'))}
+        mine = {
+            key: value for key, value in seen.items() if not key.endswith(('-address', '-subnets'))
+        }
         expect(mine, {'name': self.unit.name, **AWKWARD}, 'the own bag within the hook')
         # Python escapes it as a pair of surrogates, which is not valid YAML.
-        refused(ops.ModelError, lambda: own.update({'face': '\U0001f600'}), 'an escaped surrogate pair', 'yaml')
+        refused(
+            ops.ModelError,
+            lambda: own.update({'face': '\U0001f600'}),
+            'an escaped surrogate pair',
+            'yaml',
+        )
         self._check_access(relation)
         if relation.name == 'db' and self.leads:
             self._serve(relation)
@@ -238,38 +275,54 @@ class Witness(ops.CharmBase):
         error = ops.RelationDataAccessError
         if not peer:
             theirs = relation.data[relation.app]
-            refused(error, lambda: theirs.update({'x': 'y'}), "a write to the remote application's bag")
+            refused(
+                error, lambda: theirs.update({'x': 'y'}), "a write to the remote application's bag"
+            )
         for other in relation.units:
             bag = relation.data[other]
-            refused(error, functools.partial(bag.update, {'x': 'y'}), "a write to another unit's bag")
+            refused(
+                error, functools.partial(bag.update, {'x': 'y'}), "a write to another unit's bag"
+            )
         if self.leads:
             return
         ours = relation.data[self.app]
-        refused(error, lambda: ours.update({'x': 'y'}), "a follower's write to its application's bag")
+        refused(
+            error, lambda: ours.update({'x': 'y'}), "a follower's write to its application's bag"
+        )
         if peer:
             dict(ours)
         else:
             refused(error, lambda: dict(ours), "a follower's look into its application's bag")
-        refused(RuntimeError, lambda: self.app.status, "a follower's look at its application's status")
+        refused(
+            RuntimeError, lambda: self.app.status, "a follower's look at its application's status"
+        )
 
     def _check_relation(self, event: ops.RelationEvent, active: bool = True):
         relation = event.relation
         if event.app is None:
             # Only a restarted agent does not know it, and only when the relation breaks.
-            holds(not active and self._stored.events[0] == 'upgrade-charm', 'the application is named')
+            holds(
+                not active and self._stored.events[0] == 'upgrade-charm', 'the application is named'
+            )
         elif relation.name == 'peers':
             expect(event.app, self.app, "the application of a peer relation's event")
         else:
             holds(event.app is not self.app, "a relation's event names another application")
         expect(relation.active, active, f'{relation.name} is active')
-        expect(relation in self.model.relations[relation.name], active, f'{relation.name} is among the relations')
+        expect(
+            relation in self.model.relations[relation.name],
+            active,
+            f'{relation.name} is among the relations',
+        )
 
     def _on_joined(self, event: ops.RelationJoinedEvent):
         relation = event.relation
         self._record(f'{relation.name}-relation-joined {event.unit.name}', relation)
         self._check_relation(event)
         holds(event.unit in relation.units, f'{event.unit.name} has joined')
-        self._stored.joined[str(relation.id)] = f'{relation.name}-relation-changed {event.unit.name}'
+        self._stored.joined[str(relation.id)] = (
+            f'{relation.name}-relation-changed {event.unit.name}'
+        )
         self._check_access(relation)
 
     def _on_changed(self, event: ops.RelationChangedEvent):
@@ -282,9 +335,16 @@ class Witness(ops.CharmBase):
             bag = relation.data[event.unit]
             holds('ingress-address' in bag, f'an address is in the bag of {event.unit.name}')
             expect(bag.get('name'), event.unit.name, f'the name in the bag of {event.unit.name}')
-            expect({key: bag.get(key) for key in AWKWARD}, AWKWARD, f'the rest of the bag of {event.unit.name}')
+            expect(
+                {key: bag.get(key) for key in AWKWARD},
+                AWKWARD,
+                f'the rest of the bag of {event.unit.name}',
+            )
         if relation.name == 'peers':
-            holds(self.app.planned_units() > len(relation.units), 'more units are planned than are peers')
+            holds(
+                self.app.planned_units() > len(relation.units),
+                'more units are planned than are peers',
+            )
             if self.secrets and not self.leads:
                 self._follow(relation)
         if relation.name == 'back':
@@ -300,7 +360,10 @@ class Witness(ops.CharmBase):
         departing = event.departing_unit
         assert departing is not None
         own = departing is self.unit
-        holds(own or departing is event.unit, f'{departing.name}, said to depart, is this unit or the other')
+        holds(
+            own or departing is event.unit,
+            f'{departing.name}, said to depart, is this unit or the other',
+        )
         # For a peer relation ops has no databag of a departing unit.
         name = hookcmds.relation_get(relation.id, key='name', unit=event.unit.name)
         expect(name, event.unit.name, f'the name in the bag of {event.unit.name}, which departs,')
@@ -310,7 +373,9 @@ class Witness(ops.CharmBase):
         self._record(f'{relation.name}-relation-broken', relation)
         self._check_relation(event, active=False)
         expect(relation.units, set(), 'the units of a broken relation')
-        expect(relation.data[self.unit].get('name'), self.unit.name, 'the own bag of a broken relation')
+        expect(
+            relation.data[self.unit].get('name'), self.unit.name, 'the own bag of a broken relation'
+        )
         if self.secrets and relation.name == 'db' and self.leads:
             self.model.get_secret(label=f'db-{relation.id}').remove_all_revisions()
             for peers in self.model.relations['peers']:
@@ -352,7 +417,11 @@ class Witness(ops.CharmBase):
         if self.secrets:
             secret = self.model.get_secret(id=bag['secret'], label='back')
             content = secret.get_content(refresh=True)
-            expect(content['generation'], generation, 'the generation of the secret, which the bag says,')
+            expect(
+                content['generation'],
+                generation,
+                'the generation of the secret, which the bag says,',
+            )
             refused(ops.SecretNotFoundError, secret.get_info, "a consumer's look at the metadata")
             self._stored.generations['back'] = generation
         if self.leads:
@@ -364,19 +433,34 @@ class Witness(ops.CharmBase):
         pinned = event.secret.get_content()['generation']
         newest = event.secret.peek_content()['generation']
         if label == 'back':
-            expect(pinned, self._stored.generations.get('back', pinned), 'the generation that is tracked')
+            expect(
+                pinned,
+                self._stored.generations.get('back', pinned),
+                'the generation that is tracked',
+            )
             relation = self.model.get_relation('back')
             assert relation is not None
             said = relation.data[relation.app]['generation']
             expect(newest, said, 'the newest generation of the secret, which the bag says,')
             self._stored.generations['back'] = newest
-        expect(event.secret.get_content(refresh=True)['generation'], newest, 'the generation after a refresh')
+        expect(
+            event.secret.get_content(refresh=True)['generation'],
+            newest,
+            'the generation after a refresh',
+        )
         by_label = self.model.get_secret(label=label)
-        expect(by_label.get_content()['generation'], newest, 'the generation that is tracked after a refresh')
+        expect(
+            by_label.get_content()['generation'],
+            newest,
+            'the generation that is tracked after a refresh',
+        )
 
     def _on_secret_remove(self, event: ops.SecretRemoveEvent):
         self._record(f'secret-remove {event.secret.label} {event.revision}')
-        holds(event.revision < event.secret.get_info().revision, 'the revision to remove is an old one')
+        holds(
+            event.revision < event.secret.get_info().revision,
+            'the revision to remove is an old one',
+        )
         event.remove_revision()
 
     def _on_rotate_action(self, event: ops.ActionEvent):
@@ -393,9 +477,19 @@ class Witness(ops.CharmBase):
             revision = secret.get_info().revision
             secret = self.model.get_secret(id=bag['secret'])
             secret.set_content({'password': f'{after} of {relation.id}', 'generation': after})
-            expect(secret.get_content()['generation'], before, 'the generation that is tracked, within the hook')
-            expect(secret.peek_content()['generation'], after, 'the newest generation, within the hook')
-            expect(secret.get_content(refresh=True)['generation'], after, 'the generation refreshed, within the hook')
+            expect(
+                secret.get_content()['generation'],
+                before,
+                'the generation that is tracked, within the hook',
+            )
+            expect(
+                secret.peek_content()['generation'], after, 'the newest generation, within the hook'
+            )
+            expect(
+                secret.get_content(refresh=True)['generation'],
+                after,
+                'the generation refreshed, within the hook',
+            )
             event.set_results({'revision': revision + 1})
 
     def _on_revoke_action(self, event: ops.ActionEvent):
@@ -413,12 +507,14 @@ class Witness(ops.CharmBase):
         refused(ops.SecretNotFoundError, unknown, 'an unknown secret')
 
     def _on_schedule_action(self, event: ops.ActionEvent):
-        """Add the secret in the first call, check and change it in the second, see the change in the third."""
+        """Add the secret, check and change it in the second call, see the change in the third."""
         expire = datetime.datetime(2036, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
         try:
             info = self.model.get_secret(label='scheduled').get_info()
         except ops.SecretNotFoundError:
-            self.app.add_secret({'token': 'x'}, label='scheduled', expire=expire, rotate=ops.SecretRotate.YEARLY)
+            self.app.add_secret(
+                {'token': 'x'}, label='scheduled', expire=expire, rotate=ops.SecretRotate.YEARLY
+            )
             event.set_results({'did': 'add'})
             return
         if info.rotation == ops.SecretRotate.YEARLY:
@@ -440,11 +536,13 @@ class Witness(ops.CharmBase):
         event.log('-another: with a dash')
         if params['crash']:
             raise RuntimeError('as was asked for')
-        event.set_results({
-            'types': {name: type(value).__name__ for name, value in sorted(params.items())},
-            'deep': {'er': {'text': params['text']}},
-            'equals': 'a=b=c',
-        })
+        event.set_results(
+            {
+                'types': {name: type(value).__name__ for name, value in sorted(params.items())},
+                'deep': {'er': {'text': params['text']}},
+                'equals': 'a=b=c',
+            }
+        )
         if 'fail' in params:
             event.fail(params['fail'])
 
@@ -460,15 +558,21 @@ class Witness(ops.CharmBase):
         for name in ('peers', 'db', 'back'):
             for relation in self.model.relations[name]:
                 bags = {other.name: self._bag(relation, other) for other in relation.units}
-                relations.append({
-                    'name': f'{name}:{relation.id}',
-                    'app': relation.app.name,
-                    'units': sorted(bags),
-                    'bags': {**bags, self.unit.name: self._bag(relation, self.unit)},
-                    'remote': self._bag(relation, relation.app),
-                    'own': self._bag(relation, self.app) if self.leads or name == 'peers' else None,
-                })
-        ports = self.unit.opened_ports() if self.model.juju_version.supports_open_port_on_k8s else set()
+                relations.append(
+                    {
+                        'name': f'{name}:{relation.id}',
+                        'app': relation.app.name,
+                        'units': sorted(bags),
+                        'bags': {**bags, self.unit.name: self._bag(relation, self.unit)},
+                        'remote': self._bag(relation, relation.app),
+                        'own': self._bag(relation, self.app)
+                        if self.leads or name == 'peers'
+                        else None,
+                    }
+                )
+        ports = (
+            self.unit.opened_ports() if self.model.juju_version.supports_open_port_on_k8s else set()
+        )
         return {
             'events': list(self._stored.events),
             'leader': self.leads,

@@ -24,6 +24,8 @@ def refused(error: type[Exception], call: Callable[[], object], what: str, text:
     except error as caught:
         said = getattr(caught, 'stderr', str(caught))
         if text not in said:
-            raise AssertionError(f'expected {text!r} in the refusal of {what}, got {said!r}') from caught
+            raise AssertionError(
+                f'expected {text!r} in the refusal of {what}, got {said!r}'
+            ) from caught
         return
     raise AssertionError(f'expected {what} to be refused')

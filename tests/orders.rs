@@ -185,7 +185,7 @@ fn normalized(text: &str) -> String {
             (r"\bpgb-[0-9a-f]{24}\b", "‹digest›"),
             (r"\b127\.\d+\.\d+\.", "10.1.0."),
             (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "‹uuid›"),
-            (r"/tmp/js-\w+", "‹model›"),
+            (r"/[a-z/]+/js-\w+", "‹model›"),
             (r"auth_file_revision: .*", "auth_file_revision: ‹count›"),
             (r"\b\d\d:\d\d:\d\dZ", "‹time›"),
             // Who came last depends on how many came at once.

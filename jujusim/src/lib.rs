@@ -57,6 +57,7 @@ pub use tools::{Answer, Request};
 pub use transcript::{Transcript, accept_script, check_script, follow_script, run_script};
 pub use version::Version;
 
+use error::Doing as _;
 use transcript::Stable;
 
 /// The directory with the programs of a channel's PostgreSQL; fails if they are not installed.
@@ -136,11 +137,9 @@ impl Sim {
             )));
         }
         sweep();
-        let dir = tempfile::Builder::new().prefix("js-").rand_bytes(5).tempdir_in("/tmp");
-        let dir = dir.map_err(|source| Error::Io {
-            doing: "create a directory in /tmp".to_owned(),
-            source,
-        })?;
+        let place = scratch();
+        let dir = tempfile::Builder::new().prefix("js-").rand_bytes(5).tempdir_in(&place);
+        let dir = dir.doing(|| format!("create a directory in {}", place.display()))?;
         let path = dir.path().to_owned();
         let dir = if options.keep {
             let _ = dir.keep();
@@ -227,10 +226,17 @@ impl Sim {
     }
 }
 
+/// Where models have their directories: `TMPDIR`, else `/tmp`. The path of a socket has at most 107
+/// bytes, so a long `TMPDIR` is not used.
+fn scratch() -> PathBuf {
+    let place = std::env::temp_dir();
+    if place.as_os_str().len() <= "/dev/shm".len() { place } else { PathBuf::from("/tmp") }
+}
+
 /// Removes the directories of models whose process was killed; their child processes got a signal
 /// then.
 fn sweep() {
-    for entry in std::fs::read_dir("/tmp").into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(scratch()).into_iter().flatten().flatten() {
         if !entry.file_name().to_string_lossy().starts_with("js-") {
             continue;
         }

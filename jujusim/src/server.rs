@@ -35,13 +35,15 @@ pub(crate) const PORT: u16 = 5432;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Settings of all servers. Durability is off because no data outlives the model; enough WAL is
-/// kept for a standby that joins late.
+/// kept for a standby that joins late; shared memory is in files that go with the model, also after
+/// a kill.
 const SETTINGS: &str = "\
 password_encryption = 'scram-sha-256'
 fsync = off
 full_page_writes = off
 synchronous_commit = off
 wal_keep_size = '1GB'
+dynamic_shared_memory_type = mmap
 max_connections = 300
 shared_buffers = '32MB'
 log_connections = on

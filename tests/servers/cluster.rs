@@ -100,6 +100,9 @@ impl Cluster {
                 "-c",
                 "fsync=off",
                 "-c",
+                // After a kill, POSIX shared memory would stay behind.
+                "dynamic_shared_memory_type=mmap",
+                "-c",
                 "listen_addresses=127.0.0.1",
                 "-p",
                 &port.to_string(),

@@ -20,7 +20,7 @@ test: ## Run every test; scripts/test WORD runs those whose names contain WORD
 	scripts/parts
 	scripts/pgbouncer-1.24 || { [ "$$CI" != true ] && echo 'The tests run without PgBouncer 1.24.'; }
 	scripts/ops || { [ "$$CI" != true ] && \
-		echo 'The tests run without ops, and so without a charm of another make.'; }
+		echo 'The tests run without ops, and so without a charm of theirs.'; }
 	scripts/psycopg || { [ "$$CI" != true ] && \
 		echo 'The tests run without psycopg, and so without one of the clients.'; }
 	scripts/postgresql || { [ "$$CI" != true ] && echo 'The tests run without PostgreSQL 14 and 16.'; }
@@ -46,11 +46,11 @@ integration: ## Drive the charm by juju: in your current Kubernetes model, or in
 	scripts/parts
 	scripts/integration
 
-mutants: ## Bring known bugs back, each must make its test fail; NAME=... for some
+mutants: ## Reintroduce known bugs; a test must fail for each; NAME=... runs some
 	scripts/parts
 	scripts/mutants $(NAME)
 
-seeds: ## Run one story in 200 random orders of hooks, and 200 of twenty clients; SEEDS=N runs N
+seeds: ## Run one scenario in 200 random orders of hooks, and 200 of twenty clients; SEEDS=N runs N
 	cargo build --release --locked --workspace
 	SEEDS=$${SEEDS:-200} cargo test --release --locked --no-fail-fast --test orders --test twenty
 

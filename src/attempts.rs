@@ -1,5 +1,5 @@
 //! Records of attempts to answer a client, on this unit's own disk. Juju discards the state of a
-//! hook that fails; without these records Juju would retry a hook with a rejected answer for ever.
+//! hook that fails; without these records Juju would retry a hook with a rejected answer forever.
 
 #![expect(clippy::disallowed_methods, reason = "the file is private to this module")]
 

@@ -242,7 +242,7 @@ impl<'a> Look<'a> {
         Ok(!self.notes.is_leaving && self.is_leader()?)
     }
 
-    /// Whether PgBouncer runs in a workload container; otherwise it runs beside the charm.
+    /// Whether PgBouncer runs in a workload container; otherwise it runs on the charm's machine.
     pub fn is_sidecar(&self) -> bool {
         self.handles.paths.containers().is_dir()
     }
@@ -278,7 +278,7 @@ impl<'a> Look<'a> {
 
     /// This unit's processes and what they have loaded, or why they cannot be probed.
     pub fn local(&mut self) -> Result<Result<LocalPgbouncer, Wait>> {
-        // A pod has its addresses for itself; units on one machine must not share a port.
+        // A pod has its own addresses; units on one machine must not share a port.
         let listen_addr =
             if self.is_sidecar() { Some("*".to_owned()) } else { self.bind_address()? };
         let Some(listen_addr) = listen_addr else {

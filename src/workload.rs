@@ -1,4 +1,4 @@
-//! The PgBouncer processes of this unit: what they run, and how they are given something else.
+//! The PgBouncer processes of this unit: what they run, and how they load another configuration.
 
 #[expect(clippy::disallowed_methods, reason = "looks for the socket")]
 pub mod console;

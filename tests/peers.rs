@@ -1,5 +1,5 @@
-//! The peer relation on real parts: three units with real PgBouncer processes, a real PostgreSQL
-//! and a client, in a simulated Juju. Everything here goes through the binary.
+//! The peer relation, tested through the binary: three units with real PgBouncer processes, a real
+//! PostgreSQL and a client, in a simulated Juju.
 
 #![expect(clippy::disallowed_methods, reason = "tests look at the units' files")]
 
@@ -18,11 +18,11 @@ const UNITS: [&str; 3] = ["pgbouncer-k8s/0", "pgbouncer-k8s/1", "pgbouncer-k8s/2
 const LEADER: &str = UNITS[0];
 const FOLLOWER: &str = UNITS[1];
 
-/// A model and what the tests ask of it.
+/// A simulated model, with the commands and checks that the tests share.
 struct Bench(Sim);
 
 impl Bench {
-    /// A model of this Juju in which a client is served through three units.
+    /// A model on this version of Juju in which three units serve a client.
     fn serving(juju: &str) -> Self {
         Self::deployed(juju, "").with_a_client()
     }
@@ -50,7 +50,7 @@ impl Bench {
         bench
     }
 
-    /// A client that asks for a database of its own name.
+    /// Deploys a client that requests a database with the client's own name.
     #[track_caller]
     fn client(&mut self, name: &str) {
         self.go(&format!("deploy actor:client {name} --config database={name}"));
@@ -69,7 +69,7 @@ impl Bench {
         }
     }
 
-    /// The client's SQL is answered by every unit.
+    /// Asserts that the client's SQL succeeds through every unit.
     #[track_caller]
     fn assert_served(&mut self) {
         for unit in self.units() {
@@ -86,12 +86,12 @@ impl Bench {
         self.0.model().hook_runs()
     }
 
-    /// What ran since `mark`, a number of runs.
+    /// The hooks that ran after the first `mark` hooks.
     fn since(&self, mark: usize) -> &[HookRun] {
         &self.runs()[mark..]
     }
 
-    /// How often the processes of a unit were told to reload, by their own logs.
+    /// How many reload signals (SIGHUP) the processes of a unit have logged.
     fn reloads(&self, unit: &str) -> usize {
         (0..2).map(|instance| self.log(unit, instance).matches("got SIGHUP").count()).sum()
     }
@@ -131,14 +131,14 @@ impl Bench {
         self.0.model().bag(id, entity)
     }
 
-    /// What is published for the units, without the leader's own notes about clients.
+    /// The application's peer bag, without the leader's own notes about clients.
     fn published(&self) -> std::collections::BTreeMap<String, String> {
         let mut bag = self.peer_bag("pgbouncer-k8s");
         bag.retain(|key, _| !["clients_told", "newest_clients"].contains(&key.as_str()));
         bag
     }
 
-    /// Every process says on its console that it runs what its file says.
+    /// Asserts that the console of every process confirms the configuration in its file.
     #[track_caller]
     fn assert_loaded(&mut self) {
         let table = self.go("pooler pgbouncer-k8s");
@@ -166,7 +166,7 @@ fn ten_hooks_with_nothing_new_send_no_signal_and_write_no_byte() {
         let reloads: usize = UNITS.iter().map(|unit| bench.reloads(unit)).sum();
         let (mark, bags) = (bench.runs().len(), bench.go("show-unit pgbouncer-k8s/0"));
         for round in 0..10 {
-            // A key that is nobody's wakes every unit with `pgb-peers-relation-changed`.
+            // A change of an unused key wakes every unit with `pgb-peers-relation-changed`.
             bench.go(&format!("databag pgbouncer-k8s:pgb-peers pgbouncer-k8s noise={round}"));
             bench.go("settle");
         }
@@ -181,7 +181,7 @@ fn ten_hooks_with_nothing_new_send_no_signal_and_write_no_byte() {
     }
 }
 
-/// Whose bags a hook read, each name once.
+/// The names of the applications and units whose bags a hook read.
 fn read(run: &HookRun) -> BTreeSet<&str> {
     let reads = run.calls.iter().filter(|call| call.name == "relation-get");
     reads
@@ -206,7 +206,7 @@ fn the_leader_asks_a_unit_only_when_it_changed() {
     assert_eq!(asked("databag pgbouncer-k8s:pgb-peers pgbouncer-k8s/2 noise=1"), UNITS[2..]);
     assert_eq!(asked("trigger pgbouncer-k8s/0 config-changed"), [""; 0]);
     assert_eq!(asked("trigger pgbouncer-k8s/0 update-status"), [""; 0]);
-    // Whatever was missed is made up for.
+    // After `upgrade-charm` the notes are not trusted: a hook may have been missed.
     assert_eq!(asked("trigger pgbouncer-k8s/0 upgrade-charm"), UNITS[1..]);
 }
 
@@ -237,15 +237,15 @@ fn of_many_clients_at_once_each_hook_looks_at_its_own() {
         let mut looked = 0;
         for run in bench.since(mark).iter().filter(|run| run.unit == LEADER) {
             looked += clients(run);
-            // With one unit, whose hook it is, all are in step once all have asked. The last cannot
-            // be served, and so is in nobody's way.
+            // With one unit, all units are in step once every client has made its request. The last
+            // request cannot be served, so it adds no database that the unit has to load first.
             let is_last = others == 0 && read(run).contains("refused");
             let is_of_one = (run.hook == "database-relation-created" && !is_last)
                 || (others > 0 && run.hook.starts_with("database-relation-"));
             assert!(!is_of_one || clients(run) <= 1, "{}: {:?}", run.hook, read(run));
         }
-        // Created, joined, changed by the application and by its unit; answered; found to be
-        // answered.
+        // -created, -joined, -changed by the application and by its unit; the hook that answers the
+        // client; the hook that finds the answer.
         let each = looked / names.len();
         assert!((4..=6).contains(&each), "each client was looked at {each} times");
         for name in &names {
@@ -255,7 +255,7 @@ fn of_many_clients_at_once_each_hook_looks_at_its_own() {
         }
         let status = bench.status(LEADER);
         assert!(status.contains("invalid role(s) for extra user roles"), "{status}");
-        // It stays named whatever comes, and goes with its cause.
+        // The status names the client in every hook until the client's request changes.
         bench.go("trigger pgbouncer-k8s/0 config-changed");
         bench.go("settle");
         assert_eq!(bench.status(LEADER), status);
@@ -295,7 +295,7 @@ fn who_asks_for_nothing_keeps_no_other_client_waiting() {
     bench.go("settle");
     assert!(bench.status(LEADER).contains(&in_its_way), "{}", bench.status(LEADER));
     bench.go(&format!("sql postgresql-k8s 'DROP ROLE relation_id_{shop}'"));
-    // This hook is about the other one.
+    // This hook is about the other client.
     bench.go("databag pgbouncer-k8s:database:4 refused noise=1");
     bench.go("settle");
     bench.assert_served();
@@ -382,7 +382,7 @@ fn a_follower_given_something_broken_serves_on_warns_and_recovers() {
         let rows = bench.go(&format!("sql shop \"SELECT 1\" --through {FOLLOWER}"));
         assert_eq!(rows.trim(), "1", "{what}");
 
-        // The leader puts it right in its own turn, and a valid one is taken.
+        // The leader's next hook repairs the value, and the follower loads a valid value.
         std::fs::write(&file, &good[key]).expect("a file");
         bench.go(&format!(
             "databag pgbouncer-k8s:pgb-peers pgbouncer-k8s {key}=@{}",
@@ -407,19 +407,19 @@ fn the_leader_puts_right_what_somebody_broke() {
     bench.assert_served();
 }
 
-/// Where a hook can be killed: what it does between its writes, its signal and its commit.
+/// The points at which a hook is killed: around its writes, its signals and its commit.
 const KILLS: [&str; 7] = [
-    // Between the files' writing and their renaming, and between the renames.
+    // Before the first rename of a written file, and between the renames.
     "syscall rename 1 --no-follow",
     "syscall rename 2 --no-follow",
     "syscall rename 3 --no-follow",
-    // Written, not signalled.
+    // The files are written, but the process has no signal yet.
     "syscall kill 1 --no-follow",
-    // Signalled, not confirmed.
+    // The process has its signal, but the load is not confirmed.
     "syscall connect 1 --no-follow",
-    // One process of two done.
+    // One process of two has loaded its file.
     "syscall kill 2 --no-follow",
-    // Everything done, nothing committed.
+    // Both processes have loaded their files, but nothing is committed.
     "status-set 1",
 ];
 
@@ -428,7 +428,7 @@ fn a_follower_killed_anywhere_is_made_good_by_its_next_hook() {
     let mut bench = Bench::serving("3.6.14");
     for (round, kill) in KILLS.iter().enumerate() {
         bench.go(&format!("config pgbouncer-k8s max_db_connections={}", 200 + round));
-        // The leader publishes; the follower dies in the hook that tells it.
+        // The leader publishes; the follower is killed in the hook that announces the change.
         bench.go(&format!("step --unit {LEADER} 1"));
         let published = bench.peer_bag("pgbouncer-k8s")["cfg_file"].clone();
         assert!(
@@ -457,7 +457,7 @@ fn a_follower_killed_anywhere_is_made_good_by_its_next_hook() {
 fn a_leader_killed_anywhere_serves_a_new_client_with_one_password() {
     let mut bench = Bench::serving("3.6.14");
     // The hook that answers a client: SQL, secrets, databags, status. The numbers of `sendto` are
-    // spread over its talk with PostgreSQL.
+    // spread over its statements to PostgreSQL.
     let kills = [
         "syscall sendto 3 --no-follow",
         "syscall sendto 9 --no-follow",
@@ -486,7 +486,7 @@ fn a_leader_killed_anywhere_serves_a_new_client_with_one_password() {
         let killed =
             bench.since(mark).iter().filter(|run| matches!(run.exit, Exit::Killed(_))).count();
         assert_eq!(killed, 1, "{kill}");
-        // A fault that is still armed would strike another hook.
+        // A fault that has not occurred yet would affect another hook.
         bench.go("settle");
         let [id] = bench.0.model().relations_at(&format!("{app}:database"))[..] else {
             panic!("one relation")
@@ -517,7 +517,7 @@ fn what_was_published_died_and_was_taken_back_is_what_runs() {
         bench.go("settle");
         let first = bench.ini(FOLLOWER, 0);
 
-        // A is loaded. The leader publishes B, the follower dies over it.
+        // A is loaded. The leader publishes B, and the follower is killed while it loads B.
         bench.go("config pgbouncer-k8s max_db_connections=150");
         bench.go(&format!("step --unit {LEADER} 1"));
         bench.go(&format!("kill {FOLLOWER} at {kill}"));
@@ -531,7 +531,7 @@ fn what_was_published_died_and_was_taken_back_is_what_runs() {
         }
         assert!(died, "{kill} killed nothing");
 
-        // Before it gets another hook the leader is back at A.
+        // The leader publishes A again before the follower runs another hook.
         bench.go("config pgbouncer-k8s max_db_connections=100");
         bench.go(&format!("step --unit {LEADER} 1"));
         bench.go("settle");
@@ -556,7 +556,7 @@ fn a_replaced_pod_serves_the_same_users_again() {
             .map(|run| run.hook.as_str())
             .collect();
         assert!(hooks.contains("upgrade-charm") && hooks.contains("start"), "{hooks:?}");
-        // But for the leader's word that clients were told of its new address.
+        // Only the hook after the leader has published its new address to clients.
         let told = "pgb-peers-relation-changed";
         assert!(!hooks.iter().any(|hook| hook.contains("relation") && *hook != told), "{hooks:?}");
         assert_eq!(bench.published(), before);
@@ -595,7 +595,7 @@ fn a_new_leader_takes_over_what_is_published() {
         assert_eq!(UNITS.map(|unit| bench.reloads(unit)), reloads);
         bench.assert_served();
 
-        // And it serves who comes now.
+        // The new leader also serves a new client.
         bench.client("crm");
         assert_eq!(
             bench.go("sql crm \"SELECT current_database()\" --through pgbouncer-k8s/0").trim(),
@@ -1052,7 +1052,7 @@ fn a_secret_under_the_older_label_gets_todays_and_there_is_one() {
         "exec {LEADER} -- secret-add --label pgbouncer-k8s.app {}",
         content.join(" ")
     ));
-    // Nothing tells of it: the next hook, whichever it is, finds it.
+    // No hook announces the change: any next hook finds it.
     for unit in UNITS {
         bench.go(&format!("trigger {unit} update-status"));
     }

@@ -1,4 +1,5 @@
-//! What it takes to bring a running process from one configuration to another.
+//! What a running process needs to change to another configuration: a reload, a reconnect, or a
+//! restart.
 //!
 //! A reload changes less than it seems. PgBouncer ignores changes of some settings, and keeps the
 //! old value of others that the new file does not name. It reports neither (PgBouncer's source,
@@ -18,14 +19,14 @@ use super::{
     version::Version,
 };
 
-/// Every change that a process has to notice, and every other cause of a reload or a restart.
+/// Every change that a process has to apply, and every other cause of a reload or a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Difference(BTreeSet<Cause>);
 
-/// What a process needs to notice a change, the least first.
+/// What a process needs to apply a change, from the least to the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
-    /// The process runs it already.
+    /// The process already runs the configuration.
     Nothing,
     /// SIGHUP or `RELOAD`.
     Reload,
@@ -40,7 +41,7 @@ pub enum Need {
 pub struct Cause {
     /// What changes.
     pub what: What,
-    /// What a reload does with it.
+    /// What a reload does with the change.
     pub reload: OnReload,
 }
 
@@ -88,7 +89,7 @@ pub enum OnReload {
 }
 
 impl Difference {
-    /// The changes from what a process of this version runs to what it is to run.
+    /// The changes from the file that a process of this version runs to the one it should run.
     pub fn between(old: &Ini, new: &Ini, version: Version) -> Self {
         let mut causes = BTreeSet::new();
         settings(old, new, version, &mut causes);
@@ -103,9 +104,9 @@ impl Difference {
         Self(causes)
     }
 
-    /// What a process still ignores of a file that it has just loaded. `shown` has the settings of
-    /// its `SHOW CONFIG`, with values and built-in defaults. Old values of databases do not show
-    /// there.
+    /// The changes that a process has ignored in a file that it has just loaded. `shown` has the
+    /// settings of its `SHOW CONFIG`, with values and built-in defaults. `SHOW CONFIG` does not
+    /// show the keys of databases.
     pub fn left<'a>(new: &Ini, shown: impl Iterator<Item = (&'a str, &'a str, &'a str)>) -> Self {
         let ignored = |(name, value, default): (&str, &str, &str)| {
             let setting = lookup(Section::Pgbouncer, name)?;
@@ -149,7 +150,7 @@ impl Difference {
         self.0.iter().map(Cause::need).max().unwrap_or(Need::Nothing)
     }
 
-    /// Whether a process that ends after this restart may end because it cannot have its port.
+    /// Whether a process that exits after this restart may have failed to bind its port.
     pub fn may_concern_port(&self) -> bool {
         self.0.iter().any(|cause| match &cause.what {
             What::Setting(name) => name == "listen_port",
@@ -163,8 +164,8 @@ impl Difference {
         self.0.iter()
     }
 
-    /// The record of everything that takes more than a reload, for the load after one that was
-    /// killed.
+    /// Renders the causes that need more than a reload. If this load is killed, the next load reads
+    /// this record.
     pub fn record(&self) -> String {
         let causes: Vec<_> = self.0.iter().filter(|cause| cause.need() > Need::Reload).collect();
         // An empty record cannot be read, and so counts as a restart.
@@ -183,7 +184,7 @@ impl Difference {
 }
 
 impl Cause {
-    /// What a process needs to notice this change.
+    /// What a process needs to apply this change.
     pub fn need(&self) -> Need {
         match self.reload {
             OnReload::Applies | OnReload::Disconnects => Need::Reload,
@@ -330,7 +331,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// The need, and the changes that make it so: `restart for listen_port (a reload ignores it)`.
+/// The need, and the changes that cause it: `restart for listen_port (a reload ignores it)`.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let need = self.need();

@@ -1,4 +1,4 @@
-//! `pgbouncer.ini`, read and written exactly as PgBouncer's own parser takes it.
+//! `pgbouncer.ini`, read and written exactly as PgBouncer's own parser reads it.
 //!
 //! The grammar is that of libusual's `cfparser.c`; connection strings follow PgBouncer's
 //! `cstr_get_pair`. Where PgBouncer is lax, such as about a key given twice, this module refuses.

@@ -54,7 +54,7 @@ pub const OURS: [(&str, &str); 12] = [
 const OPTIONS: [&str; 4] =
     ["listen_port", "pool_mode", "max_db_connections", "max_prepared_statements"];
 
-/// The setting to whose words the operator adds: the parameters that drivers send.
+/// The list to which the operator's value is added: the parameters that drivers send.
 const EXTENDED: &str = "ignore_startup_parameters";
 
 /// The settings that `pgbouncer-parameters` may not contain, by reason.
@@ -127,8 +127,8 @@ pub fn reserved(name: &str) -> Option<&'static str> {
 }
 
 impl Layers<'_> {
-    /// One line for each setting: ours or the operator's value of it, then the operator's, then the
-    /// forced ones.
+    /// One line for each setting: first those of [`OURS`], with the operator's values where there
+    /// are any; then the operator's other settings; then the forced ones.
     pub(super) fn lines(self) -> Vec<(&'static str, String)> {
         let Self { options, mut parameters, forced } = self;
         let mut lines = Vec::new();
@@ -151,7 +151,7 @@ pub(super) fn has(name: &str) -> bool {
     OURS.iter().any(|(ours, _)| *ours == name) || OPTIONS.contains(&name)
 }
 
-/// The value of a setting of ours that the operator has chosen, too.
+/// The value of a setting in [`OURS`] for which the operator has chosen a value, too.
 fn with_ours(name: &str, ours: &str, chosen: &str) -> String {
     if name == EXTENDED {
         [ours].into_iter().chain(added(ours, chosen)).collect::<Vec<_>>().join(",")
@@ -168,7 +168,7 @@ pub(super) fn without_ours(name: &str, value: &str) -> String {
     }
 }
 
-/// The words of a list that are not ours.
+/// The items of a list that are not in `ours`.
 fn added<'a>(ours: &str, list: &'a str) -> impl Iterator<Item = &'a str> {
     let is_new = |word: &&str| !word.is_empty() && !ours.split(',').any(|own| own == *word);
     list.split([',', ' ']).filter(is_new)

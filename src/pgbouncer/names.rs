@@ -46,7 +46,7 @@ impl fmt::Debug for Bare<'_> {
 }
 
 impl DatabaseName {
-    /// Takes a name exactly as it is, or says why not.
+    /// Accepts a name unchanged, or returns why it cannot be served.
     pub fn parse(name: &str) -> Result<Self, InvalidName> {
         let reason = match name {
             "" => "the name is empty",

@@ -66,7 +66,7 @@ impl Parameters {
         }
     }
 
-    /// Checks that a process of this version takes all settings.
+    /// Checks that a process of this version accepts all settings.
     pub fn check(&self, version: Version) -> Result<(), String> {
         let own = |(name, value): (&&'static str, &String)| ((*name).to_owned(), value.clone());
         let ini = Ini { pgbouncer: self.0.iter().map(own).collect(), ..Ini::default() };
@@ -95,7 +95,7 @@ impl Parameters {
     }
 }
 
-/// A value as it stands in the file.
+/// A value as it is written in the file.
 fn text(value: &Value, kind: Kind) -> Option<String> {
     match value {
         Value::Bool(value) if kind == Kind::Bool => Some(u8::from(*value).to_string()),

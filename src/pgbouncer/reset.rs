@@ -14,10 +14,10 @@ pub const LIMIT: usize = 506;
 ///
 /// - by the last client's `statement_timeout`;
 /// - by its isolation level on a standby;
-/// - always, beside another statement.
+/// - always, together with another statement.
 ///
 /// So the query runs the parts of `DISCARD ALL` one by one, after it has committed `RESET ALL`. If
-/// a part fails all the same, PostgreSQL ends the session: it is in a failed transaction, with a
+/// a part still fails, PostgreSQL ends the session: it is in a failed transaction, with a
 /// timeout of one millisecond.
 ///
 /// `RESET ROLE` restores the role that `ALTER ROLE ... SET role` gives to a login.

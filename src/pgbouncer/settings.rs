@@ -346,7 +346,7 @@ pub fn lookup(section: Section, name: &str) -> Option<&'static Setting> {
     place.ok().map(|place| &TABLE[place])
 }
 
-/// Checks that this version takes this value, and takes it for what it says.
+/// Checks that this version accepts this value, and reads it as intended.
 pub fn check(
     section: Section,
     name: &str,

@@ -1,4 +1,4 @@
-//! Checks that a version of PgBouncer takes a file in full and does what the file says.
+//! Checks that a version of PgBouncer accepts a file in full and reads it as intended.
 //!
 //! PgBouncer stops at the first line that it cannot read. After a reload half of such a file is in
 //! force, so every file is checked here before PgBouncer sees it.
@@ -108,7 +108,7 @@ fn swallowed_line(value: &str) -> Option<&'static str> {
     })
 }
 
-/// A warning about a value that PgBouncer takes and that seldom means what its author meant.
+/// A warning about a value that PgBouncer accepts but probably does not read as intended.
 fn suspicion(entry: Entry<'_>) -> Option<String> {
     let Entry { section: Section::Pgbouncer, key, value } = entry else { return None };
     let setting = lookup(Section::Pgbouncer, key)?;

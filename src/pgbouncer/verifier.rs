@@ -16,7 +16,7 @@ const ITERATIONS_MAX: u32 = 1_000_000;
 
 const SCRAM: &str = "SCRAM-SHA-256$";
 
-/// What PgBouncer takes a secret of the user list for.
+/// How PgBouncer interprets a secret of the user list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// A plain password.
@@ -28,8 +28,8 @@ pub enum Form {
     Scram,
 }
 
-/// The MD5 verifier of a password: `md5` and 32 lower-case digits. PgBouncer would take upper-case
-/// digits for a plain password.
+/// The MD5 verifier of a password: `md5` and 32 lower-case digits. PgBouncer would treat a
+/// verifier with upper-case digits as a plain password.
 pub fn md5(user: &str, password: &Secret) -> Secret {
     Secret::new(password::md5(password.reveal().as_bytes(), user))
 }
@@ -62,7 +62,7 @@ pub fn matches(verifier: &str, user: &str, password: &Secret) -> bool {
 }
 
 impl Form {
-    /// The form of a secret. A malformed verifier is refused: PgBouncer would silently take it for
+    /// The form of a secret. A malformed verifier is refused: PgBouncer would silently treat it as
     /// a plain password (`get_password_type` in its `src/util.c`).
     pub fn of(secret: &str) -> Result<Self, &'static str> {
         if let Some(digits) = secret.strip_prefix("md5").filter(|digits| digits.len() == 32) {
@@ -100,7 +100,7 @@ pub fn matches_secret(verifier: &str, user: &str, secret: &Secret) -> bool {
     verifier == secret.reveal() || matches(verifier, user, secret)
 }
 
-/// Whether PgBouncer takes a text for a SCRAM verifier: all base64 is valid and the keys have 32
+/// Whether PgBouncer reads a text as a SCRAM verifier: all base64 is valid and the keys have 32
 /// bytes (`parse_scram_secret` in its `src/scram.c`).
 fn is_scram(verifier: &str) -> bool {
     let is_key = |key: &str| BASE64.decode(key).is_ok_and(|key| key.len() == 32);

@@ -1,8 +1,8 @@
-//! What can be known of PgBouncer where it runs. Data only.
+//! The facts about PgBouncer where it runs. Data only.
 
 use crate::{pgbouncer::Place, secret::Secret};
 
-/// What is known of PgBouncer before anything is loaded.
+/// The facts about PgBouncer that do not depend on a load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The first line of `pgbouncer --version`, such as `PgBouncer 1.18.0`. It is the version of
@@ -14,7 +14,7 @@ pub struct Probe {
     pub places: Vec<Place>,
 }
 
-/// Why nothing is known of PgBouncer.
+/// Why PgBouncer cannot be probed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ProbeError {
     /// The machine that the charm runs on has no PgBouncer.

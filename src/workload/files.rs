@@ -1,4 +1,4 @@
-//! What the processes are to run. Data only.
+//! The files that the processes should run. Data only.
 
 use crate::{
     pgbouncer::{InstanceConfig, UserList, Version},

@@ -32,7 +32,7 @@ pub(super) trait Host {
     /// The directory of an instance's console socket, as the charm sees it.
     fn socket_dir(&self, instance: u16) -> PathBuf;
 
-    /// Makes the directories, and whatever else the processes need before their files.
+    /// Makes the directories, and everything else that the processes need before their files.
     fn prepare(&mut self, files: &Files) -> Result<(), NotLoaded>;
 
     /// Reads what lies at this path.

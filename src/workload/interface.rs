@@ -1,4 +1,4 @@
-//! What the charm asks of the processes of this unit, wherever they run.
+//! The operations of the charm on this unit's processes, on a machine or in a container.
 
 use super::{
     facts::{Loaded, Probe, ProbeError, Saved},
@@ -8,25 +8,25 @@ use super::{
 
 /// The processes of a unit: on this machine, or in a container beside the charm's.
 pub trait Workload {
-    /// What can be known before anything is loaded. Looks at most once in a dispatch.
+    /// Probes PgBouncer, at most once in a dispatch. Needs nothing to be loaded.
     fn probe(&mut self) -> Result<Probe, ProbeError>;
 
     /// What the running process of an instance was confirmed to have loaded. `None` if that was not
-    /// confirmed, or if another process runs by now: then a load is due. Does not ask the process.
+    /// confirmed, or if another process runs now: then a load is due. Does not query the process.
     fn loaded(&mut self, instance: u16) -> Option<Loaded>;
 
     /// The files that all instances share, as they are now.
     fn saved(&mut self) -> Saved;
 
-    /// Makes every instance run these files, one after another. May be killed anywhere and
-    /// repeated.
+    /// Makes every instance run these files, one after another. A load that was killed at any point
+    /// can be repeated.
     fn load(&mut self, files: &Files) -> Result<Done, NotLoaded>;
 
-    /// What a load would do now. Changes nothing.
+    /// Predicts what a load would do now, and changes nothing.
     fn foresee(&mut self, files: &Files) -> Result<Done, NotLoaded>;
 
-    /// Why clients are not sent to this unit although it has loaded everything, where a health
-    /// check decides that.
+    /// Why the health check keeps clients from this unit although everything is loaded; `None` if
+    /// the unit is healthy or has no health check.
     fn unhealthy(&mut self) -> Option<String> {
         None
     }

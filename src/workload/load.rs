@@ -1,4 +1,4 @@
-//! How files get into running processes, wherever these run: written, loaded and confirmed.
+//! Writes files, makes the running processes load them, and confirms each load.
 
 use std::{
     collections::BTreeMap,
@@ -39,7 +39,8 @@ const RESTART_LIMIT: Duration = Duration::from_secs(10);
 /// How long a process may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
-/// Makes every instance run its file, one after another. May be killed anywhere and repeated.
+/// Makes every instance run its file, one after another. A load that was killed at any point can be
+/// repeated.
 pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoaded> {
     let users = check(host, files)?;
     host.prepare(files)?;
@@ -63,7 +64,7 @@ pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoad
                 done.restarted.extend(restarted.then_some(file.instance));
                 done.loaded.push(file.instance);
             }
-            // A process that does not answer keeps nothing from the others.
+            // A process that does not answer must not prevent the load of the others.
             Err(error) => {
                 failed.get_or_insert(error);
             }
@@ -72,8 +73,8 @@ pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoad
     failed.map_or(Ok(done), Err)
 }
 
-/// What [`load`] would do, as far as the files tell. Only a load finds a process that runs
-/// something else than its file. Changes nothing.
+/// Predicts from the files what [`load`] would do, and changes nothing. Only a load detects a
+/// process that does not run its file.
 pub(super) fn foresee<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoaded> {
     check(host, files)?;
     let mut done = Done::default();
@@ -85,8 +86,9 @@ pub(super) fn foresee<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotL
     Ok(done)
 }
 
-/// The text of the user list, if PgBouncer would take all files in full. A file that it would take
-/// in part must not even be written: PgBouncer could find it at any time.
+/// Checks that PgBouncer would accept all files in full, and returns the text of the user list. A
+/// file that PgBouncer would accept only in part must not be written: a process could read it at
+/// any time.
 fn check<H: Host>(host: &H, files: &Files) -> Result<Secret, NotLoaded> {
     let users = files.users.file_text().map(Secret::new)?;
     for file in &files.instances {
@@ -137,8 +139,8 @@ fn load_instance<H: Host>(
     let (ini, record) = (host.paths().ini(instance), host.paths().pending_restart(instance));
     let new = parsed(file, files)?;
     let mut pending = pending_changes(host, file, files)?;
-    // Recorded before the file is written: after a kill the next load finds the new file, and no
-    // difference that would tell it to restart the process.
+    // Recorded before the file is written: after a kill the next load finds the new file in place,
+    // and no difference that requires a restart.
     if pending.need() > Need::Reload {
         host.write(&[(&record, &pending.record())])?;
     }
@@ -155,8 +157,8 @@ fn load_instance<H: Host>(
     Ok(pending.need() == Need::Restart)
 }
 
-/// Makes a process, the running one or its successor, run the file that was written. Adds to
-/// `pending` what the process turns out to need as well.
+/// Makes the running process, or its successor, run the written file. Adds to `pending` the needs
+/// that only the running process reveals.
 fn run<H: Host>(
     host: &mut H,
     file: &InstanceConfig,
@@ -165,7 +167,7 @@ fn run<H: Host>(
     pending: &mut Difference,
 ) -> Result<H::Process, NotLoaded> {
     let ran = reload_or_restart(host, file, new, port, pending);
-    // From 1.19 a process that cannot have its port ends; before, it runs on without the port.
+    // From 1.19 a process that cannot bind its port exits; an older one runs without the port.
     let may_lack_port = match &ran {
         Ok(_) => pending.need() == Need::Restart,
         Err(
@@ -189,8 +191,8 @@ fn reload_or_restart<H: Host>(
     pending: &mut Difference,
 ) -> Result<H::Process, NotLoaded> {
     let instance = file.instance;
-    // A process that is replaced need not read the file; after SIGTERM from a killed hook it
-    // cannot.
+    // A process that will be replaced does not have to read the file. After a SIGTERM from a killed
+    // hook it cannot.
     let old = if pending.need() == Need::Restart { host.process(instance)? } else { None };
     let process = if let Some(old) = old {
         old
@@ -218,9 +220,9 @@ fn reload_or_restart<H: Host>(
     Ok(process)
 }
 
-/// Whether a process, or its sibling on the same port, can be reached where clients connect:
-/// PgBouncer runs on without a port that it could not have. Only a refused connection proves that
-/// nobody listens; a process that is busy does.
+/// Whether this process, or another one on the same port, listens where clients connect: PgBouncer
+/// may run without a port that it could not bind. Only a refused connection proves that no process
+/// listens; a busy process may not answer in time.
 fn listens(ini: &Ini, port: u16) -> bool {
     let address = match ini.setting("listen_addr") {
         // All containers of a pod share one network.
@@ -264,8 +266,8 @@ fn pending_changes<H: Host>(
     Ok(pending)
 }
 
-/// Ends a process and waits for its successor, which has read the whole file. Should the successor
-/// spell a value differently all the same, another restart would not help, so none is tried.
+/// Ends a process and waits for its successor, which has read the whole file. If the successor
+/// still shows a value in another spelling, a second restart would not help, so none is tried.
 fn restart<H: Host>(
     host: &mut H,
     file: &InstanceConfig,
@@ -314,8 +316,8 @@ fn confirm<H: Host>(
                                 let done = open.reload();
                                 done.map_err(|error| not_confirmed(instance, &error))?;
                             }
-                            // Not before the console answers: the signal ends a process that only
-                            // just starts.
+                            // Only after the console has answered: the signal ends a process that
+                            // is still starting.
                             _ => signalled = host.signal(instance, &process, Signal::SIGHUP),
                         }
                         reloaded = signalled.is_ok().then_some(process);
@@ -338,7 +340,7 @@ fn confirm<H: Host>(
     }
 }
 
-/// The settings in force, by a console that stays open while the process answers and is the same.
+/// Reads the settings in force, over a console that stays open while the same process answers.
 fn show_config<H: Host>(
     host: &mut H,
     console: &mut Option<(H::Process, Console)>,

@@ -37,7 +37,7 @@ pub enum NotLoaded {
         /// What its console answered last.
         reason: String,
     },
-    /// The process does not have the port that its configuration gives it.
+    /// The process does not listen on the port of its configuration.
     #[error(
         "cannot reach instance {instance} of PgBouncer: it does not listen on port {port}; see its \
          log, or set another listen_port"
@@ -59,7 +59,7 @@ pub enum NotLoaded {
         /// What PgBouncer answered.
         reason: String,
     },
-    /// The running version would not take this file in full. Nothing was written.
+    /// The running version would not accept this file in full. Nothing was written.
     #[error(
         "cannot give instance {instance} of PgBouncer its configuration: line {line}: {reason}; \
          report a bug"

@@ -22,9 +22,9 @@ impl Process {
         Self::running(fs::read_to_string(pid_file).ok()?.trim().parse().ok()?, ini)
     }
 
-    /// Removes a pid file whose id belongs to another program by now: PgBouncer would refuse to
-    /// start, as if it ran already. A pid file whose id belongs to no process PgBouncer removes
-    /// itself.
+    /// Removes a pid file whose id now belongs to another program: PgBouncer would refuse to start,
+    /// as if it were already running. PgBouncer itself removes a pid file whose id belongs to no
+    /// process.
     pub(super) fn remove_stale(pid_file: &Path, ini: &Path) {
         let pid = fs::read_to_string(pid_file).ok().and_then(|text| text.trim().parse().ok());
         let taken = pid.is_some_and(|pid: i32| Path::new(&format!("/proc/{pid}")).exists());
@@ -34,7 +34,7 @@ impl Process {
     }
 
     /// The process with this id, if it is PgBouncer with this ini on its command line. A pid file
-    /// stays after a kill, and another program may have its id by now. A zombie has no command
+    /// stays after a kill, and another program may now have its id. A zombie has no command
     /// line.
     pub(super) fn running(pid: i32, ini: &Path) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

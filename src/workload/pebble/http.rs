@@ -69,7 +69,7 @@ impl<'a> ApiRequest<'a> {
 }
 
 /// Sends a request once, on a connection of its own. A connection that is kept may turn out to be
-/// closed because the daemon was replaced, and then nobody knows whether a retry is safe.
+/// closed because the daemon was replaced, and then it is unknown whether a retry is safe.
 pub(super) fn call(
     socket: &Path,
     request: ApiRequest,

@@ -15,8 +15,8 @@ pub(super) fn related() -> Bench {
     ])
 }
 
-#[test]
 #[expect(clippy::too_many_lines, reason = "a table of expectations")]
+#[test]
 fn a_secret_is_granted_in_a_relation() {
     let mut bench = related();
     bench.secret("puppet/0", "ID", "secret-add --label top password=one");

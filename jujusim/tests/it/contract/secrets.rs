@@ -264,8 +264,8 @@ fn a_secret_has_a_size() {
     );
 }
 
-#[test]
 #[expect(clippy::too_many_lines, reason = "a table of expectations")]
+#[test]
 fn metadata_is_shown_to_who_manages_the_secret() {
     let mut bench = Bench::new(&["deploy PUPPET -n 2", "settle"]);
     bench.secret("puppet/0", "ID", "secret-add --label top password=one");

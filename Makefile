@@ -20,7 +20,7 @@ test: ## Run every test; scripts/test WORD runs those whose names contain WORD
 	scripts/parts
 	scripts/pgbouncer-1.24 || { [ "$$CI" != true ] && echo 'The tests run without PgBouncer 1.24.'; }
 	scripts/ops || { [ "$$CI" != true ] && \
-		echo 'The tests run without ops, and so without a charm of theirs.'; }
+		echo 'The tests run without ops, and so without the charm that checks the simulator.'; }
 	scripts/psycopg || { [ "$$CI" != true ] && \
 		echo 'The tests run without psycopg, and so without one of the clients.'; }
 	scripts/postgresql || { [ "$$CI" != true ] && echo 'The tests run without PostgreSQL 14 and 16.'; }

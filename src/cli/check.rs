@@ -120,7 +120,7 @@ mod tests {
         let old = Some(Version::new(1, 18));
         assert_eq!(
             answer("[pgbouncer]\nquery_wait_timeout = 0\n", old),
-            "my.ini:2: warning: query_wait_timeout: clients of a dead server wait for ever\n\
+            "my.ini:2: warning: query_wait_timeout: clients of a dead server wait forever\n\
              my.ini: fit for PgBouncer 1.18\n"
         );
         assert_eq!(

@@ -312,7 +312,7 @@ impl fmt::Display for What {
             Self::Peer(id) => write!(f, "the peer {id}"),
             Self::RefusedPort => f.write_str("a port that it does not listen on"),
             Self::UnreadableFile => f.write_str("a file that cannot be compared"),
-            Self::UnreadableRecord => f.write_str("a record of it that cannot be read"),
+            Self::UnreadableRecord => f.write_str("a pending-restart record that cannot be read"),
         }
     }
 }

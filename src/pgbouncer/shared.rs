@@ -21,7 +21,7 @@ pub struct SharedConfig {
     pub databases_hash: String,
     /// The databases by the name that clients use; `*` stands for all other names.
     pub databases: BTreeMap<String, Database>,
-    /// The lines about logins. `None` until the backend is ready; then nobody can log in.
+    /// The lines about logins. `None` until the backend is ready; then no client can log in.
     pub auth: Option<Auth>,
     /// The port that clients connect to, 1 to 65535.
     pub listen_port: u16,

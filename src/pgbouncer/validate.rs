@@ -117,7 +117,9 @@ fn suspicion(entry: Entry<'_>) -> Option<String> {
         return None;
     }
     if [" ;", "\t;", " #", "\t#"].iter().any(|comment| value.contains(comment)) {
-        Some(format!("{key}: PgBouncer knows no comment after a value; it is part of the value"))
+        Some(format!(
+            "{key}: PgBouncer does not support a comment after a value; it is part of the value"
+        ))
     } else if value.starts_with(['"', '\'']) {
         Some(format!("{key}: the quotes are part of the value"))
     } else {
@@ -208,30 +210,30 @@ fn check_sessions(ini: &Ini, version: Version, found: &mut Found) {
         found.warning(
             Section::Pgbouncer,
             "query_wait_timeout",
-            "clients of a dead server wait for ever",
+            "clients of a dead server wait forever",
         );
     }
 }
 
-/// Finds what lets in nobody, or everybody.
+/// Finds settings that let in no client, or every client.
 fn check_logins(ini: &Ini, version: Version, found: &mut Found) {
     let value = |name| value(ini, name, version);
     match value("auth_type") {
         "any" | "trust" => {
-            found.warning(Section::Pgbouncer, "auth_type", "no password is asked for");
+            found.warning(Section::Pgbouncer, "auth_type", "clients log in without a password");
         }
         "hba" if value("auth_hba_file").is_empty() => {
             found.warning(
                 Section::Pgbouncer,
                 "auth_type",
-                "without auth_hba_file nobody can log in",
+                "without auth_hba_file no client can log in",
             );
         }
         _ => {}
     }
     let listed = |name: &str| ini.databases.contains_key(name) || ini.databases.contains_key("*");
     let unlisted =
-        "auth_dbname names a database that is not listed, so that nobody can be looked up";
+        "auth_dbname names a database that is not listed, so that no password can be looked up";
     let global = value("auth_dbname");
     if !global.is_empty() && !listed(global) {
         found.warning(Section::Pgbouncer, "auth_dbname", unlisted);
@@ -389,21 +391,21 @@ nonsense
     #[test]
     fn what_seldom_means_what_was_meant_is_a_warning() {
         for (settings, named) in [
-            ("admin_users = bob ; the admin", "no comment"),
+            ("admin_users = bob ; the admin", "a comment"),
             ("admin_users = \"bob\"", "quotes"),
-            ("query_wait_timeout = 0", "for ever"),
+            ("query_wait_timeout = 0", "forever"),
             ("server_login_retry = 0", "half a processor"),
             ("server_reset_query =", "next client"),
-            ("auth_type = trust", "no password"),
-            ("auth_type = hba", "nobody"),
-            ("auth_dbname = crm", "nobody"),
+            ("auth_type = trust", "without a password"),
+            ("auth_type = hba", "no client"),
+            ("auth_dbname = crm", "no password"),
             (
                 "pool_mode = statement\nserver_reset_query_always = 1\nmax_prepared_statements = 0",
                 "lose",
             ),
             ("[peers]\n1 = host=h", "no use"),
             ("[databases]\na = password=x", "no effect"),
-            ("[databases]\na = auth_dbname=crm", "nobody"),
+            ("[databases]\na = auth_dbname=crm", "no password"),
         ] {
             let warnings = validate(&format!("[pgbouncer]\n{settings}\n"), v(24)).expect(settings);
             assert_eq!(warnings.len(), 1, "{warnings:?}");

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_flowchart_comes_again_after_what_makes_the_users_that_it_waits_for() {
+    fn pgb_peers_created_runs_between_backend_database_and_pgb_peers() {
         let place = |name| TABLE.iter().position(|row| row.name == name);
         assert!(place("backend-database") < place("pgb-peers-created"));
         assert!(place("pgb-peers-created") < place("pgb-peers"));

@@ -164,7 +164,7 @@ const OLD: Version = Version::new(1, 18);
 const NEW: Version = Version::new(1, 24);
 
 #[test]
-fn after_remove_relation_postgresql_holds_nothing_of_ours() {
+fn after_remove_relation_postgresql_has_no_objects_of_ours() {
     for (channel, pgbouncer) in [("14", OLD), ("15", OLD), ("16", NEW)] {
         let Some(mut bench) = Bench::serving(channel, pgbouncer) else { continue };
         assert!(bench.made().iter().any(|line| line.starts_with(&format!("role {AUTH}"))));
@@ -181,7 +181,7 @@ fn after_remove_relation_postgresql_holds_nothing_of_ours() {
 }
 
 #[test]
-fn whichever_unit_goes_first_the_leader_cleans_up_while_it_can() {
+fn the_leader_cleans_up_or_warns_whichever_unit_goes_first() {
     for seed in 0..6 {
         let Some(mut bench) = Bench::serving("14", NEW) else { continue };
         bench.go(&format!("seed {seed}"));
@@ -198,7 +198,7 @@ fn whichever_unit_goes_first_the_leader_cleans_up_while_it_can() {
 }
 
 #[test]
-fn a_postgresql_that_went_first_is_told_of_with_what_stayed_there() {
+fn if_postgresql_goes_first_a_warning_names_the_role_left_there() {
     let Some(mut bench) = Bench::serving("16", NEW) else { return };
     // As far as PostgreSQL goes when its own hook comes first.
     bench.postgres("ALTER ROLE relation_id_2 NOLOGIN", "postgres");
@@ -210,7 +210,7 @@ fn a_postgresql_that_went_first_is_told_of_with_what_stayed_there() {
 }
 
 #[test]
-fn an_application_that_goes_may_come_back_to_what_its_clients_own() {
+fn an_application_scaled_to_zero_and_back_finds_the_tables_of_its_clients() {
     let Some(mut bench) = Bench::serving("16", NEW) else { return };
     bench.go("sql shop \"CREATE TABLE kept (what text)\"");
     bench.go("scale-application pgbouncer-k8s 0");
@@ -234,7 +234,7 @@ fn an_application_that_goes_may_come_back_to_what_its_clients_own() {
 }
 
 #[test]
-fn a_client_that_another_postgresql_cannot_take_is_named_until_it_can() {
+fn a_client_that_another_postgresql_cannot_serve_is_reported_until_it_can() {
     // The other server's own user of that name, with and without a word about whose it is.
     for comment in ["COMMENT ON ROLE relation_id_3 IS 'of somebody'", "SELECT 1"] {
         let Some(mut bench) = Bench::serving("14", NEW) else { return };
@@ -271,7 +271,7 @@ fn a_client_that_another_postgresql_cannot_take_is_named_until_it_can() {
 }
 
 #[test]
-fn a_role_that_cannot_be_dropped_stands_in_nobodys_way() {
+fn a_role_that_cannot_be_dropped_does_not_block_other_clients() {
     let Some(mut bench) = Bench::serving("14", NEW) else { return };
     bench.client("crm");
     bench.go("sql crm \"CREATE TABLE kept (what text)\"");
@@ -292,7 +292,7 @@ fn a_role_that_cannot_be_dropped_stands_in_nobodys_way() {
 }
 
 #[test]
-fn a_lease_that_moves_while_postgresql_returns_forgets_the_goodbye_all_the_same() {
+fn a_leader_change_while_postgresql_returns_clears_the_removal_note() {
     let Some(mut bench) = Bench::serving("14", NEW) else { return };
     bench.go("scale-application postgresql-k8s 0");
     bench.go("settle");
@@ -312,7 +312,7 @@ fn a_lease_that_moves_while_postgresql_returns_forgets_the_goodbye_all_the_same(
 }
 
 #[test]
-fn one_unit_less_ends_nothing_even_while_another_is_replaced() {
+fn removing_a_unit_removes_no_role_while_another_unit_is_replaced() {
     let Some(mut bench) = Bench::serving("14", OLD) else { return };
     bench.go("add-unit pgbouncer-k8s");
     bench.go("settle");
@@ -328,7 +328,7 @@ fn one_unit_less_ends_nothing_even_while_another_is_replaced() {
 }
 
 #[test]
-fn one_unit_of_postgresql_less_is_no_goodbye_and_the_last_one_is() {
+fn only_the_removal_of_the_last_postgresql_unit_removes_the_auth_role() {
     let Some(mut bench) = Bench::related("14", NEW, "-n 3") else { return };
     bench.client("shop");
     let made = bench.made();
@@ -345,7 +345,7 @@ fn one_unit_of_postgresql_less_is_no_goodbye_and_the_last_one_is() {
 }
 
 #[test]
-fn after_another_primary_clients_go_on_by_themselves() {
+fn clients_continue_by_themselves_after_a_failover() {
     for pgbouncer in [OLD, NEW] {
         let Some(mut bench) = Bench::related("14", pgbouncer, "-n 2") else { continue };
         bench.client("shop");
@@ -415,7 +415,7 @@ fn wait_for(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[test]
-fn the_goodbye_looks_at_the_units_of_postgresql_and_does_without_them() {
+fn the_removal_is_detected_with_mixed_or_failing_goal_state() {
     // Juju lists clients there, too, where their endpoint has the name of PostgreSQL's; or it
     // cannot tell.
     let mixed = "answer pgbouncer-k8s/0 goal-state --stdout '{\"units\":{\"pgbouncer-k8s/0\":{\"status\":\"active\"}},\
@@ -433,7 +433,7 @@ fn the_goodbye_looks_at_the_units_of_postgresql_and_does_without_them() {
 }
 
 #[test]
-fn a_postgresql_beside_another_application_is_waited_for_until_a_unit_is_ready() {
+fn the_leader_waits_until_a_unit_of_a_subordinated_postgresql_is_ready() {
     common::stage();
     let mut bench = Bench(Sim::new(&Options::default()).expect("a model"));
     bench.go("deploy ./pgbouncer-k8s");
@@ -454,7 +454,7 @@ fn a_postgresql_beside_another_application_is_waited_for_until_a_unit_is_ready()
 }
 
 #[test]
-fn postgresql_is_connected_to_where_there_is_something_to_do_and_once() {
+fn hooks_connect_to_postgresql_at_most_once_and_only_if_needed() {
     let Some(mut bench) = Bench::related("14", NEW, "") else { return };
     let mark = bench.0.model().hook_runs().len();
     bench.client("shop");
@@ -485,7 +485,7 @@ fn postgresql_is_connected_to_where_there_is_something_to_do_and_once() {
 }
 
 #[test]
-fn the_auth_role_is_nobody_special_and_superusers_do_not_come_through() {
+fn the_auth_role_is_unprivileged_and_superusers_cannot_log_in() {
     for channel in ["14", "16"] {
         let Some(mut bench) = Bench::serving(channel, NEW) else { continue };
         let role = bench.postgres(
@@ -504,7 +504,7 @@ fn the_auth_role_is_nobody_special_and_superusers_do_not_come_through() {
 }
 
 #[test]
-fn a_database_that_becomes_somebody_elses_keeps_its_logins() {
+fn a_database_whose_function_gets_another_owner_keeps_its_logins() {
     for pgbouncer in [OLD, NEW] {
         let Some(mut bench) = Bench::serving("14", pgbouncer) else { continue };
         // What PostgreSQL's charm does when it gets a client of its own for this database.
@@ -539,7 +539,7 @@ fn age(bench: &mut Bench) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn an_old_user_list_is_made_good_on_every_unit() {
+fn an_outdated_user_list_is_repaired_on_every_unit() {
     let Some(mut bench) = Bench::serving("14", NEW) else { return };
     age(&mut bench);
     bench.go("settle");
@@ -562,7 +562,7 @@ fn an_old_user_list_is_made_good_on_every_unit() {
 }
 
 #[test]
-fn a_new_role_is_waited_for_but_not_in_one_hook() {
+fn the_wait_for_a_new_role_spans_several_hooks() {
     let Some(mut bench) = Bench::related("14", NEW, "--config hba-delay=10") else { return };
     bench.go("postgresql noticed");
     bench.client("shop");
@@ -578,7 +578,7 @@ fn a_new_role_is_waited_for_but_not_in_one_hook() {
 }
 
 #[test]
-fn a_backend_that_does_not_tell_its_version_is_asked() {
+fn the_version_is_queried_if_the_backend_does_not_publish_it() {
     let Some(mut bench) = Bench::related("14", NEW, "") else { return };
     bench.go("databag postgresql-k8s:database postgresql-k8s version=");
     bench.client("shop");
@@ -588,7 +588,7 @@ fn a_backend_that_does_not_tell_its_version_is_asked() {
 }
 
 #[test]
-fn a_backend_that_is_too_old_is_named() {
+fn a_backend_that_is_too_old_is_reported() {
     common::stage();
     let mut bench = Bench(Sim::new(&Options::default()).expect("a model"));
     bench.go("deploy ./pgbouncer-k8s");
@@ -609,7 +609,7 @@ fn a_backend_that_is_too_old_is_named() {
 }
 
 #[test]
-fn an_address_of_six_groups_reaches_the_file() {
+fn ipv6_endpoints_are_written_to_the_configuration() {
     let Some(mut bench) = Bench::serving("14", NEW) else { return };
     bench.go("databag postgresql-k8s:database postgresql-k8s endpoints=[fd00::1]:5433 read-only-endpoints=[fd00::2]:5433,[fd00::3]:5433");
     bench.go("settle");
@@ -624,7 +624,7 @@ fn an_address_of_six_groups_reaches_the_file() {
 }
 
 #[test]
-fn what_we_say_is_what_the_python_charm_said_key_by_key() {
+fn databags_have_the_keys_and_values_of_the_python_charm() {
     for (juju, has_secrets) in [("3.6.14", true), ("2.9.52", false)] {
         common::stage();
         let options = Options { juju: juju.to_owned(), ..Options::default() };
@@ -674,7 +674,7 @@ fn superusers(bench: &mut Bench) -> String {
 }
 
 #[test]
-fn no_superuser_runs_what_a_client_wrote_in_place_of_the_charms_function() {
+fn no_superuser_runs_a_function_that_a_client_replaced() {
     let Some(mut bench) = Bench::related("16", NEW, "") else { return };
     bench.client("shop");
     let function = "public.set_up_predefined_catalog_roles()";

@@ -226,7 +226,7 @@ fn psql_reads_copies_and_describes() -> Outcome {
 /// As with the Python charm; only that PgBouncer takes out of it what it keeps for each client
 /// anyway.
 #[test]
-fn options_keep_no_client_out() -> Outcome {
+fn clients_with_startup_options_can_log_in() -> Outcome {
     const SHOW: [&str; 4] =
         ["SHOW search_path", "SHOW geqo", "SHOW TimeZone", "SHOW IntervalStyle"];
     for pooler in &Stage::shared()?.poolers {
@@ -257,7 +257,7 @@ fn options_keep_no_client_out() -> Outcome {
 
 /// What a client asks for in vain in its options, its role can have.
 #[test]
-fn a_setting_of_the_role_counts() -> Outcome {
+fn settings_of_a_role_apply() -> Outcome {
     for pooler in &Stage::shared()?.poolers {
         let clerk = pooler.log_in("clerk", PASSWORD, "shop")?;
         for _ in 0..2 {
@@ -289,7 +289,7 @@ const PARAMETERS: [(&str, &str, Option<Version>); 15] = [
 /// One that is ignored would let a client work in another schema, or without the limit it asked
 /// for.
 #[test]
-fn a_startup_parameter_is_taken_or_refused_by_name() -> Outcome {
+fn a_startup_parameter_is_applied_or_refused_by_name() -> Outcome {
     for pooler in &Stage::shared()?.poolers {
         for (name, value, since) in PARAMETERS {
             let parameters = [("user", "client"), ("database", "shop"), (name, value)];
@@ -340,7 +340,7 @@ const JDBC: [(&str, &str); 7] = [
 ];
 
 #[test]
-fn jdbc_logs_in_and_has_what_it_asks_for() -> Outcome {
+fn jdbc_logs_in_and_gets_the_settings_that_it_requests() -> Outcome {
     for pooler in &Stage::shared()?.poolers {
         let mut client = Wire::log_in(pooler.port, &JDBC, PASSWORD)?;
         for (setting, expected) in [
@@ -365,7 +365,7 @@ fn jdbc_logs_in_and_has_what_it_asks_for() -> Outcome {
 
 /// From its fifth execution on, pgjdbc has a statement's name, and no longer its text, sent.
 #[test]
-fn jdbc_executes_by_name_what_it_prepared() -> Outcome {
+fn jdbc_executes_a_prepared_statement_by_name() -> Outcome {
     for pooler in &Stage::shared()?.poolers {
         let mut client = Wire::log_in(pooler.port, &JDBC, PASSWORD)?;
         let first = [parse("S_1", "SELECT 6"), bind("S_1"), execute(), sync()];
@@ -429,7 +429,7 @@ fn a_prepared_statement_follows_its_client() -> Outcome {
 /// Where the reset query has dropped its plan, there is no error, and no word to the client of the
 /// new type.
 #[test]
-fn a_prepared_statement_meets_a_column_of_another_type() -> Outcome {
+fn a_prepared_statement_is_executed_after_a_column_changes_its_type() -> Outcome {
     let stage = Stage::shared()?;
     for pooler in stage.poolers.iter().filter(|pooler| pooler.keeps_prepared()) {
         let goods = |sql| stage.cluster.psql("client", "shop", sql);
@@ -452,7 +452,7 @@ fn a_prepared_statement_meets_a_column_of_another_type() -> Outcome {
 /// PostgreSQL reports this setting, so that PgBouncer could keep each client's own; and would then
 /// put the old one back wherever an administrator changed it.
 #[test]
-fn who_makes_postgresql_read_only_is_not_overruled() -> Outcome {
+fn clients_do_not_override_an_administrator_who_makes_postgresql_read_only() -> Outcome {
     let stage = Stage::new()?;
     for pooler in &stage.poolers {
         // Two that share server connections, but in session mode.
@@ -516,7 +516,7 @@ fn expected(pooler: &Pooler) -> [(&'static str, &'static str); 9] {
 }
 
 #[test]
-fn psycopg_works_as_far_as_the_pool_mode_goes() -> Outcome {
+fn psycopg_works_as_far_as_the_pool_mode_allows() -> Outcome {
     let Some(python) = psycopg() else { return Ok(()) };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/features.py");
     for pooler in &Stage::shared()?.poolers {

@@ -35,7 +35,7 @@ fn on(sim: &mut Sim, command: &str) -> String {
 }
 
 #[test]
-fn the_version_is_that_of_the_package() {
+fn version_prints_the_version_of_the_package() {
     let output = run(&["--version"]);
     let expected = format!("pgbouncer-k8s {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(
@@ -45,7 +45,7 @@ fn the_version_is_that_of_the_package() {
 }
 
 #[test]
-fn a_program_is_told_of_a_file_what_a_person_is_told() {
+fn check_reports_the_same_in_json_as_in_text() {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("to-check.ini");
     let name = file.display().to_string();
     for (text, code, fit) in [
@@ -70,7 +70,7 @@ fn a_program_is_told_of_a_file_what_a_person_is_told() {
 }
 
 #[test]
-fn a_program_is_told_what_each_process_is_to_run() {
+fn render_lists_the_configuration_of_each_process_in_json() {
     let mut sim = unit();
     let told = json(&on(&mut sim, "./bin/pgbouncer-k8s render --format json 2>/dev/null"));
     let instances = told["instances"].as_array().expect("a list");

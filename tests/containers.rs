@@ -87,7 +87,7 @@ fn errors(report: &str) -> Result<usize, Box<dyn Error>> {
 }
 
 #[test]
-fn a_port_moves_under_load_one_process_at_a_time() -> Outcome {
+fn a_port_changes_under_load_one_process_at_a_time() -> Outcome {
     for (program, options) in places()? {
         let mut sim = model(&options)?;
         sim.run("load start shop -c 4 --reconnect --or-port 7000")?;
@@ -189,7 +189,7 @@ fn killed_between_two_requests(
 }
 
 #[test]
-fn a_reload_that_is_killed_between_two_requests_is_made_good() -> Outcome {
+fn the_next_hook_repeats_a_reload_killed_between_two_requests() -> Outcome {
     killed_between_two_requests(6, false, |published| {
         let other = published.replace("max_db_connections = 100", "max_db_connections = 99");
         [published.to_owned(), other]
@@ -197,7 +197,7 @@ fn a_reload_that_is_killed_between_two_requests_is_made_good() -> Outcome {
 }
 
 #[test]
-fn a_port_whose_change_is_killed_between_two_requests_is_taken() -> Outcome {
+fn the_next_hook_repeats_a_port_change_killed_between_two_requests() -> Outcome {
     killed_between_two_requests(24, true, |published| {
         [published.to_owned(), published.replace("listen_port = 6432", "listen_port = 7000")]
     })
@@ -206,7 +206,7 @@ fn a_port_whose_change_is_killed_between_two_requests_is_taken() -> Outcome {
 /// PgBouncer tells nobody that it keeps a database for all names, which only a restart takes from
 /// it.
 #[test]
-fn a_restart_that_nothing_but_a_note_tells_of_is_not_lost() -> Outcome {
+fn a_restart_that_only_a_record_shows_is_not_lost() -> Outcome {
     killed_between_two_requests(12, true, |published| {
         let auth = published.lines().find_map(|line| line.strip_prefix("pgbouncer_auth = "));
         let all = format!("[databases]\n* = {}\n", auth.unwrap_or_default());
@@ -254,7 +254,7 @@ fn a_container_that_restarts_between_two_requests_of_a_load_serves_again() -> Ou
 }
 
 #[test]
-fn what_befalls_a_unit_is_nothing_to_the_clients_of_another() -> Outcome {
+fn failures_of_a_unit_do_not_affect_the_clients_of_another() -> Outcome {
     for (program, options) in places()? {
         let mut sim = model(&options)?;
         for befalls in [
@@ -278,7 +278,7 @@ fn what_befalls_a_unit_is_nothing_to_the_clients_of_another() -> Outcome {
 }
 
 #[test]
-fn a_pod_that_ends_lets_its_clients_finish_and_waits_for_none_that_stays() -> Outcome {
+fn an_ending_pod_waits_for_its_clients_up_to_a_limit() -> Outcome {
     for (program, options) in places()?.into_iter().filter(|(program, _)| program.version >= DRAINS)
     {
         let mut sim = model(&options)?;
@@ -306,7 +306,7 @@ fn a_pod_that_ends_lets_its_clients_finish_and_waits_for_none_that_stays() -> Ou
 }
 
 #[test]
-fn no_secret_is_where_others_look() -> Outcome {
+fn no_secret_is_readable_by_others() -> Outcome {
     for (program, options) in places()? {
         let mut sim = model(&options)?;
         sim.run("config pgbouncer-k8s listen_port=7000")?;
@@ -358,7 +358,7 @@ while PSQL -XAtw "$console" < <(echo 'SHOW VERSION;' && exec sleep infinity) || 
 "#;
 
 #[test]
-fn what_measures_pgbouncer_needs_no_password_and_is_no_client_to_wait_for() -> Outcome {
+fn the_exporter_needs_no_password_and_does_not_delay_a_drain() -> Outcome {
     for (program, options) in places()? {
         let psql = fs::read_dir("/usr/lib/postgresql")?
             .flatten()

@@ -78,7 +78,7 @@ Generated from `metadata.yaml` by `UPDATE_DOCS=1 cargo test --test documents`.
 
 /// A scenario in which the status shows a cause and later no longer does, and a part of the
 /// message. `None`: every machine of a scenario has a PgBouncer; see
-/// [`a_machine_without_pgbouncer_says_so_until_it_has_one`].
+/// [`a_missing_pgbouncer_is_reported_until_it_is_installed`].
 fn shown(cause: Cause) -> Option<(&'static str, &'static str)> {
     Some(match cause {
         Cause::NotOnMachine => return None,
@@ -217,7 +217,7 @@ fn has_form(text: &str, form: &str) -> bool {
 }
 
 #[test]
-fn a_reason_has_a_form_that_stands_in_the_reference() {
+fn every_reason_is_in_the_reference() {
     let (instance, reason) = (1, String::from("why"));
     let mut made = vec![
         Unreachable {
@@ -259,7 +259,7 @@ exec ./bin/pgbouncer-k8s
 ";
 
 #[test]
-fn a_machine_without_pgbouncer_says_so_until_it_has_one() {
+fn a_missing_pgbouncer_is_reported_until_it_is_installed() {
     common::stage();
     let charm = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bare/pgbouncer-k8s");
     fs::create_dir_all(charm.join("bin")).expect("a directory");
@@ -288,7 +288,7 @@ fn a_machine_without_pgbouncer_says_so_until_it_has_one() {
 }
 
 #[test]
-fn the_documents_are_the_tables() {
+fn the_documents_match_the_tables() {
     for (file, text) in [
         ("statuses", statuses()),
         ("options", options()),
@@ -308,7 +308,7 @@ fn the_documents_are_the_tables() {
 }
 
 #[test]
-fn a_scenario_shows_each_cause_come_and_go() {
+fn each_cause_appears_and_disappears_in_a_scenario() {
     let mut missing = Vec::new();
     for cause in Cause::ALL {
         let Some((scenario, words)) = shown(*cause) else { continue };

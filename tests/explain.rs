@@ -90,7 +90,7 @@ expect-not 0/2
 ";
 
 #[test]
-fn what_explain_lists_is_what_the_hook_then_does() {
+fn explain_lists_exactly_what_the_next_hook_does() {
     let demo = include_str!("../demo.txt").replace("./target/stage/pgbouncer-k8s", "CHARM");
     let found = compare("demo", &demo, &Options::default());
     assert!(found.deeds.len() > 200, "only {} deeds", found.deeds.len());
@@ -105,7 +105,7 @@ fn what_explain_lists_is_what_the_hook_then_does() {
 }
 
 #[test]
-fn the_rest_of_what_a_hook_does_is_foreseen_too() {
+fn explain_lists_the_remaining_kinds_of_changes_too() {
     let found = compare("rest", REST, &Options { juju: "2.9.52".into(), ..Options::default() });
     assert!(found.deeds.len() > 100, "only {} deeds", found.deeds.len());
     assert!(found.unread.is_empty(), "there are no secrets: {:?}", found.unread);
@@ -114,7 +114,7 @@ fn the_rest_of_what_a_hook_does_is_foreseen_too() {
 }
 
 #[test]
-fn in_containers_explain_orders_nothing_and_foresees_what_is_ordered() {
+fn in_containers_explain_changes_nothing_and_lists_the_changes() {
     if let Err(why) = pebble_of(PEBBLE) {
         assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{why}");
         writeln!(std::io::stderr(), "NOT RUN in containers: {why}").expect("standard error");

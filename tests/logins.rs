@@ -111,7 +111,7 @@ fn user_list() -> Result<String, Box<dyn Error>> {
 }
 
 #[test]
-fn the_auth_role_logs_in_where_it_is_said_to() -> Outcome {
+fn the_auth_role_logs_in_where_documented() -> Outcome {
     let users = user_list()?;
     for release in releases() {
         let cluster = cluster(&release)?;

@@ -160,7 +160,7 @@ fn writes(runs: &[HookRun]) -> Vec<String> {
 }
 
 #[test]
-fn ten_hooks_with_nothing_new_send_no_signal_and_write_no_byte() {
+fn ten_hooks_without_changes_send_no_signal_and_write_nothing() {
     for juju in ["3.6.14", "2.9.52"] {
         let mut bench = Bench::serving(juju);
         let reloads: usize = UNITS.iter().map(|unit| bench.reloads(unit)).sum();
@@ -192,7 +192,7 @@ fn read(run: &HookRun) -> BTreeSet<&str> {
 }
 
 #[test]
-fn the_leader_asks_a_unit_only_when_it_changed() {
+fn the_leader_reads_a_unit_only_when_it_changed() {
     let mut bench = Bench::serving("3.6.14");
     let mut asked = |word: &str| {
         let mark = bench.runs().len();
@@ -211,7 +211,7 @@ fn the_leader_asks_a_unit_only_when_it_changed() {
 }
 
 #[test]
-fn of_many_clients_at_once_each_hook_looks_at_its_own() {
+fn each_hook_reads_only_its_own_client() {
     for (juju, others) in [("3.6.14", 2), ("2.9.52", 0)] {
         let mut bench = Bench::serving(juju);
         for _ in others..2 {
@@ -267,7 +267,7 @@ fn of_many_clients_at_once_each_hook_looks_at_its_own() {
 }
 
 #[test]
-fn who_waits_is_not_forgotten_by_a_leader_that_for_one_hook_was_none() {
+fn a_leader_that_lost_its_lease_for_one_hook_keeps_waiting_clients() {
     let mut bench = Bench::deployed("3.6.14", "");
     bench.go("lose-agent pgbouncer-k8s/2");
     bench.client("shop");
@@ -280,7 +280,7 @@ fn who_waits_is_not_forgotten_by_a_leader_that_for_one_hook_was_none() {
 }
 
 #[test]
-fn who_asks_for_nothing_keeps_no_other_client_waiting() {
+fn a_hook_of_a_rejected_client_serves_other_waiting_clients() {
     let mut bench = Bench::deployed("3.6.14", "");
     bench.go("deploy actor:client shop --config database=shop");
     bench.go("deploy actor:client refused --config database=x --config extra-user-roles=superuser");
@@ -320,7 +320,7 @@ fn one_changed_byte_reloads_each_process_once() {
 }
 
 #[test]
-fn a_follower_given_something_broken_serves_on_warns_and_recovers() {
+fn a_follower_with_invalid_published_values_serves_warns_and_recovers() {
     let mut bench = Bench::serving("2.9.52");
     let good = bench.peer_bag("pgbouncer-k8s");
     let config = good["cfg_file"].clone();
@@ -398,7 +398,7 @@ fn a_follower_given_something_broken_serves_on_warns_and_recovers() {
 }
 
 #[test]
-fn the_leader_puts_right_what_somebody_broke() {
+fn the_leader_repairs_published_values() {
     let mut bench = Bench::serving("3.6.14");
     let good = bench.peer_bag("pgbouncer-k8s");
     bench.go("databag pgbouncer-k8s:pgb-peers pgbouncer-k8s cfg_file=nonsense");
@@ -424,7 +424,7 @@ const KILLS: [&str; 7] = [
 ];
 
 #[test]
-fn a_follower_killed_anywhere_is_made_good_by_its_next_hook() {
+fn the_next_hook_repairs_a_follower_killed_anywhere() {
     let mut bench = Bench::serving("3.6.14");
     for (round, kill) in KILLS.iter().enumerate() {
         bench.go(&format!("config pgbouncer-k8s max_db_connections={}", 200 + round));
@@ -504,7 +504,7 @@ fn a_leader_killed_anywhere_serves_a_new_client_with_one_password() {
 }
 
 #[test]
-fn what_was_published_died_and_was_taken_back_is_what_runs() {
+fn a_follower_killed_while_loading_runs_the_value_published_last() {
     let mut bench = Bench::serving("3.6.14");
     for kill in [
         "syscall rename 3 --no-follow",
@@ -578,7 +578,7 @@ fn a_pod_replaced_in_the_middle_of_a_hook_serves_again() {
 }
 
 #[test]
-fn a_new_leader_takes_over_what_is_published() {
+fn a_new_leader_keeps_the_published_values() {
     for juju in ["3.6.14", "2.9.52"] {
         let mut bench = Bench::serving(juju);
         let passwords = bench.0.model().passwords();
@@ -605,7 +605,7 @@ fn a_new_leader_takes_over_what_is_published() {
 }
 
 #[test]
-fn units_come_and_go_and_clients_hear_of_it() {
+fn endpoints_follow_added_and_removed_units() {
     let mut bench = Bench::serving("3.6.14");
     let endpoints = |bench: &Bench| {
         let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else {
@@ -625,7 +625,7 @@ fn units_come_and_go_and_clients_hear_of_it() {
 }
 
 #[test]
-fn a_leader_that_leaves_takes_no_client_with_it() {
+fn a_removed_leader_removes_no_client() {
     let mut bench = Bench::serving("3.6.14");
     bench.go("leader pgbouncer-k8s/2");
     bench.go("settle");
@@ -643,7 +643,7 @@ fn a_leader_that_leaves_takes_no_client_with_it() {
 }
 
 #[test]
-fn a_commit_that_fails_after_the_secrets_makes_no_second_password() {
+fn a_commit_that_fails_after_the_secrets_creates_no_second_password() {
     let mut bench = Bench::deployed("3.6.14", "");
     bench.go("deploy actor:client shop --config database=shop");
     bench.go("settle");
@@ -671,7 +671,7 @@ fn a_commit_that_fails_after_the_secrets_makes_no_second_password() {
 }
 
 #[test]
-fn the_client_and_its_role_go_with_the_relation() {
+fn the_client_and_its_role_are_removed_with_the_relation() {
     for juju in ["3.6.14", "2.9.52"] {
         let mut bench = Bench::serving(juju);
         bench.client("crm");
@@ -699,7 +699,7 @@ fn the_client_and_its_role_go_with_the_relation() {
 }
 
 #[test]
-fn a_name_is_represented_exactly_or_refused_in_words() {
+fn a_name_is_written_exactly_or_refused_with_a_reason() {
     let mut bench = Bench::serving("3.6.14");
     let before: Vec<String> = bench.ini(FOLLOWER, 0).lines().map(str::to_owned).collect();
     let long = "x".repeat(200);
@@ -808,7 +808,7 @@ fn every_version_of_pgbouncer_serves_and_changes() {
 }
 
 #[test]
-fn an_unusable_option_blocks_in_words_and_the_units_serve_on() {
+fn an_invalid_option_blocks_with_a_reason_and_the_units_keep_serving() {
     let mut bench = Bench::serving("3.6.14");
     let before = bench.ini(FOLLOWER, 0);
     bench.go("config pgbouncer-k8s pool_mode=swimming");
@@ -828,7 +828,7 @@ fn an_unusable_option_blocks_in_words_and_the_units_serve_on() {
 }
 
 #[test]
-fn a_new_port_restarts_the_processes_and_clients_are_told() {
+fn a_new_port_restarts_the_processes_and_is_published_to_clients() {
     let mut bench = Bench::serving("3.6.14");
     bench.go("config pgbouncer-k8s listen_port=7432");
     bench.go("settle");
@@ -842,7 +842,7 @@ fn a_new_port_restarts_the_processes_and_clients_are_told() {
 }
 
 #[test]
-fn a_backend_that_comes_back_finds_its_clients_served() {
+fn a_client_is_served_after_the_backend_returns() {
     let mut bench = Bench::deployed("3.6.14", "");
     bench.go("deploy actor:client shop --config database=shop");
     bench.go("settle");
@@ -861,7 +861,7 @@ fn a_backend_that_comes_back_finds_its_clients_served() {
 }
 
 #[test]
-fn no_password_is_seen_where_it_does_not_belong() {
+fn passwords_appear_only_where_they_belong() {
     for juju in ["3.6.14", "2.9.52"] {
         let mut bench = Bench::serving(juju);
         bench.go("config pgbouncer-k8s max_db_connections=33");
@@ -941,7 +941,7 @@ fn tree(directory: &Path, seen: &mut String) {
 }
 
 #[test]
-fn no_verifier_is_seen_but_in_the_user_list_and_in_secrets() {
+fn verifiers_appear_only_in_the_user_list_and_in_secrets() {
     let mut bench = Bench::serving("3.6.14");
     bench.go("config pgbouncer-k8s max_db_connections=33");
     bench.go("settle");
@@ -1042,7 +1042,7 @@ fn users_left_plain_in_the_bag_move_into_the_secret() {
 }
 
 #[test]
-fn a_secret_under_the_older_label_gets_todays_and_there_is_one() {
+fn a_secret_with_the_older_label_gets_the_current_label() {
     let (mut bench, files) = with_left("label");
     let content: Vec<String> = files
         .iter()
@@ -1063,7 +1063,7 @@ fn a_secret_under_the_older_label_gets_todays_and_there_is_one() {
 }
 
 #[test]
-fn a_client_that_was_there_before_the_backend_is_served() {
+fn a_client_related_before_the_backend_is_served() {
     common::stage();
     let mut bench = Bench(Sim::new(&Options::default()).expect("a model"));
     bench.go("deploy ./pgbouncer-k8s -n 2");
@@ -1075,7 +1075,7 @@ fn a_client_that_was_there_before_the_backend_is_served() {
 }
 
 #[test]
-fn a_password_asked_for_in_a_secret_stays_out_of_the_bag_when_units_come() {
+fn a_password_requested_in_a_secret_stays_out_of_the_bag_when_units_join() {
     let mut bench = Bench::deployed("3.6.14", "");
     let requested = std::env::temp_dir().join(format!("requested-{}", std::process::id()));
     std::fs::write(&requested, r#"["username", "password", "uris"]"#).expect("a file");
@@ -1096,7 +1096,7 @@ fn a_password_asked_for_in_a_secret_stays_out_of_the_bag_when_units_come() {
 }
 
 #[test]
-fn databases_that_somebody_broke_are_entered_again_and_nobody_is_cut_off() {
+fn invalid_published_databases_are_repaired_without_an_outage() {
     for unit in [LEADER, FOLLOWER] {
         let mut bench = Bench::serving("3.6.14");
         let good = bench.published();
@@ -1110,7 +1110,7 @@ fn databases_that_somebody_broke_are_entered_again_and_nobody_is_cut_off() {
 }
 
 #[test]
-fn a_client_is_answered_only_when_every_unit_lets_it_in() {
+fn a_client_is_answered_only_after_every_unit_admits_it() {
     common::stage();
     let mut bench = Bench(Sim::new(&Options::default()).expect("a model"));
     bench.go("deploy ./pgbouncer-k8s -n 3");
@@ -1130,7 +1130,7 @@ fn a_client_is_answered_only_when_every_unit_lets_it_in() {
 }
 
 #[test]
-fn a_leader_that_missed_the_end_of_the_backend_says_that_there_is_none() {
+fn a_leader_that_missed_the_end_of_the_backend_reports_its_absence() {
     let mut bench = Bench::serving("3.6.14");
     bench.go("remove-unit pgbouncer-k8s -n 3");
     bench.go("settle");
@@ -1171,7 +1171,7 @@ fn deploy_operator(bench: &mut Bench) {
 }
 
 #[test]
-fn a_client_whose_role_is_somebody_elses_does_not_stop_the_next() {
+fn a_client_whose_role_is_foreign_does_not_stop_the_next() {
     let mut bench = Bench::serving("3.6.14");
     deploy_operator(&mut bench);
     let id = bench.0.model().relations_at("dba:database")[0] + 1;
@@ -1229,7 +1229,7 @@ fn a_role_that_could_not_be_dropped_is_dropped_later() {
 }
 
 #[test]
-fn clients_find_their_databases_with_their_passwords_on_another_backend() {
+fn clients_keep_databases_and_passwords_on_another_backend() {
     for juju in ["3.6.14", "2.9.52"] {
         let mut bench = Bench::serving(juju);
         bench.go("deploy actor:postgresql other");
@@ -1244,7 +1244,7 @@ fn clients_find_their_databases_with_their_passwords_on_another_backend() {
 }
 
 #[test]
-fn a_client_whose_password_cannot_be_read_keeps_no_news_from_the_others() {
+fn an_unreadable_password_does_not_stop_updates_of_other_clients() {
     let mut bench = Bench::serving("3.6.14");
     bench.client("crm");
     let ids = bench.0.model().relations_at("pgbouncer-k8s:database");

@@ -46,7 +46,7 @@ fn client(role: &str, database: &str) -> Client {
 }
 
 #[test]
-fn a_server_tells_its_version_and_a_wrong_password_stays_hidden() -> Outcome {
+fn the_version_is_read_and_a_wrong_password_stays_hidden() -> Outcome {
     let cluster = Cluster::start()?;
     let version = cluster.connect()?.server_version()?;
     assert!(version.starts_with("15.") && !version.contains(' '), "{version}");
@@ -69,7 +69,7 @@ fn a_server_tells_its_version_and_a_wrong_password_stays_hidden() -> Outcome {
 }
 
 #[test]
-fn the_first_host_that_takes_writes_is_used() -> Outcome {
+fn the_first_writable_host_is_used() -> Outcome {
     let cluster = Cluster::start()?;
     let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let mut credentials = cluster.credentials();
@@ -83,7 +83,7 @@ fn the_first_host_that_takes_writes_is_used() -> Outcome {
 }
 
 #[test]
-fn a_silent_server_is_given_up() -> Outcome {
+fn a_connection_to_a_silent_server_times_out() -> Outcome {
     let silent = TcpListener::bind("127.0.0.1:0")?;
     let credentials = Credentials {
         hosts: vec![("127.0.0.1".to_owned(), silent.local_addr()?.port())],
@@ -114,7 +114,7 @@ fn insist_on_tls(cluster: &Cluster) -> Outcome {
 }
 
 #[test]
-fn tls_is_spoken_where_the_server_offers_it_and_only_there() -> Outcome {
+fn tls_is_used_exactly_where_the_server_offers_it() -> Outcome {
     let cluster = Cluster::start()?;
     let ours = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
                 WHERE application_name = 'pgbouncer-k8s' ORDER BY backend_start DESC LIMIT 1";
@@ -130,7 +130,7 @@ fn tls_is_spoken_where_the_server_offers_it_and_only_there() -> Outcome {
 }
 
 #[test]
-fn a_handshake_that_fails_says_what_to_do() -> Outcome {
+fn a_failed_handshake_names_the_remedy() -> Outcome {
     let server = TcpListener::bind("127.0.0.1:0")?;
     let credentials = Credentials {
         hosts: vec![("127.0.0.1".to_owned(), server.local_addr()?.port())],
@@ -194,7 +194,7 @@ fn the_superuser_that_the_python_charm_made_is_taken_over_and_demoted() -> Outco
 }
 
 #[test]
-fn get_auth_tells_of_plain_login_roles_only() -> Outcome {
+fn get_auth_returns_only_plain_login_roles() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     server.ensure_auth_role(AUTH, &verifier("x"), COMMENT, &|_| false)?;
@@ -249,7 +249,7 @@ fn get_auth_tells_of_plain_login_roles_only() -> Outcome {
 }
 
 #[test]
-fn a_shadow_of_pg_authid_deceives_nobody() -> Outcome {
+fn get_auth_ignores_objects_that_shadow_pg_authid() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     server.ensure_auth_role(AUTH, &verifier("x"), COMMENT, &|_| false)?;
@@ -275,7 +275,7 @@ fn a_shadow_of_pg_authid_deceives_nobody() -> Outcome {
 }
 
 #[test]
-fn a_get_auth_that_somebody_else_got_hold_of_is_made_anew() -> Outcome {
+fn a_get_auth_function_changed_by_others_is_installed_again() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     server.ensure_auth_role(AUTH, &verifier("x"), COMMENT, &|_| false)?;
@@ -310,7 +310,7 @@ fn a_get_auth_that_somebody_else_got_hold_of_is_made_anew() -> Outcome {
 }
 
 #[test]
-fn what_postgresql_stores_for_a_password_is_what_we_compute() -> Outcome {
+fn our_verifiers_match_those_of_postgresql() -> Outcome {
     let cluster = Cluster::start()?;
     for (name, password) in [
         ("plain", "Z4OtFCe6r5HG6mk1XuR6LkwZ"),
@@ -373,7 +373,7 @@ fn a_client_has_its_database_to_itself() -> Outcome {
 }
 
 #[test]
-fn who_shares_a_database_uses_it_and_who_is_alone_in_it_owns_it() -> Outcome {
+fn a_single_client_owns_its_database_and_clients_that_share_one_use_it() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     server.ensure_client(&client("relation_id_7", "shop"), false, &|_| false)?;
@@ -426,7 +426,7 @@ fn who_shares_a_database_uses_it_and_who_is_alone_in_it_owns_it() -> Outcome {
 }
 
 #[test]
-fn a_client_is_what_it_asks_to_be_unless_that_is_somebody_else_or_more() -> Outcome {
+fn a_client_gets_requested_roles_unless_they_are_logins_or_privileged() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     let groups = "CREATE ROLE admin; CREATE ROLE accounting; CREATE ROLE relation_access;
@@ -468,7 +468,7 @@ fn a_client_is_what_it_asks_to_be_unless_that_is_somebody_else_or_more() -> Outc
 }
 
 #[test]
-fn a_database_without_a_public_schema_is_no_obstacle() -> Outcome {
+fn a_client_is_created_without_a_public_schema() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     let wanted = client("relation_id_7", "shop");
@@ -479,7 +479,7 @@ fn a_database_without_a_public_schema_is_no_obstacle() -> Outcome {
 }
 
 #[test]
-fn a_role_that_is_not_ours_is_never_touched() -> Outcome {
+fn a_foreign_role_is_never_changed() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     cluster.psql("operator", "postgres", "CREATE ROLE relation_id_7 LOGIN PASSWORD 'x'")?;
@@ -544,7 +544,7 @@ fn traces(cluster: &Cluster) -> Result<String, String> {
 }
 
 #[test]
-fn the_auth_role_and_its_function_go_from_every_database() -> Outcome {
+fn the_auth_role_and_its_function_are_removed_from_every_database() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     cluster.psql("operator", "postgres", "CREATE DATABASE shop")?;
@@ -586,7 +586,7 @@ fn an_owner_whose_name_needs_quotes_is_recognised() -> Outcome {
 }
 
 #[test]
-fn what_the_python_charm_installed_goes_too() -> Outcome {
+fn objects_of_the_python_charm_are_removed_too() -> Outcome {
     let cluster = Cluster::start()?;
     let sql = format!(
         "CREATE ROLE {AUTH} LOGIN SUPERUSER PASSWORD 'x'; CREATE SCHEMA {AUTH}; GRANT USAGE ON SCHEMA {AUTH} TO {AUTH}; \
@@ -600,7 +600,7 @@ fn what_the_python_charm_installed_goes_too() -> Outcome {
 }
 
 #[test]
-fn what_others_put_beside_the_function_is_not_dropped() -> Outcome {
+fn foreign_objects_beside_the_function_are_not_dropped() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     server.ensure_auth_role(AUTH, &verifier("x"), COMMENT, &|_| false)?;
@@ -616,7 +616,7 @@ fn what_others_put_beside_the_function_is_not_dropped() -> Outcome {
 }
 
 #[test]
-fn roles_whose_relations_are_gone_are_told_by_their_comment() -> Outcome {
+fn roles_of_ended_relations_are_recognised_by_their_comment() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     let mark = "model prod, application pgb, relation database:";
@@ -641,7 +641,7 @@ fn roles_whose_relations_are_gone_are_told_by_their_comment() -> Outcome {
 }
 
 #[test]
-fn pg_hba_is_read_for_the_roles_it_lets_in() -> Outcome {
+fn pg_hba_is_read_for_the_roles_that_it_admits() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     cluster.psql(
@@ -674,7 +674,7 @@ fn pg_hba_is_read_for_the_roles_it_lets_in() -> Outcome {
 }
 
 #[test]
-fn what_a_dropped_client_owned_is_kept_wherever_it_lies() -> Outcome {
+fn objects_of_a_dropped_client_are_kept_in_every_database() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     server.ensure_client(&client("relation_id_7", "shop"), false, &|_| false)?;
@@ -701,7 +701,7 @@ fn what_a_dropped_client_owned_is_kept_wherever_it_lies() -> Outcome {
 }
 
 #[test]
-fn nasty_names_are_names() -> Outcome {
+fn names_with_special_characters_are_quoted() -> Outcome {
     let cluster = Cluster::start()?;
     let mut server = cluster.connect()?;
     server.ensure_auth_role(NASTY, &verifier("x"), NASTY, &|_| false)?;

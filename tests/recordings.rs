@@ -338,24 +338,24 @@ fn check_fresh(name: &str, since: &[&str]) {
 }
 
 #[test]
-fn the_newest_with_secrets_is_answered_alike() {
+fn our_answers_match_the_newest_with_secrets() {
     check_fresh("newest-on-juju-3.6", &[]);
 }
 
 #[test]
-fn the_newest_without_secrets_is_answered_alike() {
+fn our_answers_match_the_newest_without_secrets() {
     check_fresh("newest-on-juju-2.9", &[]);
 }
 
 /// It knew neither URIs nor TLS.
 #[test]
-fn revision_103_is_answered_alike() {
+fn our_answers_match_revision_103() {
     check_fresh("revision-103-on-juju-3.1", &["uris", "secret-tls"]);
 }
 
 /// It knew neither URIs nor TLS.
 #[test]
-fn revision_67_is_answered_alike() {
+fn our_answers_match_revision_67() {
     check_fresh("revision-67-on-juju-2.9", &["uris", "tls"]);
 }
 

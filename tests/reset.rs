@@ -203,7 +203,7 @@ fn combinations() -> impl Iterator<Item = (Program, &'static str)> {
 /// PgBouncer says nothing when its reset query fails, as the Python charm's always did. That
 /// everything is seen then also shows that this test can fail.
 #[test]
-fn the_next_client_sees_nothing_of_the_last_one() -> Outcome {
+fn the_next_client_sees_nothing_of_the_previous_one() -> Outcome {
     for release in releases() {
         let pair = Pair::start(release)?;
         for (program, mode) in combinations() {
@@ -229,7 +229,7 @@ fn the_next_client_sees_nothing_of_the_last_one() -> Outcome {
 }
 
 #[test]
-fn a_prepared_statement_stays_its_clients_own() -> Outcome {
+fn a_prepared_statement_belongs_to_its_client() -> Outcome {
     for release in releases() {
         let pair = Pair::start(release)?;
         for program in installed() {
@@ -264,7 +264,7 @@ fn a_prepared_statement_stays_its_clients_own() -> Outcome {
 }
 
 #[test]
-fn a_connection_that_cannot_be_cleaned_is_given_to_nobody() -> Outcome {
+fn a_connection_that_cannot_be_reset_is_not_reused() -> Outcome {
     for release in releases() {
         let pair = Pair::start(release)?;
         pair.primary.psql(
@@ -293,7 +293,7 @@ fn a_connection_that_cannot_be_cleaned_is_given_to_nobody() -> Outcome {
 
 /// A standby refuses every query in that level, `DISCARD ALL` included.
 #[test]
-fn a_serializable_client_of_a_standby_spoils_nothing() -> Outcome {
+fn a_serializable_client_of_a_standby_does_not_affect_the_next() -> Outcome {
     for release in releases() {
         let pair = Pair::start(release)?;
         for (program, mode) in combinations() {
@@ -315,7 +315,7 @@ fn a_serializable_client_of_a_standby_spoils_nothing() -> Outcome {
 
 /// Here it is the role's default, which a reset brings back.
 #[test]
-fn nor_does_a_serializable_role_on_a_standby() -> Outcome {
+fn a_serializable_role_on_a_standby_does_not_affect_the_next() -> Outcome {
     const ASK: &str = "SELECT pg_backend_pid() || current_setting('shop.tenant', true)";
     let read_committed = |sql: &str| format!("BEGIN ISOLATION LEVEL READ COMMITTED; {sql}; COMMIT");
     for release in releases() {
@@ -341,7 +341,7 @@ fn nor_does_a_serializable_role_on_a_standby() -> Outcome {
 /// PgBouncer takes a longer one from its file, and closes every connection that it cannot send it
 /// to.
 #[test]
-fn the_longest_text_that_pgbouncer_sends_is_known() -> Outcome {
+fn the_limit_is_the_longest_text_that_pgbouncer_sends() -> Outcome {
     let pair = Pair::start(releases().remove(0))?;
     for (program, mode) in combinations() {
         for length in [LIMIT, LIMIT + 1] {

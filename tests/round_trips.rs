@@ -207,7 +207,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_file_is_refused_or_still_says_one_thing_only(
+    fn a_damaged_file_is_refused_or_has_only_one_meaning(
         text in valid_file(),
         line: Index,
         byte: Index,

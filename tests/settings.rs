@@ -198,7 +198,7 @@ fn document() -> String {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the document is in the tree")]
-fn the_document_is_the_table() {
+fn the_document_matches_the_table() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
     let document = document();
     if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -136,7 +136,7 @@ fn every_mutant_changes_one_line_and_names_its_test() {
 }
 
 #[test]
-fn a_mutant_that_is_none_is_recognised() {
+fn an_invalid_mutant_is_recognised() {
     let parts = ["A bug.", "", "test: --lib a::tests::b", "- one", "+ two"];
     assert!(Mutant::parse(&parts.join("\n")).is_some_and(|mutant| mutant.replacement == "two"));
     assert!(
@@ -199,7 +199,7 @@ fn comments_prose_and_scripts_have_at_most_100_columns() {
 }
 
 #[test]
-fn what_has_columns_is_told_from_what_has_none() {
+fn the_column_limit_applies_only_to_prose_comments_and_scripts() {
     for (path, line, is_held) in [
         ("src/a.rs", "    /// A comment.", true),
         ("src/a.rs", "    let message = \"a message\";", false),

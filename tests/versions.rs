@@ -188,7 +188,7 @@ fn shown(config: &BTreeMap<String, InForce>) -> impl Iterator<Item = (&str, &str
 }
 
 #[test]
-fn the_defaults_of_the_table_are_pgbouncers() {
+fn the_defaults_of_the_table_match_those_of_pgbouncer() {
     for program in installed() {
         let mut bench = Bench::new(&program);
         bench.start(&bench.file(&Settings::new())).expect("it starts");
@@ -218,7 +218,7 @@ fn the_defaults_of_the_table_are_pgbouncers() {
 }
 
 #[test]
-fn a_process_runs_every_value_that_we_take() {
+fn a_process_runs_every_value_that_we_accept() {
     for program in installed() {
         let mut bench = Bench::new(&program);
         bench.make_certificate();
@@ -240,7 +240,7 @@ fn a_process_runs_every_value_that_we_take() {
 }
 
 #[test]
-fn a_difference_needs_what_a_reload_leaves_undone() {
+fn a_difference_needs_a_restart_if_a_reload_is_not_enough() {
     for program in installed() {
         let mut bench = Bench::new(&program);
         bench.make_certificate();
@@ -289,7 +289,7 @@ fn a_difference_needs_what_a_reload_leaves_undone() {
 }
 
 #[test]
-fn what_a_reload_keeps_of_a_database_is_told() {
+fn a_difference_reports_database_values_that_a_reload_keeps() {
     for program in installed() {
         let mut bench = Bench::new(&program);
         let file = |databases: &str| bench.file(&Settings::new()).replace("[pgbouncer]", databases);
@@ -319,7 +319,7 @@ fn what_a_reload_keeps_of_a_database_is_told() {
 }
 
 #[test]
-fn what_pgbouncer_refuses_we_refuse() {
+fn values_that_pgbouncer_refuses_are_refused() {
     for program in installed() {
         let mut bench = Bench::new(&program);
         for setting in known(&program) {
@@ -345,7 +345,7 @@ fn what_pgbouncer_refuses_we_refuse() {
 }
 
 #[test]
-fn where_we_are_stricter_pgbouncer_reads_something_else() {
+fn values_that_only_we_refuse_are_misread_by_pgbouncer() {
     for program in installed() {
         let mut bench = Bench::new(&program);
         // With these nobody reaches the console any more.
@@ -410,7 +410,7 @@ const AWKWARD: [&str; 16] =
     ["'", "''", "=", ";", "#", "\\", "\"", "[", "]", "%", "\t", " b", "é", "日本", "\u{1}", "a"];
 
 #[test]
-fn the_databases_and_users_that_are_written_are_there() {
+fn pgbouncer_has_the_written_databases_and_users() {
     for program in installed() {
         let mut bench = Bench::new(&program);
         let mut chance = Chance(20_261_122);
@@ -503,7 +503,7 @@ fn mutated(text: &str, chance: &mut Chance) -> Option<String> {
 }
 
 #[test]
-fn no_mutation_of_a_file_that_we_take_is_swallowed_in_part() {
+fn no_mutation_of_an_accepted_file_is_ignored_in_part() {
     for program in installed() {
         let mut bench = Bench::new(&program);
         let peers =
@@ -570,7 +570,7 @@ fn no_mutation_of_a_file_that_we_take_is_swallowed_in_part() {
 }
 
 #[test]
-fn a_process_takes_every_value_of_a_database_user_and_peer_that_we_take() {
+fn a_process_takes_every_database_user_and_peer_value_that_we_accept() {
     for program in installed() {
         let mut bench = Bench::new(&program);
         let empty = bench.file(&Settings::new());

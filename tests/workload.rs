@@ -205,7 +205,7 @@ fn on_each_version(test: impl FnMut(&Program) -> Outcome) -> Outcome {
 }
 
 #[test]
-fn a_load_is_confirmed_and_leaves_its_files_and_nothing_else() -> Outcome {
+fn a_load_is_confirmed_and_leaves_only_its_files() -> Outcome {
     on_each_version(|program| {
         let mut unit = Unit::supervised(program, 2)?;
         assert_eq!(unit.disk.loaded(0), None);
@@ -245,7 +245,7 @@ fn a_load_is_confirmed_and_leaves_its_files_and_nothing_else() -> Outcome {
 }
 
 #[test]
-fn another_text_is_one_reload_and_the_same_text_is_none() -> Outcome {
+fn a_changed_text_reloads_once_and_the_same_text_never() -> Outcome {
     on_each_version(|program| {
         let mut unit = Unit::supervised(program, 1)?;
         unit.disk.load(&unit.files(1, "one"))?;
@@ -280,7 +280,7 @@ fn a_marker_does_not_count_for_the_next_process() -> Outcome {
 }
 
 #[test]
-fn a_run_killed_between_writing_and_signalling_is_made_good() -> Outcome {
+fn the_next_load_repeats_a_run_killed_between_writing_and_signalling() -> Outcome {
     on_each_version(|program| {
         let mut unit = Unit::supervised(program, 1)?;
         unit.disk.load(&unit.files(1, "one"))?;
@@ -300,7 +300,7 @@ fn a_run_killed_between_writing_and_signalling_is_made_good() -> Outcome {
 }
 
 #[test]
-fn another_port_is_a_restart() -> Outcome {
+fn a_changed_port_needs_a_restart() -> Outcome {
     on_each_version(|program| {
         let mut unit = Unit::supervised(program, 2)?;
         unit.disk.load(&unit.files(2, "one"))?;
@@ -318,7 +318,7 @@ fn another_port_is_a_restart() -> Outcome {
 
 /// From 1.19 a process that cannot have its port ends.
 #[test]
-fn a_restart_that_fails_is_not_tried_on_the_next_process() -> Outcome {
+fn a_failed_restart_is_not_repeated_for_the_next_process() -> Outcome {
     on_each_version(|program| {
         if program.version < Version::new(1, 19) {
             return Ok(());
@@ -344,7 +344,7 @@ fn a_restart_that_fails_is_not_tried_on_the_next_process() -> Outcome {
 /// Both changes need a new process, and that one may not have its port: PgBouncer is not root. From
 /// 1.19 it ends.
 #[test]
-fn a_refused_port_is_named_though_another_change_needs_a_restart_too() -> Outcome {
+fn a_refused_port_is_reported_even_if_another_change_needs_a_restart() -> Outcome {
     const REFUSED: u16 = 81;
     for program in installed().iter().filter(|program| program.version >= Version::new(1, 19)) {
         let mut unit = Unit::supervised(program, 1)?;
@@ -377,7 +377,7 @@ fn a_refused_port_is_named_though_another_change_needs_a_restart_too() -> Outcom
 }
 
 #[test]
-fn a_restart_waits_for_clients_and_then_no_longer() -> Outcome {
+fn a_restart_waits_for_clients_up_to_a_limit() -> Outcome {
     on_each_version(|program| {
         let mut unit = Unit::supervised(program, 1)?;
         unit.disk.load(&unit.files(1, "one"))?;
@@ -413,7 +413,7 @@ fn a_restart_waits_for_clients_and_then_no_longer() -> Outcome {
 }
 
 #[test]
-fn what_a_reload_would_keep_is_a_restart_even_after_a_kill() -> Outcome {
+fn a_value_that_a_reload_keeps_needs_a_restart_even_after_a_kill() -> Outcome {
     on_each_version(|program| {
         let mut unit = Unit::supervised(program, 1)?;
         let with = |files: Files, line: &str| {
@@ -461,7 +461,7 @@ fn a_user_list_without_the_password_is_refused() -> Outcome {
 }
 
 #[test]
-fn a_configuration_that_would_be_swallowed_in_part_is_not_even_written() -> Outcome {
+fn a_configuration_that_pgbouncer_ignores_in_part_is_not_written() -> Outcome {
     on_each_version(|program| {
         let mut unit = Unit::supervised(program, 1)?;
         unit.disk.load(&unit.files(1, "one"))?;
@@ -478,7 +478,7 @@ fn a_configuration_that_would_be_swallowed_in_part_is_not_even_written() -> Outc
 }
 
 #[test]
-fn another_digest_is_not_confirmed() -> Outcome {
+fn a_load_with_another_digest_is_not_confirmed() -> Outcome {
     on_each_version(|program| {
         let mut unit = Unit::supervised(program, 1)?;
         let mut files = unit.files(1, "one");
@@ -492,7 +492,7 @@ fn another_digest_is_not_confirmed() -> Outcome {
 }
 
 #[test]
-fn a_process_that_does_not_answer_holds_nobody_up() -> Outcome {
+fn a_process_that_does_not_answer_does_not_stop_the_others() -> Outcome {
     on_each_version(|program| {
         let mut unit = Unit::supervised(program, 2)?;
         unit.disk.load(&unit.files(2, "one"))?;
@@ -514,7 +514,7 @@ fn a_process_that_does_not_answer_holds_nobody_up() -> Outcome {
 }
 
 #[test]
-fn without_a_supervisor_it_is_not_running() -> Outcome {
+fn without_a_supervisor_a_process_is_reported_as_not_running() -> Outcome {
     on_each_version(|program| {
         let mut unit = Unit::new(program)?;
         let error = unit.disk.load(&unit.files(1, "one")).expect_err("nobody starts it");
@@ -528,7 +528,7 @@ fn without_a_supervisor_it_is_not_running() -> Outcome {
 }
 
 #[test]
-fn the_user_list_lies_in_memory_and_not_in_a_strangers_directory() -> Outcome {
+fn the_user_list_is_in_memory_and_not_in_a_foreign_directory() -> Outcome {
     on_each_version(|program| {
         let mut unit = Unit::supervised(program, 1)?;
         let memory = unit.root.join("dev/shm");
@@ -548,7 +548,7 @@ fn the_user_list_lies_in_memory_and_not_in_a_strangers_directory() -> Outcome {
 }
 
 #[test]
-fn a_pid_file_that_names_a_stranger_keeps_nobody_from_starting() -> Outcome {
+fn a_pid_file_of_another_process_does_not_prevent_a_start() -> Outcome {
     on_each_version(|program| {
         let mut unit = Unit::new(program)?;
         let files = unit.files(1, "one");

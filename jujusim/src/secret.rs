@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_month_that_is_too_short_runs_over() {
+    fn a_date_past_the_end_of_a_month_falls_into_the_next() {
         assert_eq!(after("monthly", "2026-01-31T10:00:00Z"), "2026-03-03T10:00:00Z");
         assert_eq!(after("yearly", "2028-02-29T00:00:00Z"), "2029-03-01T00:00:00Z");
         assert_eq!(after("quarterly", "2026-01-01T00:00:00Z"), "2026-04-01T00:00:00Z");

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_added_belongs_to_the_command_before_it() {
+    fn an_added_line_belongs_to_the_command_before_it() {
         let wanted = "> status\na\n> hooks\n";
         let found = "> status\na\nb\n> hooks\n";
         assert_eq!(

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lines_are_read_back_all_or_none() {
+    fn auth_lines_are_parsed_all_or_none() {
         let auth = Auth {
             auth_user: "pgbouncer_auth_relation_id_4".into(),
             stats_user: "stats".into(),

@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn the_difference_names_what_makes_it_so() {
+    fn a_difference_names_its_causes() {
         for (old, new, expected) in [
             ("[pgbouncer]\npool_mode = session\n", "[pgbouncer]\npool_mode = session\n", "nothing"),
             (
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_is_named() {
+    fn a_difference_names_no_value() {
         let text = difference(
             "[databases]\na = user=u password=hunter2\n[pgbouncer]\nadmin_users = hunter2\n",
             "[databases]\na = user=hunter3 password=hunter3\n[pgbouncer]\nadmin_users = hunter3\n",

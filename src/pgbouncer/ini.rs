@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_written_file_is_read_back() {
         let full = Ini {
             comment: vec!["first; with = signs\rand a CR".into(), String::new(), " third".into()],
             databases: BTreeMap::from([
@@ -595,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn what_pgbouncer_or_we_refuse_is_refused_by_line() {
+    fn an_invalid_file_is_refused_with_its_line() {
         for (text, line) in [
             ("", 1),
             ("[databases]\n", 2),
@@ -641,7 +641,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_refused_by_name() {
+    fn unrepresentable_values_are_refused_by_name() {
         for (ini, expected) in [
             (
                 database("my db", ConnectionString::default()),
@@ -699,7 +699,7 @@ mod tests {
     }
 
     #[test]
-    fn old_versions_get_no_key_and_no_section_that_they_do_not_know() {
+    fn old_versions_get_no_unknown_key_or_section() {
         let auth = database("d", ConnectionString::default().with("auth_dbname", "crm"));
         assert!(auth.render(Version::OLDEST).is_err());
         let text = auth.render(Version::PEERS).expect("it can be written");
@@ -709,7 +709,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_are_those_of_the_table() {
+    fn the_keys_match_the_table() {
         let table: BTreeSet<_> = super::super::settings::TABLE
             .iter()
             .filter(|setting| setting.section != Section::Pgbouncer)

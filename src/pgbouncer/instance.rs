@@ -276,7 +276,7 @@ syslog_ident = DIGEST
     }
 
     #[test]
-    fn an_old_version_gets_only_what_it_knows() {
+    fn an_old_version_gets_only_settings_that_it_knows() {
         let config = derive(&example(), 18);
         for newer in ["[peers]", "peer_id", "max_prepared_statements", "auth_dbname"] {
             assert!(!config.text.contains(newer), "{newer}");
@@ -288,7 +288,7 @@ syslog_ident = DIGEST
     }
 
     #[test]
-    fn each_line_that_is_forced_has_its_reason() {
+    fn each_forced_setting_has_a_reason() {
         let text = derive(&example(), 24).text;
         let (_, settings) = text.split_once("[pgbouncer]\n").expect("it has the section");
         let names: Vec<_> =

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_layer_wins_and_each_setting_stands_once() {
+    fn a_later_layer_wins_and_each_setting_appears_once() {
         let chosen = [("server_lifetime", "600"), ("dns_max_ttl", "7"), ("verbose", "1")];
         let lines = lines(&chosen);
         let names: Vec<_> = lines.iter().map(|(name, _)| *name).collect();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_adds_to_a_list_of_ours_is_read_back() {
+    fn additions_of_the_operator_to_our_lists_are_read_back() {
         let ours = OURS.iter().find(|(name, _)| *name == EXTENDED).expect("it is ours").1;
         for (chosen, stands, read) in [
             ("search_path", format!("{ours},search_path"), "search_path"),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_are_settings_that_every_version_takes_or_that_a_unit_leaves_out() {
+    fn our_settings_are_valid_and_not_options() {
         for (name, value) in OURS {
             assert_eq!(check(Section::Pgbouncer, name, value, Version::NEWEST), Ok(()));
             assert!(!OPTIONS.contains(&name), "{name}");

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_kept_exactly_or_refused_in_words() {
+    fn names_are_kept_exactly_or_refused_with_a_reason() {
         for name in ["shop", "Shop", "a.b-c_1", &"d".repeat(63)] {
             assert_eq!(DatabaseName::parse(name).expect(name).as_str(), name);
         }

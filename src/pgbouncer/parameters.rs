@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn values_become_what_the_file_has() {
+    fn values_are_converted_for_the_file() {
         assert_eq!(parameters(""), []);
         assert_eq!(parameters("{}"), []);
         assert_eq!(
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_set_is_refused_with_its_reason() {
+    fn invalid_parameters_are_refused_with_a_reason() {
         for (yaml, words) in [
             ("query_wait_timeout", "set it to a map in YAML, such as {query_wait_timeout: 60}"),
             ("{", "set it to a map in YAML: "),

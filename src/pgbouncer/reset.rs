@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_fits_into_pgbouncers_packet() {
+    fn every_reset_query_fits_into_pgbouncers_packet() {
         for minor in 18..=25 {
             for pool_mode in [PoolMode::Session, PoolMode::Transaction, PoolMode::Statement] {
                 for statements in [0, 100] {
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn statements_that_pgbouncer_prepared_stay_where_it_would_not_notice() {
+    fn prepared_statements_are_kept_if_pgbouncer_does_not_track_deallocate() {
         let keeps = |minor, pool_mode, statements| {
             !query(Version::new(1, minor), pool_mode, statements).contains("DEALLOCATE ALL")
         };

@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn every_default_is_a_value_we_take() {
+    fn every_default_is_accepted() {
         for setting in TABLE {
             for version in [setting.since, Version::NEWEST] {
                 if let Some(value) = setting.default(version) {
@@ -553,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn what_pgbouncer_would_misread_is_refused() {
+    fn every_value_listed_as_misread_is_refused() {
         for setting in TABLE {
             for (value, _) in setting.kind.misread() {
                 assert!(!setting.kind.takes(value), "{} {value}", setting.name);

@@ -386,7 +386,7 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
     }
 
     #[test]
-    fn what_is_published_is_read_back() {
+    fn a_published_configuration_is_read_back() {
         let before_the_backend =
             SharedConfig { auth: None, databases: BTreeMap::new(), ..example() };
         let odd_name = Database {
@@ -424,7 +424,7 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
     }
 
     #[test]
-    fn another_charms_file_is_told_apart() {
+    fn the_file_of_another_charm_is_recognised() {
         let python = "[databases]\nshop = host=h dbname=shop port=5432 auth_user=a\n\n[pgbouncer]\nlisten_addr = *\n";
         assert_eq!(SharedConfig::parse(python), Err(Invalid::Foreign));
         assert_eq!(SharedConfig::parse(""), Err(Invalid::Foreign));
@@ -440,7 +440,7 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
     }
 
     #[test]
-    fn whatever_is_not_ours_is_refused_by_name_and_without_its_value() {
+    fn foreign_settings_are_refused_by_name_without_their_values() {
         for (from, to, named) in [
             ("auth_type = scram-sha-256", "auth_type = any", "auth_type"),
             ("auth_type = scram-sha-256", "auth_type = evil", "auth_type"),
@@ -488,7 +488,7 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
     }
 
     #[test]
-    fn what_cannot_be_published_is_refused() {
+    fn a_configuration_that_cannot_be_published_is_refused() {
         let shop = |change: fn(&mut Database)| {
             let mut config = example();
             change(config.databases.get_mut("shop").expect("it is in the example"));

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_written_as_the_peer_relation_keeps_it() {
+    fn a_list_is_rendered_for_the_peer_relation() {
         let users = list(&[
             ("pgbouncer_auth_relation_id_4", "md55e21e02687122653119af0b4eabb4dc0"),
             ("a \"b\"", "\\"),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn awkward_names_and_secrets_come_back_as_they_were() {
+    fn awkward_names_and_secrets_survive_a_round_trip() {
         for text in ["\"", "\"\"", " ", "\\\"", ";", "#", "'", "é", "\t"] {
             let users = list(&[(text, text), ("x", "")]);
             assert_eq!(
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn any_defect_is_an_error_that_keeps_the_secret() {
+    fn any_defect_is_an_error_without_the_secret() {
         for text in ["", "\n", "None", " None\n"] {
             assert_eq!(UserList::parse(text), Err(InvalidUserList::NoUsers));
         }
@@ -224,7 +224,7 @@ mod tests {
     const SCRAM: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
     #[test]
-    fn secrets_are_told_apart_as_pgbouncer_does() {
+    fn the_form_of_a_secret_is_recognised_as_in_pgbouncer() {
         let md5 = "md55e21e02687122653119af0b4eabb4dc0";
         for (secret, form) in [
             ("", Form::Plain),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_refused_without_its_text() {
+    fn unrepresentable_users_are_refused_without_their_text() {
         for users in [
             list(&[("pencil\n", "x")]),
             list(&[("u", "pencil\0")]),

@@ -280,7 +280,7 @@ peer_id = 1
     }
 
     #[test]
-    fn a_good_file_is_fit_for_each_version_that_has_its_features() {
+    fn a_valid_file_passes_for_each_version_with_its_features() {
         for minor in 19..=26 {
             assert_eq!(validate(GOOD, v(minor)), Ok(vec![]), "1.{minor}");
         }
@@ -290,7 +290,7 @@ peer_id = 1
     }
 
     #[test]
-    fn what_a_unit_derives_is_fit_for_the_version_it_runs() {
+    fn a_derived_file_passes_for_the_version_of_the_unit() {
         use crate::pgbouncer::{InstanceConfig, Place, Unit, UserList, shared::tests::example};
 
         for minor in 18..=25 {
@@ -307,7 +307,7 @@ peer_id = 1
     }
 
     #[test]
-    fn every_problem_is_told_with_its_line_and_no_value_of_a_connection_string() {
+    fn every_problem_is_reported_with_its_line_and_without_connection_values() {
         let text = "\
 [databases]
 shop = host='pencil' port='pencil'
@@ -345,7 +345,7 @@ nonsense
     }
 
     #[test]
-    fn what_pgbouncer_takes_and_then_does_wrong_is_refused() {
+    fn settings_that_pgbouncer_accepts_but_mishandles_are_refused() {
         for (settings, minor, named) in [
             ("server_reset_query = DISCARD ALL; SELECT 1", 24, "server_reset_query"),
             ("server_reset_query = load 'x'; discard  all;", 24, "server_reset_query"),
@@ -389,7 +389,7 @@ nonsense
     }
 
     #[test]
-    fn what_seldom_means_what_was_meant_is_a_warning() {
+    fn probably_unintended_values_are_warnings() {
         for (settings, named) in [
             ("admin_users = bob ; the admin", "a comment"),
             ("admin_users = \"bob\"", "quotes"),

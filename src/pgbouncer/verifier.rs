@@ -139,7 +139,7 @@ mod tests {
     const PENCIL: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
     #[test]
-    fn md5_is_what_the_python_charm_wrote() {
+    fn md5_verifiers_match_those_of_the_python_charm() {
         let verifier =
             md5("pgbouncer_auth_relation_id_4", &Secret::new("Z4OtFCe6r5HG6mk1XuR6LkwZ"));
         assert_eq!(verifier.reveal(), "md55e21e02687122653119af0b4eabb4dc0");
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_verifier_matches_nothing() {
+    fn an_invalid_verifier_matches_no_password() {
         for text in [
             "",
             "None",
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_prepared_as_libpq_does() {
+    fn passwords_are_prepared_as_in_libpq() {
         // RFC 4013, section 3: a soft hyphen is mapped to nothing, and a Roman numeral to a letter.
         for (written, meant) in [("I\u{ad}X", "IX"), ("\u{2168}", "IX"), ("\u{aa}", "a")] {
             assert_eq!(

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pgbouncer_that_does_not_run_says_why() {
+    fn the_reason_is_reported_if_pgbouncer_prints_no_version() {
         let printed = |is_success, stdout: &str, stderr: &str| {
             printed_version(is_success, "exit status 1", stdout.as_bytes(), stderr.as_bytes())
         };

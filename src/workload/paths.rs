@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_real_unit_lives_at_the_root() {
+    fn a_real_unit_has_its_files_below_the_root() {
         let paths =
             Paths::from_charm_dir(Path::new("/var/lib/juju/agents/unit-pgb-0/charm"), "pgb/0");
         assert_eq!(paths.root, Path::new("/"));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_simulated_unit_lives_below_its_own_root() {
+    fn a_simulated_unit_has_its_files_below_its_own_root() {
         let paths = Paths::from_charm_dir(
             Path::new("/tmp/x/var/lib/juju/agents/unit-pgb-0/charm"),
             "pgb/0",

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_is_not_pgbouncer_is_none_and_is_left_alone() {
+    fn a_process_that_is_not_pgbouncer_is_ignored() {
         let own = i32::try_from(std::process::id()).expect("a process id fits");
         let ini = std::env::current_exe().expect("a test has an executable");
         assert_eq!(Process::running(own, &ini), None);

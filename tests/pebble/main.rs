@@ -40,39 +40,39 @@ macro_rules! on_both_versions {
 }
 
 on_both_versions! {
-    no_socket_and_no_listener_are_the_same_absence,
+    a_daemon_without_socket_or_listener_is_absent,
     a_daemon_killed_in_the_middle_of_a_wait_is_absent,
-    a_frozen_daemon_is_given_up,
+    a_request_to_a_frozen_daemon_times_out,
     a_user_without_rights_is_refused,
     a_layer_in_json_is_in_the_plan,
-    a_layer_that_is_wrong_is_refused_and_changes_nothing,
+    an_invalid_layer_is_refused_and_changes_nothing,
     layers_are_gone_after_a_start_and_nothing_runs,
     a_layer_starts_and_restarts_no_service,
-    a_start_need_not_be_waited_for,
-    a_failed_start_is_an_error_with_the_last_words,
+    a_start_can_be_requested_without_a_wait,
+    a_failed_start_is_an_error_with_the_last_output,
     a_program_that_is_missing_is_an_error_and_stays_inactive,
     an_unknown_service_is_refused,
     a_restart_of_two_stops_both_before_it_starts_one,
     a_stopping_service_is_inactive_while_its_process_lives,
-    a_wait_may_last_longer_than_one_question,
+    a_wait_may_last_longer_than_one_request,
     a_signal_reaches_the_main_process_alone,
-    a_signal_to_what_does_not_run_can_be_told_from_a_wrong_one,
-    files_come_back_as_they_were_written,
-    missing_files_do_not_hide_those_that_are_there,
+    a_signal_to_a_stopped_service_differs_from_an_invalid_signal,
+    files_are_read_as_they_were_written,
+    missing_files_do_not_hide_existing_ones,
     an_answer_without_end_is_not_read,
     a_file_that_cannot_be_written_is_an_error,
     owner_and_mode_are_right_after_a_file_is_replaced,
     a_mode_has_nine_bits,
-    directories_are_made_with_their_parents_and_left_alone_if_there,
-    what_is_removed_is_gone_and_may_be_gone_already,
-    what_is_written_is_in_no_log,
+    directories_are_made_with_their_parents_and_kept_if_they_exist,
+    removal_deletes_files_and_accepts_missing_ones,
+    written_content_is_in_no_log,
     a_command_gives_both_streams_and_its_exit_code,
     a_command_has_no_input_and_runs_in_the_root_directory,
     a_command_that_takes_too_long_is_killed,
     a_command_that_cannot_be_run_is_an_error,
     a_new_check_is_up_before_its_first_run,
     a_check_that_fails_is_down_and_only_its_level_is_unhealthy,
-    an_equal_layer_leaves_a_check_as_it_is_and_another_begins_it_anew,
+    an_equal_layer_keeps_a_check_and_another_restarts_it,
 }
 
 fn run(version: &str, test: fn(&mut Daemon, &Pebble)) {
@@ -128,7 +128,7 @@ fn file<'a>(path: &'a Path, content: &'a [u8]) -> File<'a> {
     File { path, content, mode: 0o640, user: "root", group: "root" }
 }
 
-fn no_socket_and_no_listener_are_the_same_absence(daemon: &mut Daemon, pebble: &Pebble) {
+fn a_daemon_without_socket_or_listener_is_absent(daemon: &mut Daemon, pebble: &Pebble) {
     let elsewhere = Pebble::new(daemon.path("nowhere"));
     assert!(matches!(elsewhere.services(), Err(PebbleError::Absent { .. })));
     daemon.kill();
@@ -152,7 +152,7 @@ fn a_daemon_killed_in_the_middle_of_a_wait_is_absent(daemon: &mut Daemon, pebble
     assert!(matches!(stopped, Err(PebbleError::Absent { .. })), "{stopped:?}");
 }
 
-fn a_frozen_daemon_is_given_up(daemon: &mut Daemon, pebble: &Pebble) {
+fn a_request_to_a_frozen_daemon_times_out(daemon: &mut Daemon, pebble: &Pebble) {
     daemon.freeze();
     let answer = pebble.services();
     assert!(matches!(answer, Err(PebbleError::TimedOut { .. })), "{answer:?}");
@@ -181,7 +181,7 @@ fn a_layer_in_json_is_in_the_plan(daemon: &mut Daemon, pebble: &Pebble) {
     assert_eq!(plan["services"]["a"]["environment"]["A"], "b: c");
 }
 
-fn a_layer_that_is_wrong_is_refused_and_changes_nothing(daemon: &mut Daemon, pebble: &Pebble) {
+fn an_invalid_layer_is_refused_and_changes_nothing(daemon: &mut Daemon, pebble: &Pebble) {
     for wrong in [json!({"bogus": {}}), services([("a", json!({"override": "replace"}))])] {
         let refused = pebble.add_layer("test", &wrong);
         assert!(matches!(refused, Err(PebbleError::Api { status: 400, .. })), "{refused:?}");
@@ -213,13 +213,13 @@ fn a_layer_starts_and_restarts_no_service(daemon: &mut Daemon, pebble: &Pebble) 
     assert_eq!(service(pebble, "b").current, Current::Inactive);
 }
 
-fn a_start_need_not_be_waited_for(_: &mut Daemon, pebble: &Pebble) {
+fn a_start_can_be_requested_without_a_wait(_: &mut Daemon, pebble: &Pebble) {
     pebble.add_layer("test", &services([("a", sleeper())])).expect("the layer is right");
     pebble.begin_to_start(&["a"]).expect("it is taken");
     until("it runs", || (service(pebble, "a").current == Current::Active).then_some(()));
 }
 
-fn a_failed_start_is_an_error_with_the_last_words(_: &mut Daemon, pebble: &Pebble) {
+fn a_failed_start_is_an_error_with_the_last_output(_: &mut Daemon, pebble: &Pebble) {
     let mut dying = script("echo last words; exit 3");
     dying["backoff-delay"] = "10m".into();
     pebble.add_layer("test", &services([("a", dying)])).expect("the layer is right");
@@ -284,7 +284,7 @@ fn a_stopping_service_is_inactive_while_its_process_lives(daemon: &mut Daemon, p
     assert_eq!(alive.status, 0);
 }
 
-fn a_wait_may_last_longer_than_one_question(daemon: &mut Daemon, pebble: &Pebble) {
+fn a_wait_may_last_longer_than_one_request(daemon: &mut Daemon, pebble: &Pebble) {
     start(daemon, pebble, &services([("a", stubborn(daemon, "5s"))]), &["a"]);
     until("it can be stopped in vain", || fs::read(daemon.path("ready")).ok());
     pebble.stop(&["a"], LIMIT).expect("it is killed after five seconds");
@@ -313,7 +313,7 @@ fn a_signal_reaches_the_main_process_alone(daemon: &mut Daemon, pebble: &Pebble)
     assert_eq!(until("the child has its own", || read("of-child")), "hup\n");
 }
 
-fn a_signal_to_what_does_not_run_can_be_told_from_a_wrong_one(
+fn a_signal_to_a_stopped_service_differs_from_an_invalid_signal(
     daemon: &mut Daemon,
     pebble: &Pebble,
 ) {
@@ -334,7 +334,7 @@ fn a_signal_to_what_does_not_run_can_be_told_from_a_wrong_one(
     assert_eq!(service(pebble, "b").current, Current::Inactive);
 }
 
-fn files_come_back_as_they_were_written(daemon: &mut Daemon, pebble: &Pebble) {
+fn files_are_read_as_they_were_written(daemon: &mut Daemon, pebble: &Pebble) {
     let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(1 << 20).collect();
     let contents: [(&str, &[u8]); 7] = [
         ("empty", b""),
@@ -361,7 +361,7 @@ fn files_come_back_as_they_were_written(daemon: &mut Daemon, pebble: &Pebble) {
     }
 }
 
-fn missing_files_do_not_hide_those_that_are_there(daemon: &mut Daemon, pebble: &Pebble) {
+fn missing_files_do_not_hide_existing_ones(daemon: &mut Daemon, pebble: &Pebble) {
     let (there, missing) = (daemon.path("there"), daemon.path("missing"));
     fs::write(&there, "x").expect("the directory is ours");
     let directory = daemon.path("");
@@ -425,7 +425,7 @@ fn a_mode_has_nine_bits(daemon: &mut Daemon, pebble: &Pebble) {
     assert!(matches!(failed, Err(PebbleError::Path(_))), "{failed:?}");
 }
 
-fn directories_are_made_with_their_parents_and_left_alone_if_there(
+fn directories_are_made_with_their_parents_and_kept_if_they_exist(
     daemon: &mut Daemon,
     pebble: &Pebble,
 ) {
@@ -444,7 +444,7 @@ fn directories_are_made_with_their_parents_and_left_alone_if_there(
     assert!(matches!(failed, Err(PebbleError::Path(_))), "{failed:?}");
 }
 
-fn what_is_removed_is_gone_and_may_be_gone_already(daemon: &mut Daemon, pebble: &Pebble) {
+fn removal_deletes_files_and_accepts_missing_ones(daemon: &mut Daemon, pebble: &Pebble) {
     let (tree, link, kept) = (daemon.path("tree"), daemon.path("link"), daemon.path("kept"));
     fs::create_dir_all(tree.join("a/b")).expect("the directory is ours");
     fs::write(&kept, "x").expect("the directory is ours");
@@ -458,7 +458,7 @@ fn what_is_removed_is_gone_and_may_be_gone_already(daemon: &mut Daemon, pebble: 
     assert!(matches!(failed, Err(PebbleError::Path(_))), "{failed:?}");
 }
 
-fn what_is_written_is_in_no_log(daemon: &mut Daemon, pebble: &Pebble) {
+fn written_content_is_in_no_log(daemon: &mut Daemon, pebble: &Pebble) {
     let path = daemon.path("secret");
     pebble.write(&[file(&path, b"Pepper123")]).expect("it is written");
     assert!(pebble.read(&[&path]).expect("it can be asked for")[0].is_ok());
@@ -545,10 +545,7 @@ fn a_check_that_fails_is_down_and_only_its_level_is_unhealthy(
     assert!(!pebble.is_ready().expect("health is told"));
 }
 
-fn an_equal_layer_leaves_a_check_as_it_is_and_another_begins_it_anew(
-    daemon: &mut Daemon,
-    pebble: &Pebble,
-) {
+fn an_equal_layer_keeps_a_check_and_another_restarts_it(daemon: &mut Daemon, pebble: &Pebble) {
     // It fails at once, and from when it is told to takes longer than the test.
     let (told, held) = (daemon.path("told"), daemon.path("held"));
     let command = format!(

@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_as_go_reads_them() {
+    fn durations_are_parsed_as_in_go() {
         let seconds = |text| duration(text).map(|found| found.as_secs_f64());
         assert_eq!(seconds("10m"), Ok(600.0));
         assert_eq!(seconds("1h30m2.5s"), Ok(5402.5));

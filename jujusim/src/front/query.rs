@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_scripts_ask_is_answered() {
+    fn queries_of_scripts_are_evaluated() {
         for (query, answer) in [
             (r#"status=="active""#, true),
             ("status == 'active' && life==\"dying\"", false),
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_modelled_or_wrong_is_refused() {
+    fn unmodelled_and_invalid_queries_are_refused() {
         for (query, why) in [
             ("len(units) == 2", "jujusim does not model len in a query"),
             ("leader == true", "jujusim does not model leader in a query"),

@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn yaml_quotes_what_would_be_read_as_something_else() {
+    fn yaml_quotes_ambiguous_values() {
         let rows = [
             ("1", "\"1\""),
             ("1.50", "\"1.50\""),

@@ -597,7 +597,7 @@ mod tests {
 
     /// Charms are ordinary consumers of a user's secret.
     #[test]
-    fn a_user_s_secret_is_read_by_whom_the_user_granted_it_to() {
+    fn a_users_secret_is_readable_by_its_grantees() {
         let tools = std::env::current_exe().expect("this test");
         let mut sim = Sim::new(&Options { tools, ..Options::default() }).expect("a new model");
         for word in ["deploy actor:client shop", "settle"] {

@@ -32,7 +32,7 @@ fn refused(sim: &mut Sim, command: &str, why: &str) {
 }
 
 #[test]
-fn what_waits_is_taken_in_juju_s_order() {
+fn pending_events_run_in_jujus_order() {
     // uniter/resolver.go
     let mut sim = model(&[
         "deploy PUPPET -n 2",
@@ -84,7 +84,7 @@ fn actions_and_commands_wait_for_leadership_but_not_for_configuration() {
 }
 
 #[test]
-fn a_failed_hook_is_tried_again_after_a_growing_pause() {
+fn a_failed_hook_is_retried_with_growing_delays() {
     let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
     once(&mut sim, "puppet/0", "exit 1");
     run(&mut sim, "step --unit puppet/0");
@@ -132,7 +132,7 @@ fn without_retries_a_unit_stays_in_error_until_resolved() {
 }
 
 #[test]
-fn nobody_leads_until_the_old_lease_is_over() {
+fn no_unit_leads_until_the_old_lease_expires() {
     let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
     run(&mut sim, "leader --none puppet");
     assert_eq!(tool(&mut sim, "puppet/0", "is-leader").1, "False\n");
@@ -147,7 +147,7 @@ fn nobody_leads_until_the_old_lease_is_over() {
 }
 
 #[test]
-fn an_application_without_units_waits_for_no_lease() {
+fn a_unit_added_to_an_empty_application_leads_at_once() {
     let mut sim = model(&["deploy PUPPET", "deploy PUPPET far", "settle", "remove-unit puppet"]);
     let start = runs(&sim);
     run(&mut sim, "settle");
@@ -158,7 +158,7 @@ fn an_application_without_units_waits_for_no_lease() {
 }
 
 #[test]
-fn juju_4_tells_followers_nothing_and_an_elected_leader_each_time() {
+fn juju_4_runs_leader_elected_each_time_and_no_leader_settings_changed() {
     let juju_4 = Options { juju: "4.0.15".to_owned(), ..options() };
     let mut sim = model_of(&["deploy PUPPET -n 2", "settle"], &juju_4);
     let hooks = since(&sim, 0);
@@ -173,7 +173,7 @@ fn juju_4_tells_followers_nothing_and_an_elected_leader_each_time() {
 }
 
 #[test]
-fn a_lease_lost_before_the_commit_fails_the_hook_and_its_retry_is_a_follower_s() {
+fn a_hook_that_loses_its_lease_before_the_commit_fails_and_retries_as_follower() {
     let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
     let lines = "if [ $(is-leader) = True ]; then relation-set -r 0 --app a=1; state-set led=1; fi";
     once(&mut sim, "puppet/0", lines);
@@ -198,7 +198,7 @@ fn a_lease_lost_within_a_hook_is_not_regained_in_it() {
 }
 
 #[test]
-fn another_unit_s_hook_runs_within_a_hook_and_is_not_seen_by_it() {
+fn a_hook_of_another_unit_runs_within_a_hook_and_is_not_seen_by_it() {
     let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
     let read = "relation-get -r 0 a puppet/1 --format=json";
     script(&sim, "puppet/1", "update-status", "relation-set -r 0 a=1");
@@ -214,7 +214,7 @@ fn another_unit_s_hook_runs_within_a_hook_and_is_not_seen_by_it() {
 }
 
 #[test]
-fn a_word_is_done_between_two_system_calls_of_a_hook() {
+fn a_command_runs_between_two_system_calls_of_a_hook() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     let etc = sim.model().unit_root("puppet/0").expect("a unit").join("etc");
     for name in ["first", "second"] {
@@ -229,7 +229,7 @@ fn a_word_is_done_between_two_system_calls_of_a_hook() {
 }
 
 #[test]
-fn a_unit_does_one_thing_at_a_time() {
+fn a_unit_runs_one_hook_at_a_time() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     once(&mut sim, "puppet/0", "is-leader");
     run(&mut sim, "at puppet/0 is-leader do exec puppet/0 -- true");
@@ -244,7 +244,7 @@ fn a_unit_does_one_thing_at_a_time() {
 }
 
 #[test]
-fn a_tool_hangs_for_a_while_or_for_ever() {
+fn a_tool_hangs_for_a_time_or_forever() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     once(&mut sim, "puppet/0", "is-leader; timeout 0.2 status-get || echo $?; config-get port");
     run(&mut sim, "hang puppet/0 is-leader --for 1");
@@ -254,7 +254,7 @@ fn a_tool_hangs_for_a_while_or_for_ever() {
 }
 
 #[test]
-fn a_tool_says_what_it_should_not() {
+fn a_tool_returns_an_injected_answer() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     once(&mut sim, "puppet/0", "is-leader; is-leader || echo $?; is-leader");
     run(&mut sim, r"answer puppet/0 is-leader --stdout 'Maybe\nnot\n'");
@@ -264,7 +264,7 @@ fn a_tool_says_what_it_should_not() {
 }
 
 #[test]
-fn a_full_disk_and_a_read_only_one() {
+fn full_and_read_only_disks_are_simulated() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     let file = sim.model().unit_root("puppet/0").expect("a unit").join("etc/written");
     let path = file.display();
@@ -328,7 +328,7 @@ fn every_commit_is_torn_once() {
 }
 
 #[test]
-fn news_of_a_relation_are_held_back() {
+fn events_of_a_relation_are_held_back() {
     let mut sim = model(&["deploy PUPPET -n 2", "settle", "hold puppet/1 peers"]);
     run(&mut sim, "databag puppet:peers puppet a=1");
     let start = runs(&sim);
@@ -378,7 +378,7 @@ fn a_seed_decides_the_order_and_repeats_it() {
 }
 
 #[test]
-fn a_restarted_agent_starts_anew_and_has_forgotten() {
+fn a_restarted_agent_loses_its_state_in_memory() {
     let mut sim = model(&[
         "deploy PUPPET -n 2",
         "deploy PUPPET far",
@@ -428,7 +428,7 @@ fn a_restarted_agent_starts_anew_and_has_forgotten() {
 }
 
 #[test]
-fn a_pod_that_dies_in_a_hook_leaves_it_killed_failed_or_done() {
+fn a_hook_whose_pod_dies_is_killed_failed_or_done() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     once(&mut sim, "puppet/0", "state-set a=$(state-get a)x");
     let start = runs(&sim);
@@ -456,7 +456,7 @@ fn a_pod_that_dies_in_a_hook_leaves_it_killed_failed_or_done() {
 }
 
 #[test]
-fn another_revision_of_the_charm_comes_with_new_pods() {
+fn a_new_revision_of_the_charm_replaces_the_pods() {
     let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
     let new = tempfile::tempdir().expect("a directory");
     let copied = std::process::Command::new("cp")
@@ -497,7 +497,7 @@ fn another_revision_of_the_charm_comes_with_new_pods() {
 }
 
 #[test]
-fn a_suspended_relation_ends_and_begins_anew_under_the_same_id() {
+fn a_suspended_relation_ends_and_resumes_with_the_same_id() {
     let mut sim =
         model(&["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"]);
     let id = sim.model().relations_at("puppet:db");
@@ -526,7 +526,7 @@ fn a_suspended_relation_ends_and_begins_anew_under_the_same_id() {
 }
 
 #[test]
-fn time_brings_update_status() {
+fn update_status_runs_at_intervals() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     let start = runs(&sim);
     run(&mut sim, "wait 15m");
@@ -547,7 +547,7 @@ fn a_command_has_no_hook_but_may_have_a_relation() {
 }
 
 #[test]
-fn after_its_hook_nobody_answers_a_process() {
+fn tools_fail_for_a_process_that_outlives_its_hook() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     let lines = "(sleep 0.5; is-leader || echo ended $?) >$root/etc/late 2>&1 &";
     once(&mut sim, "puppet/0", lines);
@@ -602,7 +602,7 @@ const ALWAYS: &[&str] = &[
 ];
 
 #[test]
-fn the_environment_is_built_from_nothing() {
+fn the_environment_of_a_hook_inherits_nothing() {
     let mut sim = model(&[
         "deploy PUPPET -n 2",
         "deploy PUPPET far",
@@ -650,7 +650,7 @@ fn the_environment_is_built_from_nothing() {
 }
 
 #[test]
-fn what_juju_could_not_produce_is_refused() {
+fn commands_that_juju_refuses_are_refused() {
     let mut sim = model(&["deploy PUPPET -n 2", "deploy PUPPET far", "settle"]);
     for (command, why) in [
         ("add-unit nobody", "application nobody not found"),
@@ -709,7 +709,7 @@ fn what_juju_could_not_produce_is_refused() {
 }
 
 #[test]
-fn by_force_units_go_without_a_hook() {
+fn a_forced_removal_runs_no_hook_on_the_removed_units() {
     let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
     let start = runs(&sim);
     run(&mut sim, "remove-unit puppet --force");
@@ -721,7 +721,7 @@ fn by_force_units_go_without_a_hook() {
 }
 
 #[test]
-fn time_brings_rotation_and_expiry() {
+fn secrets_rotate_and_expire_with_time() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     let (_, uri, _) =
         tool(&mut sim, "puppet/0", "secret-add --label top --rotate hourly password=one");
@@ -791,7 +791,7 @@ fn a_relation_removed_by_force_is_known_to_the_agents_only() {
 }
 
 #[test]
-fn without_a_remote_unit_the_variable_is_there_and_empty() {
+fn without_a_remote_unit_its_variable_is_set_and_empty() {
     let mut sim = model(&["deploy PUPPET", "deploy PUPPET far", "settle"]);
     let print = r#"[ "${JUJU_REMOTE_UNIT+set}" ] && echo "<$JUJU_REMOTE_UNIT>""#;
     for hook in ["created", "changed", "broken"] {
@@ -817,7 +817,7 @@ fn without_a_remote_unit_the_variable_is_there_and_empty() {
 }
 
 #[test]
-fn news_of_the_application_come_before_its_units() {
+fn changes_of_an_application_are_announced_before_its_units() {
     let mut sim = model(&["deploy PUPPET", "deploy PUPPET far", "settle"]);
     script(&sim, "far/0", "back-relation-created", "relation-set --app a=1");
     run(&mut sim, "integrate puppet:db far:back");
@@ -838,7 +838,7 @@ fn news_of_the_application_come_before_its_units() {
 }
 
 #[test]
-fn a_unit_alone_is_joined_by_nobody() {
+fn a_single_unit_runs_only_peers_relation_created() {
     let sim = model(&["deploy PUPPET", "settle"]);
     let peers: Vec<String> =
         since(&sim, 0).into_iter().filter(|hook| hook.contains("peers")).collect();
@@ -846,7 +846,7 @@ fn a_unit_alone_is_joined_by_nobody() {
 }
 
 #[test]
-fn relations_may_break_while_nobody_leads() {
+fn relations_may_break_without_a_leader() {
     let mut sim = model(&[
         "deploy PUPPET -n 2",
         "deploy PUPPET far",
@@ -874,7 +874,7 @@ fn relations_may_break_while_nobody_leads() {
 }
 
 #[test]
-fn a_workload_that_was_not_seen_to_is_announced_again() {
+fn a_pebble_ready_whose_hook_failed_is_announced_again() {
     let mut sim = model(&["deploy PUPPET", "settle", "trigger puppet/0 work-pebble-ready"]);
     script(&sim, "puppet/0", "work-pebble-ready", "exit 1");
     run(&mut sim, "step");
@@ -885,7 +885,7 @@ fn a_workload_that_was_not_seen_to_is_announced_again() {
 }
 
 #[test]
-fn a_relation_that_ends_before_it_was_created_is_left_without_a_hook() {
+fn a_relation_that_ends_before_its_created_hook_runs_no_hook() {
     let mut sim = model(&["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back"]);
     // The unit's first `-created` hook is for the other relation; the agent has entered both.
     run(&mut sim, "seed 3");

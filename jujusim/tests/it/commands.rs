@@ -74,7 +74,7 @@ fn an_application_without_units_is_removed_at_once() {
 }
 
 #[test]
-fn settings_are_taken_together_or_not_at_all() {
+fn settings_are_applied_all_or_none() {
     let mut sim = model(&["deploy PUPPET"]);
     let before = run(&mut sim, "config puppet");
     assert!(sim.run("config puppet port=7001 nonsense=1 --reset label").is_err());
@@ -84,7 +84,7 @@ fn settings_are_taken_together_or_not_at_all() {
 }
 
 #[test]
-fn no_duration_is_longer_than_time() {
+fn a_too_long_duration_is_refused() {
     let mut sim = model(&[]);
     let error = sim.run("wait 999999999h").expect_err("too long").to_string();
     assert_eq!(error, "invalid duration \"999999999h\"; write 90s or 5m");
@@ -108,7 +108,7 @@ fn a_status_is_derived_from_the_units_until_the_charm_sets_one() {
 }
 
 #[test]
-fn the_tables_are_juju_s() {
+fn tables_look_like_jujus() {
     let mut sim = model(&["deploy PUPPET -n 2", "step --unit puppet/0"]);
     let status = run(&mut sim, "status --relations");
     let headers: Vec<&str> =
@@ -138,7 +138,7 @@ fn the_tables_are_juju_s() {
 }
 
 #[test]
-fn a_unit_is_shown_with_what_juju_keeps_to_itself_apart() {
+fn show_unit_shows_hidden_data_in_a_separate_part() {
     let mut sim = model(&[
         "deploy PUPPET -n 2",
         "deploy PUPPET far",
@@ -167,7 +167,7 @@ fn a_unit_is_shown_with_what_juju_keeps_to_itself_apart() {
 }
 
 #[test]
-fn a_script_by_hand_is_checked_against_its_transcript_and_accepted() {
+fn a_script_is_checked_against_its_transcript_and_accepted() {
     let dir = tempfile::tempdir().expect("a directory");
     let script = dir.path().join("small.script");
     fs::write(&script, "status\n").expect("a script");

@@ -38,7 +38,7 @@ fn pebble_ready(sim: &Sim, start: usize) -> Vec<String> {
 }
 
 #[test]
-fn where_root_may_make_no_namespaces_that_is_said() {
+fn missing_rights_for_namespaces_are_reported() {
     if let Err(error) = pebble_of(VERSIONS[0]) {
         let said = error.to_string();
         assert!(
@@ -62,7 +62,7 @@ fn where_root_may_make_no_namespaces_that_is_said() {
 }
 
 #[test]
-fn a_container_is_a_world_of_its_own_and_shares_volumes_with_the_charm() {
+fn a_container_has_its_own_namespaces_and_shares_volumes_with_the_charm() {
     for mut sim in models() {
         assert!(
             ssh(&mut sim, "puppet/0", "cat /proc/1/cmdline").starts_with("/charm/bin/pebble\0run")
@@ -105,7 +105,7 @@ fn a_container_is_a_world_of_its_own_and_shares_volumes_with_the_charm() {
 }
 
 #[test]
-fn all_of_a_pod_has_one_address_which_no_other_shares() {
+fn each_pod_has_one_address_of_its_own() {
     for mut sim in models() {
         let config = "[databases]\n[pgbouncer]\nlisten_addr = *\nlisten_port = 7777\nauth_type = any\n\
                       stats_users = who\nlogfile = /tmp/log\npidfile = /tmp/pid\nunix_socket_dir = /tmp\n\
@@ -144,7 +144,7 @@ fn all_of_a_pod_has_one_address_which_no_other_shares() {
 }
 
 #[test]
-fn a_container_is_ready_whenever_it_has_started_and_whenever_the_agent_has() {
+fn pebble_ready_runs_after_each_start_of_container_or_agent() {
     for mut sim in models() {
         assert_eq!(pebble_ready(&sim, 0).len(), 2, "once for each unit");
         for command in
@@ -169,7 +169,7 @@ fn a_container_is_ready_whenever_it_has_started_and_whenever_the_agent_has() {
 }
 
 #[test]
-fn a_pod_that_is_replaced_may_take_its_time_to_end() {
+fn a_replaced_pod_may_end_slowly() {
     const SERVICE: &str = "trap 'sleep 1; exit' TERM; touch /ready; sleep 1000 & wait";
     const LAYER: &str = "services: {s: {override: replace, startup: enabled, kill-delay: 10s, \
                          command: bash /charm/container/service}}";
@@ -188,7 +188,7 @@ fn a_pod_that_is_replaced_may_take_its_time_to_end() {
 }
 
 #[test]
-fn a_check_that_crosses_its_threshold_has_its_hooks_and_keeps_clients_away() {
+fn a_check_that_crosses_its_threshold_runs_its_hooks_and_keeps_clients_away() {
     const LAYER: &str = "checks: {c: {override: replace, level: ready, period: 100ms, threshold: 2, \
                          exec: {command: test -e /ok}}}";
     for mut sim in models() {
@@ -217,7 +217,7 @@ fn a_check_that_crosses_its_threshold_has_its_hooks_and_keeps_clients_away() {
 }
 
 #[test]
-fn nothing_is_left_of_a_model() {
+fn a_removed_model_leaves_nothing_behind() {
     for mut sim in models() {
         let address = sim.model().unit_address("puppet/0").expect("a unit").to_string();
         let routes = || {

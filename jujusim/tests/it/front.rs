@@ -109,7 +109,7 @@ fn a_script_takes_an_application_through_its_life() {
 }
 
 #[test]
-fn what_a_model_starts_blocks_no_signals() {
+fn processes_of_a_model_block_no_signals() {
     let blocked = printed(
         "
         juju deploy PUPPET 2>/dev/null
@@ -121,7 +121,7 @@ fn what_a_model_starts_blocks_no_signals() {
 }
 
 #[test]
-fn what_people_read_looks_like_juju_s() {
+fn human_readable_output_looks_like_jujus() {
     let found = printed(&format!(
         r"
         juju deploy PUPPET 2>&1
@@ -295,7 +295,7 @@ fn settings_come_from_files_and_go_back_to_their_defaults() {
 }
 
 #[test]
-fn what_is_wrong_or_not_modelled_is_refused_as_juju_refuses() {
+fn invalid_and_unmodelled_commands_are_refused_as_in_juju() {
     for (command, text, code) in [
         ("juju nonsense now", "ERROR jujusim's juju does not know \"nonsense now\"\n", 2),
         ("juju deploy", "required arguments were not provided", 2),
@@ -359,7 +359,7 @@ fn what_is_wrong_or_not_modelled_is_refused_as_juju_refuses() {
 }
 
 #[test]
-fn the_command_s_exit_code_is_the_server_s_and_nothing_is_left() {
+fn the_server_exits_with_the_code_of_its_command_and_leaves_nothing() {
     let output = script("echo $JUJUSIM_SOCKET; dirname \"$(command -v juju)\"; exit 7");
     assert_eq!(output.status.code(), Some(7));
     let found = String::from_utf8(output.stdout).expect("text");
@@ -404,7 +404,7 @@ fn a_shell_can_use_what_the_server_prints_until_it_is_stopped() {
 }
 
 #[test]
-fn without_a_model_juju_says_how_to_get_one() {
+fn without_a_model_juju_names_the_remedy() {
     use std::os::unix::process::CommandExt as _;
     let juju = |socket: Option<&str>| {
         let mut juju = Command::new(env!("CARGO_BIN_EXE_jujusim"));

@@ -70,7 +70,7 @@ fn own_writes_are_seen_within_the_hook() {
 }
 
 #[test]
-fn a_write_to_the_peer_application_bag_wakes_the_leader_too() {
+fn a_write_to_the_peer_application_bag_runs_a_hook_on_the_leader_too() {
     let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
     let start = sim.model().hook_runs().len();
     run(&mut sim, "exec puppet/0 -- relation-set -r 0 --app a=1");
@@ -193,7 +193,7 @@ fn a_unit_that_is_removed_leaves_before_it_stops() {
 }
 
 #[test]
-fn the_lease_moves_and_the_new_leader_hears_of_it() {
+fn a_moved_lease_runs_leader_elected_on_the_new_leader() {
     let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
     let start = sim.model().hook_runs().len();
     run(&mut sim, "leader puppet/1");
@@ -203,7 +203,7 @@ fn the_lease_moves_and_the_new_leader_hears_of_it() {
 }
 
 #[test]
-fn a_new_pod_has_nothing_but_what_the_controller_keeps() {
+fn a_new_pod_has_only_the_state_in_the_controller() {
     let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
     tool(&mut sim, "puppet/1", "state-set kept=1");
     let root = sim.model().unit_root("puppet/1").expect("a unit").to_owned();
@@ -274,7 +274,7 @@ fn a_killed_hook_loses_its_effects_and_runs_again() {
 }
 
 #[test]
-fn a_tool_fails_when_told_to() {
+fn a_tool_fails_with_an_injected_error() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     script(&sim, "puppet/0", "update-status", "is-leader; is-leader || echo failed");
     run(&mut sim, "fail puppet/0 is-leader 2 --message 'leadership status unknown'");
@@ -317,7 +317,7 @@ fn a_second_secret_of_the_same_label_fails_at_commit() {
 }
 
 #[test]
-fn a_new_revision_is_announced_to_all_who_read_the_secret() {
+fn a_new_revision_is_announced_to_all_readers_of_the_secret() {
     let mut sim = model(&[
         "deploy PUPPET -n 3",
         "settle",
@@ -347,7 +347,7 @@ fn a_new_revision_is_announced_to_all_who_read_the_secret() {
 }
 
 #[test]
-fn every_command_line_of_a_hook_is_kept() {
+fn every_tool_call_of_a_hook_is_recorded() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     script(&sim, "puppet/0", "update-status", "juju-log -l WARNING hello there\nsleep 0.05");
     run(&mut sim, "trigger puppet/0 update-status");
@@ -360,7 +360,7 @@ fn every_command_line_of_a_hook_is_kept() {
 }
 
 #[test]
-fn a_hook_dies_instead_of_a_system_call() {
+fn a_hook_is_killed_instead_of_a_system_call() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     let root = sim.model().unit_root("puppet/0").expect("a unit").to_owned();
     std::fs::write(root.join("etc/old"), "").expect("a file");
@@ -375,7 +375,7 @@ fn a_hook_dies_instead_of_a_system_call() {
 }
 
 #[test]
-fn an_application_goes_with_all_it_has() {
+fn a_removed_application_leaves_nothing_behind() {
     let mut sim = model(&[
         "deploy PUPPET",
         "deploy PUPPET far -n 2",
@@ -422,7 +422,7 @@ fn another_unit_leads_when_the_leader_is_gone() {
 }
 
 #[test]
-fn a_script_stops_at_the_first_word_that_fails() {
+fn a_script_stops_at_the_first_failed_command() {
     let script =
         format!("deploy {}\nsettle\nexpect no such text\nstatus", crate::puppets::puppet());
     let found = jujusim::run_script(&script, &crate::puppets::options()).expect("a transcript");
@@ -438,7 +438,7 @@ fn a_script_stops_at_the_first_word_that_fails() {
 }
 
 #[test]
-fn the_text_of_an_error_meets_no_expectation_of_an_answer() {
+fn the_text_of_an_error_does_not_satisfy_expect() {
     for script in [
         "add-unit nobody\nexpect nobody",
         "add-unit nobody\nexpect-not somebody",

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 #[test]
-fn every_test_that_the_contract_names_is_there() {
+fn every_test_named_in_the_contract_exists() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
     let mut there = BTreeSet::new();
     for dir in [tests.clone(), tests.join("contract")] {
@@ -25,7 +25,7 @@ fn every_test_that_the_contract_names_is_there() {
 }
 
 #[test]
-fn every_promise_has_a_test() {
+fn every_guarantee_names_a_test() {
     let rows = include_str!("../../CONTRACT.md").lines().filter(|line| line.starts_with("| "));
     let bare: Vec<&str> = rows
         .filter(|row| !row.contains("::") && !row.contains("---") && !row.contains("| tests |"))

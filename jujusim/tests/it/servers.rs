@@ -93,7 +93,7 @@ fn from_16_a_client_logs_in_as_the_owner_of_its_database() {
 }
 
 #[test]
-fn roles_that_a_charm_does_not_give_leave_the_client_unanswered() {
+fn a_client_that_requests_unsupported_roles_gets_no_answer() {
     for (channel, roles) in [("14", "nonsense"), ("16", "admin"), ("16", "superuser,createdb")] {
         let client = format!("deploy actor:client shop --config extra-user-roles={roles}");
         let commands = [client.as_str(), "integrate shop postgresql-k8s", "settle"];
@@ -107,7 +107,7 @@ fn roles_that_a_charm_does_not_give_leave_the_client_unanswered() {
 }
 
 #[test]
-fn a_superuser_of_a_relation_is_one_everywhere() {
+fn a_client_that_requests_superuser_is_one_in_every_database() {
     for channel in ["14", "16"] {
         let client = "deploy actor:client pooler --config database=pooler --config extra-user-roles=SUPERUSER";
         let Some(mut sim) =
@@ -128,7 +128,7 @@ fn a_superuser_of_a_relation_is_one_everywhere() {
 }
 
 #[test]
-fn a_new_role_gets_in_when_the_observer_has_noticed_it() {
+fn a_new_role_is_admitted_after_the_delay_of_the_observer() {
     for channel in ["14", "16"] {
         let Some(mut sim) = server(channel, "--config hba-delay=0.2", &SHOP) else { continue };
         run(&mut sim, "config postgresql-k8s hba-delay=3600");
@@ -150,7 +150,7 @@ fn a_new_role_gets_in_when_the_observer_has_noticed_it() {
 }
 
 #[test]
-fn a_role_gets_into_its_databases_by_the_method_of_its_track() {
+fn a_role_logs_in_to_its_databases_with_the_method_of_its_track() {
     for (channel, method) in [("14", "md5"), ("15", "md5"), ("16", "scram-sha-256")] {
         let Some(mut sim) = server(channel, "", &SHOP) else { continue };
         run(
@@ -229,7 +229,7 @@ fn a_standby_has_what_the_primary_has_and_takes_its_place() {
 }
 
 #[test]
-fn a_frozen_primary_answers_nobody_until_it_goes_on_or_another_takes_its_place() {
+fn a_frozen_primary_does_not_answer_until_it_resumes_or_is_replaced() {
     let Some(mut sim) = server("15", "-n 2", &SHOP) else { return };
     run(&mut sim, "postgresql freeze");
     let error = sim.run("sql shop 'SELECT 1'").expect_err("it is frozen");
@@ -247,7 +247,7 @@ fn a_frozen_primary_answers_nobody_until_it_goes_on_or_another_takes_its_place()
 }
 
 #[test]
-fn the_number_of_servers_is_that_of_the_units() {
+fn each_unit_has_one_server() {
     let mut sim = model(&["deploy actor:postgresql"]);
     let early = "sql postgresql-k8s 'CREATE TABLE early ()' --database shop";
     for command in SHOP.into_iter().chain([early, "add-unit postgresql-k8s -n 2", "settle"]) {
@@ -296,7 +296,7 @@ fn a_rotated_password_is_a_new_revision_or_a_plain_value() {
 }
 
 #[test]
-fn what_is_withheld_comes_when_it_is_no_longer() {
+fn withheld_values_are_published_when_released() {
     let Some(mut sim) = server("15", "--config withhold=version,endpoints", &SHOP) else { return };
     let keys = |sim: &jujusim::Sim| {
         let bag = sim.model().bag(0, "postgresql-k8s");

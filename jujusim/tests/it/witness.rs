@@ -196,7 +196,7 @@ fn ran(runs: &[HookRun], unit: &str) -> Vec<String> {
 }
 
 #[test]
-fn three_units_live_and_die() {
+fn three_units_are_added_and_removed() {
     let Some(mut stage) =
         Stage::new("3.6.14", &["deploy WITNESS -n 2", "settle", "add-unit witness", "settle"])
     else {
@@ -313,7 +313,7 @@ fn two_applications(juju: &str) -> Option<Stage> {
 }
 
 #[test]
-fn two_applications_meet_and_part_on_juju_3_6() {
+fn two_applications_are_related_and_separated_on_juju_3_6() {
     let Some(mut stage) = two_applications("3.6.14") else { return };
     // Repeat, then remove an application: the relation breaks with the application.
     stage.run(&["integrate witness:db far:back", "settle", "remove-application witness", "settle"]);
@@ -322,17 +322,17 @@ fn two_applications_meet_and_part_on_juju_3_6() {
 }
 
 #[test]
-fn two_applications_meet_and_part_on_juju_2_9() {
+fn two_applications_are_related_and_separated_on_juju_2_9() {
     two_applications("2.9.52");
 }
 
 #[test]
-fn two_applications_meet_and_part_on_juju_4_0() {
+fn two_applications_are_related_and_separated_on_juju_4_0() {
     two_applications("4.0.15");
 }
 
 #[test]
-fn actions_and_logs_come_through() {
+fn actions_and_logs_are_passed_through() {
     let Some(mut stage) = Stage::new("3.6.14", &["deploy WITNESS", "settle"]) else { return };
     let echo = stage.action("witness/0 echo nested='{a: [1, 2]}'");
     assert_eq!(
@@ -442,7 +442,7 @@ const LIES: [Lie; 11] = [
 ];
 
 #[test]
-fn what_is_wrong_is_noticed() {
+fn the_witness_reports_wrong_answers() {
     let commands = [
         "deploy WITNESS",
         "deploy WITNESS far",
@@ -495,7 +495,7 @@ fn what_is_wrong_is_noticed() {
 }
 
 #[test]
-fn our_own_charm_is_a_charm_to_ops() {
+fn ops_can_read_our_own_charm() {
     let Some(venv) = python() else { return };
     // The charm's directory as it was packed, at its original place.
     let packed = std::env::var_os("PGBOUNCER_K8S_CHARM").map(PathBuf::from);

@@ -14,7 +14,7 @@ fn a_client_s_query_goes_through_the_pooler_to_the_server() {
 }
 
 #[test]
-fn a_process_that_dies_is_started_again() {
+fn a_dead_process_is_restarted() {
     let mut sim = pooler();
     let pid = |sim: &jujusim::Sim| sim.model().instances("pooler/0").expect("a unit")[0].pid;
     let first = pid(&sim);
@@ -39,7 +39,7 @@ fn processes_end_with_their_pod() {
 }
 
 #[test]
-fn what_is_known_to_be_a_password_is_never_printed() {
+fn known_passwords_are_never_printed() {
     let mut sim = pooler();
     let passwords = sim.model().passwords();
     assert!(!passwords.is_empty());

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_at_once_has_a_result() {
+    fn a_sync_answer_has_a_result() {
         let answer = r#"{"type":"sync","status-code":200,"status":"OK","result":["a"]}"#;
         let envelope = parse(200, answer).expect("it is an answer");
         assert!(matches!(envelope.change(), Err(PebbleError::Protocol(_))));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unhealthy_answer_is_no_refusal() {
+    fn an_unhealthy_answer_is_not_an_error() {
         let unhealthy = r#"{"type":"sync","status-code":502,"status":"Bad Gateway","result":{"healthy":false}}"#;
         let health: Value =
             parse(502, unhealthy).and_then(Envelope::result).expect("it is an answer");
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_becomes_a_change() {
+    fn an_async_answer_has_a_change() {
         let answer =
             r#"{"type":"async","status-code":202,"status":"Accepted","change":"12","result":null}"#;
         assert_eq!(
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_has_words() {
+    fn an_error_answer_has_a_message() {
         let bare = r#"{"type":"error","status-code":400,"status":"Bad Request","result":{"message":"no"}}"#;
         let kind = r#"{"type":"error","status-code":401,"status":"Unauthorized",
             "result":{"message":"access denied","kind":"login-required","value":{}},"maintenance":{}}"#;
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_envelope_is_not_understood() {
+    fn an_invalid_envelope_is_a_protocol_error() {
         for text in
             ["", "400 Bad Request: missing required Host header", "{}", r#"{"type":"other"}"#]
         {

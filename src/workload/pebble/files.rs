@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_belongs_to_the_path_it_is_named_after() {
+    fn contents_are_matched_to_paths_by_name() {
         let missing = r#"{"path":"/b","error":{"message":"not there","kind":"not-found"}}"#;
         let read = read(&format!(r#"[{missing},{{"path":"/a"}},{missing}]"#)).expect("it is whole");
         let error = PathError {
@@ -224,20 +224,20 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_broke_off_is_an_error() {
+    fn a_partly_read_file_is_an_error() {
         let read = read(r#"[{"path":"/a","error":{"message":"disk","kind":"a-new-kind"}}]"#);
         let read = read.expect("it is whole");
         assert_eq!(read[0].as_ref().map_err(|error| error.kind), Err(PathErrorKind::Other));
     }
 
     #[test]
-    fn a_file_without_its_content_is_not_understood() {
+    fn a_file_without_its_content_is_a_protocol_error() {
         let read = read(r#"[{"path":"/b"}]"#);
         assert!(matches!(read, Err(PebbleError::Protocol(_))), "{read:?}");
     }
 
     #[test]
-    fn files_that_are_no_multipart_are_not_understood() {
+    fn an_answer_without_multipart_is_a_protocol_error() {
         let read = contents(&answer("application/json", "[]"));
         assert!(matches!(read, Err(PebbleError::Protocol(_))), "{read:?}");
     }
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn no_content_is_in_debug() {
+    fn debug_output_contains_no_content() {
         let file =
             File { path: Path::new("/a"), content: b"secret", mode: 0o40, user: "u", group: "g" };
         let shown = format!("{file:?}");
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_no_text_is_refused() {
+    fn a_path_that_is_not_utf_8_is_refused() {
         use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
         let path = Path::new(OsStr::from_bytes(b"/\xff"));
         let refused = Pebble::new("/nonexistent".into()).remove(&[path]);

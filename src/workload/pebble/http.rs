@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_breaks_off_is_absent() {
+    fn an_incomplete_answer_means_an_absent_daemon() {
         for answer in [
             &b""[..],
             b"HTTP/1.1 200 OK\r\n",
@@ -215,13 +215,13 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_no_http_is_not_understood() {
+    fn an_answer_that_is_not_http_is_a_protocol_error() {
         let error = answered(b"220 mail.example ESMTP\r\n\r\n").err();
         assert!(matches!(error, Some(PebbleError::Protocol(_))), "{error:?}");
     }
 
     #[test]
-    fn a_silent_daemon_is_given_up() {
+    fn a_request_to_a_silent_daemon_times_out() {
         let socket = Socket::new();
         let _listener = UnixListener::bind(&socket.0).expect("the path is new");
         let request = ApiRequest::get("/v1/services?names=a", "application/json");

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_pebble_has_its_parts() {
+    fn the_parts_of_an_answer_are_parsed() {
         let parts = [
             part("files", Some(r#"/a/"b\"#), b"\r\n--0123\r\n\r\n"),
             part("response", None, b"{}\n"),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_answer_has_none() {
+    fn an_incomplete_answer_has_no_parts() {
         let content_type = "multipart/form-data; boundary=0123abcd";
         let whole = ANSWER.len() - "\r\n".len();
         for length in 0..whole {
@@ -170,7 +170,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(
+        fn a_written_request_is_read_back(
             files in prop::collection::vec(("/[a-zäé \"\\\\;=]{0,9}", "[-0-2\r\n]{0,80}|0{30,34}"), 0..4)
         ) {
             let files: Vec<_> =

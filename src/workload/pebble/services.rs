@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_change_says_why_and_ends_with_its_log() {
+    fn a_failed_change_has_its_error_and_ends_with_its_log() {
         let change: Change = serde_json::from_str(
             r#"{"id":"8","kind":"start","summary":"Start service \"q\"","status":"Error","ready":true,
                 "err":"cannot perform the following tasks:\n- Start service \"q\" (exited quickly)",
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_change_that_is_ready_and_done_is_done() {
+    fn only_a_ready_change_with_status_done_succeeds() {
         for (status, ready, done) in [
             ("Done", true, true),
             ("Doing", false, false),

@@ -4,7 +4,7 @@ use super::{Bench, Row, fails, misused, prints, silent};
 use crate::puppets::script;
 
 #[test]
-fn outside_of_actions_there_is_none() {
+fn action_tools_fail_outside_of_actions() {
     Bench::new(&["deploy PUPPET", "settle"]).each(
         "puppet/0",
         "runner/jujuc/action-get.go, action-set.go, action-fail.go, action-log.go",
@@ -91,7 +91,7 @@ fn results_are_nested() {
 }
 
 #[test]
-fn an_action_fails_by_its_word_or_its_exit() {
+fn an_action_fails_by_action_fail_or_its_exit_code() {
     let mut bench = Bench::new(&["deploy PUPPET", "settle"]);
     let mut run = |lines: &str| {
         script(&bench.sim, "puppet/0", "greet", lines);

@@ -3,7 +3,7 @@
 use super::{Bench, Row, Stderr, fails, fails_with, misused, prints, silent};
 
 #[test]
-fn flags_are_read_as_juju_reads_them() {
+fn flags_are_parsed_as_in_juju() {
     let mut bench = Bench::new(&["deploy PUPPET", "settle"]);
     bench.each(
         "puppet/0",
@@ -43,7 +43,7 @@ fn flags_are_read_as_juju_reads_them() {
 }
 
 #[test]
-fn results_go_to_a_file_when_told_to() {
+fn results_are_written_to_a_file_on_request() {
     let mut bench = Bench::new(&["deploy PUPPET", "settle"]);
     bench.each(
         "puppet/0",
@@ -74,7 +74,7 @@ fn results_go_to_a_file_when_told_to() {
 }
 
 #[test]
-fn silent_tools_take_format_and_complain() {
+fn silent_tools_accept_format_and_warn() {
     let mut bench = Bench::new(&["deploy PUPPET -n 2", "settle"]);
     let complains =
         |name, line, stderr| Row { name, line, code: 0, stdout: "", stderr: Stderr::Is(stderr) };
@@ -118,7 +118,7 @@ fn silent_tools_take_format_and_complain() {
 }
 
 #[test]
-fn tools_need_their_hook() {
+fn tools_fail_outside_of_their_hook() {
     let mut bench = Bench::new(&["deploy PUPPET", "settle"]);
     let id = bench.output("puppet/0", "echo $JUJU_CONTEXT_ID");
     bench.knows("OLD", &id);
@@ -152,7 +152,7 @@ fn tools_need_their_hook() {
 }
 
 #[test]
-fn output_has_its_traps() {
+fn output_has_the_peculiarities_of_juju() {
     let mut bench = Bench::new(&["deploy PUPPET", "settle"]);
     bench.each(
         "puppet/0",

@@ -123,7 +123,7 @@ fn a_secret_is_granted_in_a_relation() {
 }
 
 #[test]
-fn a_grant_has_one_relation_and_dies_with_it() {
+fn a_grant_belongs_to_one_relation_and_ends_with_it() {
     let mut bench = Bench::new(&["deploy PUPPET", "deploy PUPPET third", "settle"]);
     bench.secret("puppet/0", "ID", "secret-add --label top password=one");
     bench.command("integrate puppet:back third:db");
@@ -187,7 +187,7 @@ fn a_grant_has_one_relation_and_dies_with_it() {
 }
 
 #[test]
-fn consumers_have_labels_of_their_own() {
+fn consumers_have_their_own_labels() {
     let mut bench = related();
     for name in ["ONE", "TWO"] {
         bench.secret("puppet/0", name, "secret-add password=one");

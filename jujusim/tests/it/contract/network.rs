@@ -149,7 +149,7 @@ fn ports_are_opened_and_closed() {
 }
 
 #[test]
-fn goal_state_tells_who_will_be_there() {
+fn goal_state_lists_the_planned_units() {
     let mut bench = Bench::new(&[
         "deploy PUPPET -n 3",
         "deploy PUPPET far",

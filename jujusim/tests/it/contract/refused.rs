@@ -3,7 +3,7 @@
 use super::{Bench, fails, fails_with};
 
 #[test]
-fn tools_that_are_not_modelled_say_so() {
+fn unmodelled_tools_are_refused() {
     let mut bench = Bench::new(&["deploy PUPPET", "settle"]);
     bench.each(
         "puppet/0",
@@ -44,7 +44,7 @@ fn tools_that_are_not_modelled_say_so() {
 }
 
 #[test]
-fn values_and_flags_that_are_not_modelled_say_so() {
+fn unmodelled_values_and_flags_are_refused() {
     let mut bench = Bench::new(&["deploy PUPPET", "settle", "exec puppet/0 -- open-port 1"]);
     bench.each(
         "puppet/0",

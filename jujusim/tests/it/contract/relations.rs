@@ -169,7 +169,7 @@ fn the_hook_gives_the_defaults() {
 }
 
 #[test]
-fn members_are_those_that_joined() {
+fn members_are_the_joined_units() {
     let mut bench = Bench::new(&[
         "deploy PUPPET",
         "deploy PUPPET far",
@@ -417,7 +417,7 @@ fn relation_set_reads_a_file_as_yaml() {
 }
 
 #[test]
-fn what_relation_set_cannot_read_changes_nothing() {
+fn invalid_input_of_relation_set_changes_nothing() {
     let mut bench = related();
     bench.each(
         "puppet/0",
@@ -543,7 +543,7 @@ fn in_install_no_relation_is_known() {
 }
 
 #[test]
-fn a_relation_that_breaks_is_still_read() {
+fn a_breaking_relation_is_still_readable() {
     let mut bench = related();
     bench.command("databag puppet:db far mark=app");
     bench.command("databag puppet:db far/0 mark=unit");
@@ -572,7 +572,7 @@ fn a_relation_that_breaks_is_still_read() {
 }
 
 #[test]
-fn only_a_difference_wakes_the_others() {
+fn only_a_changed_value_runs_hooks_of_other_units() {
     let mut bench = related();
     let wakes = |bench: &mut Bench, line: &str| {
         bench.output("puppet/0", line);
@@ -602,7 +602,7 @@ fn only_a_difference_wakes_the_others() {
 }
 
 #[test]
-fn what_others_do_within_a_hook_is_not_seen_in_it() {
+fn a_hook_does_not_see_concurrent_changes_of_others() {
     let mut bench = related();
     bench.command("databag puppet:db far mark=old");
     bench.command("settle");
@@ -646,7 +646,7 @@ fn what_others_do_within_a_hook_is_not_seen_in_it() {
 }
 
 #[test]
-fn a_relation_that_the_controller_forgot_answers_nothing() {
+fn tools_fail_for_a_relation_unknown_to_the_controller() {
     for (juju, text) in [("3.6.14", "permission denied"), ("4.0.15", "relation not found")] {
         let commands =
             ["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"];
@@ -690,7 +690,7 @@ fn a_relation_that_the_controller_forgot_answers_nothing() {
 }
 
 #[test]
-fn a_relation_forgotten_before_the_commit_fails_the_hook() {
+fn a_relation_removed_before_the_commit_fails_the_hook() {
     let mut bench = related();
     bench.command("at puppet/0 commit do remove-relation --force puppet:db far:back");
     crate::puppets::script(

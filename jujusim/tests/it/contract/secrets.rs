@@ -11,7 +11,7 @@ fn managing() -> Bench {
 }
 
 #[test]
-fn secret_add_is_read_as_juju_reads_it() {
+fn arguments_of_secret_add_are_parsed_as_in_juju() {
     managing().each(
         "puppet/0",
         "runner/jujuc/secret-add.go, core/secrets/createsecret.go, rotate.go",
@@ -84,7 +84,7 @@ fn secret_add_is_read_as_juju_reads_it() {
 }
 
 #[test]
-fn secret_get_is_read_as_juju_reads_it() {
+fn arguments_of_secret_get_are_parsed_as_in_juju() {
     managing().each(
         "puppet/0",
         "runner/jujuc/secret-get.go, core/secrets/secret.go",
@@ -142,7 +142,7 @@ fn secret_get_is_read_as_juju_reads_it() {
 }
 
 #[test]
-fn the_other_calls_are_read_as_juju_reads_them() {
+fn arguments_of_other_secret_tools_are_parsed_as_in_juju() {
     managing().each(
         "puppet/0",
         "runner/jujuc/secret-set.go, secret-remove.go, secret-info-get.go, secret-grant.go, secret-revoke.go, secret-ids.go",
@@ -175,7 +175,7 @@ fn the_other_calls_are_read_as_juju_reads_them() {
 }
 
 #[test]
-fn the_uri_comes_in_many_forms() {
+fn every_form_of_a_secret_uri_is_accepted() {
     let mut bench = Bench::new(&["deploy PUPPET", "settle"]);
     let uri = bench.output("puppet/0", "secret-add password=one");
     assert!(
@@ -236,7 +236,7 @@ fn content_is_read_from_arguments_and_files() {
 }
 
 #[test]
-fn a_secret_has_a_size() {
+fn the_size_of_a_secret_is_limited() {
     let mut bench = Bench::new(&["deploy PUPPET", "settle"]);
     bench.each(
         "puppet/0",
@@ -266,7 +266,7 @@ fn a_secret_has_a_size() {
 
 #[expect(clippy::too_many_lines, reason = "a table of expectations")]
 #[test]
-fn metadata_is_shown_to_who_manages_the_secret() {
+fn metadata_is_shown_to_the_manager_of_the_secret() {
     let mut bench = Bench::new(&["deploy PUPPET -n 2", "settle"]);
     bench.secret("puppet/0", "ID", "secret-add --label top password=one");
     bench.secret(
@@ -465,7 +465,7 @@ fn a_pinned_revision_is_read_until_refresh() {
 }
 
 #[test]
-fn a_hook_sees_what_it_added() {
+fn a_hook_sees_the_secrets_that_it_added() {
     let mut bench = Bench::new(&["deploy PUPPET", "settle"]);
     bench.together(
         "puppet/0",
@@ -531,7 +531,7 @@ fn a_hook_sees_what_it_added() {
 }
 
 #[test]
-fn a_hook_sees_what_it_changed_when_it_asks_for_the_newest() {
+fn a_hook_sees_its_changes_when_it_requests_the_newest_revision() {
     let mut bench = Bench::new(&["deploy PUPPET", "settle"]);
     bench.secret("puppet/0", "ID", "secret-add --label top password=one");
     bench.output("puppet/0", "secret-get --label top");
@@ -662,7 +662,7 @@ fn secrets_are_renamed() {
 }
 
 #[test]
-fn a_follower_reads_and_nothing_else() {
+fn a_follower_may_only_read() {
     let mut bench = related();
     bench.secret("puppet/0", "ID", "secret-add --label top password=one");
     bench.each(
@@ -782,7 +782,7 @@ fn secrets_are_committed_before_the_rest() {
 }
 
 #[test]
-fn new_revisions_are_announced_to_those_who_read() {
+fn new_revisions_are_announced_to_readers() {
     let mut bench = Bench::new(&["deploy PUPPET -n 3", "settle"]);
     bench.secret("puppet/0", "ID", "secret-add --label top password=one");
     bench.output("puppet/0", "secret-get --label top");
@@ -806,7 +806,7 @@ fn new_revisions_are_announced_to_those_who_read() {
 }
 
 #[test]
-fn secrets_go_with_their_owner() {
+fn secrets_are_removed_with_their_owner() {
     let mut bench = Bench::new(&["deploy PUPPET -n 2", "settle"]);
     bench.secret("puppet/0", "APP", "secret-add --label app password=one");
     bench.secret("puppet/1", "OWN", "secret-add --owner unit --label own password=one");

@@ -4,7 +4,7 @@ use super::{Bench, fails, fails_with, misused, prints, silent};
 use crate::puppets::{model, run, script};
 
 #[test]
-fn leadership_is_asked() {
+fn is_leader_reports_leadership() {
     let mut bench = Bench::new(&["deploy PUPPET -n 2", "settle"]);
     bench.each(
         "puppet/0",
@@ -251,7 +251,7 @@ fn log_lines_have_a_level() {
 }
 
 #[test]
-fn what_a_hook_leaves_behind_does_not_hold_it_up() {
+fn a_process_left_by_a_hook_does_not_delay_it() {
     let mut sim = model(&["deploy PUPPET"]);
     let talker =
         "(while [ -e $root/etc/talks ]; do echo tick; sleep 0.02; done; echo $? > $root/etc/end) &";
@@ -267,7 +267,7 @@ fn what_a_hook_leaves_behind_does_not_hold_it_up() {
 }
 
 #[test]
-fn state_is_the_unit_s_own() {
+fn each_unit_has_its_own_state() {
     let mut bench = Bench::new(&["deploy PUPPET -n 2", "settle"]);
     bench.each(
         "puppet/0",

@@ -139,7 +139,7 @@ fn before_3_6_12_a_label_does_not_find_what_was_written_by_uri() {
 }
 
 #[test]
-fn juju_4_has_its_own_ways() {
+fn juju_4_differs_from_juju_3() {
     let mut bench = Bench::of(
         "4.0.15",
         &["deploy PUPPET -n 2", "deploy PUPPET far", "integrate puppet:db far:back", "settle"],
@@ -195,7 +195,7 @@ fn juju_4_has_its_own_ways() {
 }
 
 #[test]
-fn the_transaction_takes_in_the_secrets() {
+fn the_transaction_includes_the_secrets() {
     // The release, and whether a new secret and a grant survive a failure of the rest.
     for (juju, created, updated) in [
         ("3.6.14", true, true),
@@ -224,7 +224,7 @@ fn the_transaction_takes_in_the_secrets() {
 }
 
 #[test]
-fn a_torn_commit_tears_where_the_release_can_tear() {
+fn a_torn_commit_is_partial_where_the_release_allows_it() {
     for (juju, kept) in [("3.6.14", true), ("4.0.12", true), ("4.0.15", false)] {
         let mut bench =
             Bench::of(juju, &["deploy PUPPET", "settle", "fail-commit puppet/0 --torn"]);
@@ -242,7 +242,7 @@ fn a_torn_commit_tears_where_the_release_can_tear() {
 }
 
 #[test]
-fn a_grant_in_a_relation_that_is_gone_fails_or_is_passed_over() {
+fn a_grant_in_an_ended_relation_fails_or_is_ignored() {
     for (juju, why) in [
         (
             "3.6.14",
@@ -274,7 +274,7 @@ fn a_grant_in_a_relation_that_is_gone_fails_or_is_passed_over() {
 }
 
 #[test]
-fn a_grant_keeps_its_relation_in_the_words_of_the_release() {
+fn a_grant_cannot_change_its_relation() {
     for (juju, why) in [
         ("3.6.14", "granting secrets access: cannot change secret permission scope"),
         ("4.0.15", "granting secrets access: cannot change scope or subject type"),

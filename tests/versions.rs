@@ -370,7 +370,7 @@ fn values_that_only_we_refuse_are_misread_by_pgbouncer() {
 }
 
 #[test]
-fn a_setting_that_a_version_does_not_know_is_refused() {
+fn a_setting_unknown_to_a_version_is_refused() {
     for program in installed() {
         let mut bench = Bench::new(&program);
         for setting in TABLE.iter().filter(|setting| setting.section == Section::Pgbouncer) {

@@ -756,7 +756,7 @@ fn secrets_rotate_and_expire_with_time() {
 }
 
 #[test]
-fn a_user_s_secret_is_read_once_it_is_granted() {
+fn a_users_secret_is_readable_once_it_is_granted() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     let uri = run(&mut sim, "add-secret mine password=one").trim().to_owned();
     let read = format!("secret-get {uri}");

@@ -566,7 +566,7 @@ remove the entry of database:6",
     }
 
     #[test]
-    fn the_databases_that_nobody_named_go_with_the_wildcard() {
+    fn databases_that_no_client_requested_are_removed_with_the_wildcard() {
         let text = r#"{"7": {"name": "crm", "legacy": false}, "*": {"name": "*", "auth_dbname": "crm", "legacy": false}}"#;
         let mut seen = with(text, seen(Vec::new()));
         seen.relations = Vec::new();

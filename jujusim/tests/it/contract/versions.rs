@@ -80,7 +80,7 @@ fn juju_2_9_lists_a_broken_relation() {
 }
 
 #[test]
-fn before_3_6_9_a_secret_holds_less() {
+fn before_3_6_9_the_size_limit_of_a_secret_is_lower() {
     let rows = [
         silent("S15: 8 KiB of base64", "secret-add key=$(printf %06144d 1) >/dev/null"),
         misused(

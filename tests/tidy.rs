@@ -199,6 +199,17 @@ fn comments_prose_and_scripts_have_at_most_100_columns() {
 }
 
 #[test]
+fn bash_can_parse_every_script() {
+    let scripts = files(&root().join("scripts"), "");
+    assert!(scripts.iter().any(|path| path.ends_with("scripts/test")), "{scripts:?}");
+    for script in scripts {
+        let checked = Command::new("bash").arg("-n").arg(&script).output().expect("bash");
+        let errors = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{}: {errors}", script.display());
+    }
+}
+
+#[test]
 fn the_column_limit_applies_only_to_prose_comments_and_scripts() {
     for (path, line, is_held) in [
         ("src/a.rs", "    /// A comment.", true),

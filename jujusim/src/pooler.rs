@@ -256,6 +256,10 @@ fn start(root: &Path, ini: &Path, path: Option<&Path>) -> std::io::Result<Child>
     let program = path.map(|path| path.join("pgbouncer")).filter(|program| program.exists());
     let mut command = as_postgres("KILL");
     command.arg(program.unwrap_or_else(|| PathBuf::from("pgbouncer"))).arg(ini).current_dir("/");
+    // The socket of a killed process would look like that of the new one.
+    if let Some(stale) = socket(ini) {
+        let _ = std::fs::remove_file(stale);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()
 }
 

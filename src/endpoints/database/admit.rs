@@ -400,7 +400,8 @@ note clients 6 Waiting(0)"#,
         let mut client = answered_client(6, &REQUEST);
         client.remote.insert("requests".into(), "[]".into());
         let plan = decide(&with(text, seen(vec![client])));
-        let [Wait::Client(_, reason)] = plan.waits.as_slice() else { panic!("{plan}") };
+        let [Wait::Client(name, reason)] = plan.waits.as_slice() else { panic!("{plan}") };
+        assert_eq!(name.relation, RelationId(6));
         assert!(reason.contains("version 1 of the interface"), "{reason}");
         assert_eq!(entered(&plan), text);
         assert_eq!(noted(&plan), [(6, ClientNote::AsksForMore)]);

@@ -13,6 +13,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
+use std::thread;
+use std::time::Duration;
 
 use pgbouncer_k8s::pgbouncer::{
     AUTH_DATABASE, Auth, AuthType, Database, InstanceConfig, Parameters, Place, PoolMode,
@@ -198,9 +200,14 @@ impl Pooler {
         Session::connect(&config)
     }
 
-    /// What follows gets another server connection.
+    /// Makes the next query use another server connection. RECONNECT also ends a login that is under
+    /// way, and PgBouncer reports that to the next client as a failed login.
     fn reconnect(&self) -> Result<String, String> {
-        self.log_in(ADMIN, "its own", "pgbouncer")?.ask("RECONNECT")
+        let console = self.log_in(ADMIN, "its own", "pgbouncer")?;
+        while console.column("SHOW POOLS", "sv_login")?.iter().any(|count| count != "0") {
+            thread::sleep(Duration::from_millis(10));
+        }
+        console.ask("RECONNECT")
     }
 }
 

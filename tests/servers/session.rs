@@ -58,6 +58,19 @@ impl Session {
         Ok(last.unwrap_or_default().to_owned())
     }
 
+    /// A column of all rows, by the simple protocol.
+    pub(crate) fn column(&self, sql: &str, name: &str) -> Result<Vec<String>, String> {
+        let messages = self
+            .runtime
+            .block_on(self.client.simple_query(sql))
+            .map_err(|error| describe(&error))?;
+        let values = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(name).map(str::to_owned),
+            _ => None,
+        });
+        Ok(values.collect())
+    }
+
     pub(crate) fn prepare(&self, sql: &str) -> Result<Statement, String> {
         self.runtime.block_on(self.client.prepare(sql)).map_err(|error| describe(&error))
     }

@@ -200,8 +200,8 @@ impl Pooler {
         Session::connect(&config)
     }
 
-    /// Makes the next query use another server connection. RECONNECT also ends a login that is under
-    /// way, and PgBouncer reports that to the next client as a failed login.
+    /// Makes the next query use another server connection. RECONNECT also ends a login in progress,
+    /// and PgBouncer reports that to the next client as a failed login.
     fn reconnect(&self) -> Result<String, String> {
         let console = self.log_in(ADMIN, "its own", "pgbouncer")?;
         while console.column("SHOW POOLS", "sv_login")?.iter().any(|count| count != "0") {

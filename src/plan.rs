@@ -166,8 +166,6 @@ pub struct NewClient {
     pub known: bool,
     /// The attributes and memberships that the client requested.
     pub roles: Roles,
-    /// No other client requested the database.
-    pub alone: bool,
     /// The client has its credentials.
     pub is_answered: bool,
 }

@@ -6,6 +6,8 @@ mod clients;
 pub(crate) mod connection;
 mod credentials;
 mod error;
+mod heir;
+mod leaving;
 mod lookup;
 mod roles;
 mod server;

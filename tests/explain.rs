@@ -251,7 +251,7 @@ fn sign(sql: &Sql) -> Option<String> {
         Sql::Asks(text, values) if text.ends_with("WHERE datname = $1 AND datallowconn") => {
             Some(format!("asks for database {}", values[0]))
         }
-        Sql::Asks(text, _) if text.contains("starts_with(") => {
+        Sql::Asks(text, _) if text.contains("NOT rolname = ANY ($2)") => {
             Some("asks for roles by their mark".to_owned())
         }
         Sql::Asks(..) => None,
@@ -261,7 +261,15 @@ fn sign(sql: &Sql) -> Option<String> {
 /// The questions an effect begins with, and how that begins which it may then change.
 fn signs(effect: &str) -> (Vec<String>, Vec<String>) {
     let role = |role: &str| vec![format!("asks for role {role}")];
-    let gone = |role: &str| format!("REASSIGN OWNED BY \"{role}\"");
+    let gone = |role: &str| {
+        vec![
+            format!("ALTER ROLE \"{role}\" NOLOGIN"),
+            "REVOKE CONNECT ON DATABASE".to_owned(),
+            "SELECT pg_catalog.pg_terminate_backend(pid)".to_owned(),
+            format!("REASSIGN OWNED BY \"{role}\""),
+            format!("DROP OWNED BY \"{role}\"; DROP ROLE"),
+        ]
+    };
     match effect.split(' ').skip(1).collect::<Vec<_>>()[..] {
         ["make", "the", "auth", "role", name] => (
             role(name),
@@ -270,7 +278,11 @@ fn signs(effect: &str) -> (Vec<String>, Vec<String>) {
                 .into(),
         ),
         ["remove", "the", "auth", "role", name, ..] => {
-            (role(name), vec![format!("DROP FUNCTION IF EXISTS \"{name}\".get_auth"), gone(name)])
+            let removed = [
+                format!("DROP FUNCTION IF EXISTS \"{name}\".get_auth"),
+                format!("REASSIGN OWNED BY \"{name}\""),
+            ];
+            (role(name), removed.into())
         }
         ["install", "get_auth", "for", user, "in", ref databases @ ..] => (
             databases
@@ -284,13 +296,17 @@ fn signs(effect: &str) -> (Vec<String>, Vec<String>) {
             vec![
                 format!("CREATE DATABASE {database}"),
                 format!("REVOKE ALL ON DATABASE {database}"),
+                "CREATE ROLE \"pgbouncer_heir_".to_owned(),
                 format!("CREATE ROLE \"{name}\" LOGIN PASSWORD"),
                 format!("ALTER ROLE \"{name}\" LOGIN PASSWORD"),
             ],
         ),
-        ["drop", "the", "role", name] => (role(name), vec![gone(name)]),
+        ["drop", "the", "role", name] => (role(name), gone(name)),
         ["drop", "the", "roles", ..] => {
-            (vec!["asks for roles by their mark".to_owned()], vec![gone("relation_id_")])
+            let begins =
+                |sign: String| sign.split("relation_id_").next().unwrap_or_default().to_owned();
+            let gone = gone("relation_id_").into_iter().map(begins).collect();
+            (vec!["asks for roles by their mark".to_owned()], gone)
         }
         _ => (Vec::new(), Vec::new()),
     }

@@ -134,7 +134,7 @@ fn end(sim: &mut Sim) -> Result<String, String> {
             words.push(format!("cat {unit} /var/lib/pgbouncer/{file}"));
         }
         for client in ["shop", "crm"] {
-            let statement = "SELECT current_user, current_database()";
+            let statement = "SELECT session_user, current_database()";
             words.push(format!("sql {client} '{statement}' --through {unit}"));
         }
     }

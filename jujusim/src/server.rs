@@ -47,7 +47,7 @@ dynamic_shared_memory_type = mmap
 max_connections = 300
 shared_buffers = '32MB'
 log_connections = on
-log_line_prefix = '[%a] '
+log_line_prefix = '[%a %i] '
 lc_messages = 'C'
 ";
 

@@ -65,7 +65,6 @@ fn ensure_client(effect: &Effect, new: &NewClient, look: &mut Look<'_>) -> Resul
         verifier: verifier::scram_sha_256(&new.password, &new.salt, verifier::ITERATIONS),
         comment: new.comment.clone(),
         roles: new.roles.clone(),
-        alone: new.alone,
         is_answered: new.is_answered,
     };
     let fits = |stored: &str| verifier::matches(stored, &new.role, &new.password);

@@ -6,7 +6,7 @@ pub mod users;
 use anyhow::Result;
 
 use self::users::{Fresh, auth_user, is_complete, made_by_python};
-use crate::endpoints::database::client::{self, Answered, NewClientFacts};
+use crate::endpoints::database::client::{self, Answered};
 use crate::endpoints::peers::{Leadership, publish_users};
 use crate::event::{Endpoint, RelationId};
 use crate::facts::Texts;
@@ -274,14 +274,11 @@ fn leader_view(
     {
         let list = found.users.as_ref().map(|users| &users.list);
         let known = made_by_python(list, &lookup.auth_user);
-        let facts = NewClientFacts {
-            databases: &databases.entries,
-            comment_prefix: &look.comment_prefix(),
-        };
+        let prefix = look.comment_prefix();
         let (answered, _) = client::answered(client::read_all(look)?);
         clients.extend(answered.into_iter().map(|answered| {
             let Answered { client, database, password } = answered;
-            NewClient { known, ..client.wanted(&database, &client.roles(), password, facts) }
+            NewClient { known, ..client.wanted(&database, &client.roles(), password, &prefix) }
         }));
     }
     let name = |entry: &crate::pgbouncer::Entry| {

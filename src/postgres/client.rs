@@ -25,9 +25,7 @@ pub struct Client {
     pub comment: String,
     /// The groups and attributes that the client asked for.
     pub roles: Roles,
-    /// Whether no other client asked for the database.
-    pub alone: bool,
-    /// Whether the client has its credentials. If so, a role that exists has all its rights.
+    /// Whether the client has its credentials.
     pub is_answered: bool,
 }
 
@@ -48,6 +46,7 @@ impl Groups {
 }
 
 /// The attributes and groups of a client's role.
+#[derive(Default)]
 pub(super) struct Shape {
     pub(super) attributes: Vec<&'static str>,
     pub(super) groups: Vec<String>,
@@ -91,6 +90,9 @@ impl Client {
             shape.groups.extend(["admin", "dml"].map(|kind| self.catalog_role(kind)));
         }
         shape.groups.extend(groups.has(ACCESS).then(|| ACCESS.to_owned()));
+        // PostgreSQL refuses an attribute that a statement has twice.
+        shape.attributes.sort_unstable();
+        shape.attributes.dedup();
         Ok(shape)
     }
 }

@@ -1,14 +1,14 @@
-//! Databases and roles of clients, as PostgreSQL's charms make them. Up to 15 the client owns the
-//! content of its database. From 16 on the roles of the database own it, and the client is their
-//! member.
+//! Databases and roles of clients. A group role owns the content of a client's database, and the
+//! client is its member: from 16 on a role of PostgreSQL's charm, up to 15 the [heir](super::heir).
 
 use std::time::Duration;
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::{
-    client::{ACCESS, ADMIN, Client, DATABASES_OWNER, Groups},
+    client::{ACCESS, ADMIN, Client, DATABASES_OWNER, Groups, Shape},
     error::Refused,
+    heir,
     server::{STATEMENT, Server, TRAVEL},
 };
 
@@ -20,7 +20,8 @@ impl Server {
     ///
     /// A verifier that the role has already stays if it `matches` the password. The charm takes
     /// over a role without a comment, as the Python charm made it, only if the role is `known` to
-    /// be this client's.
+    /// be this client's. A client that has its credentials keeps the attributes and groups that
+    /// it got with them.
     pub fn ensure_client(
         &mut self,
         client: &Client,
@@ -48,18 +49,31 @@ impl Server {
             sql.push(format!("COMMENT ON ROLE {role} IS {}", escape_literal(&client.comment)));
         }
         let what = format!("make role {}", client.role);
-        if is_there && client.is_answered {
+        let groups = self.groups(client)?;
+        let from_16 = groups.has_catalog_roles();
+        let heir = heir::name(&client.database, from_16);
+        if is_there && client.is_answered && (from_16 || self.has_heir(client, &heir)?) {
             return if sql.is_empty() { Ok(()) } else { self.batch(what, &sql.join("; ")) };
         }
 
-        let groups = self.groups(client)?;
-        let shape = client.shape(&groups)?;
-        self.ensure_database(
-            &client.database,
-            groups.has_catalog_roles().then_some(DATABASES_OWNER),
-        )?;
-        if groups.has_catalog_roles() {
+        let shape = if is_there && client.is_answered {
+            Shape::default()
+        } else {
+            client.shape(&groups)?
+        };
+        self.ensure_database(&client.database, from_16.then_some(DATABASES_OWNER))?;
+        if from_16 {
             self.ensure_catalog_roles(client)?;
+        } else {
+            let comment = format!("owns what clients share in database {}", client.database);
+            self.ensure_owner(&heir, &comment)?;
+        }
+        if shape.attributes.contains(&"CREATEROLE") {
+            tracing::warn!(
+                "{} gets CREATEROLE, which it asked for: up to PostgreSQL 15 such a role can make \
+                 itself a superuser",
+                client.role
+            );
         }
         if !shape.attributes.is_empty() {
             sql.push(format!("ALTER ROLE {role} {}", shape.attributes.join(" ")));
@@ -69,44 +83,17 @@ impl Server {
                 shape.groups.iter().map(|group| escape_identifier(group)).collect();
             sql.push(format!("GRANT {} TO {role}", groups.join(", ")));
         }
-        if groups.has_catalog_roles() {
+        if from_16 {
             sql.extend(rights_from_16(client));
+            sql.push(heir::adopt(client, &heir));
         } else {
             let admin = if groups.has(ADMIN) { ", admin" } else { "" };
             let database = escape_identifier(&client.database);
             sql.push(format!("GRANT ALL ON DATABASE {database} TO {role}{admin}"));
-        }
-        if !groups.has_catalog_roles() {
-            let rights = if client.alone { OWN_ALL } else { MAY_ALL };
-            let role = escape_literal(&client.role);
-            sql.push(format!("SELECT set_config('our.client', {role}, true); {rights}"));
+            sql.extend(heir::settle(client, &heir));
         }
         // One transaction, in its database: a role that exists has all its rights.
         self.batch_in(&client.database, what, &sql.join("; "))
-    }
-
-    /// Drops a client's role. What it owns, in any database, goes to the charm's user. Databases
-    /// stay.
-    pub fn drop_client(&mut self, name: &str, comment: &str) -> Result<(), Refused> {
-        match self.role(name)? {
-            None => Ok(()),
-            Some(role) if role.comment.as_deref() != Some(comment) => {
-                Err(Refused::not_ours(name, comment))
-            }
-            Some(_) => self.drop_role(name, ""),
-        }
-    }
-
-    /// Drops the roles whose comment begins with `mark`, except those in `keep`: their relations
-    /// ended while PostgreSQL was not there. A role that cannot be dropped does not stop the
-    /// others; the error is that of the last one.
-    pub fn drop_strays(&mut self, mark: &str, keep: &[String]) -> Result<(), Refused> {
-        let what = "look for roles whose relations are gone";
-        let mut done = Ok(());
-        for row in self.query(what, STRAYS, &[&mark, &keep])? {
-            done = self.drop_role(row.get(0), "").and(done);
-        }
-        done
     }
 
     /// The names of the databases that accept logins, except templates.
@@ -118,7 +105,7 @@ impl Server {
     fn groups(&mut self, client: &Client) -> Result<Groups, Refused> {
         let mut names = client.roles.names().to_vec();
         names.extend([ACCESS, ADMIN, DATABASES_OWNER].map(str::to_owned));
-        let rows = self.query("look up groups", GROUPS, &[&names, &DATABASES_OWNER])?;
+        let rows = self.query("look up groups", GROUPS, &[&names, &DATABASES_OWNER, &ADMIN])?;
         Ok(Groups { open: rows.iter().map(|row| row.get(0)).collect() })
     }
 
@@ -155,13 +142,14 @@ impl Server {
     /// Makes the roles of a database by the function that PostgreSQL's charm puts into every
     /// database.
     ///
-    /// Once they exist, clients own `public` and could replace the function. A superuser must not
-    /// run what a client wrote, so then the function is not called.
+    /// Once it has run in a database, clients own `public` and could replace the function. A
+    /// superuser must not run what a client wrote, so then the function is not called. A database
+    /// that somebody dropped and made again needs it once more.
     fn ensure_catalog_roles(&mut self, client: &Client) -> Result<(), Refused> {
         let Client { database, .. } = client;
         let what = format!("make the roles of database {database}");
-        let found = "SELECT FROM pg_catalog.pg_roles WHERE rolname = $1";
-        if !self.query(&what, found, &[&client.catalog_role("admin")])?.is_empty() {
+        let owner = client.catalog_role("owner");
+        if !self.query_in(database, &what, SET_UP, &[&owner])?.is_empty() {
             return Ok(());
         }
         if self.query_in(database, &what, UNTOUCHED, &[])?.is_empty() {
@@ -201,17 +189,29 @@ fn rights_from_16(client: &Client) -> Vec<String> {
 }
 
 /// The names, of those given, of groups that a client may be a member of. A member of a login role
-/// could act as another user. A member of a superuser, or of a role that may run programs or read
-/// files on the server, could do anything.
+/// could act as another user, and a member of an heir as every client of a database. A member of a
+/// superuser, or of a role that may run programs or read files on the server, could do anything. A
+/// member of `pg_read_all_data` reads every verifier: up to 15 only `admin` of PostgreSQL's charm
+/// may, from 16 on every group that the charm has for clients.
 const GROUPS: &str = "
     SELECT g.rolname::text FROM pg_catalog.pg_authid g
     WHERE g.rolname = ANY ($1) AND (NOT g.rolcanlogin OR g.rolname = $2)
+      AND g.rolname !~ '^pgbouncer_'
       AND (g.rolname !~ '^pg_' OR g.rolname = ANY (ARRAY['pg_monitor', 'pg_read_all_settings',
           'pg_read_all_stats', 'pg_stat_scan_tables']))
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_authid p
           WHERE (p.rolsuper OR p.rolreplication OR p.rolbypassrls OR p.rolname = ANY (ARRAY[
-                'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files']))
+                 'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files'])
+              OR p.rolname = 'pg_read_all_data' AND g.rolname <> $3
+                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_authid WHERE rolname = $2))
             AND pg_catalog.pg_has_role(g.oid, p.oid, 'MEMBER'))";
+
+/// One row if the function of PostgreSQL's charm has run in this database.
+const SET_UP: &str = "
+    SELECT FROM pg_catalog.pg_database d
+    CROSS JOIN LATERAL pg_catalog.aclexplode(d.datacl) a
+    JOIN pg_catalog.pg_roles o ON o.oid = a.grantee AND o.rolname = $1
+    WHERE d.datname = pg_catalog.current_database() AND a.privilege_type = 'CREATE'";
 
 /// One row if a superuser owns the function of PostgreSQL's charm, and `public` has no function or
 /// operator of another owner that could stand in for one of PostgreSQL's.
@@ -228,95 +228,6 @@ const UNTOUCHED: &str = "
                       JOIN pg_catalog.pg_roles r ON r.oid = f.oprowner
                       WHERE f.oprnamespace = n.oid AND NOT r.rolsuper)";
 
-/// The roles whose comment has this prefix, except those given.
-const STRAYS: &str = "
-    SELECT rolname FROM pg_catalog.pg_authid
-    WHERE pg_catalog.starts_with(pg_catalog.shobj_description(oid, 'pg_authid'), $1)
-      AND NOT rolname = ANY ($2)
-    ORDER BY 1";
-
 const DATABASES: &str = "
     SELECT datname::text FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate
     ORDER BY datname::text COLLATE \"C\"";
-
-// Both blocks read the name of the role from a setting: inside the block it could end the quotes.
-
-/// Gives the only client of a database everything there that superusers own: the charm's user owns
-/// what earlier clients left. Exceptions:
-///
-/// - objects of extensions and of the lookup of a pooler;
-/// - functions that other users, superusers among them, run as triggers: the owner of such a
-///   function could make them run anything.
-const OWN_ALL: &str = "
-    DO $$
-    DECLARE
-        statement text;
-        client text := current_setting('our.client');
-    BEGIN
-        FOR statement IN
-            WITH schemas AS (SELECT oid, nspname, nspowner FROM pg_namespace
-                             WHERE nspname <> 'information_schema'
-                               AND nspname !~ '^(pg_|pgbouncer_auth_)'),
-                 free AS (SELECT oid FROM pg_roles WHERE rolsuper),
-                 others AS (SELECT evtfoid AS oid FROM pg_event_trigger UNION
-                            SELECT tgfoid FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
-                            WHERE relowner NOT IN
-                                (SELECT oid FROM pg_roles WHERE rolsuper OR rolname = client)),
-                 bound AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
-            SELECT format('ALTER SCHEMA %I OWNER TO %I', nspname, client)
-            FROM schemas
-            WHERE (nspowner IN (SELECT oid FROM free)
-                   OR nspowner::regrole::text = 'pg_database_owner')
-                AND ('pg_namespace'::regclass, oid) NOT IN (SELECT classid, objid FROM bound)
-            UNION ALL
-            SELECT format('ALTER %s %I.%I OWNER TO %I',
-                          CASE relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW'
-                                       WHEN 'm' THEN 'MATERIALIZED VIEW'
-                                       WHEN 'f' THEN 'FOREIGN TABLE'
-                                       ELSE 'TABLE' END,
-                          nspname, relname, client)
-            FROM pg_class c JOIN schemas s ON s.oid = relnamespace
-            WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relowner IN (SELECT oid FROM free)
-                AND ('pg_class'::regclass, c.oid) NOT IN (SELECT classid, objid FROM bound)
-                -- A sequence of a column goes with its table.
-                AND NOT (relkind = 'S' AND EXISTS (SELECT FROM pg_depend
-                    WHERE classid = 'pg_class'::regclass AND objid = c.oid
-                        AND deptype IN ('a', 'i')))
-            UNION ALL
-            SELECT format('ALTER ROUTINE %s OWNER TO %I', p.oid::regprocedure, client)
-            FROM pg_proc p JOIN schemas s ON s.oid = pronamespace
-            WHERE proowner IN (SELECT oid FROM free)
-                AND ('pg_proc'::regclass, p.oid) NOT IN (SELECT classid, objid FROM bound)
-                AND p.oid NOT IN (SELECT oid FROM others)
-            UNION ALL
-            SELECT format('ALTER TYPE %I.%I OWNER TO %I', nspname, typname, client)
-            FROM pg_type t JOIN schemas s ON s.oid = typnamespace
-            WHERE typowner IN (SELECT oid FROM free)
-                AND ('pg_type'::regclass, t.oid) NOT IN (SELECT classid, objid FROM bound)
-                AND (typtype IN ('e', 'd', 'r')
-                    OR typtype = 'c' AND EXISTS (SELECT FROM pg_class
-                                                 WHERE oid = typrelid AND relkind = 'c'))
-            UNION ALL
-            SELECT format('ALTER LARGE OBJECT %s OWNER TO %I', oid, client)
-            FROM pg_largeobject_metadata WHERE lomowner IN (SELECT oid FROM free)
-        LOOP
-            EXECUTE statement;
-        END LOOP;
-    END $$";
-
-/// Lets a client use everything in a database that it shares.
-const MAY_ALL: &str = "
-    DO $$
-    DECLARE
-        schema text;
-        client text := current_setting('our.client');
-    BEGIN
-        FOR schema IN SELECT nspname FROM pg_namespace
-                      WHERE nspname <> 'information_schema' AND nspname !~ '^(pg_|pgbouncer_auth_)'
-        LOOP
-            EXECUTE format('GRANT ALL ON SCHEMA %I TO %I', schema, client);
-            EXECUTE format('GRANT ALL ON ALL TABLES IN SCHEMA %I TO %I', schema, client);
-            EXECUTE format('GRANT ALL ON ALL SEQUENCES IN SCHEMA %I TO %I', schema, client);
-            EXECUTE format('GRANT ALL ON ALL ROUTINES IN SCHEMA %I TO %I', schema, client);
-        END LOOP;
-    END $$";

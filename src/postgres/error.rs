@@ -63,6 +63,15 @@ pub enum Refused {
         /// The roles, separated by commas.
         roles: String,
     },
+    /// A role that should own what clients share is unfit for that.
+    #[error(
+        "role {role} in PostgreSQL cannot own what clients share: take its login, its attributes, \
+         its groups, and the members that are no clients of a pooler from it, or drop it"
+    )]
+    NoHeir {
+        /// The role.
+        role: String,
+    },
     /// The schema `public` has objects that could mislead a superuser.
     #[error(
         "cannot use database {database}: in its schema public are functions or operators that no \

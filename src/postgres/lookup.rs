@@ -83,9 +83,19 @@ impl Server {
             None => Ok(()),
             Some(role) if role.is_somebody_elses(comment) => Err(Refused::not_ours(name, comment)),
             Some(_) => {
-                let schema = escape_identifier(name);
-                let function = format!("DROP FUNCTION IF EXISTS {schema}.get_auth(text)");
-                self.drop_role(name, &format!("{function}; DROP SCHEMA IF EXISTS {schema};"))
+                // The server knows these databases.
+                let what = format!("drop role {name}");
+                let (role, heir) =
+                    (escape_identifier(name), escape_identifier(&self.credentials.user));
+                let disown = format!("REASSIGN OWNED BY {role} TO {heir}; DROP OWNED BY {role}");
+                for database in self.holdings(name, &what)? {
+                    let sql = format!(
+                        "DROP FUNCTION IF EXISTS {role}.get_auth(text); \
+                         DROP SCHEMA IF EXISTS {role}; {disown}"
+                    );
+                    self.batch_in(&database, what.clone(), &sql)?;
+                }
+                self.batch(what, &format!("{disown}; DROP ROLE {role}"))
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::{Config, Row, config::TargetSessionAttrs, types::ToSql};
 
 use super::{
@@ -72,17 +71,11 @@ impl Server {
         Ok(version.split_whitespace().next().unwrap_or_default().to_owned())
     }
 
-    /// Drops a role. Runs `first` in every database in which the role owns or may do anything.
-    pub(super) fn drop_role(&mut self, name: &str, first: &str) -> Result<(), Refused> {
-        let what = format!("drop role {name}");
-        // The server knows these databases. Objects that databases share count for any of them.
-        let rows = self.query(&what, HOLDINGS, &[&name])?;
-        let (role, heir) = (escape_identifier(name), escape_identifier(&self.credentials.user));
-        let disown = format!("REASSIGN OWNED BY {role} TO {heir}; DROP OWNED BY {role}");
-        for row in rows {
-            self.batch_in(row.get(0), what.clone(), &format!("{first} {disown}"))?;
-        }
-        self.batch(what, &format!("{disown}; DROP ROLE {role}"))
+    /// The databases in which a role owns or may do anything.
+    pub(super) fn holdings(&mut self, role: &str, what: &str) -> Result<Vec<String>, Refused> {
+        // Objects that databases share count for any of them.
+        let rows = self.query(what, HOLDINGS, &[&role])?;
+        Ok(rows.iter().filter_map(|row| row.try_get(0).ok()).collect())
     }
 
     pub(super) fn role(&mut self, name: &str) -> Result<Option<Role>, Refused> {
@@ -156,9 +149,9 @@ fn open(credentials: &Credentials, database: &str) -> Result<Connection, Unreach
     // The `login_hook` of PostgreSQL 16's charm gives every login another role. RESET ROLE would
     // return to a role set by ALTER ROLE. A client's object in `public` must not stand in for a
     // function or type of PostgreSQL.
-    let begin = "SET ROLE NONE; SET search_path = pg_catalog, pg_temp";
+    let begin = format!("SET ROLE NONE; SET search_path = pg_catalog, pg_temp; {UNLOGGED}");
     let opened = Connection::open(&config, limit).and_then(|mut connection| {
-        connection.simple(begin, STATEMENT + TRAVEL)?;
+        connection.simple(&begin, STATEMENT + TRAVEL)?;
         Ok(connection)
     });
     opened.map_err(|source| Unreachable {
@@ -174,6 +167,13 @@ fn open(credentials: &Credentials, database: &str) -> Result<Connection, Unreach
     })
 }
 
+/// Keeps statements, which may hold verifiers, out of the server's log and views.
+const UNLOGGED: &str = "
+    SET track_activities = off; SET log_statement = 'none'; SET log_min_error_statement = 'panic';
+    SET log_min_duration_statement = -1;
+    SELECT set_config('pg_stat_statements.track_utility', 'off', false)
+    WHERE current_setting('pg_stat_statements.track_utility', true) IS NOT NULL";
+
 const ROLE: &str = "
     SELECT rolpassword,
            rolcanlogin AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication
@@ -183,7 +183,7 @@ const ROLE: &str = "
 
 /// The databases in which a role owns anything or has any rights.
 const HOLDINGS: &str = "
-    SELECT DISTINCT d.datname FROM pg_catalog.pg_shdepend s
+    SELECT DISTINCT d.datname::text FROM pg_catalog.pg_shdepend s
     JOIN pg_catalog.pg_database d ON d.oid = s.dbid
     JOIN pg_catalog.pg_authid a ON a.oid = s.refobjid
     WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND a.rolname = $1

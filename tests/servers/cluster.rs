@@ -159,7 +159,7 @@ impl Cluster {
         password: &str,
         database: &str,
     ) -> Result<String, String> {
-        self.ask("127.0.0.1", user, password, database, "SELECT current_user")
+        self.ask("127.0.0.1", user, password, database, "SELECT session_user")
     }
 
     fn ask(

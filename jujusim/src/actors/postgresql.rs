@@ -201,11 +201,11 @@ impl Postgresql {
         Ok(plain)
     }
 
-    /// Turns on statement logging for the new role and waits for a short time until the role is
+    /// Makes the server log each message of the new role, and waits for a short time until the role is
     /// admitted.
     fn wait_until_admitted(&self, user: &str) -> Done {
         let cluster = lock(&self.cluster);
-        let sql = format!("ALTER ROLE {} SET log_statement = 'all'", identifier(user));
+        let sql = format!("ALTER ROLE {} SET log_duration = on", identifier(user));
         cluster.primary().sql("postgres", &sql)?;
         if let Some(observer) = cluster.observer() {
             observer.wait(Duration::from_secs(3));

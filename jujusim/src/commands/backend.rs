@@ -95,4 +95,12 @@ impl Model {
             }
         }
     }
+
+    /// Waits, before a query that may go to a standby, until the standbys have what the primary has.
+    pub(super) fn await_standbys(&self) -> Result<()> {
+        self.apps
+            .values()
+            .filter_map(|app| app.kind.cluster())
+            .try_for_each(|cluster| cluster.catch_up_all())
+    }
 }

@@ -52,9 +52,12 @@ impl Sim {
             return Ok(lines(rows));
         }
         let mut login = self.model.login(&client)?;
-        login.database = database.unwrap_or(login.database);
         self.model.supervisor.wait();
         self.model.await_observers();
+        if let Some(other) = database {
+            login.database = other;
+            self.model.await_standbys()?;
+        }
         let Some(unit) = through else {
             let address = self.model.resolve(&login.host)?;
             return query(&login, address, &statement);

@@ -172,6 +172,16 @@ impl Cluster {
         }
     }
 
+    /// Waits until each standby that runs has caught up with the primary.
+    pub(crate) fn catch_up_all(&self) -> Result<()> {
+        if !self.primary().is_running() || self.primary().is_frozen() {
+            return Ok(());
+        }
+        let standbys = self.members.iter().filter(|(number, _)| **number != self.primary);
+        let running = standbys.filter(|(_, server)| server.is_running() && !server.is_frozen());
+        running.map(|(number, _)| *number).try_for_each(|number| self.catch_up(number))
+    }
+
     /// Waits until a standby has caught up with the primary. A primary that does not answer has
     /// nothing more to send.
     fn catch_up(&self, number: u32) -> Result<()> {

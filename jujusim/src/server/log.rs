@@ -55,13 +55,16 @@ impl Mark {
             return sql;
         }
         let (prefix, name) =
-            (format!("[{application}] LOG:  "), format!(" application_name={application}"));
+            (format!("[{application} "), format!(" application_name={application}"));
+        // The server logs durations, because a session may hide its statements. A statement with
+        // bound values takes three messages: the tag of the first two says so.
+        let is_statement = |tag: &str, rest: &str| {
+            rest.starts_with("duration: ") && !["PARSE", "BIND"].contains(&tag)
+        };
         for line in BufReader::new(log).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line);
-            let asked = line.strip_prefix(&prefix);
-            if asked.is_some_and(|asked| {
-                asked.starts_with("statement: ") || asked.starts_with("execute ")
-            }) {
+            let asked = line.strip_prefix(&prefix).and_then(|rest| rest.split_once("] LOG:  "));
+            if asked.is_some_and(|(tag, rest)| is_statement(tag, rest)) {
                 sql.statements += 1;
             } else if line.contains("] LOG:  connection authorized: ") && line.ends_with(&name) {
                 sql.connections += 1;

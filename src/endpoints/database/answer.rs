@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::client::{self, Answered, Client, DATABASE, NewClientFacts, Request, Standing};
+use super::client::{self, Answered, Client, DATABASE, Request, Standing};
 use super::queue::{ClientQueue, Steps};
 use super::reach::Reach;
 use super::serving::ServingBackend;
@@ -224,9 +224,8 @@ impl Answering {
         }
         // Juju may have kept the secret of a failed hook; its password is used again.
         let password = client.password.as_ref().unwrap_or(&client.fresh).clone();
-        let facts =
-            NewClientFacts { databases: &self.databases, comment_prefix: &self.comment_prefix };
-        plan.push(Effect::EnsureClient(client.wanted(database, roles, password.clone(), facts)));
+        let wanted = client.wanted(database, roles, password.clone(), &self.comment_prefix);
+        plan.push(Effect::EnsureClient(wanted));
         if lookup.everywhere {
             let (databases, auth_user) = (vec![database.clone()], lookup.auth_user.clone());
             plan.push(Effect::InstallGetAuth { databases, auth_user });
@@ -539,16 +538,6 @@ wait: waiting for p/1 to load a new database",
         }
         assert!(!text.contains("secret database"), "{text}");
         assert!(!text.contains("fresh password"), "{text}");
-    }
-
-    #[test]
-    fn the_only_client_of_a_database_owns_it() {
-        let alone = |databases: &str| {
-            let databases = PgbDbs::parse(databases).expect("valid");
-            made(&decide(&Answering { databases, ..seen(vec![client(6, &REQUEST)]) })).alone
-        };
-        assert!(alone(r#"{"6": {"name": "shop"}, "7": {"name": "crm"}}"#));
-        assert!(!alone(r#"{"6": {"name": "shop"}, "7": {"name": "shop"}}"#));
     }
 
     #[test]

@@ -77,15 +77,6 @@ pub struct Request<'a> {
     pub roles: Roles,
 }
 
-/// The facts for a client's role and database that are not the client's own.
-#[derive(Clone, Copy)]
-pub struct NewClientFacts<'a> {
-    /// The databases of all clients.
-    pub databases: &'a PgbDbs,
-    /// The beginning of the comment on every role of this application.
-    pub comment_prefix: &'a str,
-}
-
 /// The state of a client according to databases and notes, before its bag is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -170,13 +161,14 @@ impl Client {
         ClientName { relation: self.relation, application: self.application.clone() }
     }
 
-    /// The wanted state of the client's database and role in PostgreSQL.
+    /// The wanted state of the client's database and role in PostgreSQL. `comment_prefix` begins
+    /// the comment on every role of this application.
     pub fn wanted(
         &self,
         database: &str,
         roles: &Roles,
         password: Secret,
-        facts: NewClientFacts<'_>,
+        comment_prefix: &str,
     ) -> NewClient {
         NewClient {
             client: self.name(),
@@ -184,10 +176,9 @@ impl Client {
             database: database.to_owned(),
             password,
             salt: self.salt,
-            comment: comment(facts.comment_prefix, self.relation),
+            comment: comment(comment_prefix, self.relation),
             known: false,
             roles: roles.clone(),
-            alone: facts.databases.names().filter(|name| *name == database).count() <= 1,
             is_answered: self.is_answered,
         }
     }

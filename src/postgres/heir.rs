@@ -1,0 +1,258 @@
+//! The common owner of what clients make in a database: a group role without login.
+//!
+//! A client may leave and come again, and several clients may use one database, also through
+//! different poolers. As members of the heir all of them may do with its objects, of any kind, what
+//! an owner may. The heir owns what is *in* the database. It never owns the database itself, whose
+//! owner may let other users in, and it never has an attribute, because its members' functions run
+//! as the heir (`SECURITY DEFINER`).
+
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    client::{ACCESS, Client},
+    error::Refused,
+    server::Server,
+};
+
+/// The prefix of the name of an heir. No client may ask for a role with this prefix.
+pub(super) const HEIR_PREFIX: &str = "pgbouncer_heir_";
+
+/// The role that owns what clients leave outside the databases that they asked for. It never has
+/// members, so nobody can act as the owner.
+pub(super) const ESTATE: &str = "pgbouncer_estate";
+
+/// The beginning of the comment on every role that this charm makes, in any model.
+const COMMENT: &str = "pgbouncer-k8s: ";
+
+/// The name of a database's heir, from the database's name alone, so that each pooler finds the
+/// same heir. From 16 on the owner that PostgreSQL's charm gives each database is the heir.
+pub(super) fn name(database: &str, has_catalog_roles: bool) -> String {
+    if has_catalog_roles {
+        return format!("charmed_{database}_owner");
+    }
+    let hash = Sha256::digest(database);
+    let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("{HEIR_PREFIX}{hex}")
+}
+
+impl Server {
+    /// Makes a group role that owns objects, or checks that the one that is there can: anybody who
+    /// could act as the role could act as every client of the database.
+    pub(super) fn ensure_owner(&mut self, role: &str, comment: &str) -> Result<(), Refused> {
+        let what = format!("make role {role}");
+        let members = (role != ESTATE).then_some(COMMENT);
+        match self.query(&what, OWNER, &[&role, &members])?.first().map(|row| row.get(0)) {
+            Some(true) => Ok(()),
+            Some(false) => Err(Refused::NoHeir { role: role.to_owned() }),
+            None => {
+                let name = escape_identifier(role);
+                let comment = escape_literal(&format!("{COMMENT}{comment}"));
+                self.batch(
+                    what,
+                    &format!("CREATE ROLE {name}; COMMENT ON ROLE {name} IS {comment}"),
+                )
+            }
+        }
+    }
+
+    /// Whether a client is a member of the heir of its database.
+    pub(super) fn has_heir(&mut self, client: &Client, heir: &str) -> Result<bool, Refused> {
+        let what = format!("look up the members of role {heir}");
+        Ok(!self.query(&what, MEMBER, &[&client.role, &heir])?.is_empty())
+    }
+}
+
+/// The statements that make a client the member of its heir, up to 15, and give the heir what the
+/// client is to share. They run in the client's database, in one transaction.
+///
+/// - A client without attributes and other groups works as the heir (`ALTER ROLE ... SET role`,
+///   which survives the reset of a session), so that whatever it makes is owned by the heir from
+///   the beginning. Any other client would lose its attributes and groups in such a session. It
+///   owns what it makes until the next client comes or it leaves; the heir may use it.
+/// - The heir becomes the owner of what clients own there, of what our own superuser owns, because
+///   earlier revisions and the Python charm kept it there for former clients, and of the schema
+///   `public`.
+/// - The heir may use what other roles own.
+pub(super) fn settle(client: &Client, heir: &str) -> Vec<String> {
+    let (role, owner) = (escape_identifier(&client.role), escape_identifier(heir));
+    let database = escape_identifier(&client.database);
+    let mut sql = vec![
+        format!("GRANT {owner} TO {role}"),
+        format!("GRANT CREATE, TEMPORARY ON DATABASE {database} TO {owner}"),
+    ];
+    sql.push(with_names(client, heir, WORK_AS_HEIR));
+    sql.push(with_names(client, heir, ADOPT));
+    sql.push(with_names(client, heir, SHARE));
+    sql
+}
+
+/// The statements that give the heir, from 16 on, what our own superuser owns in its database for
+/// former clients.
+pub(super) fn adopt(client: &Client, heir: &str) -> String {
+    with_names(client, heir, ADOPT)
+}
+
+/// Inside a block a name could end the quotes, so the blocks read names from settings.
+fn with_names(client: &Client, heir: &str, block: &str) -> String {
+    let (client, heir) = (escape_literal(&client.role), escape_literal(heir));
+    let (estate, comment) = (escape_literal(ESTATE), escape_literal(COMMENT));
+    format!(
+        "SELECT set_config('our.client', {client}, true), set_config('our.heir', {heir}, true), \
+         set_config('our.estate', {estate}, true), set_config('our.comment', {comment}, true), \
+         set_config('our.access', '{ACCESS}', true); {block}"
+    )
+}
+
+/// Whether a role can own what clients share: it cannot log in, has no attribute, is a member of
+/// nothing, and each of its members has a comment with the prefix `$2`.
+const OWNER: &str = "
+    SELECT NOT (rolcanlogin OR rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication
+                OR rolbypassrls)
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE m.member = a.oid)
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m
+                       WHERE m.roleid = a.oid AND NOT coalesce(pg_catalog.starts_with(
+                           pg_catalog.shobj_description(m.member, 'pg_authid'), $2), false))
+    FROM pg_catalog.pg_authid a WHERE rolname = $1";
+
+const MEMBER: &str = "
+    SELECT FROM pg_catalog.pg_auth_members m
+    JOIN pg_catalog.pg_roles c ON c.oid = m.member AND c.rolname = $1
+    JOIN pg_catalog.pg_roles h ON h.oid = m.roleid AND h.rolname = $2";
+
+const WORK_AS_HEIR: &str = "
+    DO $$
+    DECLARE
+        client text := current_setting('our.client');
+        heir text := current_setting('our.heir');
+        kind text;
+    BEGIN
+        IF EXISTS (SELECT FROM pg_roles WHERE rolname = client
+                   AND NOT (rolcreatedb OR rolcreaterole OR rolbypassrls OR rolreplication))
+           AND NOT EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+                           WHERE m.member = (SELECT oid FROM pg_roles WHERE rolname = client)
+                             AND g.rolname NOT IN (heir, current_setting('our.access')))
+        THEN
+            EXECUTE format('ALTER ROLE %I IN DATABASE %I SET role = %L',
+                           client, current_database(), heir);
+            RETURN;
+        END IF;
+        FOREACH kind IN ARRAY ARRAY['TABLES', 'SEQUENCES', 'ROUTINES', 'TYPES', 'SCHEMAS'] LOOP
+            EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I GRANT ALL ON %s TO %I',
+                           client, kind, heir);
+        END LOOP;
+    END $$";
+
+/// Exceptions:
+///
+/// - objects of extensions and of the lookup of a pooler;
+/// - functions that other users, superusers among them, run as triggers: the owner of such a
+///   function could make them run anything;
+/// - what only a superuser can own, such as an event trigger.
+const ADOPT: &str = "
+    DO $$
+    DECLARE
+        statement text;
+        heir text := current_setting('our.heir');
+    BEGIN
+        FOR statement IN
+            WITH givers AS (
+                     SELECT oid FROM pg_roles
+                     WHERE rolname IN (current_user, current_setting('our.estate')) UNION
+                     SELECT m.member FROM pg_auth_members m
+                     JOIN pg_roles h ON h.oid = m.roleid AND h.rolname = heir
+                     WHERE starts_with(shobj_description(m.member, 'pg_authid'),
+                                       current_setting('our.comment'))),
+                 others AS (
+                     SELECT evtfoid AS oid FROM pg_event_trigger UNION
+                     SELECT tgfoid FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
+                     WHERE relowner NOT IN (SELECT oid FROM givers)
+                         AND relowner <> (SELECT oid FROM pg_roles WHERE rolname = heir))
+            SELECT format('ALTER %s %s OWNER TO %I',
+                          replace(o.type, 'statistics object', 'statistics'), o.identity, heir)
+            FROM pg_shdepend d
+            JOIN pg_database b ON b.oid = d.dbid AND b.datname = current_database()
+            CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) o
+            WHERE d.deptype = 'o' AND d.refclassid = 'pg_authid'::regclass
+                AND d.refobjid IN (SELECT oid FROM givers)
+                AND o.type NOT IN ('default acl', 'extension', 'foreign-data wrapper')
+                AND coalesce(o.schema, '') !~ '^(pg_|pgbouncer_auth_)'
+                AND NOT (o.type = 'schema' AND o.name ~ '^pgbouncer_auth_')
+                AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classid
+                                AND e.objid = d.objid AND e.deptype = 'e')
+                -- A sequence of a column goes with its table, a multirange with its range.
+                AND NOT (o.type = 'sequence' AND EXISTS (SELECT FROM pg_depend e
+                         WHERE e.classid = d.classid AND e.objid = d.objid
+                           AND e.deptype IN ('a', 'i')))
+                AND NOT EXISTS (SELECT FROM pg_type t WHERE d.classid = 'pg_type'::regclass
+                                AND t.oid = d.objid AND t.typtype = 'm')
+                AND NOT (d.classid = 'pg_proc'::regclass
+                         AND d.objid IN (SELECT oid FROM others))
+            UNION ALL
+            SELECT format('ALTER SCHEMA public OWNER TO %I', heir)
+            FROM pg_namespace n JOIN pg_roles r ON r.oid = nspowner
+            WHERE nspname = 'public' AND (r.rolsuper OR r.rolname = 'pg_database_owner')
+                AND heir NOT LIKE 'charmed\\_%'
+        LOOP
+            BEGIN
+                EXECUTE statement;
+            EXCEPTION WHEN insufficient_privilege THEN
+                NULL; -- We are a superuser: it is the heir that cannot own the object.
+            END;
+        END LOOP;
+    END $$";
+
+/// A client must not reach through what a superuser made for somebody else: a view or a
+/// `SECURITY DEFINER` function of a superuser reads and does what the superuser may.
+const SHARE: &str = "
+    DO $$
+    DECLARE
+        statement text;
+        heir text := current_setting('our.heir');
+    BEGIN
+        FOR statement IN
+            WITH me AS (SELECT oid FROM pg_roles WHERE rolname = heir),
+                 schemas AS (SELECT oid, nspname, nspowner FROM pg_namespace
+                             WHERE nspname <> 'information_schema'
+                               AND nspname !~ '^(pg_|pgbouncer_auth_)'),
+                 super AS (SELECT oid FROM pg_roles WHERE rolsuper),
+                 bound AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
+            SELECT format('GRANT ALL ON SCHEMA %I TO %I', nspname, heir)
+            FROM schemas WHERE nspowner NOT IN (SELECT oid FROM me)
+                AND ('pg_namespace'::regclass, oid) NOT IN (SELECT classid, objid FROM bound)
+            UNION ALL
+            SELECT format('GRANT ALL ON %s %I.%I TO %I',
+                          CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+                          nspname, relname, heir)
+            FROM pg_class c JOIN schemas s ON s.oid = relnamespace
+            WHERE relkind IN ('r', 'p', 'f', 'm', 'S', 'v')
+                AND relowner NOT IN (SELECT oid FROM me)
+                AND NOT (relkind = 'v' AND relowner IN (SELECT oid FROM super))
+                AND ('pg_class'::regclass, c.oid) NOT IN (SELECT classid, objid FROM bound)
+            UNION ALL
+            SELECT format('GRANT ALL ON ROUTINE %s TO %I', p.oid::regprocedure, heir)
+            FROM pg_proc p JOIN schemas s ON s.oid = pronamespace
+            WHERE proowner NOT IN (SELECT oid FROM me)
+                AND NOT (prosecdef AND proowner IN (SELECT oid FROM super))
+                AND ('pg_proc'::regclass, p.oid) NOT IN (SELECT classid, objid FROM bound)
+        LOOP
+            EXECUTE statement;
+        END LOOP;
+    END $$";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_heir_is_named_by_its_database_alone_and_like_no_user_of_the_charms() {
+        let long = "ü".repeat(31);
+        for database in ["shop", "a_user_b_c", "x", long.as_str()] {
+            let name = name(database, false);
+            assert!(name.len() <= 63 && name.starts_with(HEIR_PREFIX), "{name}");
+            assert!(!name.contains("user") && !name.starts_with("relation_id_"), "{name}");
+        }
+        assert_eq!(name("shop", false), "pgbouncer_heir_8d9001d32c6a703d95921a77115050f3");
+        assert_eq!(name("shop", true), "charmed_shop_owner");
+    }
+}

@@ -64,8 +64,9 @@ pub enum ClientNote {
     /// The client has no answer yet. The number counts the `update-status` hooks during its wait
     /// for units.
     Waiting(u32),
-    /// The client has its answer, but its entry was missing from `pgb_dbs_config`. PostgreSQL may
-    /// have been replaced, so the client's role is ensured.
+    /// The client has its answer, but its entry was missing from `pgb_dbs_config`, or it lacks
+    /// something in PostgreSQL. PostgreSQL may have been replaced or changed by hand, so the
+    /// client's database and role are ensured.
     Restored,
     /// The client has its answer, but requests something that is not supported.
     AsksForMore,

@@ -10,6 +10,7 @@ mod heir;
 mod leaving;
 mod lookup;
 mod roles;
+mod seen;
 mod server;
 mod version;
 
@@ -18,6 +19,7 @@ pub use self::{
     credentials::Credentials,
     error::{ConnectionError, Refused, Unreachable},
     roles::Roles,
+    seen::{Lack, Place},
     server::Server,
     version::ServerVersion,
 };

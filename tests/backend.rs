@@ -199,6 +199,63 @@ fn the_leader_cleans_up_or_warns_whichever_unit_goes_first() {
     }
 }
 
+/// What somebody changes by hand in PostgreSQL, for the client with the role `relation_id_3` and
+/// the database `shop`.
+const BY_HAND: [&[&str]; 9] = [
+    &["DROP DATABASE shop WITH (FORCE)"],
+    &["DROP DATABASE shop WITH (FORCE)", "CREATE DATABASE shop"],
+    &["GRANT CONNECT ON DATABASE shop TO PUBLIC"],
+    &["REVOKE ALL ON DATABASE shop FROM relation_id_3, ‹heir›, charmed_shop_admin"],
+    &["ALTER ROLE relation_id_3 NOLOGIN"],
+    &["ALTER ROLE relation_id_3 NOLOGIN PASSWORD NULL"],
+    &["COMMENT ON ROLE relation_id_3 IS NULL"],
+    &["REVOKE ‹heir›, charmed_shop_admin FROM relation_id_3"],
+    &["DROP OWNED BY relation_id_3", "DROP ROLE relation_id_3"],
+];
+
+#[test]
+fn update_status_repairs_what_somebody_changed_by_hand() {
+    for (channel, pgbouncer) in [("14", OLD), ("15", NEW), ("16", NEW)] {
+        let Some(mut bench) = Bench::serving(channel, pgbouncer) else { continue };
+        bench.client("desk");
+        let heirs = "SELECT rolname FROM pg_roles WHERE pg_has_role('relation_id_3', oid, 'MEMBER') \
+                     AND (rolname LIKE 'pgbouncer_heir_%' OR rolname = 'charmed_shop_owner')";
+        let heir = bench.postgres(heirs, "postgres")[0].clone();
+        for changes in BY_HAND {
+            for change in changes {
+                let mut change = change.replace("‹heir›", &heir);
+                if channel != "16" {
+                    change = change.replace(", charmed_shop_admin", "");
+                }
+                bench.postgres(&change, "postgres");
+            }
+            let repairs = |bench: &mut Bench| {
+                let mark = bench.0.model().hook_runs().len();
+                bench.go("trigger pgbouncer-k8s/0 update-status");
+                bench.go("settle");
+                let runs = &bench.0.model().hook_runs()[mark..];
+                let hook = runs.iter().find(|run| run.unit == LEADER).expect("the hook ran");
+                let sql = hook.sql;
+                (bench.log(LEADER).matches("the charm repairs it").count(), sql)
+            };
+            let before = bench.log(LEADER).matches("the charm repairs it").count();
+            let (repaired, _) = repairs(&mut bench);
+            assert_eq!(repaired, before + 1, "PostgreSQL {channel}: {changes:?}");
+            let (repaired, sql) = repairs(&mut bench);
+            assert_eq!(repaired, before + 1, "PostgreSQL {channel}: {changes:?}, again");
+            if pgbouncer == NEW {
+                assert!(sql.connections == 1 && sql.statements <= 4, "{sql:?}");
+            }
+            bench.assert_served("shop");
+            bench.go("sql shop \"CREATE TABLE IF NOT EXISTS t (a int)\"");
+            bench.go("sql shop \"DROP TABLE t\"");
+            assert!(bench.0.run("sql desk \"SELECT 1\" --database shop").is_err(), "{changes:?}");
+            let status = bench.status(LEADER);
+            assert!(status.starts_with("active"), "PostgreSQL {channel}: {changes:?}: {status}");
+        }
+    }
+}
+
 #[test]
 fn if_postgresql_goes_first_a_warning_names_the_role_left_there() {
     let Some(mut bench) = Bench::serving("16", NEW) else { return };

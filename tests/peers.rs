@@ -1208,7 +1208,7 @@ fn a_role_that_could_not_be_dropped_is_dropped_later() {
     let [id] = bench.0.model().relations_at("pgbouncer-k8s:database")[..] else {
         panic!("one client")
     };
-    bench.go(&format!("sql shop \"CREATE TABLE kept (id int)\" --through {LEADER}"));
+    bench.go(&format!("sql shop \"SET ROLE NONE; CREATE TABLE kept (id int)\" --through {LEADER}"));
     bench.go("sql dba \"ALTER DATABASE shop ALLOW_CONNECTIONS false\"");
     bench.go("remove-relation pgbouncer-k8s:database shop");
     bench.go("settle");

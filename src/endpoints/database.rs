@@ -75,8 +75,11 @@ fn is_needed(due: &Due) -> bool {
         && entered.as_ref().is_some_and(|entered| {
             *has_wildcard || !relations.iter().all(|relation| entered.contains(relation))
         });
+    // Somebody may have changed PostgreSQL by hand.
+    let is_looked_at = matches!(trust, Trust::Recheck | Trust::NewLeader)
+        && entered.as_ref().is_some_and(|entered| !entered.is_empty());
     let is_missing = queue.notes.notes.values().any(|note| *note == ClientNote::Missing);
-    is_lost || is_unseen || is_missing || !queue.is_noted()
+    is_lost || is_unseen || is_looked_at || is_missing || !queue.is_noted()
 }
 
 #[cfg(test)]
@@ -98,7 +101,9 @@ mod tests {
     #[test]
     fn nothing_is_due_if_every_client_is_entered_and_noted() {
         assert!(!is_needed(&due()));
-        assert!(!is_needed(&Due { trust: Trust::Recheck, ..due() }));
+        assert!(is_needed(&Due { trust: Trust::Recheck, ..due() }), "PostgreSQL is looked at");
+        let none = Due { relations: Vec::new(), entered: Some(Vec::new()), ..due() };
+        assert!(!is_needed(&Due { trust: Trust::Recheck, ..none }));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::facts::backend::Backend;
 use crate::facts::lookup::{Lookup, Noted};
 use crate::facts::units::{looks_everywhere, sibling_looks_everywhere};
 use crate::juju::labels;
-use crate::postgres::{Credentials, Server};
+use crate::postgres::{Credentials, Lack, Place, Server};
 use crate::status::Wait;
 
 impl Look<'_> {
@@ -106,6 +106,21 @@ impl Look<'_> {
             Some(Err(wait)) => Err(wait.clone()),
             None => Err(Wait::Backend),
         })
+    }
+
+    /// What each of these clients lacks in PostgreSQL, in their order, or why that is not known.
+    pub fn lacks(&mut self, places: &[Place]) -> Result<Result<Vec<Option<Lack>>, Wait>> {
+        let lacks = match self.server()? {
+            Ok(server) => server.lacks(places),
+            Err(wait) => return Ok(Err(wait)),
+        };
+        Ok(lacks.map_err(|refused| {
+            let wait = Wait::Unreachable(refused.to_string());
+            if refused.is_lost() {
+                self.handles.server = Some(Err(wait.clone()));
+            }
+            wait
+        }))
     }
 
     /// All databases of PostgreSQL except `postgres` and our own; `None` if the query fails.

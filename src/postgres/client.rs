@@ -10,7 +10,7 @@ pub(super) const ADMIN: &str = "admin";
 /// The owner of all clients' databases, from 16 on.
 pub(super) const DATABASES_OWNER: &str = "charmed_databases_owner";
 /// The groups whose members work in all databases and belong to none.
-const INSTANCE_ROLES: [&str; 3] = ["charmed_dml", "charmed_read", "charmed_stats"];
+pub(super) const INSTANCE_ROLES: [&str; 3] = ["charmed_dml", "charmed_read", "charmed_stats"];
 
 /// A role that logs in to one database through the pooler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,9 +63,19 @@ impl Client {
         !self.roles.names().iter().any(|role| INSTANCE_ROLES.contains(&role.as_str()))
     }
 
+    /// The groups that every client's role is in.
+    pub(super) fn least_shape(&self, groups: &Groups) -> Shape {
+        let mut shape = Shape::default();
+        if groups.has_catalog_roles() && self.is_of_its_database() {
+            shape.groups.extend(["admin", "dml"].map(|kind| self.catalog_role(kind)));
+        }
+        shape.groups.extend(groups.has(ACCESS).then(|| ACCESS.to_owned()));
+        shape
+    }
+
     /// The attributes and groups to give to the role.
     pub(super) fn shape(&self, groups: &Groups) -> Result<Shape, Refused> {
-        let mut shape = Shape { attributes: Vec::new(), groups: Vec::new() };
+        let mut shape = self.least_shape(groups);
         let mut unknown = Vec::new();
         for role in self.roles.names() {
             match role.as_str() {
@@ -86,10 +96,6 @@ impl Client {
         if !unknown.is_empty() {
             return Err(Refused::InvalidRoles { roles: unknown.join(", ") });
         }
-        if groups.has_catalog_roles() && self.is_of_its_database() {
-            shape.groups.extend(["admin", "dml"].map(|kind| self.catalog_role(kind)));
-        }
-        shape.groups.extend(groups.has(ACCESS).then(|| ACCESS.to_owned()));
         // PostgreSQL refuses an attribute that a statement has twice.
         shape.attributes.sort_unstable();
         shape.attributes.dedup();

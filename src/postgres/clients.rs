@@ -6,7 +6,7 @@ use std::time::Duration;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::{
-    client::{ACCESS, ADMIN, Client, DATABASES_OWNER, Groups, Shape},
+    client::{ACCESS, ADMIN, Client, DATABASES_OWNER, Groups},
     error::Refused,
     heir,
     server::{STATEMENT, Server, TRAVEL},
@@ -20,27 +20,29 @@ impl Server {
     ///
     /// A verifier that the role has already stays if it `matches` the password. The charm takes
     /// over a role without a comment, as the Python charm made it, only if the role is `known` to
-    /// be this client's. A client that has its credentials keeps the attributes and groups that
-    /// it got with them.
+    /// be this client's, or may act as the heir of the client's database. A role that exists when
+    /// the client has its credentials keeps the attributes and groups that it got with them.
     pub fn ensure_client(
         &mut self,
         client: &Client,
         known: bool,
         matches: &dyn Fn(&str) -> bool,
     ) -> Result<(), Refused> {
-        let old = match self.role(&client.role)? {
-            Some(role)
-                if role.is_somebody_elses(&client.comment)
-                    || (role.comment.is_none() && !known) =>
-            {
-                return Err(Refused::not_ours(&client.role, &client.comment));
-            }
-            old => old,
-        };
+        let old = self.role(&client.role)?;
+        let groups = self.groups(client)?;
+        let from_16 = groups.has_catalog_roles();
+        let heir = heir::name(&client.database, from_16);
+        if let Some(role) = &old
+            && (role.is_somebody_elses(&client.comment)
+                || (role.comment.is_none() && !known && !self.has_heir(client, &heir)?))
+        {
+            return Err(Refused::not_ours(&client.role, &client.comment));
+        }
         let role = escape_identifier(&client.role);
         let is_there = old.is_some();
         let mut sql = Vec::new();
-        if !old.as_ref().and_then(|old| old.verifier.as_deref()).is_some_and(matches) {
+        let logs_in = old.as_ref().filter(|old| old.logs_in);
+        if !logs_in.and_then(|old| old.verifier.as_deref()).is_some_and(matches) {
             let command = if is_there { "ALTER" } else { "CREATE" };
             let verifier = escape_literal(client.verifier.reveal());
             sql.push(format!("{command} ROLE {role} LOGIN PASSWORD {verifier}"));
@@ -49,15 +51,8 @@ impl Server {
             sql.push(format!("COMMENT ON ROLE {role} IS {}", escape_literal(&client.comment)));
         }
         let what = format!("make role {}", client.role);
-        let groups = self.groups(client)?;
-        let from_16 = groups.has_catalog_roles();
-        let heir = heir::name(&client.database, from_16);
-        if is_there && client.is_answered && (from_16 || self.has_heir(client, &heir)?) {
-            return if sql.is_empty() { Ok(()) } else { self.batch(what, &sql.join("; ")) };
-        }
-
         let shape = if is_there && client.is_answered {
-            Shape::default()
+            client.least_shape(&groups)
         } else {
             client.shape(&groups)?
         };
@@ -66,7 +61,7 @@ impl Server {
             self.ensure_catalog_roles(client)?;
         } else {
             let comment = format!("owns what clients share in database {}", client.database);
-            self.ensure_owner(&heir, &comment)?;
+            self.ensure_owner(&heir, &comment, &client.role)?;
         }
         if shape.attributes.contains(&"CREATEROLE") {
             tracing::warn!(

@@ -32,17 +32,24 @@ pub(super) fn name(database: &str, has_catalog_roles: bool) -> String {
         return format!("charmed_{database}_owner");
     }
     let hash = Sha256::digest(database);
-    let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{HEIR_PREFIX}{hex}")
+    let half = u128::from_be_bytes(*hash.first_chunk().expect("SHA-256 has 32 bytes"));
+    format!("{HEIR_PREFIX}{half:032x}")
 }
 
 impl Server {
     /// Makes a group role that owns objects, or checks that the one that is there can: anybody who
-    /// could act as the role could act as every client of the database.
-    pub(super) fn ensure_owner(&mut self, role: &str, comment: &str) -> Result<(), Refused> {
+    /// could act as the role could act as every client of the database. `besides` is a member that
+    /// may lack its comment.
+    pub(super) fn ensure_owner(
+        &mut self,
+        role: &str,
+        comment: &str,
+        besides: &str,
+    ) -> Result<(), Refused> {
         let what = format!("make role {role}");
         let members = (role != ESTATE).then_some(COMMENT);
-        match self.query(&what, OWNER, &[&role, &members])?.first().map(|row| row.get(0)) {
+        match self.query(&what, OWNER, &[&role, &members, &besides])?.first().map(|row| row.get(0))
+        {
             Some(true) => Ok(()),
             Some(false) => Err(Refused::NoHeir { role: role.to_owned() }),
             None => {
@@ -56,7 +63,7 @@ impl Server {
         }
     }
 
-    /// Whether a client is a member of the heir of its database.
+    /// Whether a client may act as the heir of its database.
     pub(super) fn has_heir(&mut self, client: &Client, heir: &str) -> Result<bool, Refused> {
         let what = format!("look up the members of role {heir}");
         Ok(!self.query(&what, MEMBER, &[&client.role, &heir])?.is_empty())
@@ -111,14 +118,15 @@ const OWNER: &str = "
                 OR rolbypassrls)
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE m.member = a.oid)
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m
+                       JOIN pg_catalog.pg_roles r ON r.oid = m.member AND r.rolname <> $3
                        WHERE m.roleid = a.oid AND NOT coalesce(pg_catalog.starts_with(
                            pg_catalog.shobj_description(m.member, 'pg_authid'), $2), false))
     FROM pg_catalog.pg_authid a WHERE rolname = $1";
 
 const MEMBER: &str = "
-    SELECT FROM pg_catalog.pg_auth_members m
-    JOIN pg_catalog.pg_roles c ON c.oid = m.member AND c.rolname = $1
-    JOIN pg_catalog.pg_roles h ON h.oid = m.roleid AND h.rolname = $2";
+    SELECT FROM pg_catalog.pg_roles c, pg_catalog.pg_roles h
+    WHERE c.rolname = $1 AND h.rolname = $2 AND NOT c.rolsuper
+      AND pg_catalog.pg_has_role(c.oid, h.oid, 'MEMBER')";
 
 const WORK_AS_HEIR: &str = "
     DO $$

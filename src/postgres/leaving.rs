@@ -50,7 +50,7 @@ impl Server {
             holdings.push((database, heir));
         }
         if !databases.is_empty() || holdings.iter().any(|(_, heir)| heir.is_none()) {
-            self.ensure_owner(ESTATE, "owns what former clients left outside their databases")?;
+            self.ensure_owner(ESTATE, "owns what former clients left outside their databases", "")?;
         }
         let estate = escape_identifier(ESTATE);
         for database in databases.iter().filter_map(|row| row.try_get::<_, &str>(0).ok()) {

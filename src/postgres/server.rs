@@ -34,6 +34,7 @@ pub struct Server {
 /// The entry of a role in `pg_authid`.
 pub(super) struct Role {
     pub(super) verifier: Option<String>,
+    pub(super) logs_in: bool,
     plain: bool,
     pub(super) comment: Option<String>,
 }
@@ -82,8 +83,9 @@ impl Server {
         let rows = self.query(&format!("look up role {name}"), ROLE, &[&name])?;
         Ok(rows.first().map(|row| Role {
             verifier: row.get(0),
-            plain: row.get(1),
-            comment: row.get(2),
+            logs_in: row.get(1),
+            plain: row.get(2),
+            comment: row.get(3),
         }))
     }
 
@@ -175,7 +177,7 @@ const UNLOGGED: &str = "
     WHERE current_setting('pg_stat_statements.track_utility', true) IS NOT NULL";
 
 const ROLE: &str = "
-    SELECT rolpassword,
+    SELECT rolpassword, rolcanlogin,
            rolcanlogin AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication
                                 OR rolbypassrls),
            pg_catalog.shobj_description(oid, 'pg_authid')

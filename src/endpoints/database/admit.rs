@@ -15,7 +15,7 @@ use crate::peer_bag::{DATABASES, OTHER_DATABASES, role};
 use crate::pgbouncer::databases::python_list;
 use crate::pgbouncer::{DatabaseName, Entry, Origin, PgbDbs};
 use crate::plan::{Bag, Effect, Plan, Value};
-use crate::postgres::ServerVersion;
+use crate::postgres::{Lack, Place, ServerVersion};
 use crate::status::Wait;
 
 /// The input of [`decide`]; only the leader admits clients.
@@ -40,6 +40,8 @@ pub struct Admission {
     pub version: Option<ServerVersion>,
     /// The state of PostgreSQL.
     pub backend: ServingBackend,
+    /// The clients that have their credentials, but lack something in PostgreSQL.
+    pub lost: Vec<(RelationId, Lack)>,
     /// The databases that no client requested by name: the published text, and the current names
     /// if PostgreSQL was queried.
     pub others: (Option<String>, Option<Vec<String>>),
@@ -82,6 +84,16 @@ fn gather(look: &mut Look<'_>) -> Result<Admission> {
     if has_gone || reaches_all {
         backend = ServingBackend::gather(look)?;
     }
+    let mut lost = Vec::new();
+    if is_looked_at(look, &queue) && !databases.entries.0.is_empty() {
+        backend = ServingBackend::gather(look)?;
+        if matches!(backend, ServingBackend::Ready { .. }) {
+            match lost_clients(look, &databases.entries, &queue)? {
+                Ok(found) => lost = found,
+                Err(wait) => backend = ServingBackend::Waiting(wait),
+            }
+        }
+    }
     let others = match &backend {
         ServingBackend::Ready { .. } if reaches_all => look.other_databases()?,
         _ => None,
@@ -102,7 +114,37 @@ fn gather(look: &mut Look<'_>) -> Result<Admission> {
         clients,
         queue,
         backend,
+        lost,
     })
+}
+
+/// Whether this hook looks at what PostgreSQL has for the clients: nothing tells Juju what somebody
+/// changed there by hand. A hook after one that found PostgreSQL unreachable looks again.
+fn is_looked_at(look: &Look<'_>, queue: &ClientQueue) -> bool {
+    let is_left = look.notes().deferred.iter().any(|row| row == Endpoint::Database.name());
+    let waits = |note| matches!(note, ClientNote::Waiting(_));
+    matches!(look.trust(), Trust::Recheck | Trust::NewLeader)
+        || (is_left && queue.noted_as(waits).is_empty())
+}
+
+/// The clients that have their credentials, but lack something in PostgreSQL.
+fn lost_clients(
+    look: &mut Look<'_>,
+    databases: &PgbDbs,
+    queue: &ClientQueue,
+) -> Result<Result<Vec<(RelationId, Lack)>, Wait>> {
+    let waiting = queue.waiting(look.trust());
+    let (mut relations, mut places) = (Vec::new(), Vec::new());
+    for (origin, entry) in databases.0.iter().filter(|(_, entry)| !entry.legacy) {
+        let relation = origin.relation().map(RelationId).filter(|id| !waiting.contains(id));
+        let Some(relation) = relation else { continue };
+        relations.push(relation);
+        places.push(Place { role: role(relation), database: entry.name.clone() });
+    }
+    Ok(look.lacks(&places)?.map(|lacks| {
+        let lacks = relations.into_iter().zip(lacks);
+        lacks.filter_map(|(relation, lack)| Some((relation, lack?))).collect()
+    }))
 }
 
 /// Enters requests that can be served, reports the others, and removes the roles and entries of
@@ -117,6 +159,12 @@ pub fn decide(seen: &Admission) -> Plan {
     }
     let mut databases = seen.databases.entries.clone();
     let mut notes = seen.notes_of_others();
+    for (relation, lack) in seen.lost.iter().filter(|(id, _)| seen.relations.contains(id)) {
+        plan.push(Effect::Warn(format!(
+            "database:{relation}: {lack} in PostgreSQL; the charm repairs it, no action is needed"
+        )));
+        notes.notes.insert(*relation, ClientNote::Restored);
+    }
     let mut requests = Vec::new();
     for client in &seen.clients {
         let origin = Origin::Relation(client.relation.0);
@@ -315,6 +363,7 @@ mod tests {
             others_reach_all: false,
             version: ServerVersion::parse("15.18"),
             backend: ready(),
+            lost: Vec::new(),
             others: (None, None),
             comment_prefix: "model m".into(),
         }

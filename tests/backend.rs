@@ -236,9 +236,9 @@ fn update_status_repairs_what_somebody_changed_by_hand() {
                 let runs = &bench.0.model().hook_runs()[mark..];
                 let hook = runs.iter().find(|run| run.unit == LEADER).expect("the hook ran");
                 let sql = hook.sql;
-                (bench.log(LEADER).matches("the charm repairs it").count(), sql)
+                (bench.log(LEADER).matches("the charm repairs this").count(), sql)
             };
-            let before = bench.log(LEADER).matches("the charm repairs it").count();
+            let before = bench.log(LEADER).matches("the charm repairs this").count();
             let (repaired, _) = repairs(&mut bench);
             assert_eq!(repaired, before + 1, "PostgreSQL {channel}: {changes:?}");
             let (repaired, sql) = repairs(&mut bench);

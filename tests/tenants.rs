@@ -222,7 +222,9 @@ fn what_a_leaving_client_owned_gives_nobody_more_rights() -> Outcome {
         refused("SELECT * FROM mine.verifiers");
         refused("SELECT mine.run('ALTER ROLE relation_id_8 SUPERUSER')");
         refused("SELECT mine.run('CREATE ROLE pwned SUPERUSER')");
-        // In the victim's database the function would act as the victim's heir.
+        // In the victim's database the function would act as the victim's heir, also after the
+        // next client of that database has come.
+        bench.add("relation_id_9", "victim", "")?;
         let theirs = "SELECT mine.run('DROP TABLE public.secrets')";
         bench.see("victim", "GRANT CONNECT ON DATABASE victim TO relation_id_8")?;
         let error = bench.cluster.psql("relation_id_8", "victim", theirs).expect_err("not theirs");

@@ -165,8 +165,13 @@ const ADOPT: &str = "
     BEGIN
         FOR statement IN
             WITH givers AS (
-                     SELECT oid FROM pg_roles
-                     WHERE rolname IN (current_user, current_setting('our.estate')) UNION
+                     SELECT oid FROM pg_roles WHERE rolname = current_user UNION
+                     -- In a database that a former client made, the estate owns what it left. In
+                     -- any other database a guest left it: nobody may act with the heir's rights
+                     -- through its functions.
+                     SELECT e.oid FROM pg_roles e JOIN pg_database d ON d.datdba = e.oid
+                     WHERE e.rolname = current_setting('our.estate')
+                         AND d.datname = current_database() UNION
                      SELECT m.member FROM pg_auth_members m
                      JOIN pg_roles h ON h.oid = m.roleid AND h.rolname = heir
                      WHERE starts_with(shobj_description(m.member, 'pg_authid'),

@@ -110,8 +110,8 @@ impl Server {
         for row in self.query_in(database, what, SPECIAL, &[&role])? {
             let (kind, disable, name): (&str, &str, &str) = (row.get(0), row.get(1), row.get(2));
             tracing::warn!(
-                "{role} leaves {kind} {name} in database {database}: only a superuser can own it; \
-                 disabled it"
+                "disabled {kind} {name} of the removed role {role} in database {database}: only a \
+                 superuser can own it; drop it if nobody needs it"
             );
             let object = format!("ALTER {kind} {}", escape_identifier(name));
             if !disable.is_empty() {

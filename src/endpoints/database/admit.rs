@@ -16,7 +16,7 @@ use crate::pgbouncer::databases::python_list;
 use crate::pgbouncer::{DatabaseName, Entry, Origin, PgbDbs};
 use crate::plan::{Bag, Effect, Plan, Value};
 use crate::postgres::{Lack, Place, ServerVersion};
-use crate::status::Wait;
+use crate::status::{ClientName, Wait};
 
 /// The input of [`decide`]; only the leader admits clients.
 pub struct Admission {
@@ -41,7 +41,7 @@ pub struct Admission {
     /// The state of PostgreSQL.
     pub backend: ServingBackend,
     /// The clients that have their credentials, but lack something in PostgreSQL.
-    pub lost: Vec<(RelationId, Lack)>,
+    pub lost: Vec<(ClientName, Lack)>,
     /// The databases that no client requested by name: the published text, and the current names
     /// if PostgreSQL was queried.
     pub others: (Option<String>, Option<Vec<String>>),
@@ -132,18 +132,19 @@ fn lost_clients(
     look: &mut Look<'_>,
     databases: &PgbDbs,
     queue: &ClientQueue,
-) -> Result<Result<Vec<(RelationId, Lack)>, Wait>> {
+) -> Result<Result<Vec<(ClientName, Lack)>, Wait>> {
     let waiting = queue.waiting(look.trust());
-    let (mut relations, mut places) = (Vec::new(), Vec::new());
+    let (mut clients, mut places) = (Vec::new(), Vec::new());
     for (origin, entry) in databases.0.iter().filter(|(_, entry)| !entry.legacy) {
         let relation = origin.relation().map(RelationId).filter(|id| !waiting.contains(id));
         let Some(relation) = relation else { continue };
-        relations.push(relation);
+        let application = look.notes().remote_apps.get(&relation).cloned();
+        clients.push(ClientName { relation, application });
         places.push(Place { role: role(relation), database: entry.name.clone() });
     }
     Ok(look.lacks(&places)?.map(|lacks| {
-        let lacks = relations.into_iter().zip(lacks);
-        lacks.filter_map(|(relation, lack)| Some((relation, lack?))).collect()
+        let lacks = clients.into_iter().zip(lacks);
+        lacks.filter_map(|(client, lack)| Some((client, lack?))).collect()
     }))
 }
 
@@ -159,11 +160,12 @@ pub fn decide(seen: &Admission) -> Plan {
     }
     let mut databases = seen.databases.entries.clone();
     let mut notes = seen.notes_of_others();
-    for (relation, lack) in seen.lost.iter().filter(|(id, _)| seen.relations.contains(id)) {
-        plan.push(Effect::Warn(format!(
-            "database:{relation}: {lack} in PostgreSQL; the charm repairs it, no action is needed"
-        )));
-        notes.notes.insert(*relation, ClientNote::Restored);
+    for (client, lack) in &seen.lost {
+        if seen.relations.contains(&client.relation) {
+            let text = format!("{client}: in PostgreSQL {lack}; the charm repairs this");
+            plan.push(Effect::Warn(text));
+            notes.notes.insert(client.relation, ClientNote::Restored);
+        }
     }
     let mut requests = Vec::new();
     for client in &seen.clients {
@@ -397,6 +399,23 @@ mod tests {
     #[track_caller]
     fn check(seen: &Admission, expected: &str) {
         assert_eq!(decide(seen).to_string().trim(), expected.trim());
+    }
+
+    #[test]
+    fn a_client_that_lacks_something_in_postgresql_is_repaired_and_reported() {
+        let mut seen = with(r#"{"6": {"name": "shop"}}"#, seen(Vec::new()));
+        seen.relations = vec![RelationId(6)];
+        let name = |id| ClientName { relation: RelationId(id), application: Some("shop".into()) };
+        // The relation 7 has ended: its role is dropped, not repaired.
+        seen.lost = vec![(name(6), Lack::Login), (name(7), Lack::Role)];
+        let plan = decide(&seen);
+        assert_eq!(noted(&plan), [(6, ClientNote::Restored)]);
+        let text = plan.to_string();
+        assert!(
+            text.contains("shop (database:6): in PostgreSQL its role may not log in;"),
+            "{text}"
+        );
+        assert!(!text.contains("database:7"), "{text}");
     }
 
     #[test]

@@ -82,6 +82,16 @@ fn the_first_writable_host_is_used() -> Outcome {
 }
 
 #[test]
+fn a_silent_host_leaves_time_for_the_next() -> Outcome {
+    let cluster = Cluster::start()?;
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    let mut credentials = cluster.credentials();
+    credentials.hosts.insert(0, ("127.0.0.1".to_owned(), silent.local_addr()?.port()));
+    Server::connect(&credentials)?.server_version()?;
+    Ok(())
+}
+
+#[test]
 fn a_connection_to_a_silent_server_times_out() -> Outcome {
     let silent = TcpListener::bind("127.0.0.1:0")?;
     let credentials = Credentials {

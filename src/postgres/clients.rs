@@ -9,6 +9,7 @@ use super::{
     client::{ACCESS, ADMIN, Client, DATABASES_OWNER, Groups},
     error::Refused,
     heir,
+    seen::{Lack, Place},
     server::{STATEMENT, Server, TRAVEL},
 };
 
@@ -51,11 +52,13 @@ impl Server {
             sql.push(format!("COMMENT ON ROLE {role} IS {}", escape_literal(&client.comment)));
         }
         let what = format!("make role {}", client.role);
-        let shape = if is_there && client.is_answered {
-            client.least_shape(&groups)
-        } else {
-            client.shape(&groups)?
-        };
+        let is_kept = is_there && client.is_answered;
+        let place = Place { role: client.role.clone(), database: client.database.clone() };
+        if is_kept && matches!(self.lacks(&[place])?[..], [None | Some(Lack::Comment)]) {
+            return if sql.is_empty() { Ok(()) } else { self.batch(what, &sql.join("; ")) };
+        }
+
+        let shape = if is_kept { client.least_shape(&groups) } else { client.shape(&groups)? };
         self.ensure_database(&client.database, from_16.then_some(DATABASES_OWNER))?;
         if from_16 {
             self.ensure_catalog_roles(client)?;

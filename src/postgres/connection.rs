@@ -28,10 +28,19 @@ impl Connection {
     pub(crate) fn open(config: &Config, limit: Duration) -> Result<Self, ConnectionError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let connecting = async { timeout(limit, config.connect(tls())).await };
-        let (client, connection) =
-            runtime.block_on(connecting).map_err(|_| ConnectionError::Silent(limit))??;
-        runtime.spawn(connection);
-        Ok(Self { client, runtime })
+        let opened = runtime.block_on(connecting).map_err(|_| ConnectionError::Silent(limit));
+        match opened.and_then(|opened| Ok(opened?)) {
+            Ok((client, connection)) => {
+                runtime.spawn(connection);
+                Ok(Self { client, runtime })
+            }
+            Err(error) => {
+                // Dropping the runtime would wait until the lookup of a name ends, for 40 seconds
+                // if no DNS server answers.
+                runtime.shutdown_background();
+                Err(error)
+            }
+        }
     }
 
     /// Runs statements by the simple query protocol, in one transaction; returns the rows of all.

@@ -8,6 +8,9 @@ pub enum ConnectionError {
     /// The server does not answer in time.
     #[error("no answer within {0:?}")]
     Silent(Duration),
+    /// PostgreSQL has published no host.
+    #[error("no host is known")]
+    NoHost,
     /// There is no connection, or the server reports an error.
     #[error("{}", described(.0))]
     Sql(#[from] tokio_postgres::Error),
@@ -20,7 +23,7 @@ impl ConnectionError {
     /// Whether the connection can no longer be used.
     pub(super) fn is_lost(&self) -> bool {
         match self {
-            Self::Silent(_) | Self::Runtime(_) => true,
+            Self::Silent(_) | Self::NoHost | Self::Runtime(_) => true,
             Self::Sql(error) => error.as_db_error().is_none(),
         }
     }

@@ -7,14 +7,17 @@ use tokio_postgres::{Config, Row, config::TargetSessionAttrs, types::ToSql};
 use super::{
     connection::Connection,
     credentials::Credentials,
-    error::{Refused, Unreachable},
+    error::{ConnectionError, Refused, Unreachable},
 };
 
 /// How long one address may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long connecting and logging in to one host may take.
+/// How long connecting and logging in to one host may take, with the lookup of its name.
 const LOG_IN_LIMIT: Duration = Duration::from_secs(5);
+
+/// The number of hosts that may let this time pass before the charm gives up.
+const SILENT_HOSTS: usize = 3;
 
 /// How long a statement may take before the server cancels it.
 pub(super) const STATEMENT: Duration = Duration::from_secs(10);
@@ -138,35 +141,52 @@ impl Server {
 }
 
 fn open(credentials: &Credentials, database: &str) -> Result<Connection, Unreachable> {
+    let mut silent = 0;
+    let mut failure = None;
+    for (host, port) in &credentials.hosts {
+        match open_host(credentials, host, *port, database) {
+            Ok(connection) => return Ok(connection),
+            Err(error) => {
+                silent += usize::from(matches!(error, ConnectionError::Silent(_)));
+                failure = Some(error);
+            }
+        }
+        if silent == SILENT_HOSTS {
+            break;
+        }
+    }
+    let hosts = credentials.hosts.iter().map(|(host, port)| format!("{host}:{port}"));
+    Err(Unreachable {
+        hosts: hosts.collect::<Vec<_>>().join(", "),
+        database: database.to_owned(),
+        user: credentials.user.clone(),
+        source: failure.unwrap_or(ConnectionError::NoHost),
+    })
+}
+
+fn open_host(
+    credentials: &Credentials,
+    host: &str,
+    port: u16,
+    database: &str,
+) -> Result<Connection, ConnectionError> {
     let mut config = Config::new();
     config.user(&credentials.user).password(credentials.password.reveal()).dbname(database);
-    config.application_name("pgbouncer-k8s").connect_timeout(CONNECT_LIMIT);
+    config.host(host).port(port).application_name("pgbouncer-k8s").connect_timeout(CONNECT_LIMIT);
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     let (statement, lock) = (STATEMENT.as_millis(), LOCK.as_millis());
-    config.options(format!("-c statement_timeout={statement} -c lock_timeout={lock}"));
-    for (host, port) in &credentials.hosts {
-        config.host(host).port(*port);
-    }
-    let limit = LOG_IN_LIMIT * u32::try_from(credentials.hosts.len()).unwrap_or(1).max(1);
+    // Options of a connection come before the settings of a role or database.
+    config.options(format!(
+        "-c statement_timeout={statement} -c lock_timeout={lock} -c idle_session_timeout=0 \
+         -c idle_in_transaction_session_timeout=0"
+    ));
     // The `login_hook` of PostgreSQL 16's charm gives every login another role. RESET ROLE would
     // return to a role set by ALTER ROLE. A client's object in `public` must not stand in for a
     // function or type of PostgreSQL.
     let begin = format!("SET ROLE NONE; SET search_path = pg_catalog, pg_temp; {UNLOGGED}");
-    let opened = Connection::open(&config, limit).and_then(|mut connection| {
-        connection.simple(&begin, STATEMENT + TRAVEL)?;
-        Ok(connection)
-    });
-    opened.map_err(|source| Unreachable {
-        hosts: credentials
-            .hosts
-            .iter()
-            .map(|(host, port)| format!("{host}:{port}"))
-            .collect::<Vec<_>>()
-            .join(", "),
-        database: database.to_owned(),
-        user: credentials.user.clone(),
-        source,
-    })
+    let mut connection = Connection::open(&config, LOG_IN_LIMIT)?;
+    connection.simple(&begin, STATEMENT + TRAVEL)?;
+    Ok(connection)
 }
 
 /// Keeps statements, which may hold verifiers, out of the server's log and views.

@@ -201,8 +201,8 @@ impl Postgresql {
         Ok(plain)
     }
 
-    /// Makes the server log each message of the new role, and waits for a short time until the role is
-    /// admitted.
+    /// Makes the server log each message of the new role, and waits for a short time until the role
+    /// is admitted.
     fn wait_until_admitted(&self, user: &str) -> Done {
         let cluster = lock(&self.cluster);
         let sql = format!("ALTER ROLE {} SET log_duration = on", identifier(user));

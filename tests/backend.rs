@@ -201,7 +201,7 @@ fn the_leader_cleans_up_or_warns_whichever_unit_goes_first() {
 
 /// What somebody changes by hand in PostgreSQL, for the client with the role `relation_id_3` and
 /// the database `shop`.
-const BY_HAND: [&[&str]; 9] = [
+const BY_HAND: [&[&str]; 11] = [
     &["DROP DATABASE shop WITH (FORCE)"],
     &["DROP DATABASE shop WITH (FORCE)", "CREATE DATABASE shop"],
     &["GRANT CONNECT ON DATABASE shop TO PUBLIC"],
@@ -211,6 +211,8 @@ const BY_HAND: [&[&str]; 9] = [
     &["COMMENT ON ROLE relation_id_3 IS NULL"],
     &["REVOKE ‹heir›, charmed_shop_admin FROM relation_id_3"],
     &["DROP OWNED BY relation_id_3", "DROP ROLE relation_id_3"],
+    &["ALTER ROLE relation_id_3 SUPERUSER"],
+    &["ALTER ROLE relation_id_3 VALID UNTIL '2001-01-01' CONNECTION LIMIT 0"],
 ];
 
 #[test]
@@ -531,15 +533,14 @@ fn hooks_connect_to_postgresql_at_most_once_and_only_if_needed() {
     bench.go("settle");
     // The leader's update-status looks at what PostgreSQL has for the clients.
     assert_eq!(bench.connections(mark).iter().sum::<usize>(), 1);
-    // A refresh makes sure of roles and of our own database, once. What a client has in its own
-    // stands.
+    // A refresh makes sure of roles, of our own database and of the client's, once.
     bench.postgres("DROP FUNCTION pgbouncer_auth_relation_id_2.get_auth", "pgbouncer");
     let mark = bench.0.model().hook_runs().len();
     bench.go("trigger pgbouncer-k8s/0 upgrade-charm");
     bench.go("settle");
     assert_eq!(
         bench.connections(mark).iter().filter(|connections| **connections > 0).collect::<Vec<_>>(),
-        [&1]
+        [&2]
     );
     bench.assert_served("shop");
 }

@@ -251,7 +251,7 @@ fn sign(sql: &Sql) -> Option<String> {
         Sql::Asks(text, values) if text.ends_with("WHERE datname = $1 AND datallowconn") => {
             Some(format!("asks for database {}", values[0]))
         }
-        Sql::Asks(text, _) if text.contains("NOT rolname = ANY ($2)") => {
+        Sql::Asks(text, _) if text.contains("NOT rolname::text = ANY (") => {
             Some("asks for roles by their mark".to_owned())
         }
         Sql::Asks(..) => None,
@@ -299,6 +299,7 @@ fn signs(effect: &str) -> (Vec<String>, Vec<String>) {
                 "CREATE ROLE \"pgbouncer_heir_".to_owned(),
                 format!("CREATE ROLE \"{name}\" LOGIN PASSWORD"),
                 format!("ALTER ROLE \"{name}\" LOGIN PASSWORD"),
+                format!("ALTER ROLE \"{name}\" NOSUPERUSER"),
             ],
         ),
         ["drop", "the", "role", name] => (role(name), gone(name)),

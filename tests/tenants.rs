@@ -285,10 +285,11 @@ fn databases_of_a_leaving_client_go_to_a_role_without_members() -> Outcome {
         bench.server.drop_client("relation_id_7", COMMENT)?;
         let owner = "SELECT datdba::regrole FROM pg_database WHERE datname = 'own'";
         assert_eq!(bench.see("postgres", owner)?, "pgbouncer_estate");
-        // A client that asks for the database gets what is in it.
+        // A client that asks for the database would run what is in it.
+        let refused = bench.add("relation_id_8", "own", "").expect_err("somebody else made it");
+        assert!(refused.to_string().contains("it belongs to pgbouncer_estate"), "{refused}");
+        bench.see("own", "ALTER DATABASE own OWNER TO operator; DROP TABLE t")?;
         bench.add("relation_id_8", "own", "")?;
-        bench.cluster.psql("relation_id_8", "own", "ALTER TABLE t ADD COLUMN b int")?;
-        assert_eq!(bench.see("postgres", owner)?, "pgbouncer_estate");
         for lets_in in ["GRANT CONNECT ON DATABASE own TO PUBLIC", "DROP DATABASE own"] {
             assert!(bench.cluster.psql("relation_id_8", "shop", lets_in).is_err(), "{lets_in}");
         }
@@ -365,6 +366,106 @@ fn a_client_does_not_reach_through_what_superusers_made() -> Outcome {
             let error = bench.cluster.psql("relation_id_7", "shop", sql).expect_err(sql);
             assert!(error.contains("permission denied"), "{error}");
         }
+    }
+    Ok(())
+}
+
+/// A `SECURITY DEFINER` function may change the password of its owner.
+#[test]
+fn a_lock_that_another_client_holds_delays_no_revocation() -> Outcome {
+    for mut bench in Bench::all()? {
+        bench.add("relation_id_7", "evil", "")?;
+        bench.add("relation_id_8", "evil", "")?;
+        let hold = "SET ROLE NONE; CREATE SCHEMA m; GRANT USAGE ON SCHEMA m TO PUBLIC;
+             CREATE FUNCTION m.hold() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+             AS 'BEGIN ALTER ROLE relation_id_7 PASSWORD ''mine''; END'";
+        bench.cluster.psql("relation_id_7", "evil", hold)?;
+        let _lock = bench.session("relation_id_8", "evil", "BEGIN; SELECT m.hold()")?;
+        bench.server.drop_client("relation_id_7", COMMENT)?;
+        let left = "SELECT count(*) FROM pg_roles WHERE rolname = 'relation_id_7'";
+        assert_eq!(bench.see("postgres", left)?, "0");
+    }
+    Ok(())
+}
+
+/// Up to 14 a role may make others its members.
+#[test]
+fn no_client_can_spoil_the_heir_of_another_database() -> Outcome {
+    for mut bench in Bench::all()? {
+        bench.add("relation_id_7", "shop", "")?;
+        bench.add("relation_id_8", "evil", "")?;
+        let heir = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'pgbouncer_heir_%'
+                    AND pg_has_role('relation_id_7', oid, 'MEMBER')";
+        let heir = bench.see("postgres", heir)?;
+        let spoil = format!("SET ROLE NONE; GRANT relation_id_8 TO {heir}, relation_id_7");
+        let _ = bench.cluster.psql("relation_id_8", "evil", &spoil);
+        bench.add("relation_id_9", "shop", "")?;
+        bench.server.drop_client("relation_id_8", COMMENT)?;
+        let left = "SELECT count(*) FROM pg_roles WHERE rolname = 'relation_id_8'";
+        assert_eq!(bench.see("postgres", left)?, "0");
+    }
+    Ok(())
+}
+
+/// Each of these objects makes `ALTER ... OWNER TO` fail.
+#[test]
+fn an_object_that_cannot_change_its_owner_keeps_nobody_out() -> Outcome {
+    for mut bench in Bench::all()? {
+        bench.add("relation_id_7", "shop", "")?;
+        let odd = "SET ROLE NONE;
+             CREATE AGGREGATE public.n(*) (sfunc = int8inc, stype = int8, initcond = '0');
+             CREATE PROCEDURE public.p(a int) LANGUAGE sql AS '';
+             CREATE TABLE mine (a int)";
+        bench.cluster.psql("relation_id_7", "shop", odd)?;
+        bench.add("relation_id_8", "shop", "")?;
+        bench.cluster.psql("relation_id_8", "shop", "ALTER TABLE mine ADD COLUMN b int")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_runs_no_code_as_a_superuser() -> Outcome {
+    for mut bench in Bench::all()? {
+        bench.see("postgres", "CREATE DATABASE shop")?;
+        let theirs = "CREATE TABLE of_operator (n int);
+             CREATE MATERIALIZED VIEW verifiers AS SELECT rolpassword FROM pg_authid";
+        bench.see("shop", theirs)?;
+        bench.add("relation_id_7", "shop", "")?;
+        for sql in [
+            "CREATE FUNCTION e() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+             CREATE TRIGGER e BEFORE INSERT ON of_operator FOR EACH ROW EXECUTE FUNCTION e()",
+            "SELECT * FROM verifiers",
+        ] {
+            let error = bench.cluster.psql("relation_id_7", "shop", sql).expect_err(sql);
+            assert!(error.contains("permission denied"), "{error}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_role_of_a_database_with_a_long_name_is_dropped() -> Outcome {
+    for mut bench in Bench::all()? {
+        let database = "d".repeat(63);
+        bench.add("relation_id_7", &database, "")?;
+        bench.cluster.psql("relation_id_7", &database, "SET ROLE NONE; CREATE TABLE t (a int)")?;
+        bench.server.drop_client("relation_id_7", COMMENT)?;
+        let left = "SELECT count(*) FROM pg_roles WHERE rolname = 'relation_id_7'";
+        assert_eq!(bench.see("postgres", left)?, "0");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_database_in_another_encoding_stops_nothing() -> Outcome {
+    for mut bench in Bench::all()? {
+        bench.see(
+            "postgres",
+            "CREATE DATABASE l1 TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'",
+        )?;
+        bench.see("l1", "CREATE DATABASE \"caf\u{e9}\"")?;
+        let names = bench.server.databases()?;
+        assert!(names.contains(&"l1".to_owned()), "{names:?}");
     }
     Ok(())
 }

@@ -9,7 +9,6 @@ use super::{
     client::{ACCESS, ADMIN, Client, DATABASES_OWNER, Groups},
     error::Refused,
     heir,
-    seen::{Lack, Place},
     server::{STATEMENT, Server, TRAVEL},
 };
 
@@ -48,17 +47,20 @@ impl Server {
             let verifier = escape_literal(client.verifier.reveal());
             sql.push(format!("{command} ROLE {role} LOGIN PASSWORD {verifier}"));
         }
+        // The lookup returns no verifier of a superuser or an expired role.
+        sql.push(format!(
+            "ALTER ROLE {role} NOSUPERUSER NOREPLICATION INHERIT CONNECTION LIMIT -1 \
+             VALID UNTIL 'infinity'"
+        ));
         if old.is_none_or(|old| old.comment.is_none()) {
             sql.push(format!("COMMENT ON ROLE {role} IS {}", escape_literal(&client.comment)));
         }
         let what = format!("make role {}", client.role);
-        let is_kept = is_there && client.is_answered;
-        let place = Place { role: client.role.clone(), database: client.database.clone() };
-        if is_kept && matches!(self.lacks(&[place])?[..], [None | Some(Lack::Comment)]) {
-            return if sql.is_empty() { Ok(()) } else { self.batch(what, &sql.join("; ")) };
-        }
-
-        let shape = if is_kept { client.least_shape(&groups) } else { client.shape(&groups)? };
+        let shape = if is_there && client.is_answered {
+            client.least_shape(&groups)
+        } else {
+            client.shape(&groups)?
+        };
         self.ensure_database(&client.database, from_16.then_some(DATABASES_OWNER))?;
         if from_16 {
             self.ensure_catalog_roles(client)?;
@@ -83,7 +85,7 @@ impl Server {
         }
         if from_16 {
             sql.extend(rights_from_16(client));
-            sql.push(heir::adopt(client, &heir));
+            sql.extend(heir::adopt(client, &heir));
         } else {
             let admin = if groups.has(ADMIN) { ", admin" } else { "" };
             let database = escape_identifier(&client.database);
@@ -97,7 +99,8 @@ impl Server {
     /// The names of the databases that accept logins, except templates.
     pub fn databases(&mut self) -> Result<Vec<String>, Refused> {
         let rows = self.query("list the databases", DATABASES, &[])?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+        // A name may be in another encoding.
+        Ok(rows.iter().filter_map(|row| row.try_get(0).ok()).collect())
     }
 
     fn groups(&mut self, client: &Client) -> Result<Groups, Refused> {
@@ -109,8 +112,13 @@ impl Server {
 
     fn ensure_database(&mut self, name: &str, owner: Option<&str>) -> Result<(), Refused> {
         let what = format!("create database {name}");
-        let found =
-            self.query(&what, "SELECT FROM pg_catalog.pg_database WHERE datname = $1", &[&name])?;
+        let found = self.query(&what, OWNER, &[&name])?;
+        if let Some(row) = found.first()
+            && !row.get::<_, bool>(1)
+        {
+            let (database, owner) = (name.to_owned(), row.get(0));
+            return Err(Refused::ForeignDatabase { database, owner });
+        }
         let database = escape_identifier(name);
         if found.is_empty() {
             let owner = owner
@@ -177,9 +185,8 @@ fn rights_from_16(client: &Client) -> Vec<String> {
     if client.is_of_its_database() {
         let owner = escape_literal(&client.catalog_role("owner"));
         sql.push(format!("ALTER ROLE {role} IN DATABASE {database} SET role = {owner}"));
-    } else {
-        sql.push(format!("GRANT CONNECT ON DATABASE {database} TO {role}"));
     }
+    sql.push(format!("GRANT CONNECT ON DATABASE {database} TO {role}"));
     if !client.roles.names().is_empty() {
         sql.push(format!("GRANT CONNECT ON DATABASE postgres, template1 TO {role}"));
     }
@@ -193,7 +200,7 @@ fn rights_from_16(client: &Client) -> Vec<String> {
 /// may, from 16 on every group that the charm has for clients.
 const GROUPS: &str = "
     SELECT g.rolname::text FROM pg_catalog.pg_authid g
-    WHERE g.rolname = ANY ($1) AND (NOT g.rolcanlogin OR g.rolname = $2)
+    WHERE g.rolname::text = ANY ($1::text[]) AND (NOT g.rolcanlogin OR g.rolname = $2)
       AND g.rolname !~ '^pgbouncer_'
       AND (g.rolname !~ '^pg_' OR g.rolname = ANY (ARRAY['pg_monitor', 'pg_read_all_settings',
           'pg_read_all_stats', 'pg_stat_scan_tables']))
@@ -203,6 +210,13 @@ const GROUPS: &str = "
               OR p.rolname = 'pg_read_all_data' AND g.rolname <> $3
                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_authid WHERE rolname = $2))
             AND pg_catalog.pg_has_role(g.oid, p.oid, 'MEMBER'))";
+
+/// The owner of a database, and whether a client may rely on it. Any other owner may let users in,
+/// and what a former client left there would run with the rights of the next one.
+const OWNER: &str = "
+    SELECT o.rolname::text, o.rolsuper OR o.rolname = 'charmed_databases_owner'
+    FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles o ON o.oid = d.datdba
+    WHERE d.datname = $1";
 
 /// One row if the function of PostgreSQL's charm has run in this database.
 const SET_UP: &str = "

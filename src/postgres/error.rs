@@ -75,6 +75,17 @@ pub enum Refused {
         /// The role.
         role: String,
     },
+    /// A client asked for a database of an owner that it cannot rely on.
+    #[error(
+        "cannot use database {database}: it belongs to {owner}, which could let others in; make a \
+         superuser its owner, after a look at what is in it, or ask for another database"
+    )]
+    ForeignDatabase {
+        /// The database.
+        database: String,
+        /// The owner.
+        owner: String,
+    },
     /// The schema `public` has objects that could mislead a superuser.
     #[error(
         "cannot use database {database}: in its schema public are functions or operators that no \

@@ -47,6 +47,13 @@ impl Server {
         besides: &str,
     ) -> Result<(), Refused> {
         let what = format!("make role {role}");
+        // Up to 14 a role may make others its members. A client that did that to an heir would keep
+        // every other client of that database out.
+        for row in self.query(&what, FORCED, &[&role, &COMMENT])? {
+            let group = escape_identifier(row.get(0));
+            let sql = format!("REVOKE {group} FROM {} CASCADE", escape_identifier(role));
+            self.batch(what.clone(), &sql)?;
+        }
         let members = (role != ESTATE).then_some(COMMENT);
         match self.query(&what, OWNER, &[&role, &members, &besides])?.first().map(|row| row.get(0))
         {
@@ -74,9 +81,9 @@ impl Server {
 /// client is to share. They run in the client's database, in one transaction.
 ///
 /// - A client without attributes and other groups works as the heir (`ALTER ROLE ... SET role`,
-///   which survives the reset of a session), so that whatever it makes is owned by the heir from
-///   the beginning. Any other client would lose its attributes and groups in such a session. It
-///   owns what it makes until the next client comes or it leaves; the heir may use it.
+///   which survives the reset of a session), so that the heir owns whatever the client makes. Any
+///   other client would lose its attributes and groups in such a session. The client owns what it
+///   makes until the next client comes or it leaves; the heir may use these objects.
 /// - The heir becomes the owner of what clients own there, of what our own superuser owns, because
 ///   earlier revisions and the Python charm kept it there for former clients, and of the schema
 ///   `public`.
@@ -84,30 +91,29 @@ impl Server {
 pub(super) fn settle(client: &Client, heir: &str) -> Vec<String> {
     let (role, owner) = (escape_identifier(&client.role), escape_identifier(heir));
     let database = escape_identifier(&client.database);
-    let mut sql = vec![
+    vec![
         format!("GRANT {owner} TO {role}"),
         format!("GRANT CREATE, TEMPORARY ON DATABASE {database} TO {owner}"),
-    ];
-    sql.push(with_names(client, heir, WORK_AS_HEIR));
-    sql.push(with_names(client, heir, ADOPT));
-    sql.push(with_names(client, heir, SHARE));
-    sql
+        names(client, heir),
+        WORK_AS_HEIR.to_owned(),
+        ADOPT.to_owned(),
+        SHARE.to_owned(),
+    ]
 }
 
 /// The statements that give the heir, from 16 on, what our own superuser owns in its database for
 /// former clients.
-pub(super) fn adopt(client: &Client, heir: &str) -> String {
-    with_names(client, heir, ADOPT)
+pub(super) fn adopt(client: &Client, heir: &str) -> Vec<String> {
+    vec![names(client, heir), ADOPT.to_owned()]
 }
 
 /// Inside a block a name could end the quotes, so the blocks read names from settings.
-fn with_names(client: &Client, heir: &str, block: &str) -> String {
+fn names(client: &Client, heir: &str) -> String {
     let (client, heir) = (escape_literal(&client.role), escape_literal(heir));
-    let (estate, comment) = (escape_literal(ESTATE), escape_literal(COMMENT));
+    let comment = escape_literal(COMMENT);
     format!(
         "SELECT set_config('our.client', {client}, true), set_config('our.heir', {heir}, true), \
-         set_config('our.estate', {estate}, true), set_config('our.comment', {comment}, true), \
-         set_config('our.access', '{ACCESS}', true); {block}"
+         set_config('our.comment', {comment}, true), set_config('our.access', '{ACCESS}', true)"
     )
 }
 
@@ -122,6 +128,13 @@ const OWNER: &str = "
                        WHERE m.roleid = a.oid AND NOT coalesce(pg_catalog.starts_with(
                            pg_catalog.shobj_description(m.member, 'pg_authid'), $2), false))
     FROM pg_catalog.pg_authid a WHERE rolname = $1";
+
+/// The clients' roles of which a role is a member.
+const FORCED: &str = "
+    SELECT g.rolname::text FROM pg_catalog.pg_auth_members m
+    JOIN pg_catalog.pg_roles r ON r.oid = m.member AND r.rolname = $1
+    JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
+    WHERE pg_catalog.starts_with(pg_catalog.shobj_description(g.oid, 'pg_authid'), $2)";
 
 const MEMBER: &str = "
     SELECT FROM pg_catalog.pg_roles c, pg_catalog.pg_roles h
@@ -156,7 +169,8 @@ const WORK_AS_HEIR: &str = "
 /// - objects of extensions and of the lookup of a pooler;
 /// - functions that other users, superusers among them, run as triggers: the owner of such a
 ///   function could make them run anything;
-/// - what only a superuser can own, such as an event trigger.
+/// - what only a superuser can own, such as an event trigger, and an object that another session
+///   has locked: the next client, or the end of this one, tries again.
 const ADOPT: &str = "
     DO $$
     DECLARE
@@ -166,12 +180,6 @@ const ADOPT: &str = "
         FOR statement IN
             WITH givers AS (
                      SELECT oid FROM pg_roles WHERE rolname = current_user UNION
-                     -- In a database that a former client made, the estate owns what it left. In
-                     -- any other database a guest left it: nobody may act with the heir's rights
-                     -- through its functions.
-                     SELECT e.oid FROM pg_roles e JOIN pg_database d ON d.datdba = e.oid
-                     WHERE e.rolname = current_setting('our.estate')
-                         AND d.datname = current_database() UNION
                      SELECT m.member FROM pg_auth_members m
                      JOIN pg_roles h ON h.oid = m.roleid AND h.rolname = heir
                      WHERE starts_with(shobj_description(m.member, 'pg_authid'),
@@ -188,7 +196,8 @@ const ADOPT: &str = "
             CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) o
             WHERE d.deptype = 'o' AND d.refclassid = 'pg_authid'::regclass
                 AND d.refobjid IN (SELECT oid FROM givers)
-                AND o.type NOT IN ('default acl', 'extension', 'foreign-data wrapper')
+                AND o.type NOT IN ('default acl', 'extension', 'foreign-data wrapper',
+                                   'user mapping')
                 AND coalesce(o.schema, '') !~ '^(pg_|pgbouncer_auth_)'
                 AND NOT (o.type = 'schema' AND o.name ~ '^pgbouncer_auth_')
                 AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classid
@@ -209,14 +218,15 @@ const ADOPT: &str = "
         LOOP
             BEGIN
                 EXECUTE statement;
-            EXCEPTION WHEN insufficient_privilege THEN
-                NULL; -- We are a superuser: it is the heir that cannot own the object.
+            EXCEPTION WHEN OTHERS THEN
+                NULL; -- One object must not keep the client from all others.
             END;
         END LOOP;
     END $$";
 
-/// A client must not reach through what a superuser made for somebody else: a view or a
-/// `SECURITY DEFINER` function of a superuser reads and does what the superuser may.
+/// A client must not reach through what a powerful role made for somebody else: a view or a
+/// `SECURITY DEFINER` function reads and does what its owner may, and a trigger or an object in a
+/// schema that the owner uses would run the client's code as the owner.
 const SHARE: &str = "
     DO $$
     DECLARE
@@ -228,28 +238,40 @@ const SHARE: &str = "
                  schemas AS (SELECT oid, nspname, nspowner FROM pg_namespace
                              WHERE nspname <> 'information_schema'
                                AND nspname !~ '^(pg_|pgbouncer_auth_)'),
-                 super AS (SELECT oid FROM pg_roles WHERE rolsuper),
+                 powerful AS (SELECT r.oid FROM pg_roles r
+                     WHERE rolsuper OR rolcreaterole OR rolbypassrls OR rolreplication
+                         OR EXISTS (SELECT FROM pg_roles p
+                                    WHERE p.rolname ~ '^pg_' AND p.rolname <> 'pg_database_owner'
+                                        AND pg_has_role(r.oid, p.oid, 'MEMBER'))),
                  bound AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
-            SELECT format('GRANT ALL ON SCHEMA %I TO %I', nspname, heir)
+            SELECT format('GRANT %s ON SCHEMA %I TO %I',
+                          CASE WHEN nspowner IN (SELECT oid FROM powerful)
+                          THEN 'USAGE' ELSE 'ALL' END, nspname, heir)
             FROM schemas WHERE nspowner NOT IN (SELECT oid FROM me)
                 AND ('pg_namespace'::regclass, oid) NOT IN (SELECT classid, objid FROM bound)
             UNION ALL
-            SELECT format('GRANT ALL ON %s %I.%I TO %I',
+            SELECT format('GRANT %s ON %s %I.%I TO %I',
+                          CASE WHEN relkind <> 'S' AND relowner IN (SELECT oid FROM powerful)
+                          THEN 'SELECT, INSERT, UPDATE, DELETE' ELSE 'ALL' END,
                           CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
                           nspname, relname, heir)
             FROM pg_class c JOIN schemas s ON s.oid = relnamespace
             WHERE relkind IN ('r', 'p', 'f', 'm', 'S', 'v')
                 AND relowner NOT IN (SELECT oid FROM me)
-                AND NOT (relkind = 'v' AND relowner IN (SELECT oid FROM super))
+                AND NOT (relkind IN ('v', 'm', 'f') AND relowner IN (SELECT oid FROM powerful))
                 AND ('pg_class'::regclass, c.oid) NOT IN (SELECT classid, objid FROM bound)
             UNION ALL
             SELECT format('GRANT ALL ON ROUTINE %s TO %I', p.oid::regprocedure, heir)
             FROM pg_proc p JOIN schemas s ON s.oid = pronamespace
             WHERE proowner NOT IN (SELECT oid FROM me)
-                AND NOT (prosecdef AND proowner IN (SELECT oid FROM super))
+                AND NOT (prosecdef AND proowner IN (SELECT oid FROM powerful))
                 AND ('pg_proc'::regclass, p.oid) NOT IN (SELECT classid, objid FROM bound)
         LOOP
-            EXECUTE statement;
+            BEGIN
+                EXECUTE statement;
+            EXCEPTION WHEN OTHERS THEN
+                NULL; -- One object must not keep the client from all others.
+            END;
         END LOOP;
     END $$";
 

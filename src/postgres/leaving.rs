@@ -6,7 +6,7 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::{
     error::Refused,
-    heir::{self, ESTATE},
+    heir::{self, ESTATE, HEIR_PREFIX},
     server::Server,
 };
 
@@ -20,10 +20,12 @@ impl Server {
     pub fn drop_client(&mut self, name: &str, comment: &str) -> Result<(), Refused> {
         match self.role(name)? {
             None => Ok(()),
-            Some(role) if role.comment.as_deref() != Some(comment) => {
-                Err(Refused::not_ours(name, comment))
+            Some(role) if role.comment.as_deref() == Some(comment) => self.end_client(name),
+            // Somebody may have removed the comment.
+            Some(role) if role.comment.is_none() && self.is_any_heirs(name)? => {
+                self.end_client(name)
             }
-            Some(_) => self.end_client(name),
+            Some(_) => Err(Refused::not_ours(name, comment)),
         }
     }
 
@@ -34,13 +36,19 @@ impl Server {
         let what = "look for roles whose relations are gone";
         let mut done = Ok(());
         for row in self.query(what, STRAYS, &[&mark, &keep])? {
-            done = self.end_client(row.get(0)).and(done);
+            let Ok(name) = row.try_get(0) else { continue };
+            done = self.end_client(name).and(done);
         }
         done
     }
 
+    fn is_any_heirs(&mut self, name: &str) -> Result<bool, Refused> {
+        let what = format!("look up the groups of role {name}");
+        Ok(!self.query(&what, ANY_HEIR, &[&name, &HEIR_PREFIX])?.is_empty())
+    }
+
     fn end_client(&mut self, name: &str) -> Result<(), Refused> {
-        self.revoke_login(name)?;
+        let revoked = self.revoke_login(name);
         let what = format!("drop role {name}");
         let role = escape_identifier(name);
         let databases = self.query(&what, OWN_DATABASES, &[&name])?;
@@ -57,19 +65,26 @@ impl Server {
             let database = escape_identifier(database);
             self.batch(what.clone(), &format!("ALTER DATABASE {database} OWNER TO {estate}"))?;
         }
+        // A database that fails, such as one that the role locked, does not stop the others.
+        let mut done = Ok(());
         for (database, heir) in holdings {
             let heir = escape_identifier(heir.as_deref().unwrap_or(ESTATE));
-            let mut sql = self.disable_special(&database, name, &what)?;
-            sql.push(format!("REASSIGN OWNED BY {role} TO {heir}; DROP OWNED BY {role}"));
-            self.batch_in(&database, what.clone(), &sql.join("; "))?;
+            let disowned = self.disable_special(&database, name, &what).and_then(|mut sql| {
+                sql.push(format!("REASSIGN OWNED BY {role} TO {heir}; DROP OWNED BY {role}"));
+                self.batch_in(&database, what.clone(), &sql.join("; "))
+            });
+            done = disowned.and(done);
         }
+        revoked.and(done)?;
         self.batch(what, &format!("DROP OWNED BY {role}; DROP ROLE {role}"))
     }
 
-    /// Takes login, password, attributes and every CONNECT from a role, then ends its sessions.
+    /// Takes login, password, attributes, members and every CONNECT from a role, then ends its
+    /// sessions.
     ///
-    /// A session of the role can lock the role's own row by changing its password in a transaction
-    /// that it leaves open. Then its sessions end first, and the charm tries again at once.
+    /// A session can lock the role's own row, by changing the password in a transaction that it
+    /// leaves open: the role's own session, one that calls a function of the role, or a prepared
+    /// transaction. The charm ends these and tries again at once.
     fn revoke_login(&mut self, name: &str) -> Result<(), Refused> {
         let what = format!("take the login from role {name}");
         let role = escape_identifier(name);
@@ -84,18 +99,31 @@ impl Server {
             if done.is_ok() {
                 break;
             }
-            self.batch(what.clone(), &end)?;
+            self.batch(what.clone(), &format!("{end}; {END_WRITERS}"))?;
+            for row in self.query(&what, PREPARED, &[])? {
+                let (Ok(id), Ok(database)) = (row.try_get(0), row.try_get::<_, &str>(1)) else {
+                    continue;
+                };
+                let sql = format!("ROLLBACK PREPARED {}", escape_literal(id));
+                self.batch_in(database, what.clone(), &sql)?;
+            }
             done = self.batch(what.clone(), &revoke);
         }
-        done?;
-        let databases = self.query(&what, CONNECTS, &[&name])?;
-        for database in databases.iter().filter_map(|row| row.try_get::<_, &str>(0).ok()) {
-            let database = escape_identifier(database);
-            // Its owner may hold a lock on a database; the role cannot log in anyway.
-            let _ = self
-                .batch(what.clone(), &format!("REVOKE CONNECT ON DATABASE {database} FROM {role}"));
+        for (kind, query) in [("", MEMBERS), ("CONNECT ON DATABASE ", CONNECTS)] {
+            for row in self.query(&what, query, &[&name])? {
+                let Ok(other) = row.try_get(0) else { continue };
+                let other = escape_identifier(other);
+                let sql = if kind.is_empty() {
+                    format!("REVOKE {role} FROM {other} CASCADE")
+                } else {
+                    format!("REVOKE {kind}{other} FROM {role} CASCADE")
+                };
+                // The owner of a database may hold a lock on it; the role cannot log in anyway.
+                let _ = self.batch(what.clone(), &sql);
+            }
         }
-        self.batch(what, &end)
+        self.batch(what, &end)?;
+        done
     }
 
     /// The statements that disable what only a superuser can own, and make ours the owner: REASSIGN
@@ -108,7 +136,8 @@ impl Server {
     ) -> Result<Vec<String>, Refused> {
         let mut sql = Vec::new();
         for row in self.query_in(database, what, SPECIAL, &[&role])? {
-            let (kind, disable, name): (&str, &str, &str) = (row.get(0), row.get(1), row.get(2));
+            let (kind, disable): (&str, &str) = (row.get(0), row.get(1));
+            let Ok(name) = row.try_get::<_, &str>(2) else { continue };
             tracing::warn!(
                 "disabled {kind} {name} of the removed role {role} in database {database}: only a \
                  superuser can own it; drop it if nobody needs it"
@@ -139,13 +168,40 @@ impl Server {
 const STRAYS: &str = "
     SELECT rolname::text FROM pg_catalog.pg_authid
     WHERE pg_catalog.starts_with(pg_catalog.shobj_description(oid, 'pg_authid'), $1)
-      AND NOT rolname = ANY ($2)
+      AND NOT rolname::text = ANY ($2::text[])
     ORDER BY 1";
 
 const OWN_DATABASES: &str = "
     SELECT datname::text FROM pg_catalog.pg_database
     WHERE datdba = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
     ORDER BY 1";
+
+/// One row if a role is a member of an heir.
+const ANY_HEIR: &str = "
+    SELECT FROM pg_catalog.pg_auth_members m
+    JOIN pg_catalog.pg_roles c ON c.oid = m.member AND c.rolname = $1
+    JOIN pg_catalog.pg_roles h ON h.oid = m.roleid
+    WHERE pg_catalog.starts_with(h.rolname::text, $2) OR h.rolname ~ '^charmed_.*_admin$'
+    LIMIT 1";
+
+/// Ends the sessions that are changing roles.
+const END_WRITERS: &str = "
+    SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_locks
+    WHERE relation = 'pg_catalog.pg_authid'::pg_catalog.regclass AND granted
+      AND mode = 'RowExclusiveLock' AND pid <> pg_catalog.pg_backend_pid()";
+
+/// The prepared transactions that change roles.
+const PREPARED: &str = "
+    SELECT p.gid, p.database::text FROM pg_catalog.pg_prepared_xacts p
+    JOIN pg_catalog.pg_locks l ON l.virtualtransaction = '-1/' || p.transaction::text
+    WHERE l.relation = 'pg_catalog.pg_authid'::pg_catalog.regclass
+      AND l.mode = 'RowExclusiveLock'";
+
+/// The members of a role: up to 14 a role may make others its members.
+const MEMBERS: &str = "
+    SELECT r.rolname::text FROM pg_catalog.pg_auth_members m
+    JOIN pg_catalog.pg_roles g ON g.oid = m.roleid AND g.rolname = $1
+    JOIN pg_catalog.pg_roles r ON r.oid = m.member";
 
 /// The databases to which a role was granted CONNECT.
 const CONNECTS: &str = "
@@ -158,7 +214,7 @@ const CONNECTS: &str = "
 /// The heirs, of these names, as which a role may act. A superuser is nobody's heir.
 const HEIRS: &str = "
     SELECT h.rolname::text FROM pg_catalog.pg_roles h, pg_catalog.pg_roles c
-    WHERE h.rolname = ANY ($1) AND c.rolname = $2
+    WHERE h.rolname::text = ANY ($1::text[]) AND c.rolname = $2
       AND pg_catalog.pg_has_role(c.oid, h.oid, 'MEMBER')
       AND NOT (h.rolcanlogin OR h.rolsuper OR h.rolcreatedb OR h.rolcreaterole
                OR h.rolreplication OR h.rolbypassrls)";

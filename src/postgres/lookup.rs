@@ -83,18 +83,22 @@ impl Server {
             None => Ok(()),
             Some(role) if role.is_somebody_elses(comment) => Err(Refused::not_ours(name, comment)),
             Some(_) => {
-                // The server knows these databases.
                 let what = format!("drop role {name}");
                 let (role, heir) =
                     (escape_identifier(name), escape_identifier(&self.credentials.user));
+                // First and by itself: whatever stays in a database, the role cannot log in.
+                self.batch(what.clone(), &format!("ALTER ROLE {role} NOLOGIN PASSWORD NULL"))?;
                 let disown = format!("REASSIGN OWNED BY {role} TO {heir}; DROP OWNED BY {role}");
+                let mut done = Ok(());
                 for database in self.holdings(name, &what)? {
                     let sql = format!(
                         "DROP FUNCTION IF EXISTS {role}.get_auth(text); \
                          DROP SCHEMA IF EXISTS {role}; {disown}"
                     );
-                    self.batch_in(&database, what.clone(), &sql)?;
+                    // A schema of that name with a client's objects does not stop the others.
+                    done = self.batch_in(&database, what.clone(), &sql).and(done);
                 }
+                done?;
                 self.batch(what, &format!("{disown}; DROP ROLE {role}"))
             }
         }

@@ -88,7 +88,9 @@ impl Server {
 const LACKS: &str = "
     SELECT d.oid IS NULL, a.oid IS NULL,
            coalesce(pg_catalog.has_database_privilege('public', d.oid, 'CONNECT'), false),
-           NOT coalesce(a.rolcanlogin, false),
+           NOT coalesce(a.rolcanlogin AND NOT a.rolsuper AND NOT a.rolreplication
+                        AND a.rolconnlimit <> 0
+                        AND coalesce(a.rolvaliduntil, 'infinity') > pg_catalog.now(), false),
            NOT coalesce(pg_catalog.has_database_privilege(a.oid, d.oid, 'CONNECT'), false),
            NOT coalesce(pg_catalog.pg_has_role(a.oid, h.oid, 'MEMBER'), false)
                AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles g WHERE g.rolname = ANY ($4)

@@ -175,14 +175,15 @@ fn open_host(
     config.host(host).port(port).application_name("pgbouncer-k8s").connect_timeout(CONNECT_LIMIT);
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     let (statement, lock) = (STATEMENT.as_millis(), LOCK.as_millis());
-    // Options of a connection come before the settings of a role or database.
+    // Options of a connection come before the settings of a role or database. A library, such as
+    // `login_hook` of PostgreSQL 16's charm, could run what the owner of the database wrote.
     config.options(format!(
         "-c statement_timeout={statement} -c lock_timeout={lock} -c idle_session_timeout=0 \
-         -c idle_in_transaction_session_timeout=0"
+         -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off \
+         -c session_preload_libraries= -c local_preload_libraries="
     ));
-    // The `login_hook` of PostgreSQL 16's charm gives every login another role. RESET ROLE would
-    // return to a role set by ALTER ROLE. A client's object in `public` must not stand in for a
-    // function or type of PostgreSQL.
+    // RESET ROLE would return to a role set by ALTER ROLE. A client's object in `public` must not
+    // stand in for a function or type of PostgreSQL.
     let begin = format!("SET ROLE NONE; SET search_path = pg_catalog, pg_temp; {UNLOGGED}");
     let mut connection = Connection::open(&config, LOG_IN_LIMIT)?;
     connection.simple(&begin, STATEMENT + TRAVEL)?;

@@ -96,7 +96,8 @@ impl Model {
         }
     }
 
-    /// Waits, before a query that may go to a standby, until the standbys have what the primary has.
+    /// Waits, before a query that may go to a standby, until the standbys have what the primary
+    /// has.
     pub(super) fn await_standbys(&self) -> Result<()> {
         self.apps
             .values()

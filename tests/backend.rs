@@ -201,7 +201,7 @@ fn the_leader_cleans_up_or_warns_whichever_unit_goes_first() {
 
 /// What somebody changes by hand in PostgreSQL, for the client with the role `relation_id_3` and
 /// the database `shop`.
-const BY_HAND: [&[&str]; 11] = [
+const BY_HAND: [&[&str]; 12] = [
     &["DROP DATABASE shop WITH (FORCE)"],
     &["DROP DATABASE shop WITH (FORCE)", "CREATE DATABASE shop"],
     &["GRANT CONNECT ON DATABASE shop TO PUBLIC"],
@@ -211,6 +211,11 @@ const BY_HAND: [&[&str]; 11] = [
     &["COMMENT ON ROLE relation_id_3 IS NULL"],
     &["REVOKE ‹heir›, charmed_shop_admin FROM relation_id_3"],
     &["DROP OWNED BY relation_id_3", "DROP ROLE relation_id_3"],
+    &[
+        "CREATE ROLE bob",
+        "GRANT CONNECT ON DATABASE shop TO bob WITH GRANT OPTION",
+        "SET ROLE bob; GRANT CONNECT ON DATABASE shop TO PUBLIC",
+    ],
     &["ALTER ROLE relation_id_3 SUPERUSER"],
     &["ALTER ROLE relation_id_3 VALID UNTIL '2001-01-01' CONNECTION LIMIT 0"],
 ];

@@ -279,6 +279,7 @@ fn signs(effect: &str) -> (Vec<String>, Vec<String>) {
         ),
         ["remove", "the", "auth", "role", name, ..] => {
             let removed = [
+                format!("ALTER ROLE \"{name}\" NOLOGIN"),
                 format!("DROP FUNCTION IF EXISTS \"{name}\".get_auth"),
                 format!("REASSIGN OWNED BY \"{name}\""),
             ];

@@ -16,7 +16,7 @@ use super::{
 const CREATE_DATABASE: Duration = Duration::from_secs(60);
 
 impl Server {
-    /// Makes a client's database, and its role with all rights there, where they are missing.
+    /// Creates or repairs a client's database, and its role with all rights there.
     ///
     /// A verifier that the role has already stays if it `matches` the password. The charm takes
     /// over a role without a comment, as the Python charm made it, only if the role is `known` to
@@ -47,7 +47,7 @@ impl Server {
             let verifier = escape_literal(client.verifier.reveal());
             sql.push(format!("{command} ROLE {role} LOGIN PASSWORD {verifier}"));
         }
-        // The lookup returns no verifier of a superuser or an expired role.
+        // The lookup returns no verifier of a superuser, a replication role or an expired role.
         sql.push(format!(
             "ALTER ROLE {role} NOSUPERUSER NOREPLICATION INHERIT CONNECTION LIMIT -1 \
              VALID UNTIL 'infinity'"
@@ -142,7 +142,18 @@ impl Server {
                 })
                 .map_err(|source| Refused::Statement { what: what.clone(), source })?;
         }
-        self.batch(what, &format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"))
+        // Each other grantor revokes its own grants to PUBLIC: a superuser's REVOKE covers only the
+        // owner's.
+        let mut sql = vec![format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC")];
+        for row in self.query(&what, OPENED, &[&name])? {
+            let Ok(grantor) = row.try_get(0) else { continue };
+            let grantor = escape_identifier(grantor);
+            sql.push(format!(
+                "SET LOCAL ROLE {grantor}; REVOKE ALL ON DATABASE {database} FROM PUBLIC; \
+                 SET LOCAL ROLE NONE"
+            ));
+        }
+        self.batch(what, &sql.join("; "))
     }
 
     /// Makes the roles of a database by the function that PostgreSQL's charm puts into every
@@ -193,7 +204,7 @@ fn rights_from_16(client: &Client) -> Vec<String> {
     sql
 }
 
-/// The names, of those given, of groups that a client may be a member of. A member of a login role
+/// The groups, of these names, that a client may be a member of. A member of a login role
 /// could act as another user, and a member of an heir as every client of a database. A member of a
 /// superuser, or of a role that may run programs or read files on the server, could do anything. A
 /// member of `pg_read_all_data` reads every verifier: up to 15 only `admin` of PostgreSQL's charm
@@ -207,9 +218,18 @@ const GROUPS: &str = "
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_authid p
           WHERE (p.rolsuper OR p.rolreplication OR p.rolbypassrls OR p.rolname = ANY (ARRAY[
                  'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files'])
+              OR p.rolcreaterole AND g.rolname <> $3 OR p.rolcanlogin AND p.rolname <> $2
               OR p.rolname = 'pg_read_all_data' AND g.rolname <> $3
                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_authid WHERE rolname = $2))
             AND pg_catalog.pg_has_role(g.oid, p.oid, 'MEMBER'))";
+
+/// The roles, other than the owner, that gave everybody a right on a database.
+const OPENED: &str = "
+    SELECT DISTINCT g.rolname::text
+    FROM pg_catalog.pg_database d
+    CROSS JOIN LATERAL pg_catalog.aclexplode(d.datacl) a
+    JOIN pg_catalog.pg_roles g ON g.oid = a.grantor
+    WHERE d.datname = $1 AND a.grantee = 0 AND a.grantor <> d.datdba";
 
 /// The owner of a database, and whether a client may rely on it. Any other owner may let users in,
 /// and what a former client left there would run with the rights of the next one.

@@ -1,10 +1,10 @@
 //! The common owner of what clients make in a database: a group role without login.
 //!
-//! A client may leave and come again, and several clients may use one database, also through
-//! different poolers. As members of the heir all of them may do with its objects, of any kind, what
-//! an owner may. The heir owns what is *in* the database. It never owns the database itself, whose
-//! owner may let other users in, and it never has an attribute, because its members' functions run
-//! as the heir (`SECURITY DEFINER`).
+//! A client's relation may end and be created again, and several clients may use one database, also
+//! through different poolers. As members of the heir all of them may do with its objects, of any
+//! kind, what an owner may. The heir owns what is *in* the database. It never owns the database
+//! itself, whose owner may let other users in, and it never has an attribute, because its members'
+//! functions run as the heir (`SECURITY DEFINER`).
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use sha2::{Digest as _, Sha256};
@@ -37,9 +37,10 @@ pub(super) fn name(database: &str, has_catalog_roles: bool) -> String {
 }
 
 impl Server {
-    /// Makes a group role that owns objects, or checks that the one that is there can: anybody who
-    /// could act as the role could act as every client of the database. `besides` is a member that
-    /// may lack its comment.
+    /// Creates a group role that owns objects, or checks that the existing role is safe: a role
+    /// that can log in, has attributes, groups or foreign members would let others act as every
+    /// client of the database. First revokes memberships that clients forced on the role. `besides`
+    /// may be a member without a comment.
     pub(super) fn ensure_owner(
         &mut self,
         role: &str,
@@ -107,18 +108,21 @@ pub(super) fn adopt(client: &Client, heir: &str) -> Vec<String> {
     vec![names(client, heir), ADOPT.to_owned()]
 }
 
-/// Inside a block a name could end the quotes, so the blocks read names from settings.
+/// The statement that passes names to the `DO` blocks as settings: inside a block a name could end
+/// the quotes. Each locked object costs the blocks little of their time.
 fn names(client: &Client, heir: &str) -> String {
     let (client, heir) = (escape_literal(&client.role), escape_literal(heir));
     let comment = escape_literal(COMMENT);
     format!(
         "SELECT set_config('our.client', {client}, true), set_config('our.heir', {heir}, true), \
-         set_config('our.comment', {comment}, true), set_config('our.access', '{ACCESS}', true)"
+         set_config('our.comment', {comment}, true), set_config('our.access', '{ACCESS}', true), \
+         set_config('lock_timeout', '200ms', true)"
     )
 }
 
 /// Whether a role can own what clients share: it cannot log in, has no attribute, is a member of
-/// nothing, and each of its members has a comment with the prefix `$2`.
+/// nothing, and each of its members has a comment with the prefix `$2`. `$3` is a member that may
+/// lack the comment. If `$2` is NULL, no other member is allowed.
 const OWNER: &str = "
     SELECT NOT (rolcanlogin OR rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication
                 OR rolbypassrls)
@@ -129,7 +133,7 @@ const OWNER: &str = "
                            pg_catalog.shobj_description(m.member, 'pg_authid'), $2), false))
     FROM pg_catalog.pg_authid a WHERE rolname = $1";
 
-/// The clients' roles of which a role is a member.
+/// The roles with this charm's comment prefix that a role is a member of.
 const FORCED: &str = "
     SELECT g.rolname::text FROM pg_catalog.pg_auth_members m
     JOIN pg_catalog.pg_roles r ON r.oid = m.member AND r.rolname = $1
@@ -164,13 +168,13 @@ const WORK_AS_HEIR: &str = "
         END LOOP;
     END $$";
 
-/// Exceptions:
+/// Makes the heir the owner of what the charm's superuser and the heir's members own. Exceptions:
 ///
-/// - objects of extensions and of the lookup of a pooler;
-/// - functions that other users, superusers among them, run as triggers: the owner of such a
-///   function could make them run anything;
-/// - what only a superuser can own, such as an event trigger, and an object that another session
-///   has locked: the next client, or the end of this one, tries again.
+/// - objects of extensions and of the lookup of a pooler, and foreign-data wrappers;
+/// - functions of event triggers, and of triggers on tables of other owners, who would run the
+///   client's code;
+/// - an object that only a superuser can own, and an object that is locked: the next run tries
+///   again.
 const ADOPT: &str = "
     DO $$
     DECLARE
@@ -224,9 +228,10 @@ const ADOPT: &str = "
         END LOOP;
     END $$";
 
-/// A client must not reach through what a powerful role made for somebody else: a view or a
-/// `SECURITY DEFINER` function reads and does what its owner may, and a trigger or an object in a
-/// schema that the owner uses would run the client's code as the owner.
+/// Grants the heir privileges on what other roles own, but not those by which a client could act as
+/// a powerful owner. A client must not reach through what such a role made for somebody else: a
+/// view or a `SECURITY DEFINER` function reads and does what its owner may, and a trigger or an
+/// object in a schema that the owner uses would run the client's code as the owner.
 const SHARE: &str = "
     DO $$
     DECLARE

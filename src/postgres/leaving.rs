@@ -1,6 +1,6 @@
-//! The end of a client's role. It loses its login first and by itself, so that neither a lock that
-//! somebody holds nor an object that cannot change its owner delays that. Whatever it owns stays,
-//! and goes to roles that nobody can climb by.
+//! Removal of a client's role. The role loses its login first, in a transaction of its own, so that
+//! no object that cannot change its owner delays this. Then its objects go to roles that cannot log
+//! in.
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
@@ -10,13 +10,14 @@ use super::{
     server::Server,
 };
 
-/// How often the charm tries to take the login from a role whose sessions hold a lock on it.
+/// The number of attempts to revoke a login. Before each retry the charm ends whatever may lock the
+/// role.
 const REVOCATIONS: usize = 3;
 
 impl Server {
-    /// Drops a client's role. What it owns in a database of which it may act as the heir goes to
-    /// that heir. What it owns elsewhere, and databases, go to a role without members. Databases
-    /// stay.
+    /// Drops a client's role. Objects in a database whose heir the role is a member of go to that
+    /// heir. Other objects, and databases, go to [`ESTATE`]. What only a superuser can own goes to
+    /// the charm's superuser. No database is dropped.
     pub fn drop_client(&mut self, name: &str, comment: &str) -> Result<(), Refused> {
         match self.role(name)? {
             None => Ok(()),
@@ -31,7 +32,7 @@ impl Server {
 
     /// Drops the roles whose comment begins with `mark`, except those in `keep`: their relations
     /// ended while PostgreSQL was not there. A role that cannot be dropped does not stop the
-    /// others; the error is that of the last one.
+    /// others; the last failure is returned.
     pub fn drop_strays(&mut self, mark: &str, keep: &[String]) -> Result<(), Refused> {
         let what = "look for roles whose relations are gone";
         let mut done = Ok(());
@@ -51,7 +52,7 @@ impl Server {
         let revoked = self.revoke_login(name);
         let what = format!("drop role {name}");
         let role = escape_identifier(name);
-        let databases = self.query(&what, OWN_DATABASES, &[&name])?;
+        let databases = self.names(&what, OWN_DATABASES, name)?;
         let mut holdings = Vec::new();
         for database in self.holdings(name, &what)? {
             let heir = self.heir_of(&database, name, &what)?;
@@ -61,8 +62,8 @@ impl Server {
             self.ensure_owner(ESTATE, "owns what former clients left outside their databases", "")?;
         }
         let estate = escape_identifier(ESTATE);
-        for database in databases.iter().filter_map(|row| row.try_get::<_, &str>(0).ok()) {
-            let database = escape_identifier(database);
+        for database in databases {
+            let database = escape_identifier(&database);
             self.batch(what.clone(), &format!("ALTER DATABASE {database} OWNER TO {estate}"))?;
         }
         // A database that fails, such as one that the role locked, does not stop the others.
@@ -79,8 +80,8 @@ impl Server {
         self.batch(what, &format!("DROP OWNED BY {role}; DROP ROLE {role}"))
     }
 
-    /// Takes login, password, attributes, members and every CONNECT from a role, then ends its
-    /// sessions.
+    /// Revokes login, password and attributes, then members and CONNECT as far as locks permit,
+    /// then ends the role's sessions.
     ///
     /// A session can lock the role's own row, by changing the password in a transaction that it
     /// leaves open: the role's own session, one that calls a function of the role, or a prepared
@@ -109,25 +110,30 @@ impl Server {
             }
             done = self.batch(what.clone(), &revoke);
         }
-        for (kind, query) in [("", MEMBERS), ("CONNECT ON DATABASE ", CONNECTS)] {
-            for row in self.query(&what, query, &[&name])? {
-                let Ok(other) = row.try_get(0) else { continue };
-                let other = escape_identifier(other);
-                let sql = if kind.is_empty() {
-                    format!("REVOKE {role} FROM {other} CASCADE")
-                } else {
-                    format!("REVOKE {kind}{other} FROM {role} CASCADE")
-                };
-                // The owner of a database may hold a lock on it; the role cannot log in anyway.
-                let _ = self.batch(what.clone(), &sql);
-            }
+        let mut rights = Vec::new();
+        for member in self.names(&what, MEMBERS, name)? {
+            rights.push(format!("REVOKE {role} FROM {} CASCADE", escape_identifier(&member)));
+        }
+        for database in self.names(&what, CONNECTS, name)? {
+            let database = escape_identifier(&database);
+            rights.push(format!("REVOKE CONNECT ON DATABASE {database} FROM {role} CASCADE"));
+        }
+        for right in rights {
+            // A lock on a database may delay this; the role cannot log in anyway.
+            let _ = self.batch(what.clone(), &right);
         }
         self.batch(what, &end)?;
         done
     }
 
-    /// The statements that disable what only a superuser can own, and make ours the owner: REASSIGN
-    /// OWNED would fail on it.
+    /// The names that a query about a role finds, except those that are not UTF-8.
+    fn names(&mut self, what: &str, query: &str, role: &str) -> Result<Vec<String>, Refused> {
+        let rows = self.query(what, query, &[&role])?;
+        Ok(rows.iter().filter_map(|row| row.try_get(0).ok()).collect())
+    }
+
+    /// The statements that disable what only a superuser can own, except publications, and make the
+    /// charm's superuser the owner: REASSIGN OWNED to the heir would fail on these objects.
     fn disable_special(
         &mut self,
         database: &str,
@@ -139,8 +145,9 @@ impl Server {
             let (kind, disable): (&str, &str) = (row.get(0), row.get(1));
             let Ok(name) = row.try_get::<_, &str>(2) else { continue };
             tracing::warn!(
-                "disabled {kind} {name} of the removed role {role} in database {database}: only a \
-                 superuser can own it; drop it if nobody needs it"
+                "{kind} {name} of the removed role {role} in database {database} belongs to our \
+                 superuser now, and is disabled if it can be: only a superuser can own it; drop it \
+                 if nobody needs it"
             );
             let object = format!("ALTER {kind} {}", escape_identifier(name));
             if !disable.is_empty() {
@@ -176,7 +183,7 @@ const OWN_DATABASES: &str = "
     WHERE datdba = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
     ORDER BY 1";
 
-/// One row if a role is a member of an heir.
+/// One row if a role is a member of an heir or, from 16 on, of the administrators of a database.
 const ANY_HEIR: &str = "
     SELECT FROM pg_catalog.pg_auth_members m
     JOIN pg_catalog.pg_roles c ON c.oid = m.member AND c.rolname = $1
@@ -220,7 +227,7 @@ const HEIRS: &str = "
                OR h.rolreplication OR h.rolbypassrls)";
 
 /// What a role owns in a database and only a superuser can own: its kind, how it is disabled, and
-/// its name.
+/// its name. A publication is not disabled.
 const SPECIAL: &str = "
     WITH leaving AS (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
     SELECT 'EVENT TRIGGER', 'DISABLE', evtname::text FROM pg_catalog.pg_event_trigger

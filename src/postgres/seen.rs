@@ -26,9 +26,10 @@ pub enum Lack {
     Database,
     /// The role.
     Role,
-    /// A database that others may not connect to.
+    /// Privacy of the database: every role may connect.
     Privacy,
-    /// The right to log in.
+    /// A login through PgBouncer: LOGIN, unexpired, a connection limit other than 0, no superuser,
+    /// no replication.
     Login,
     /// The right to connect to the database.
     Connect,
@@ -57,7 +58,7 @@ impl fmt::Display for Lack {
             Self::Database => "its database is gone",
             Self::Role => "its role is gone",
             Self::Privacy => "every role may connect to its database",
-            Self::Login => "its role may not log in",
+            Self::Login => "its role cannot log in through PgBouncer",
             Self::Connect => "its role may not connect to its database",
             Self::Heir => "its role is no member of the owner of its database's content",
             Self::Comment => "its role has no comment",
@@ -66,7 +67,8 @@ impl fmt::Display for Lack {
 }
 
 impl Server {
-    /// The first thing that each of these clients lacks, in their order; `None` if all is in order.
+    /// The first thing that each client lacks, in the order of `places`; `None` for a client that
+    /// lacks nothing.
     pub fn lacks(&mut self, places: &[Place]) -> Result<Vec<Option<Lack>>, Refused> {
         let roles: Vec<&str> = places.iter().map(|place| place.role.as_str()).collect();
         let databases: Vec<&str> = places.iter().map(|place| place.database.as_str()).collect();
@@ -84,7 +86,8 @@ impl Server {
     }
 }
 
-/// From 16 on a client whose role is in a group that works in all databases has no heir.
+/// One row for each place, one column for each [`Lack`]. A member of [`INSTANCE_ROLES`] needs no
+/// heir.
 const LACKS: &str = "
     SELECT d.oid IS NULL, a.oid IS NULL,
            coalesce(pg_catalog.has_database_privilege('public', d.oid, 'CONNECT'), false),

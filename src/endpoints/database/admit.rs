@@ -412,7 +412,9 @@ mod tests {
         assert_eq!(noted(&plan), [(6, ClientNote::Restored)]);
         let text = plan.to_string();
         assert!(
-            text.contains("shop (database:6): in PostgreSQL its role may not log in;"),
+            text.contains(
+                "shop (database:6): in PostgreSQL its role cannot log in through PgBouncer;"
+            ),
             "{text}"
         );
         assert!(!text.contains("database:7"), "{text}");

@@ -97,15 +97,15 @@ pub(super) fn settle(client: &Client, heir: &str) -> Vec<String> {
         format!("GRANT CREATE, TEMPORARY ON DATABASE {database} TO {owner}"),
         names(client, heir),
         WORK_AS_HEIR.to_owned(),
-        ADOPT.to_owned(),
-        SHARE.to_owned(),
+        run_each(ADOPT),
+        run_each(SHARE),
     ]
 }
 
 /// The statements that give the heir, from 16 on, what our own superuser owns in its database for
 /// former clients.
 pub(super) fn adopt(client: &Client, heir: &str) -> Vec<String> {
-    vec![names(client, heir), ADOPT.to_owned()]
+    vec![names(client, heir), run_each(ADOPT)]
 }
 
 /// The statement that passes names to the `DO` blocks as settings: inside a block a name could end
@@ -117,6 +117,26 @@ fn names(client: &Client, heir: &str) -> String {
         "SELECT set_config('our.client', {client}, true), set_config('our.heir', {heir}, true), \
          set_config('our.comment', {comment}, true), set_config('our.access', '{ACCESS}', true), \
          set_config('lock_timeout', '200ms', true)"
+    )
+}
+
+/// The statement that runs each statement that a query returns. A statement that fails does not
+/// stop the others: one object must not keep a client from all others.
+fn run_each(query: &str) -> String {
+    format!(
+        "DO $$
+         DECLARE
+             statement text;
+             heir text := current_setting('our.heir');
+         BEGIN
+             FOR statement IN {query} LOOP
+                 BEGIN
+                     EXECUTE statement;
+                 EXCEPTION WHEN OTHERS THEN
+                     NULL;
+                 END;
+             END LOOP;
+         END $$"
     )
 }
 
@@ -168,7 +188,8 @@ const WORK_AS_HEIR: &str = "
         END LOOP;
     END $$";
 
-/// Makes the heir the owner of what the charm's superuser and the heir's members own. Exceptions:
+/// Statements that make the heir the owner of what the charm's superuser and the heir's members
+/// own. Exceptions:
 ///
 /// - objects of extensions and of the lookup of a pooler, and foreign-data wrappers;
 /// - functions of event triggers, and of triggers on tables of other owners, who would run the
@@ -176,109 +197,81 @@ const WORK_AS_HEIR: &str = "
 /// - an object that only a superuser can own, and an object that is locked: the next run tries
 ///   again.
 const ADOPT: &str = "
-    DO $$
-    DECLARE
-        statement text;
-        heir text := current_setting('our.heir');
-    BEGIN
-        FOR statement IN
-            WITH givers AS (
-                     SELECT oid FROM pg_roles WHERE rolname = current_user UNION
-                     SELECT m.member FROM pg_auth_members m
-                     JOIN pg_roles h ON h.oid = m.roleid AND h.rolname = heir
-                     WHERE starts_with(shobj_description(m.member, 'pg_authid'),
-                                       current_setting('our.comment'))),
-                 others AS (
-                     SELECT evtfoid AS oid FROM pg_event_trigger UNION
-                     SELECT tgfoid FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
-                     WHERE relowner NOT IN (SELECT oid FROM givers)
-                         AND relowner <> (SELECT oid FROM pg_roles WHERE rolname = heir))
-            SELECT format('ALTER %s %s OWNER TO %I',
-                          replace(o.type, 'statistics object', 'statistics'), o.identity, heir)
-            FROM pg_shdepend d
-            JOIN pg_database b ON b.oid = d.dbid AND b.datname = current_database()
-            CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) o
-            WHERE d.deptype = 'o' AND d.refclassid = 'pg_authid'::regclass
-                AND d.refobjid IN (SELECT oid FROM givers)
-                AND o.type NOT IN ('default acl', 'extension', 'foreign-data wrapper',
-                                   'user mapping')
-                AND coalesce(o.schema, '') !~ '^(pg_|pgbouncer_auth_)'
-                AND NOT (o.type = 'schema' AND o.name ~ '^pgbouncer_auth_')
-                AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classid
-                                AND e.objid = d.objid AND e.deptype = 'e')
-                -- A sequence of a column goes with its table, a multirange with its range.
-                AND NOT (o.type = 'sequence' AND EXISTS (SELECT FROM pg_depend e
-                         WHERE e.classid = d.classid AND e.objid = d.objid
-                           AND e.deptype IN ('a', 'i')))
-                AND NOT EXISTS (SELECT FROM pg_type t WHERE d.classid = 'pg_type'::regclass
-                                AND t.oid = d.objid AND t.typtype = 'm')
-                AND NOT (d.classid = 'pg_proc'::regclass
-                         AND d.objid IN (SELECT oid FROM others))
-            UNION ALL
-            SELECT format('ALTER SCHEMA public OWNER TO %I', heir)
-            FROM pg_namespace n JOIN pg_roles r ON r.oid = nspowner
-            WHERE nspname = 'public' AND (r.rolsuper OR r.rolname = 'pg_database_owner')
-                AND heir NOT LIKE 'charmed\\_%'
-        LOOP
-            BEGIN
-                EXECUTE statement;
-            EXCEPTION WHEN OTHERS THEN
-                NULL; -- One object must not keep the client from all others.
-            END;
-        END LOOP;
-    END $$";
+        WITH givers AS (
+                 SELECT oid FROM pg_roles WHERE rolname = current_user UNION
+                 SELECT m.member FROM pg_auth_members m
+                 JOIN pg_roles h ON h.oid = m.roleid AND h.rolname = heir
+                 WHERE starts_with(shobj_description(m.member, 'pg_authid'),
+                                   current_setting('our.comment'))),
+             others AS (
+                 SELECT evtfoid AS oid FROM pg_event_trigger UNION
+                 SELECT tgfoid FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
+                 WHERE relowner NOT IN (SELECT oid FROM givers)
+                     AND relowner <> (SELECT oid FROM pg_roles WHERE rolname = heir))
+        SELECT format('ALTER %s %s OWNER TO %I',
+                      replace(o.type, 'statistics object', 'statistics'), o.identity, heir)
+        FROM pg_shdepend d
+        JOIN pg_database b ON b.oid = d.dbid AND b.datname = current_database()
+        CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) o
+        WHERE d.deptype = 'o' AND d.refclassid = 'pg_authid'::regclass
+            AND d.refobjid IN (SELECT oid FROM givers)
+            AND o.type NOT IN ('default acl', 'extension', 'foreign-data wrapper',
+                               'user mapping')
+            AND coalesce(o.schema, '') !~ '^(pg_|pgbouncer_auth_)'
+            AND NOT (o.type = 'schema' AND o.name ~ '^pgbouncer_auth_')
+            AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classid
+                            AND e.objid = d.objid AND e.deptype = 'e')
+            -- A sequence of a column goes with its table, a multirange with its range.
+            AND NOT (o.type = 'sequence' AND EXISTS (SELECT FROM pg_depend e
+                     WHERE e.classid = d.classid AND e.objid = d.objid
+                       AND e.deptype IN ('a', 'i')))
+            AND NOT EXISTS (SELECT FROM pg_type t WHERE d.classid = 'pg_type'::regclass
+                            AND t.oid = d.objid AND t.typtype = 'm')
+            AND NOT (d.classid = 'pg_proc'::regclass
+                     AND d.objid IN (SELECT oid FROM others))
+        UNION ALL
+        SELECT format('ALTER SCHEMA public OWNER TO %I', heir)
+        FROM pg_namespace n JOIN pg_roles r ON r.oid = nspowner
+        WHERE nspname = 'public' AND (r.rolsuper OR r.rolname = 'pg_database_owner')
+            AND heir NOT LIKE 'charmed\\_%'";
 
-/// Grants the heir privileges on what other roles own, but not those by which a client could act as
-/// a powerful owner. A client must not reach through what such a role made for somebody else: a
-/// view or a `SECURITY DEFINER` function reads and does what its owner may, and a trigger or an
-/// object in a schema that the owner uses would run the client's code as the owner.
+/// Statements that grant the heir privileges on what other roles own, but not those by which a
+/// client could act as a powerful owner. A client must not reach through what such a role made for
+/// somebody else: a view or a `SECURITY DEFINER` function reads and does what its owner may, and a
+/// trigger or an object in a schema that the owner uses would run the client's code as the owner.
 const SHARE: &str = "
-    DO $$
-    DECLARE
-        statement text;
-        heir text := current_setting('our.heir');
-    BEGIN
-        FOR statement IN
-            WITH me AS (SELECT oid FROM pg_roles WHERE rolname = heir),
-                 schemas AS (SELECT oid, nspname, nspowner FROM pg_namespace
-                             WHERE nspname <> 'information_schema'
-                               AND nspname !~ '^(pg_|pgbouncer_auth_)'),
-                 powerful AS (SELECT r.oid FROM pg_roles r
-                     WHERE rolsuper OR rolcreaterole OR rolbypassrls OR rolreplication
-                         OR EXISTS (SELECT FROM pg_roles p
-                                    WHERE p.rolname ~ '^pg_' AND p.rolname <> 'pg_database_owner'
-                                        AND pg_has_role(r.oid, p.oid, 'MEMBER'))),
-                 bound AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
-            SELECT format('GRANT %s ON SCHEMA %I TO %I',
-                          CASE WHEN nspowner IN (SELECT oid FROM powerful)
-                          THEN 'USAGE' ELSE 'ALL' END, nspname, heir)
-            FROM schemas WHERE nspowner NOT IN (SELECT oid FROM me)
-                AND ('pg_namespace'::regclass, oid) NOT IN (SELECT classid, objid FROM bound)
-            UNION ALL
-            SELECT format('GRANT %s ON %s %I.%I TO %I',
-                          CASE WHEN relkind <> 'S' AND relowner IN (SELECT oid FROM powerful)
-                          THEN 'SELECT, INSERT, UPDATE, DELETE' ELSE 'ALL' END,
-                          CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
-                          nspname, relname, heir)
-            FROM pg_class c JOIN schemas s ON s.oid = relnamespace
-            WHERE relkind IN ('r', 'p', 'f', 'm', 'S', 'v')
-                AND relowner NOT IN (SELECT oid FROM me)
-                AND NOT (relkind IN ('v', 'm', 'f') AND relowner IN (SELECT oid FROM powerful))
-                AND ('pg_class'::regclass, c.oid) NOT IN (SELECT classid, objid FROM bound)
-            UNION ALL
-            SELECT format('GRANT ALL ON ROUTINE %s TO %I', p.oid::regprocedure, heir)
-            FROM pg_proc p JOIN schemas s ON s.oid = pronamespace
-            WHERE proowner NOT IN (SELECT oid FROM me)
-                AND NOT (prosecdef AND proowner IN (SELECT oid FROM powerful))
-                AND ('pg_proc'::regclass, p.oid) NOT IN (SELECT classid, objid FROM bound)
-        LOOP
-            BEGIN
-                EXECUTE statement;
-            EXCEPTION WHEN OTHERS THEN
-                NULL; -- One object must not keep the client from all others.
-            END;
-        END LOOP;
-    END $$";
+        WITH me AS (SELECT oid FROM pg_roles WHERE rolname = heir),
+             schemas AS (SELECT oid, nspname, nspowner FROM pg_namespace
+                         WHERE nspname <> 'information_schema'
+                           AND nspname !~ '^(pg_|pgbouncer_auth_)'),
+             powerful AS (SELECT r.oid FROM pg_roles r
+                 WHERE rolsuper OR rolcreaterole OR rolbypassrls OR rolreplication
+                     OR EXISTS (SELECT FROM pg_roles p
+                                WHERE p.rolname ~ '^pg_' AND p.rolname <> 'pg_database_owner'
+                                    AND pg_has_role(r.oid, p.oid, 'MEMBER'))),
+             bound AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
+        SELECT format('GRANT %s ON SCHEMA %I TO %I',
+                      CASE WHEN nspowner IN (SELECT oid FROM powerful)
+                      THEN 'USAGE' ELSE 'ALL' END, nspname, heir)
+        FROM schemas WHERE nspowner NOT IN (SELECT oid FROM me)
+            AND ('pg_namespace'::regclass, oid) NOT IN (SELECT classid, objid FROM bound)
+        UNION ALL
+        SELECT format('GRANT %s ON %s %I.%I TO %I',
+                      CASE WHEN relkind <> 'S' AND relowner IN (SELECT oid FROM powerful)
+                      THEN 'SELECT, INSERT, UPDATE, DELETE' ELSE 'ALL' END,
+                      CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+                      nspname, relname, heir)
+        FROM pg_class c JOIN schemas s ON s.oid = relnamespace
+        WHERE relkind IN ('r', 'p', 'f', 'm', 'S', 'v')
+            AND relowner NOT IN (SELECT oid FROM me)
+            AND NOT (relkind IN ('v', 'm', 'f') AND relowner IN (SELECT oid FROM powerful))
+            AND ('pg_class'::regclass, c.oid) NOT IN (SELECT classid, objid FROM bound)
+        UNION ALL
+        SELECT format('GRANT ALL ON ROUTINE %s TO %I', p.oid::regprocedure, heir)
+        FROM pg_proc p JOIN schemas s ON s.oid = pronamespace
+        WHERE proowner NOT IN (SELECT oid FROM me)
+            AND NOT (prosecdef AND proowner IN (SELECT oid FROM powerful))
+            AND ('pg_proc'::regclass, p.oid) NOT IN (SELECT classid, objid FROM bound)";
 
 #[cfg(test)]
 mod tests {

@@ -297,6 +297,7 @@ fn signs(effect: &str) -> (Vec<String>, Vec<String>) {
             vec![
                 format!("CREATE DATABASE {database}"),
                 format!("REVOKE ALL ON DATABASE {database}"),
+                format!("GRANT ALL ON DATABASE {database}"),
                 "CREATE ROLE \"pgbouncer_heir_".to_owned(),
                 format!("CREATE ROLE \"{name}\" LOGIN PASSWORD"),
                 format!("ALTER ROLE \"{name}\" LOGIN PASSWORD"),

@@ -47,11 +47,13 @@ impl Server {
             let verifier = escape_literal(client.verifier.reveal());
             sql.push(format!("{command} ROLE {role} LOGIN PASSWORD {verifier}"));
         }
-        // The lookup returns no verifier of a superuser, a replication role or an expired role.
-        sql.push(format!(
-            "ALTER ROLE {role} NOSUPERUSER NOREPLICATION INHERIT CONNECTION LIMIT -1 \
-             VALID UNTIL 'infinity'"
-        ));
+        if is_there && logs_in.is_none() {
+            // The lookup returns no verifier of a superuser, a replication role or an expired role.
+            sql.push(format!(
+                "ALTER ROLE {role} NOSUPERUSER NOREPLICATION INHERIT CONNECTION LIMIT -1 \
+                 VALID UNTIL 'infinity'"
+            ));
+        }
         if old.is_none_or(|old| old.comment.is_none()) {
             sql.push(format!("COMMENT ON ROLE {role} IS {}", escape_literal(&client.comment)));
         }

@@ -37,6 +37,7 @@ pub struct Server {
 /// The entry of a role in `pg_authid`.
 pub(super) struct Role {
     pub(super) verifier: Option<String>,
+    /// The role can log in through PgBouncer.
     pub(super) logs_in: bool,
     plain: bool,
     pub(super) comment: Option<String>,
@@ -198,7 +199,9 @@ const UNLOGGED: &str = "
     WHERE current_setting('pg_stat_statements.track_utility', true) IS NOT NULL";
 
 const ROLE: &str = "
-    SELECT rolpassword, rolcanlogin,
+    SELECT rolpassword,
+           rolcanlogin AND NOT rolsuper AND NOT rolreplication AND rolconnlimit <> 0
+               AND coalesce(rolvaliduntil, 'infinity') > pg_catalog.now(),
            rolcanlogin AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication
                                 OR rolbypassrls),
            pg_catalog.shobj_description(oid, 'pg_authid')

@@ -1,5 +1,5 @@
 //! Databases and roles of clients. A group role owns the content of a client's database, and the
-//! client is its member: from 16 on a role of PostgreSQL's charm, up to 15 the [heir](super::heir).
+//! client is its member: from 16 on a role of PostgreSQL's charm, up to 15 the [heir].
 
 use std::time::Duration;
 

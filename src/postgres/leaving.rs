@@ -16,8 +16,8 @@ const REVOCATIONS: usize = 3;
 
 impl Server {
     /// Drops a client's role. Objects in a database whose heir the role is a member of go to that
-    /// heir. Other objects, and databases, go to [`ESTATE`]. What only a superuser can own goes to
-    /// the charm's superuser. No database is dropped.
+    /// heir. Other objects, and databases, go to `pgbouncer_estate`. What only a superuser can own
+    /// goes to the charm's superuser. No database is dropped.
     pub fn drop_client(&mut self, name: &str, comment: &str) -> Result<(), Refused> {
         match self.role(name)? {
             None => Ok(()),

@@ -341,7 +341,8 @@ impl Story {
         // By name or by mark: one that lost either is left over, too.
         let roles = self.say(&format!(
             "sql postgresql-k8s \"SELECT rolname, coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles \
-             WHERE rolname ~ 'relation_id_' OR shobj_description(oid, 'pg_authid') LIKE '{APP}: model %'\"",
+             WHERE rolname ~ 'relation_id_' \
+             OR shobj_description(oid, 'pg_authid') LIKE '{APP}: model %'\"",
         ))?;
         let roles = roles
             .lines()

@@ -226,7 +226,8 @@ fn update_status_repairs_what_somebody_changed_by_hand() {
         let Some(mut bench) = Bench::serving(channel, pgbouncer) else { continue };
         bench.client("desk");
         let heirs = "SELECT rolname FROM pg_roles \
-                     WHERE pg_has_role('relation_id_3', oid, 'MEMBER') AND (rolname LIKE 'pgbouncer_heir_%' OR rolname = 'charmed_shop_owner')";
+                     WHERE pg_has_role('relation_id_3', oid, 'MEMBER') \
+                       AND (rolname LIKE 'pgbouncer_heir_%' OR rolname = 'charmed_shop_owner')";
         let heir = bench.postgres(heirs, "postgres")[0].clone();
         for changes in BY_HAND {
             for change in changes {

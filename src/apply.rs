@@ -25,8 +25,6 @@ pub fn apply(plan: &Plan, look: &mut Look<'_>) -> Result<Vec<Wait>> {
                 }
             }
             Step::Apart(part) => waits.extend(apply(part, look)?),
-            Step::Finally(effect) if waits.is_empty() => waits.extend(perform(effect, look)?),
-            Step::Finally(_) => {}
             Step::Load { files, without_port } => {
                 let Err(failed) = workload::load(files, look) else { continue };
                 match without_port.as_ref().filter(|_| failed.is_port_refused) {

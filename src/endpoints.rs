@@ -76,6 +76,18 @@ impl Row {
         Self { name: endpoint.name(), due: Some(never), work: Work::NotBuilt(endpoint) }
     }
 
+    /// Whether the row is due in this dispatch: in hooks of its own relations, while an earlier
+    /// hook left it work, or by its own condition, after the rows before it.
+    pub fn is_due(&self, look: &mut Look<'_>) -> Result<bool> {
+        let own =
+            Endpoint::named(self.name).is_some_and(|endpoint| look.event_of(endpoint).is_some());
+        let is_left = look.notes().deferred.iter().any(|name| name == self.name);
+        Ok(match self.due {
+            Some(condition) => own || is_left || condition(look)?,
+            None => true,
+        })
+    }
+
     /// Gathers the input of the row and decides.
     pub fn plan(&self, look: &mut Look<'_>) -> Result<Plan> {
         match self.work {
@@ -83,23 +95,6 @@ impl Row {
             Work::NotBuilt(endpoint) => not_built::plan(look, endpoint),
         }
     }
-}
-
-/// The rows that are due in this dispatch: in hooks of their own relations, while an earlier hook
-/// left them work, or by their own condition.
-pub fn due(look: &mut Look<'_>) -> Result<Vec<&'static Row>> {
-    let mut due = Vec::new();
-    for row in &TABLE {
-        let own =
-            Endpoint::named(row.name).is_some_and(|endpoint| look.event_of(endpoint).is_some());
-        let is_left = look.notes().deferred.iter().any(|name| name == row.name);
-        let is_due = match row.due {
-            Some(condition) => own || is_left || condition(look)?,
-            None => true,
-        };
-        due.extend(is_due.then_some(row));
-    }
-    Ok(due)
 }
 
 /// How the charm handles an endpoint, for `docs/relations.md`.

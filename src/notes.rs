@@ -180,14 +180,10 @@ impl Trust {
         matches!(self, Self::Full | Self::Recheck)
     }
 
-    /// Whether the note of what is installed in PostgreSQL is trusted. In a client's own database
-    /// the client may take over the function, so more hooks verify it there.
-    pub fn counts_lookup(self, is_in_clients_databases: bool) -> bool {
-        match self {
-            Self::Full | Self::NewPod => true,
-            Self::Recheck | Self::NewLeader => !is_in_clients_databases,
-            Self::Nothing => false,
-        }
+    /// Whether the note of what is installed in clients' databases is trusted. A look into each of
+    /// them takes a connection.
+    pub fn counts_databases(self) -> bool {
+        !matches!(self, Self::NewLeader | Self::Nothing)
     }
 }
 
@@ -239,19 +235,18 @@ mod tests {
 
     #[test]
     fn each_hook_trusts_the_notes_that_its_event_permits() {
-        for (event, published_by_us, trust, [notes, lookup, in_clients_databases]) in [
-            (Event::ConfigChanged, true, Trust::Full, [true, true, true]),
-            (Event::UpdateStatus, true, Trust::Recheck, [true, true, false]),
-            (Event::Start, true, Trust::NewPod, [false, true, true]),
-            (Event::LeaderElected, true, Trust::NewLeader, [false, true, false]),
-            (Event::LeaderElected, false, Trust::Nothing, [false, false, false]),
-            (Event::UpgradeCharm, true, Trust::Nothing, [false, false, false]),
+        for (event, published_by_us, trust, [notes, databases]) in [
+            (Event::ConfigChanged, true, Trust::Full, [true, true]),
+            (Event::UpdateStatus, true, Trust::Recheck, [true, true]),
+            (Event::Start, true, Trust::NewPod, [false, true]),
+            (Event::LeaderElected, true, Trust::NewLeader, [false, false]),
+            (Event::LeaderElected, false, Trust::Nothing, [false, false]),
+            (Event::UpgradeCharm, true, Trust::Nothing, [false, false]),
         ] {
             let found = Trust::in_hook(&event, published_by_us);
             assert_eq!(found, trust, "{event:?}");
             assert_eq!(found.counts_notes(), notes, "{event:?}");
-            assert_eq!(found.counts_lookup(false), lookup, "{event:?}");
-            assert_eq!(found.counts_lookup(true), in_clients_databases, "{event:?}");
+            assert_eq!(found.counts_databases(), databases, "{event:?}");
         }
     }
 }

@@ -29,8 +29,6 @@ pub enum Step {
     Do(Effect),
     /// Runs a part that may fail independently: the following steps run in any case.
     Apart(Plan),
-    /// Makes a change only if the plan has no wait so far.
-    Finally(Effect),
     /// Writes the files and makes each process load them, one process after another.
     Load {
         /// The files.
@@ -239,7 +237,7 @@ impl Plan {
     pub fn effects(&self) -> impl Iterator<Item = &Effect> {
         self.steps.iter().flat_map(|step| -> Box<dyn Iterator<Item = &Effect>> {
             match step {
-                Step::Do(effect) | Step::Finally(effect) => Box::new(std::iter::once(effect)),
+                Step::Do(effect) => Box::new(std::iter::once(effect)),
                 Step::Apart(part) => Box::new(part.effects()),
                 Step::Load { .. } => Box::new(std::iter::empty()),
             }
@@ -272,7 +270,6 @@ impl fmt::Display for Plan {
             match step {
                 Step::Do(effect) => writeln!(f, "{effect}")?,
                 Step::Apart(part) => write!(f, "{part}")?,
-                Step::Finally(effect) => writeln!(f, "finally: {effect}")?,
                 Step::Load { files, without_port } => {
                     let (users, processes) = (files.users.0.len(), files.instances.len());
                     writeln!(f, "load {users} users into {processes} processes")?;

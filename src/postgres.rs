@@ -9,6 +9,7 @@ mod error;
 mod heir;
 mod leaving;
 mod lookup;
+mod mark;
 mod roles;
 mod seen;
 mod server;
@@ -18,6 +19,7 @@ pub use self::{
     client::Client,
     credentials::Credentials,
     error::{ConnectionError, Refused, Unreachable},
+    lookup::Inspection,
     roles::Roles,
     seen::{Lack, Place},
     server::Server,

@@ -146,6 +146,19 @@ impl Bench {
             .collect()
     }
 
+    /// Checks that neither `explain` nor `reconcile` has anything to change but the status, which
+    /// every hook sets.
+    #[track_caller]
+    fn assert_nothing_to_do(&mut self) {
+        for command in ["exec ‹leader› -- ./bin/pgbouncer-k8s explain upgrade-charm", "run ‹leader› reconcile"] {
+            let told = self.go(&command.replace("‹leader›", LEADER));
+            let changes = ["juju ", "juju: ", "postgresql", "pgbouncer ", "pgbouncer: "];
+            let is_change = |line: &&str| changes.iter().any(|target| line.trim_start_matches("done: ").starts_with(target));
+            let changes: Vec<&str> = told.lines().filter(is_change).collect();
+            assert!(matches!(changes[..], [only] if only.contains("status-set")), "{told}");
+        }
+    }
+
     fn status(&self, unit: &str) -> String {
         let status = self.0.model().unit_status(unit).expect("a unit");
         format!("{}: {}", status.word, status.message)
@@ -199,17 +212,28 @@ fn the_leader_cleans_up_or_warns_whichever_unit_goes_first() {
     }
 }
 
-/// What somebody changes by hand in PostgreSQL, for the client with the role `relation_id_3` and
-/// the database `shop`.
-const BY_HAND: [&[&str]; 12] = [
+/// What somebody changes by hand in PostgreSQL. The client `shop` has the role `relation_id_3`; the
+/// client `maker` asked for `createdb` and has the role `relation_id_4`.
+const HEALED: [&[&str]; 24] = [
     &["DROP DATABASE shop WITH (FORCE)"],
     &["DROP DATABASE shop WITH (FORCE)", "CREATE DATABASE shop"],
+    &[
+        "DROP DATABASE shop WITH (FORCE)",
+        "CREATE DATABASE shop",
+        "REVOKE ALL ON DATABASE shop FROM PUBLIC",
+        "GRANT ALL ON DATABASE shop TO relation_id_3",
+    ],
     &["GRANT CONNECT ON DATABASE shop TO PUBLIC"],
     &["REVOKE ALL ON DATABASE shop FROM relation_id_3, ‹heir›, charmed_shop_admin"],
     &["ALTER ROLE relation_id_3 NOLOGIN"],
     &["ALTER ROLE relation_id_3 NOLOGIN PASSWORD NULL"],
+    &["ALTER ROLE relation_id_3 PASSWORD 'a guess'"],
+    &["ALTER ROLE relation_id_3 NOINHERIT"],
+    &["ALTER ROLE relation_id_3 IN DATABASE shop RESET role"],
+    &["ALTER ROLE relation_id_3 SET role = relation_access"],
     &["COMMENT ON ROLE relation_id_3 IS NULL"],
     &["REVOKE ‹heir›, charmed_shop_admin FROM relation_id_3"],
+    &["REVOKE relation_access FROM relation_id_3"],
     &["DROP OWNED BY relation_id_3", "DROP ROLE relation_id_3"],
     &[
         "CREATE ROLE bob",
@@ -218,48 +242,163 @@ const BY_HAND: [&[&str]; 12] = [
     ],
     &["ALTER ROLE relation_id_3 SUPERUSER"],
     &["ALTER ROLE relation_id_3 VALID UNTIL '2001-01-01' CONNECTION LIMIT 0"],
+    &["‹revoke createdb› relation_id_4"],
+    &["ALTER ROLE ‹auth› NOLOGIN"],
+    &["ALTER ROLE ‹auth› PASSWORD 'a guess'"],
+    &["COMMENT ON ROLE ‹auth› IS NULL"],
+    &["ALTER ROLE ‹auth› CREATEROLE"],
+    &["REVOKE CONNECT ON DATABASE pgbouncer FROM ‹auth›"],
 ];
 
-#[test]
-fn update_status_repairs_what_somebody_changed_by_hand() {
-    for (channel, pgbouncer) in [("14", OLD), ("15", NEW), ("16", NEW)] {
-        let Some(mut bench) = Bench::serving(channel, pgbouncer) else { continue };
+/// What somebody changes by hand in our own database.
+const HEALED_IN_OURS: [&str; 6] = [
+    "DROP FUNCTION ‹auth›.get_auth",
+    "ALTER FUNCTION ‹auth›.get_auth OWNER TO postgres",
+    "CREATE OR REPLACE FUNCTION ‹auth›.get_auth(text) RETURNS TABLE (username text, password text) \
+     LANGUAGE sql AS 'SELECT rolname::text, NULL::text FROM pg_roles'",
+    "CREATE FUNCTION ‹auth›.get_auth(name) RETURNS text LANGUAGE sql AS 'SELECT NULL'",
+    "ALTER SCHEMA ‹auth› OWNER TO postgres",
+    "DROP SCHEMA ‹auth› CASCADE; CREATE SCHEMA ‹auth› AUTHORIZATION relation_id_3",
+];
+
+/// What the charm leaves as it is: the change, what the status says of it, and how it is undone.
+const NAMED: [[&str; 3]; 4] = [
+    [
+        "ALTER DATABASE shop ALLOW_CONNECTIONS false",
+        "accepts no connections",
+        "ALLOW_CONNECTIONS true",
+    ],
+    ["ALTER DATABASE shop CONNECTION LIMIT 0", "accepts no connections", "CONNECTION LIMIT -1"],
+    ["ALTER DATABASE shop OWNER TO somebody", "it belongs to somebody", "OWNER TO ‹owner›"],
+    ["COMMENT ON ROLE relation_id_3 IS 'of somebody'", "drop or rename role", ""],
+];
+
+/// A model in which somebody changes PostgreSQL by hand.
+struct ByHand {
+    bench: Bench,
+    channel: &'static str,
+    names: Vec<(&'static str, String)>,
+}
+
+impl ByHand {
+    fn new(channel: &'static str, pgbouncer: Version) -> Option<Self> {
+        let mut bench = Bench::serving(channel, pgbouncer)?;
+        bench.go(
+            "deploy actor:client maker --config database=maker --config extra-user-roles=createdb",
+        );
+        bench.go("settle");
+        bench.go("integrate pgbouncer-k8s:database maker");
+        bench.go("settle");
         bench.client("desk");
+        bench.postgres("CREATE ROLE somebody", "postgres");
+        let from_16 = channel == "16";
         let heirs = "SELECT rolname FROM pg_roles \
                      WHERE pg_has_role('relation_id_3', oid, 'MEMBER') \
                        AND (rolname LIKE 'pgbouncer_heir_%' OR rolname = 'charmed_shop_owner')";
         let heir = bench.postgres(heirs, "postgres")[0].clone();
-        for changes in BY_HAND {
-            for change in changes {
-                let mut change = change.replace("‹heir›", &heir);
-                if channel != "16" {
-                    change = change.replace(", charmed_shop_admin", "");
-                }
-                bench.postgres(&change, "postgres");
+        let revoke = if from_16 { "REVOKE charmed_databases_owner FROM" } else { "ALTER ROLE" };
+        let names = vec![
+            (
+                "‹heir›, charmed_shop_admin",
+                if from_16 { format!("{heir}, charmed_shop_admin") } else { heir },
+            ),
+            ("‹auth›", "pgbouncer_auth_relation_id_2".to_owned()),
+            (
+                "‹revoke createdb› relation_id_4",
+                format!("{revoke} relation_id_4{}", if from_16 { "" } else { " NOCREATEDB" }),
+            ),
+            (
+                "‹owner›",
+                if from_16 { "charmed_databases_owner" } else { "relation_id_2" }.to_owned(),
+            ),
+        ];
+        Some(Self { bench, channel, names })
+    }
+
+    #[track_caller]
+    fn change(&mut self, sql: &str, database: &str) {
+        let sql = self.names.iter().fold(sql.to_owned(), |sql, (name, is)| sql.replace(name, is));
+        self.bench.postgres(&sql, database);
+    }
+
+    /// Runs an update-status on the leader. Returns the number of repairs that the log has so far,
+    /// and what the hook did in PostgreSQL.
+    #[track_caller]
+    fn update_status(&mut self) -> (usize, jujusim::Sql) {
+        let mark = self.bench.0.model().hook_runs().len();
+        self.bench.go("trigger pgbouncer-k8s/0 update-status");
+        self.bench.go("settle");
+        let runs = &self.bench.0.model().hook_runs()[mark..];
+        let sql = runs.iter().find(|run| run.unit == LEADER).expect("the hook ran").sql;
+        (self.bench.log(LEADER).matches("the charm repairs this").count(), sql)
+    }
+
+    /// Checks that one update-status repairs the change, and nothing else: the update-status after
+    /// the change before would have to repair that again.
+    #[track_caller]
+    fn assert_healed(&mut self, what: &str) {
+        let what = format!("PostgreSQL {}: {what}", self.channel);
+        let before = self.bench.log(LEADER).matches("the charm repairs this").count();
+        assert_eq!(self.update_status().0, before + 1, "{what}");
+        let bench = &mut self.bench;
+        bench.assert_served("shop");
+        bench.go("sql shop \"CREATE TABLE IF NOT EXISTS t (a int)\"");
+        bench.go("sql shop \"DROP TABLE t\"");
+        assert!(bench.0.run("sql desk \"SELECT 1\" --database shop").is_err(), "{what}");
+        let status = bench.status(LEADER);
+        assert!(status.starts_with("active"), "{what}: {status}");
+    }
+}
+
+#[test]
+fn update_status_repairs_what_somebody_changed_by_hand() {
+    for (channel, pgbouncer) in [("14", OLD), ("15", NEW), ("16", NEW)] {
+        let Some(mut by_hand) = ByHand::new(channel, pgbouncer) else { continue };
+        for changes in HEALED {
+            changes.iter().for_each(|change| by_hand.change(change, "postgres"));
+            by_hand.assert_healed(&changes.join("; "));
+        }
+        for change in HEALED_IN_OURS {
+            by_hand.change(change, "pgbouncer");
+            by_hand.assert_healed(change);
+        }
+        let repairs = by_hand.bench.log(LEADER).matches("the charm repairs this").count();
+        let (again, sql) = by_hand.update_status();
+        assert_eq!(again, repairs, "PostgreSQL {channel}");
+        assert!(sql.connections == 1 && sql.statements <= 4, "PostgreSQL {channel}: {sql:?}");
+        by_hand.bench.assert_nothing_to_do();
+    }
+}
+
+#[test]
+fn what_only_its_owner_may_change_is_named_until_it_is_undone() {
+    for (channel, pgbouncer) in [("14", OLD), ("15", NEW), ("16", NEW)] {
+        let Some(mut by_hand) = ByHand::new(channel, pgbouncer) else { continue };
+        let comment = by_hand.bench.postgres(
+            "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = 'relation_id_3'",
+            "postgres",
+        );
+        for [change, words, undo] in NAMED {
+            by_hand.change(change, "postgres");
+            for hook in ["update-status", "config-changed", "update-status"] {
+                by_hand.bench.go(&format!("trigger pgbouncer-k8s/0 {hook}"));
+                by_hand.bench.go("settle");
+                let status = by_hand.bench.status(LEADER);
+                assert!(
+                    status.starts_with("blocked: cannot serve shop (database:3)")
+                        && status.contains(words),
+                    "PostgreSQL {channel}: {change}: {hook}: {status}"
+                );
             }
-            let repairs = |bench: &mut Bench| {
-                let mark = bench.0.model().hook_runs().len();
-                bench.go("trigger pgbouncer-k8s/0 update-status");
-                bench.go("settle");
-                let runs = &bench.0.model().hook_runs()[mark..];
-                let hook = runs.iter().find(|run| run.unit == LEADER).expect("the hook ran");
-                let sql = hook.sql;
-                (bench.log(LEADER).matches("the charm repairs this").count(), sql)
+            let undo = match undo {
+                "" => format!("COMMENT ON ROLE relation_id_3 IS '{}'", comment[0]),
+                undo => format!("ALTER DATABASE shop {undo}"),
             };
-            let before = bench.log(LEADER).matches("the charm repairs this").count();
-            let (repaired, _) = repairs(&mut bench);
-            assert_eq!(repaired, before + 1, "PostgreSQL {channel}: {changes:?}");
-            let (repaired, sql) = repairs(&mut bench);
-            assert_eq!(repaired, before + 1, "PostgreSQL {channel}: {changes:?}, again");
-            if pgbouncer == NEW {
-                assert!(sql.connections == 1 && sql.statements <= 4, "{sql:?}");
-            }
-            bench.assert_served("shop");
-            bench.go("sql shop \"CREATE TABLE IF NOT EXISTS t (a int)\"");
-            bench.go("sql shop \"DROP TABLE t\"");
-            assert!(bench.0.run("sql desk \"SELECT 1\" --database shop").is_err(), "{changes:?}");
-            let status = bench.status(LEADER);
-            assert!(status.starts_with("active"), "PostgreSQL {channel}: {changes:?}: {status}");
+            by_hand.change(&undo, "postgres");
+            by_hand.update_status();
+            by_hand.bench.assert_served("shop");
+            let status = by_hand.bench.status(LEADER);
+            assert!(status.starts_with("active"), "PostgreSQL {channel}: {undo}: {status}");
         }
     }
 }
@@ -539,7 +678,7 @@ fn hooks_connect_to_postgresql_at_most_once_and_only_if_needed() {
     bench.go("settle");
     // The leader's update-status looks at what PostgreSQL has for the clients.
     assert_eq!(bench.connections(mark).iter().sum::<usize>(), 1);
-    // A refresh makes sure of roles, of our own database and of the client's, once.
+    // A refresh looks into our own database and the client's, once.
     bench.postgres("DROP FUNCTION pgbouncer_auth_relation_id_2.get_auth", "pgbouncer");
     let mark = bench.0.model().hook_runs().len();
     bench.go("trigger pgbouncer-k8s/0 upgrade-charm");

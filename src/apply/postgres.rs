@@ -33,11 +33,11 @@ pub(super) fn perform(effect: &Effect, look: &mut Look<'_>) -> Result<Option<Wai
         Effect::AwaitAdmission { logins, next_round } => await_admission(logins, *next_round, look),
         Effect::DropStrays { comment_prefix, keep } => sql(effect, look, |server| {
             match server.drop_strays(comment_prefix, keep) {
-                // The next installation of get_auth retries.
+                // The next comparison retries.
                 Err(refused @ Refused::Statement { .. }) => {
                     tracing::warn!(
-                        "left a role of a removed client in PostgreSQL: {refused}; run the action \
-                         reconcile on the leader to retry"
+                        "left a role of a removed client in PostgreSQL: {refused}; the next \
+                         update-status retries"
                     );
                     Ok(())
                 }

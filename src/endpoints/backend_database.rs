@@ -5,18 +5,18 @@ pub mod users;
 
 use anyhow::Result;
 
-use self::users::{Fresh, auth_user, is_complete, made_by_python};
-use crate::endpoints::database::client::{self, Answered};
+use self::users::{Fresh, auth_user, is_complete};
+use crate::endpoints::database::client;
 use crate::endpoints::peers::{Leadership, publish_users};
 use crate::event::{Endpoint, RelationId};
 use crate::facts::Texts;
 use crate::facts::backend::Backend;
-use crate::facts::lookup::{GetAuth, Lookup, Noted};
+use crate::facts::lookup::{GetAuth, Lookup};
 use crate::facts::users::{Store, Users};
 use crate::look::Look;
-use crate::notes::Trust;
 use crate::peer_bag::{AUTH, DELETED, GET_AUTH, field};
-use crate::plan::{Bag, Effect, NewClient, Plan, Step, Value};
+use crate::pgbouncer::verifier;
+use crate::plan::{Bag, Effect, Plan, Value};
 use crate::secret::Secret;
 use crate::status::Wait;
 
@@ -67,16 +67,17 @@ pub struct LeaderView {
     pub note: Option<GetAuth>,
     /// The units of PostgreSQL that have joined; read only if `note` says that all was removed.
     pub members: Vec<String>,
-    /// A trusted note says that the auth role, the lookup and every client are installed.
-    pub installed: bool,
+    /// What PostgreSQL lacks or has too much; `None` if a trusted note says that the lookup is
+    /// installed.
+    pub difference: Option<Difference>,
+    /// The note of what is installed is about this lookup.
+    pub is_noted: bool,
     /// PgBouncer's existing users. The list may be missing although the passwords exist.
     pub users: Users,
     /// The place where the users are stored.
     pub store: Store,
     /// The databases of our clients.
     pub databases: Vec<String>,
-    /// The clients that have their credentials; read only if their roles may be missing.
-    pub clients: Vec<NewClient>,
     /// The roles of all existing clients.
     pub roles: Vec<String>,
     /// The name of our application.
@@ -85,6 +86,19 @@ pub struct LeaderView {
     pub comment_prefix: String,
     /// New passwords and salts.
     pub fresh: Fresh,
+}
+
+/// What differs in PostgreSQL from what the lookup needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// The auth role is missing or was changed.
+    pub auth_role: bool,
+    /// The databases that lack the function, in their order.
+    pub get_auth: Vec<String>,
+    /// There are roles of removed clients.
+    pub strays: bool,
+    /// The auth roles of earlier relations, with their comments.
+    pub former_auth_roles: Vec<(String, String)>,
 }
 
 /// The facts in the last hook in which PostgreSQL still accepts our credentials.
@@ -250,51 +264,49 @@ fn leader_view(
         Vec::new()
     };
     let is_removed = matches!(removal(note.as_ref(), backend.relation, &members), Removal::Done(_));
-    let (mut installed, mut has_roles) = (false, false);
+    let (mut is_installed, mut is_noted) = (false, false);
     if let Some(lookup) = &lookup {
-        installed = look.is_installed(lookup)?;
-        has_roles = look.trust() != Trust::Nothing && look.noted(lookup)? == Noted::Everything;
+        is_installed = look.is_installed(lookup)?;
+        is_noted = look.is_noted(lookup)?;
     }
-    let usable = match (lookup, backend.too_old()) {
+    let mut usable = match (lookup, backend.too_old()) {
         (None, _) => Err(Wait::Backend),
         (Some(_), Some(version)) => Err(Wait::Refused(format!(
             "PostgreSQL {version} is too old: relate to version 14 or later"
         ))),
         (Some(_), None) if is_removed => Err(Wait::Backend),
-        (Some(lookup), None) if installed => Ok(lookup),
+        (Some(lookup), None) if is_installed => Ok(lookup),
         // Before the first unit joins, and after the last unit has left, there is no server.
         (Some(_), None) if look.members(backend.relation)?.is_empty() => Err(Wait::Backend),
         (Some(lookup), None) => look.server()?.map(|_| lookup),
     };
     let databases = look.databases()?;
-    let mut clients = Vec::new();
-    if let Ok(lookup) = usable.as_ref()
-        && !installed
-        && !has_roles
-    {
-        let list = found.users.as_ref().map(|users| &users.list);
-        let known = made_by_python(list, &lookup.auth_user);
-        let prefix = look.comment_prefix();
-        let (answered, _) = client::answered(client::read_all(look)?);
-        clients.extend(answered.into_iter().map(|answered| {
-            let Answered { client, database, password } = answered;
-            NewClient { known, ..client.wanted(&database, &client.roles(), password, &prefix) }
-        }));
-    }
     let name = |entry: &crate::pgbouncer::Entry| {
         entry.auth_dbname.clone().unwrap_or_else(|| entry.name.clone())
     };
+    let databases: Vec<_> = databases.entries.0.values().map(name).collect();
+    let roles = client::roles_of_all(look)?;
+    let mut difference = None;
+    if let (Ok(lookup), false) = (&usable, is_installed) {
+        let is_known = is_noted && look.trust().counts_databases();
+        let places = if is_known { Vec::new() } else { lookup.databases(&databases) };
+        let secret = found.users.as_ref().and_then(|users| users.list.line(&lookup.auth_user));
+        match differs(look, backend.relation, lookup, secret, places, &roles)? {
+            Ok(found) => difference = Some(found),
+            Err(wait) => usable = Err(wait),
+        }
+    }
     Ok(LeaderView {
         app: look.bag(Bag::App(backend.relation))?.clone(),
         backend: usable,
         note,
         members,
-        installed,
+        difference,
+        is_noted,
         users: found.users.clone().unwrap_or_else(|| found.passwords.clone()),
         store: look.store()?,
-        databases: databases.entries.0.values().map(name).collect(),
-        clients,
-        roles: client::roles_of_all(look)?,
+        databases,
+        roles,
         app_name: look.unit().app.clone(),
         comment_prefix: look.comment_prefix(),
         fresh: Fresh {
@@ -303,6 +315,37 @@ fn leader_view(
             admin: look.fresh_password(),
             salts: [look.fresh_salt(), look.fresh_salt(), look.fresh_salt()],
         },
+    })
+}
+
+/// Compares PostgreSQL with what the lookup needs, in the database of our own and in `databases`.
+fn differs(
+    look: &mut Look<'_>,
+    relation: RelationId,
+    lookup: &Lookup,
+    secret: Option<&Secret>,
+    databases: Vec<String>,
+    roles: &[String],
+) -> Result<Result<Difference, Wait>> {
+    let (prefix, auth_user) = (look.comment_prefix(), lookup.auth_user.as_str());
+    let comment = comment(&prefix, relation);
+    let fits = |stored: &str| {
+        secret.is_some_and(|secret| verifier::matches_secret(stored, auth_user, secret))
+    };
+    look.ask(|server| {
+        let found = server.inspect(auth_user, &comment, &fits, &prefix, roles)?;
+        let mut get_auth = databases;
+        get_auth.retain(|database| *database != lookup.database);
+        let mut get_auth = server.lack_get_auth(get_auth, auth_user)?;
+        if !found.has_get_auth {
+            get_auth.insert(0, lookup.database.clone());
+        }
+        Ok(Difference {
+            auth_role: !found.has_auth_role,
+            get_auth,
+            strays: found.has_strays,
+            former_auth_roles: found.former_auth_roles,
+        })
     })
 }
 
@@ -343,9 +386,25 @@ fn changed(seen: &Related) -> Plan {
         Err(wait) => return plan.wait(wait.clone()),
     };
     let users = users::complete(&leader.users, &lookup.auth_user, &leader.app_name, &leader.fresh);
-    let (mut publish, mut finish) = (Plan::default(), Plan::default());
-    if !leader.installed {
-        for user in users.list.0.iter().filter(|user| user.name == lookup.auth_user) {
+    let mut publish = Plan::default();
+    if let Some(difference) = &leader.difference {
+        let Difference { auth_role, get_auth, strays, former_auth_roles } = difference;
+        if leader.is_noted && (*auth_role || !get_auth.is_empty()) {
+            plan.push(Effect::Warn(format!(
+                "backend-database:{}: in PostgreSQL the lookup of passwords was changed; the charm \
+                 repairs this",
+                seen.relation
+            )));
+        }
+        for (role, comment) in former_auth_roles {
+            let mut part = Plan::default();
+            part.push(Effect::RemoveAuth { role: role.clone(), comment: comment.clone() });
+            plan.push_apart(part);
+        }
+        if *strays {
+            plan.push_apart(drop_strays(&leader.comment_prefix, &leader.roles));
+        }
+        for user in users.list.0.iter().filter(|user| user.name == lookup.auth_user && *auth_role) {
             plan.push(Effect::EnsureAuthRole {
                 role: user.name.clone(),
                 secret: user.secret.clone(),
@@ -353,30 +412,27 @@ fn changed(seen: &Related) -> Plan {
                 comment: comment(&leader.comment_prefix, seen.relation),
             });
         }
-        // PostgreSQL may have been replaced since the clients got their credentials.
-        for client in &leader.clients {
-            let mut part = Plan::default();
-            part.push(Effect::EnsureClient(client.clone()));
-            plan.push_apart(part);
+        if !get_auth.is_empty() {
+            publish.push(Effect::InstallGetAuth {
+                databases: get_auth.clone(),
+                auth_user: lookup.auth_user.clone(),
+            });
         }
-        publish.push(Effect::InstallGetAuth {
-            databases: lookup.databases(&leader.databases),
-            auth_user: lookup.auth_user.clone(),
-        });
-        publish.set(Bag::PeerApp, GET_AUTH, GetAuth::installed(lookup, false).to_string());
-        finish.push_apart(strays(&leader.comment_prefix, &leader.roles));
-        let note = GetAuth::installed(lookup, true).to_string();
-        finish.steps.push(Step::Finally(Effect::Set(Bag::PeerApp, GET_AUTH.into(), note.into())));
+        if !leader.is_noted {
+            // PostgreSQL may have been replaced since the clients got their credentials: the row
+            // `database` compares them.
+            let note = GetAuth::installed(lookup, leader.databases.is_empty());
+            publish.set(Bag::PeerApp, GET_AUTH, note.to_string());
+        }
     }
     publish.append(publish_users(&users, &leader.store));
     plan.push_apart(publish);
-    plan.append(finish);
     plan
 }
 
 /// Drops the roles of removed clients. `prefix` begins the comment on every role of this
 /// application.
-fn strays(prefix: &str, roles: &[String]) -> Plan {
+fn drop_strays(prefix: &str, roles: &[String]) -> Plan {
     let mut plan = Plan::default();
     plan.push(Effect::DropStrays {
         comment_prefix: client::comment_prefix(prefix),
@@ -404,7 +460,7 @@ fn cleaned_up(seen: &Ending) -> Plan {
         // unit of PostgreSQL joins it.
         let note = GetAuth::Removed { relation: seen.relation, left: seen.members.clone() };
         plan.set(Bag::PeerApp, GET_AUTH, note.to_string());
-        plan.push_apart(strays(&seen.comment_prefix, &seen.roles));
+        plan.push_apart(drop_strays(&seen.comment_prefix, &seen.roles));
     }
     plan
 }
@@ -487,7 +543,12 @@ mod tests {
             backend: Ok(lookup()),
             note: None,
             members: Vec::new(),
-            installed: false,
+            difference: Some(Difference {
+                auth_role: true,
+                get_auth: vec!["pgbouncer".into()],
+                ..Difference::default()
+            }),
+            is_noted: false,
             users: Users::nobody(),
             store: Store::Secret {
                 content: BTreeMap::new(),
@@ -496,7 +557,6 @@ mod tests {
                 plain: Vec::new(),
             },
             databases: vec!["shop".into()],
-            clients: Vec::new(),
             roles: vec!["relation_id_6".into()],
             app_name: "pgbouncer-k8s".into(),
             comment_prefix: "model m".into(),
@@ -568,28 +628,51 @@ set unit 4 data = ‹23 characters›
 make the auth role pgbouncer_auth_relation_id_4
 install get_auth for pgbouncer_auth_relation_id_4 in pgbouncer
 set peer app get_auth = ‹61 bytes›
-set the peer secret: admin-password, auth-file, monitoring-password
-drop the roles of removed clients
-finally: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in pgbouncer",
+set the peer secret: admin-password, auth-file, monitoring-password",
         );
     }
 
     #[test]
-    fn an_old_pgbouncer_gets_the_function_in_every_database() {
-        let backend = Ok(Lookup { everywhere: true, ..lookup() });
-        let text =
-            changed(&seen(Leadership::Leader(LeaderView { backend, ..leader() }))).to_string();
+    fn only_what_differs_is_changed_and_the_note_is_kept() {
+        let plan = |difference: Difference| {
+            let view = LeaderView { difference: Some(difference), is_noted: true, ..leader() };
+            changed(&seen(Leadership::Leader(view))).to_string()
+        };
+        let nothing = plan(Difference::default());
+        assert!(!nothing.contains("auth role") && !nothing.contains("get_auth"), "{nothing}");
+        let function = Difference { get_auth: vec!["shop".into()], ..Difference::default() };
+        let function = plan(function);
+        assert!(
+            function.contains("install get_auth for pgbouncer_auth_relation_id_4 in shop\n"),
+            "{function}"
+        );
+        assert!(!function.contains("make the auth role"), "{function}");
+        let leftovers = plan(Difference {
+            strays: true,
+            former_auth_roles: vec![("pgbouncer_auth_relation_id_2".into(), "of ours".into())],
+            ..Difference::default()
+        });
         for line in [
-            "install get_auth for pgbouncer_auth_relation_id_4 in pgbouncer, postgres, shop",
-            "finally: set peer app get_auth = 1: pgbouncer_auth_relation_id_4 in every database",
+            "remove the auth role pgbouncer_auth_relation_id_2 and its get_auth\n",
+            "drop the roles of removed clients\n",
         ] {
-            assert!(text.lines().any(|found| found == line), "{text}");
+            assert!(leftovers.contains(line), "{leftovers}");
         }
     }
 
     #[test]
+    fn without_clients_the_new_lookup_needs_no_comparison() {
+        let view = LeaderView { databases: Vec::new(), ..leader() };
+        let text = changed(&seen(Leadership::Leader(view))).to_string();
+        assert!(
+            text.contains("set peer app get_auth = 2: pgbouncer_auth_relation_id_4 in pgbouncer\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn an_installed_lookup_is_not_installed_again() {
-        let text = changed(&seen(Leadership::Leader(LeaderView { installed: true, ..leader() })))
+        let text = changed(&seen(Leadership::Leader(LeaderView { difference: None, ..leader() })))
             .to_string();
         assert!(!text.contains("auth role") && !text.contains("get_auth"), "{text}");
         assert!(text.contains("set the peer secret"), "{text}");
@@ -717,7 +800,7 @@ drop the roles of removed clients";
             assert_eq!(plan.to_string().contains("remove peer app get_auth"), leads, "{plan}");
             plan.to_string().contains("warn: left in PostgreSQL, which was unreachable")
         };
-        let installed = "1: pgbouncer_auth_relation_id_4 in pgbouncer";
+        let installed = "2: pgbouncer_auth_relation_id_4 in pgbouncer";
         assert!(warns(true, false, installed) && warns(false, false, installed));
         assert!(!warns(false, true, installed));
         assert!(!warns(true, false, "removed with backend-database:4, left:"));

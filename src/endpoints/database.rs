@@ -28,6 +28,8 @@ struct Due {
     relations: Vec<RelationId>,
     /// The relations with an entry in the databases; `None` if the databases are missing or broken.
     entered: Option<Vec<RelationId>>,
+    /// This hook compares PostgreSQL with the databases.
+    is_compared: bool,
     /// The peer app bag has databases, valid or not.
     is_published: bool,
     /// A client may use every database.
@@ -58,6 +60,7 @@ pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
                 .map(RelationId)
                 .collect()
         }),
+        is_compared: admit::compares(look)?,
         is_published: is_known || databases.broken.is_some(),
         has_wildcard: databases.entries.0.contains_key(&Origin::Wildcard),
         queue: ClientQueue::gather(look)?,
@@ -66,7 +69,7 @@ pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
 }
 
 fn is_needed(due: &Due) -> bool {
-    let Due { trust, relations, entered, is_published, has_wildcard, queue } = due;
+    let Due { trust, relations, entered, is_compared, is_published, has_wildcard, queue } = due;
     // Missing or broken databases are rebuilt from the relations before they are loaded.
     let is_lost = entered.is_none() && (*is_published || !relations.is_empty());
     // Databases that no client requested by name appear and disappear without a hook, and an
@@ -75,9 +78,7 @@ fn is_needed(due: &Due) -> bool {
         && entered.as_ref().is_some_and(|entered| {
             *has_wildcard || !relations.iter().all(|relation| entered.contains(relation))
         });
-    // Somebody may have changed PostgreSQL by hand.
-    let is_looked_at = matches!(trust, Trust::Recheck | Trust::NewLeader)
-        && entered.as_ref().is_some_and(|entered| !entered.is_empty());
+    let is_looked_at = *is_compared && entered.as_ref().is_some_and(|entered| !entered.is_empty());
     let is_missing = queue.notes.notes.values().any(|note| *note == ClientNote::Missing);
     is_lost || is_unseen || is_looked_at || is_missing || !queue.is_noted()
 }
@@ -92,6 +93,7 @@ mod tests {
             trust: Trust::Full,
             relations: vec![RelationId(6)],
             entered: Some(vec![RelationId(6)]),
+            is_compared: false,
             is_published: true,
             has_wildcard: false,
             queue: ClientQueue { published: String::new(), notes: ClientNotes::default() },
@@ -101,9 +103,9 @@ mod tests {
     #[test]
     fn nothing_is_due_if_every_client_is_entered_and_noted() {
         assert!(!is_needed(&due()));
-        assert!(is_needed(&Due { trust: Trust::Recheck, ..due() }), "PostgreSQL is looked at");
+        assert!(is_needed(&Due { is_compared: true, ..due() }));
         let none = Due { relations: Vec::new(), entered: Some(Vec::new()), ..due() };
-        assert!(!is_needed(&Due { trust: Trust::Recheck, ..none }));
+        assert!(!is_needed(&Due { is_compared: true, ..none }));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub enum GetAuth {
         auth_user: String,
         /// The database that has the function; `None` for every database.
         database: Option<String>,
-        /// Every client has its role and database too.
+        /// The clients were compared with PostgreSQL, and those that lack something are noted.
         clients: bool,
     },
     /// Everything was removed because the relation ends.
@@ -66,7 +66,7 @@ pub enum GetAuth {
 }
 
 /// The prefix of the note: the version number of the function `get_auth`.
-const FORM: &str = "1: ";
+const FORM: &str = "2: ";
 const EVERY_DATABASE: &str = "every database";
 const WITHOUT_CLIENTS: &str = ", not all clients";
 const REMOVED: &str = "removed with backend-database:";
@@ -95,6 +95,16 @@ impl GetAuth {
         Some(Self::Installed { auth_user: auth_user.to_owned(), database, clients })
     }
 
+    /// Whether this lookup is installed.
+    pub fn is_of(&self, lookup: &Lookup) -> bool {
+        [true, false].iter().any(|clients| *self == Self::installed(lookup, *clients))
+    }
+
+    /// Whether the lookup is installed, but the clients were not compared with PostgreSQL yet.
+    pub fn lacks_clients(&self) -> bool {
+        matches!(self, Self::Installed { clients: false, .. })
+    }
+
     /// Whether everything was removed.
     pub fn is_removed(&self) -> bool {
         matches!(self, Self::Removed { .. })
@@ -117,31 +127,6 @@ impl fmt::Display for GetAuth {
     }
 }
 
-/// How much of a lookup is installed, according to the note in the peer app bag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Noted {
-    /// Nothing, or another lookup.
-    Nothing,
-    /// The lookup, but not the role and database of every client.
-    Lookup,
-    /// The lookup, and the role and database of every client.
-    Everything,
-}
-
-impl Noted {
-    /// Compares a note with a lookup. The users' auth role must be that of the lookup.
-    pub fn of(note: Option<&GetAuth>, auth_user: Option<&str>, lookup: &Lookup) -> Self {
-        if auth_user != Some(lookup.auth_user.as_str()) {
-            return Self::Nothing;
-        }
-        match note {
-            Some(note) if *note == GetAuth::installed(lookup, true) => Self::Everything,
-            Some(note) if *note == GetAuth::installed(lookup, false) => Self::Lookup,
-            _ => Self::Nothing,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,15 +134,15 @@ mod tests {
     #[test]
     fn a_note_survives_a_round_trip() {
         for text in [
-            "1: pgbouncer_auth_relation_id_4 in pgbouncer",
-            "1: pgbouncer_auth_relation_id_4 in pgbouncer, not all clients",
-            "1: pgbouncer_auth_relation_id_4 in every database",
+            "2: pgbouncer_auth_relation_id_4 in pgbouncer",
+            "2: pgbouncer_auth_relation_id_4 in pgbouncer, not all clients",
+            "2: pgbouncer_auth_relation_id_4 in every database",
             "removed with backend-database:4, left: pg/1 pg/2",
             "removed with backend-database:4, left:",
         ] {
             assert_eq!(GetAuth::parse(text).expect(text).to_string(), text);
         }
-        for text in ["", "2: a in b", "1: a", "removed with backend-database:x, left:"] {
+        for text in ["", "1: a in b", "2: a", "removed with backend-database:x, left:"] {
             assert_eq!(GetAuth::parse(text), None, "{text}");
         }
     }
@@ -166,22 +151,20 @@ mod tests {
     fn a_note_names_auth_role_and_databases() {
         let lookup =
             Lookup { auth_user: "auth".into(), database: "pgbouncer".into(), everywhere: false };
-        assert_eq!(GetAuth::installed(&lookup, true).to_string(), "1: auth in pgbouncer");
+        assert_eq!(GetAuth::installed(&lookup, true).to_string(), "2: auth in pgbouncer");
         let everywhere = Lookup { everywhere: true, ..lookup };
-        assert_eq!(GetAuth::installed(&everywhere, true).to_string(), "1: auth in every database");
+        assert_eq!(GetAuth::installed(&everywhere, true).to_string(), "2: auth in every database");
     }
 
     #[test]
-    fn a_note_counts_only_for_its_own_lookup_and_users() {
+    fn a_note_counts_only_for_its_own_lookup() {
         let lookup =
             Lookup { auth_user: "auth".into(), database: "pgbouncer".into(), everywhere: false };
-        let (all, part) = (GetAuth::installed(&lookup, true), GetAuth::installed(&lookup, false));
-        assert_eq!(Noted::of(Some(&all), Some("auth"), &lookup), Noted::Everything);
-        assert_eq!(Noted::of(Some(&part), Some("auth"), &lookup), Noted::Lookup);
-        assert_eq!(Noted::of(Some(&all), Some("other"), &lookup), Noted::Nothing);
-        assert_eq!(Noted::of(Some(&all), None, &lookup), Noted::Nothing);
-        assert_eq!(Noted::of(None, Some("auth"), &lookup), Noted::Nothing);
-        let everywhere = Lookup { everywhere: true, ..lookup };
-        assert_eq!(Noted::of(Some(&all), Some("auth"), &everywhere), Noted::Nothing);
+        for clients in [true, false] {
+            let note = GetAuth::installed(&lookup, clients);
+            assert!(note.is_of(&lookup) && note.lacks_clients() != clients);
+            assert!(!note.is_of(&Lookup { auth_user: "other".into(), ..lookup.clone() }));
+            assert!(!note.is_of(&Lookup { everywhere: true, ..lookup.clone() }));
+        }
     }
 }

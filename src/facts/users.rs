@@ -101,6 +101,14 @@ impl FoundUsers {
         }
     }
 
+    /// Whether roles with clients' names but without a comment belong to this application. Only the
+    /// Python charm created such roles, and it left an md5 line for the auth role of the same
+    /// relation. In another PostgreSQL such a role may belong to somebody else.
+    pub fn is_of_python_charm(&self, auth_user: &str) -> bool {
+        let line = self.users.as_ref().and_then(|users| users.list.line(auth_user));
+        line.is_some_and(|line| line.reveal().starts_with("md5"))
+    }
+
     /// The role with which PgBouncer looks up passwords.
     pub fn auth_user(&self) -> Option<&str> {
         self.users.as_ref()?.list.auth_user()
@@ -166,5 +174,21 @@ mod tests {
         }
         let nothing = FoundUsers::read(&texts(&[]), &secret(&[]));
         assert_eq!((nothing.users, nothing.is_deleted, nothing.broken), (None, false, None));
+    }
+
+    #[test]
+    fn only_an_md5_line_of_the_auth_role_shows_the_python_charm() {
+        let auth_user = "pgbouncer_auth_relation_id_4";
+        let found = |line: &str| {
+            FoundUsers::read(
+                &texts(&[("auth_file", &format!("\"{auth_user}\" \"{line}\"\n"))]),
+                &secret(&[]),
+            )
+        };
+        assert!(found("md5d41d8cd98f00b204e9800998ecf8427e").is_of_python_charm(auth_user));
+        let other = "pgbouncer_auth_relation_id_9";
+        assert!(!found("md5d41d8cd98f00b204e9800998ecf8427e").is_of_python_charm(other));
+        assert!(!found("a password").is_of_python_charm(auth_user));
+        assert!(!FoundUsers::read(&texts(&[]), &secret(&[])).is_of_python_charm(auth_user));
     }
 }

@@ -7,10 +7,11 @@ use anyhow::Result;
 use super::Look;
 use crate::event::Endpoint;
 use crate::facts::backend::Backend;
-use crate::facts::lookup::{Lookup, Noted};
+use crate::facts::lookup::Lookup;
 use crate::facts::units::{looks_everywhere, sibling_looks_everywhere};
 use crate::juju::labels;
-use crate::postgres::{Credentials, Lack, Place, Server};
+use crate::notes::Trust;
+use crate::postgres::{Credentials, Refused, Server};
 use crate::status::Wait;
 
 impl Look<'_> {
@@ -76,16 +77,41 @@ impl Look<'_> {
         })
     }
 
-    /// How much of this lookup is installed in PostgreSQL, according to the note.
-    pub fn noted(&mut self, lookup: &Lookup) -> Result<Noted> {
-        let users = self.users()?;
-        let note = self.app_bag()?.get_auth();
-        Ok(Noted::of(note.as_ref(), users.auth_user(), lookup))
+    /// Whether this lookup, for the auth role of the users, is installed according to the note.
+    pub fn is_noted(&mut self, lookup: &Lookup) -> Result<bool> {
+        let is_of_users = self.users()?.auth_user() == Some(lookup.auth_user.as_str());
+        Ok(is_of_users && self.app_bag()?.get_auth().is_some_and(|note| note.is_of(lookup)))
     }
 
-    /// Whether a trusted note says that PostgreSQL has this lookup and the role of every client.
+    /// Whether this hook compares PostgreSQL with what the notes say: nothing tells Juju what
+    /// somebody changed there by hand. A hook after one that found PostgreSQL unreachable compares
+    /// again.
+    pub fn inspects_postgres(&self) -> bool {
+        let is_left = self.notes.deferred.iter().any(|row| row == Endpoint::BackendDatabase.name());
+        is_left || matches!(self.trust, Trust::Recheck | Trust::NewLeader | Trust::Nothing)
+    }
+
+    /// Whether the note says that PostgreSQL has this lookup, and this hook trusts the note.
     pub fn is_installed(&mut self, lookup: &Lookup) -> Result<bool> {
-        Ok(self.trust.counts_lookup(lookup.everywhere) && self.noted(lookup)? == Noted::Everything)
+        Ok(!self.inspects_postgres() && self.is_noted(lookup)?)
+    }
+
+    /// Asks PostgreSQL. A failure is a wait; a lost connection stays lost in this dispatch.
+    pub fn ask<T>(
+        &mut self,
+        question: impl FnOnce(&mut Server) -> Result<T, Refused>,
+    ) -> Result<Result<T, Wait>> {
+        let answer = match self.server()? {
+            Ok(server) => question(server),
+            Err(wait) => return Ok(Err(wait)),
+        };
+        Ok(answer.map_err(|refused| {
+            let wait = Wait::Unreachable(refused.to_string());
+            if refused.is_lost() {
+                self.handles.server = Some(Err(wait.clone()));
+            }
+            wait
+        }))
     }
 
     /// The connection to PostgreSQL, or why there is none. A dispatch tries to connect only once,
@@ -108,27 +134,13 @@ impl Look<'_> {
         })
     }
 
-    /// What each of these clients lacks in PostgreSQL, in their order, or why that is not known.
-    pub fn lacks(&mut self, places: &[Place]) -> Result<Result<Vec<Option<Lack>>, Wait>> {
-        let lacks = match self.server()? {
-            Ok(server) => server.lacks(places),
-            Err(wait) => return Ok(Err(wait)),
+    /// All databases of PostgreSQL except `postgres` and our own, each with whether the lookup's
+    /// auth role may call a function of ours there; `None` if the query fails.
+    pub fn other_databases(&mut self, lookup: &Lookup) -> Result<Option<Vec<(String, bool)>>> {
+        let Ok(mut databases) = self.ask(|server| server.databases(&lookup.auth_user))? else {
+            return Ok(None);
         };
-        Ok(lacks.map_err(|refused| {
-            let wait = Wait::Unreachable(refused.to_string());
-            if refused.is_lost() {
-                self.handles.server = Some(Err(wait.clone()));
-            }
-            wait
-        }))
-    }
-
-    /// All databases of PostgreSQL except `postgres` and our own; `None` if the query fails.
-    pub fn other_databases(&mut self) -> Result<Option<Vec<String>>> {
-        let own = self.backend()?.map(|backend| backend.database.clone());
-        let Ok(server) = self.server()? else { return Ok(None) };
-        let Ok(mut names) = server.databases() else { return Ok(None) };
-        names.retain(|name| name != "postgres" && Some(name) != own.as_ref());
-        Ok(Some(names))
+        databases.retain(|(name, _)| name != "postgres" && *name != lookup.database);
+        Ok(Some(databases))
     }
 }

@@ -9,6 +9,8 @@ use super::{
     client::{ACCESS, ADMIN, Client, DATABASES_OWNER, Groups},
     error::Refused,
     heir,
+    lookup::HAS_FUNCTION,
+    mark,
     server::{STATEMENT, Server, TRAVEL},
 };
 
@@ -21,7 +23,7 @@ impl Server {
     /// A verifier that the role has already stays if it `matches` the password. The charm takes
     /// over a role without a comment, as the Python charm made it, only if the role is `known` to
     /// be this client's, or may act as the heir of the client's database. A role that exists when
-    /// the client has its credentials keeps the attributes and groups that it got with them.
+    /// the client has its credentials gets the attributes and groups back that it got with them.
     pub fn ensure_client(
         &mut self,
         client: &Client,
@@ -29,6 +31,12 @@ impl Server {
         matches: &dyn Fn(&str) -> bool,
     ) -> Result<(), Refused> {
         let old = self.role(&client.role)?;
+        let keeps_roles = old.is_some() && client.is_answered;
+        let comment = old.as_ref().and_then(|old| old.comment.as_deref());
+        let recorded = comment.and_then(mark::recorded_roles).filter(|_| keeps_roles);
+        let has_record = recorded.is_some();
+        let roles = recorded.unwrap_or_else(|| client.roles.clone());
+        let client = &Client { roles, ..client.clone() };
         let groups = self.groups(client)?;
         let from_16 = groups.has_catalog_roles();
         let heir = heir::name(&client.database, from_16);
@@ -50,18 +58,20 @@ impl Server {
         if is_there && logs_in.is_none() {
             // The lookup returns no verifier of a superuser, a replication role or an expired role.
             sql.push(format!(
-                "ALTER ROLE {role} NOSUPERUSER NOREPLICATION INHERIT CONNECTION LIMIT -1 \
+                "ALTER ROLE {role} NOSUPERUSER NOREPLICATION CONNECTION LIMIT -1 \
                  VALID UNTIL 'infinity'"
             ));
         }
-        if old.is_none_or(|old| old.comment.is_none()) {
-            sql.push(format!("COMMENT ON ROLE {role} IS {}", escape_literal(&client.comment)));
-        }
         let what = format!("make role {}", client.role);
-        let shape = if is_there && client.is_answered {
-            client.least_shape(&groups)
-        } else {
-            client.shape(&groups)?
+        let shape = match client.shape(&groups) {
+            // The charm does not know what it gave: another revision made the role.
+            _ if keeps_roles && !has_record => client.least_shape(&groups),
+            // A group is gone, or too powerful by the rules of this revision.
+            Err(refused) if keeps_roles => {
+                tracing::warn!("{} keeps only the roles that it has: {refused}", client.role);
+                client.least_shape(&groups)
+            }
+            shape => shape?,
         };
         self.ensure_database(&client.database, from_16.then_some(DATABASES_OWNER))?;
         if from_16 {
@@ -77,9 +87,11 @@ impl Server {
                 client.role
             );
         }
-        if !shape.attributes.is_empty() {
-            sql.push(format!("ALTER ROLE {role} {}", shape.attributes.join(" ")));
-        }
+        sql.push(format!("ALTER ROLE {role} INHERIT {}", shape.attributes.join(" ")));
+        let database = escape_identifier(&client.database);
+        sql.push(format!(
+            "ALTER ROLE {role} RESET role; ALTER ROLE {role} IN DATABASE {database} RESET role"
+        ));
         if !shape.groups.is_empty() {
             let groups: Vec<String> =
                 shape.groups.iter().map(|group| escape_identifier(group)).collect();
@@ -90,19 +102,27 @@ impl Server {
             sql.extend(heir::adopt(client, &heir));
         } else {
             let admin = if groups.has(ADMIN) { ", admin" } else { "" };
-            let database = escape_identifier(&client.database);
             sql.push(format!("GRANT ALL ON DATABASE {database} TO {role}{admin}"));
             sql.extend(heir::settle(client, &heir));
         }
+        sql.extend(mark::record(client));
         // One transaction, in its database: a role that exists has all its rights.
         self.batch_in(&client.database, what, &sql.join("; "))
     }
 
-    /// The names of the databases that accept logins, except templates.
-    pub fn databases(&mut self) -> Result<Vec<String>, Refused> {
-        let rows = self.query("list the databases", DATABASES, &[])?;
+    /// The databases that accept logins, except templates. Each name comes with whether the auth
+    /// role may call a function of ours there, which says nothing if there is no such role.
+    pub fn databases(&mut self, auth_user: &str) -> Result<Vec<(String, bool)>, Refused> {
+        let sql = format!(
+            "SELECT datname::text, {HAS_FUNCTION} FROM pg_catalog.pg_database d
+             JOIN pg_catalog.pg_roles me ON me.rolname = current_user
+             LEFT JOIN pg_catalog.pg_roles auth ON auth.rolname::text = $1
+             WHERE datallowconn AND NOT datistemplate
+             ORDER BY datname::text COLLATE \"C\""
+        );
+        let rows = self.query("list the databases", &sql, &[&auth_user])?;
         // A name may be in another encoding.
-        Ok(rows.iter().filter_map(|row| row.try_get(0).ok()).collect())
+        Ok(rows.iter().filter_map(|row| Some((row.try_get(0).ok()?, row.get(1)))).collect())
     }
 
     fn groups(&mut self, client: &Client) -> Result<Groups, Refused> {
@@ -115,11 +135,15 @@ impl Server {
     fn ensure_database(&mut self, name: &str, owner: Option<&str>) -> Result<(), Refused> {
         let what = format!("create database {name}");
         let found = self.query(&what, OWNER, &[&name])?;
-        if let Some(row) = found.first()
-            && !row.get::<_, bool>(1)
-        {
-            let (database, owner) = (name.to_owned(), row.get(0));
-            return Err(Refused::ForeignDatabase { database, owner });
+        if let Some(row) = found.first() {
+            let (owner, is_trusted, is_open): (String, bool, bool) =
+                (row.get(0), row.get(1), row.get(2));
+            if !is_trusted {
+                return Err(Refused::ForeignDatabase { database: name.to_owned(), owner });
+            }
+            if !is_open {
+                return Err(Refused::ClosedDatabase { database: name.to_owned() });
+            }
         }
         let database = escape_identifier(name);
         if found.is_empty() {
@@ -233,10 +257,12 @@ const OPENED: &str = "
     JOIN pg_catalog.pg_roles g ON g.oid = a.grantor
     WHERE d.datname = $1 AND a.grantee = 0 AND a.grantor <> d.datdba";
 
-/// The owner of a database, and whether a client may rely on it. Any other owner may let users in,
-/// and what a former client left there would run with the rights of the next one.
+/// The owner of a database, whether a client may rely on it, and whether the database accepts
+/// connections. Any other owner may let users in, and what a former client left there would run
+/// with the rights of the next one.
 const OWNER: &str = "
-    SELECT o.rolname::text, o.rolsuper OR o.rolname = 'charmed_databases_owner'
+    SELECT o.rolname::text, o.rolsuper OR o.rolname = 'charmed_databases_owner',
+           d.datallowconn AND d.datconnlimit NOT IN (0, -2)
     FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles o ON o.oid = d.datdba
     WHERE d.datname = $1";
 
@@ -261,7 +287,3 @@ const UNTOUCHED: &str = "
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_operator f
                       JOIN pg_catalog.pg_roles r ON r.oid = f.oprowner
                       WHERE f.oprnamespace = n.oid AND NOT r.rolsuper)";
-
-const DATABASES: &str = "
-    SELECT datname::text FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate
-    ORDER BY datname::text COLLATE \"C\"";

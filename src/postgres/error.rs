@@ -11,6 +11,9 @@ pub enum ConnectionError {
     /// PostgreSQL has published no host.
     #[error("no host is known")]
     NoHost,
+    /// The server is a replica.
+    #[error("it accepts no changes; is the primary gone?")]
+    ReadOnly,
     /// There is no connection, or the server reports an error.
     #[error("{}", described(.0))]
     Sql(#[from] tokio_postgres::Error),
@@ -23,7 +26,7 @@ impl ConnectionError {
     /// Whether the connection can no longer be used.
     pub(super) fn is_lost(&self) -> bool {
         match self {
-            Self::Silent(_) | Self::NoHost | Self::Runtime(_) => true,
+            Self::Silent(_) | Self::NoHost | Self::ReadOnly | Self::Runtime(_) => true,
             Self::Sql(error) => error.as_db_error().is_none(),
         }
     }
@@ -85,6 +88,15 @@ pub enum Refused {
         database: String,
         /// The owner.
         owner: String,
+    },
+    /// A client's database accepts no connections.
+    #[error(
+        "database {database} accepts no connections: run ALTER DATABASE with ALLOW_CONNECTIONS true \
+         and CONNECTION LIMIT -1, or drop it if its creation was interrupted"
+    )]
+    ClosedDatabase {
+        /// The database.
+        database: String,
     },
     /// The schema `public` has objects that could mislead a superuser.
     #[error(

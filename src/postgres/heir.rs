@@ -71,6 +71,18 @@ impl Server {
         }
     }
 
+    /// Whether a database has objects that the heir is to get, or privileges that it lacks.
+    pub(super) fn has_legacy(&mut self, database: &str, from_16: bool) -> Result<bool, Refused> {
+        let names = names("", &name(database, from_16));
+        let share = if from_16 { String::new() } else { format!(" OR EXISTS ({SHARE})") };
+        let sql = format!(
+            "{names}; SELECT EXISTS ({ADOPT}){share}
+             FROM (SELECT current_setting('our.heir') AS heir) h"
+        );
+        let rows = self.rows_in(database, &format!("look into database {database}"), &sql)?;
+        Ok(rows.last().and_then(|row| row.get(0)) == Some("t"))
+    }
+
     /// Whether a client may act as the heir of its database.
     pub(super) fn has_heir(&mut self, client: &Client, heir: &str) -> Result<bool, Refused> {
         let what = format!("look up the members of role {heir}");
@@ -95,7 +107,7 @@ pub(super) fn settle(client: &Client, heir: &str) -> Vec<String> {
     vec![
         format!("GRANT {owner} TO {role}"),
         format!("GRANT CREATE, TEMPORARY ON DATABASE {database} TO {owner}"),
-        names(client, heir),
+        names(&client.role, heir),
         WORK_AS_HEIR.to_owned(),
         run_each(ADOPT),
         run_each(SHARE),
@@ -105,13 +117,13 @@ pub(super) fn settle(client: &Client, heir: &str) -> Vec<String> {
 /// The statements that give the heir, from 16 on, what our own superuser owns in its database for
 /// former clients.
 pub(super) fn adopt(client: &Client, heir: &str) -> Vec<String> {
-    vec![names(client, heir), run_each(ADOPT)]
+    vec![names(&client.role, heir), run_each(ADOPT)]
 }
 
 /// The statement that passes names to the `DO` blocks as settings: inside a block a name could end
 /// the quotes. Each locked object costs the blocks little of their time.
-fn names(client: &Client, heir: &str) -> String {
-    let (client, heir) = (escape_literal(&client.role), escape_literal(heir));
+fn names(client: &str, heir: &str) -> String {
+    let (client, heir) = (escape_literal(client), escape_literal(heir));
     let comment = escape_literal(COMMENT);
     format!(
         "SELECT set_config('our.client', {client}, true), set_config('our.heir', {heir}, true), \
@@ -235,7 +247,7 @@ const ADOPT: &str = "
         WHERE nspname = 'public' AND (r.rolsuper OR r.rolname = 'pg_database_owner')
             AND heir NOT LIKE 'charmed\\_%'";
 
-/// Statements that grant the heir privileges on what other roles own, but not those by which a
+/// Statements that grant the heir the privileges that it lacks on what other roles own, but not those by which a
 /// client could act as a powerful owner. A client must not reach through what such a role made for
 /// somebody else: a view or a `SECURITY DEFINER` function reads and does what its owner may, and a
 /// trigger or an object in a schema that the owner uses would run the client's code as the owner.
@@ -250,28 +262,41 @@ const SHARE: &str = "
                                 WHERE p.rolname ~ '^pg_' AND p.rolname <> 'pg_database_owner'
                                     AND pg_has_role(r.oid, p.oid, 'MEMBER'))),
              bound AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
-        SELECT format('GRANT %s ON SCHEMA %I TO %I',
-                      CASE WHEN nspowner IN (SELECT oid FROM powerful)
-                      THEN 'USAGE' ELSE 'ALL' END, nspname, heir)
-        FROM schemas WHERE nspowner NOT IN (SELECT oid FROM me)
+        SELECT format('GRANT %s ON SCHEMA %I TO %I', list, nspname, heir)
+        FROM schemas CROSS JOIN LATERAL (SELECT
+            CASE WHEN nspowner IN (SELECT oid FROM powerful) THEN 'USAGE'
+                ELSE 'USAGE, CREATE' END) l (list)
+        WHERE nspowner NOT IN (SELECT oid FROM me)
             AND ('pg_namespace'::regclass, oid) NOT IN (SELECT classid, objid FROM bound)
+            AND NOT (SELECT bool_and(has_schema_privilege(heir::name, oid, p))
+                     FROM unnest(string_to_array(list, ', ')) p)
         UNION ALL
-        SELECT format('GRANT %s ON %s %I.%I TO %I',
-                      CASE WHEN relkind <> 'S' AND relowner IN (SELECT oid FROM powerful)
-                      THEN 'SELECT, INSERT, UPDATE, DELETE' ELSE 'ALL' END,
+        SELECT format('GRANT %s ON %s %I.%I TO %I', CASE WHEN is_partial THEN list ELSE 'ALL' END,
                       CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
                       nspname, relname, heir)
         FROM pg_class c JOIN schemas s ON s.oid = relnamespace
+        CROSS JOIN LATERAL (
+            SELECT relkind <> 'S' AND relowner IN (SELECT oid FROM powerful)) k (is_partial)
+        CROSS JOIN LATERAL (SELECT
+            CASE WHEN relkind = 'S' THEN 'USAGE, SELECT, UPDATE'
+                WHEN is_partial THEN 'SELECT, INSERT, UPDATE, DELETE'
+                ELSE 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER'
+            END) l (list)
         WHERE relkind IN ('r', 'p', 'f', 'm', 'S', 'v')
             AND relowner NOT IN (SELECT oid FROM me)
             AND NOT (relkind IN ('v', 'm', 'f') AND relowner IN (SELECT oid FROM powerful))
             AND ('pg_class'::regclass, c.oid) NOT IN (SELECT classid, objid FROM bound)
+            AND NOT (SELECT bool_and(CASE relkind
+                         WHEN 'S' THEN has_sequence_privilege(heir::name, c.oid, p)
+                         ELSE has_table_privilege(heir::name, c.oid, p) END)
+                     FROM unnest(string_to_array(list, ', ')) p)
         UNION ALL
         SELECT format('GRANT ALL ON ROUTINE %s TO %I', p.oid::regprocedure, heir)
         FROM pg_proc p JOIN schemas s ON s.oid = pronamespace
         WHERE proowner NOT IN (SELECT oid FROM me)
             AND NOT (prosecdef AND proowner IN (SELECT oid FROM powerful))
-            AND ('pg_proc'::regclass, p.oid) NOT IN (SELECT classid, objid FROM bound)";
+            AND ('pg_proc'::regclass, p.oid) NOT IN (SELECT classid, objid FROM bound)
+            AND NOT has_function_privilege(heir::name, p.oid, 'EXECUTE')";
 
 #[cfg(test)]
 mod tests {

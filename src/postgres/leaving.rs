@@ -21,12 +21,12 @@ impl Server {
     pub fn drop_client(&mut self, name: &str, comment: &str) -> Result<(), Refused> {
         match self.role(name)? {
             None => Ok(()),
-            Some(role) if role.comment.as_deref() == Some(comment) => self.end_client(name),
+            Some(role) if role.is_somebody_elses(comment) => Err(Refused::not_ours(name, comment)),
             // Somebody may have removed the comment.
-            Some(role) if role.comment.is_none() && self.is_any_heirs(name)? => {
-                self.end_client(name)
+            Some(role) if role.comment.is_none() && !self.is_any_heirs(name)? => {
+                Err(Refused::not_ours(name, comment))
             }
-            Some(_) => Err(Refused::not_ours(name, comment)),
+            Some(_) => self.end_client(name),
         }
     }
 

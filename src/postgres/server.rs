@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tokio_postgres::{Config, Row, config::TargetSessionAttrs, types::ToSql};
+use tokio_postgres::{Config, Row, SimpleQueryRow, types::ToSql};
 
 use super::{
     connection::Connection,
     credentials::Credentials,
     error::{ConnectionError, Refused, Unreachable},
+    mark,
 };
 
 /// How long one address may take to accept a connection.
@@ -44,6 +45,11 @@ pub(super) struct Role {
 }
 
 impl Role {
+    /// Reads [`ROLE_COLUMNS`], the first columns of a row.
+    pub(super) fn of(row: &Row) -> Self {
+        Self { verifier: row.get(0), logs_in: row.get(1), plain: row.get(2), comment: row.get(3) }
+    }
+
     /// Whether the role is an auth role with a verifier that `matches` and with this comment.
     pub(super) fn is(&self, matches: &dyn Fn(&str) -> bool, comment: &str) -> bool {
         self.plain
@@ -51,9 +57,9 @@ impl Role {
             && self.comment.as_deref() == Some(comment)
     }
 
-    /// Whether the role has another comment.
+    /// Whether the role's comment says that it is somebody else's.
     pub(super) fn is_somebody_elses(&self, comment: &str) -> bool {
-        self.comment.as_deref().is_some_and(|found| found != comment)
+        self.comment.as_deref().is_some_and(|found| !mark::is_of(found, comment))
     }
 }
 
@@ -84,13 +90,8 @@ impl Server {
     }
 
     pub(super) fn role(&mut self, name: &str) -> Result<Option<Role>, Refused> {
-        let rows = self.query(&format!("look up role {name}"), ROLE, &[&name])?;
-        Ok(rows.first().map(|row| Role {
-            verifier: row.get(0),
-            logs_in: row.get(1),
-            plain: row.get(2),
-            comment: row.get(3),
-        }))
+        let sql = format!("SELECT {ROLE_COLUMNS} FROM pg_catalog.pg_authid WHERE rolname = $1");
+        Ok(self.query(&format!("look up role {name}"), &sql, &[&name])?.first().map(Role::of))
     }
 
     /// Runs one statement in the first database.
@@ -127,8 +128,18 @@ impl Server {
         what: String,
         sql: &str,
     ) -> Result<(), Refused> {
-        let done = self.connection(database)?.simple(sql, STATEMENT + TRAVEL);
-        done.map(drop).map_err(|source| Refused::Statement { what, source })
+        self.rows_in(database, &what, sql).map(drop)
+    }
+
+    /// Runs statements as one transaction, and returns the rows of all.
+    pub(super) fn rows_in(
+        &mut self,
+        database: &str,
+        what: &str,
+        sql: &str,
+    ) -> Result<Vec<SimpleQueryRow>, Refused> {
+        let rows = self.connection(database)?.simple(sql, STATEMENT + TRAVEL);
+        rows.map_err(|source| Refused::Statement { what: what.to_owned(), source })
     }
 
     /// The connection to a database, made when it is first needed.
@@ -174,7 +185,6 @@ fn open_host(
     let mut config = Config::new();
     config.user(&credentials.user).password(credentials.password.reveal()).dbname(database);
     config.host(host).port(port).application_name("pgbouncer-k8s").connect_timeout(CONNECT_LIMIT);
-    config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     let (statement, lock) = (STATEMENT.as_millis(), LOCK.as_millis());
     // Options of a connection come before the settings of a role or database. A library, such as
     // `login_hook` of PostgreSQL 16's charm, could run what the owner of the database wrote.
@@ -185,9 +195,16 @@ fn open_host(
     ));
     // RESET ROLE would return to a role set by ALTER ROLE. A client's object in `public` must not
     // stand in for a function or type of PostgreSQL.
-    let begin = format!("SET ROLE NONE; SET search_path = pg_catalog, pg_temp; {UNLOGGED}");
+    let begin = format!(
+        "SET ROLE NONE; SET search_path = pg_catalog, pg_temp; {UNLOGGED}; \
+         SELECT current_setting('transaction_read_only')"
+    );
     let mut connection = Connection::open(&config, LOG_IN_LIMIT)?;
-    connection.simple(&begin, STATEMENT + TRAVEL)?;
+    let rows = connection.simple(&begin, STATEMENT + TRAVEL)?;
+    // A replica; another host may be the primary.
+    if rows.last().and_then(|row| row.get(0)) == Some("on") {
+        return Err(ConnectionError::ReadOnly);
+    }
     Ok(connection)
 }
 
@@ -198,14 +215,14 @@ const UNLOGGED: &str = "
     SELECT set_config('pg_stat_statements.track_utility', 'off', false)
     WHERE current_setting('pg_stat_statements.track_utility', true) IS NOT NULL";
 
-const ROLE: &str = "
-    SELECT rolpassword,
+/// The columns of a role in `pg_authid`.
+pub(super) const ROLE_COLUMNS: &str = "
+           rolpassword,
            rolcanlogin AND NOT rolsuper AND NOT rolreplication AND rolconnlimit <> 0
                AND coalesce(rolvaliduntil, 'infinity') > pg_catalog.now(),
            rolcanlogin AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication
                                 OR rolbypassrls),
-           pg_catalog.shobj_description(oid, 'pg_authid')
-    FROM pg_catalog.pg_authid WHERE rolname = $1";
+           pg_catalog.shobj_description(oid, 'pg_authid')";
 
 /// The databases in which a role owns anything or has any rights.
 const HOLDINGS: &str = "

@@ -65,14 +65,6 @@ pub fn is_complete(users: &Users, app: &str) -> bool {
         && has_line(admin_user(app))
 }
 
-/// Whether roles with clients' names but without a comment belong to this application. Only the
-/// Python charm created such roles, and it left an md5 line for the auth role of the same relation.
-/// In another PostgreSQL such a role may belong to somebody else.
-pub fn made_by_python(list: Option<&UserList>, auth_user: &str) -> bool {
-    let line = list.and_then(|list| list.line(auth_user));
-    line.is_some_and(|line| line.reveal().starts_with("md5"))
-}
-
 fn is_scram(secret: &Secret) -> bool {
     secret.reveal().starts_with("SCRAM-SHA-256$")
 }
@@ -133,15 +125,5 @@ pub(crate) mod tests {
         let new = complete(&old, "pgbouncer_auth_relation_id_9", APP, &fresh());
         assert_eq!(new.list.auth_user(), Some("pgbouncer_auth_relation_id_9"));
         assert_eq!(new.monitoring, old.monitoring);
-    }
-
-    #[test]
-    fn a_role_without_comment_is_ours_only_with_an_md5_auth_line_of_the_python_charm() {
-        let mut list = made().list;
-        assert!(!made_by_python(Some(&list), AUTH_USER));
-        list.0[0].secret = verifier::md5(AUTH_USER, &Secret::new("known to nobody"));
-        assert!(made_by_python(Some(&list), AUTH_USER));
-        assert!(!made_by_python(Some(&list), "pgbouncer_auth_relation_id_9"));
-        assert!(!made_by_python(None, AUTH_USER));
     }
 }

@@ -9,9 +9,10 @@ use super::serving::ServingBackend;
 use crate::event::{Endpoint, RelationId};
 use crate::facts::Texts;
 use crate::facts::configuration::Databases;
+use crate::facts::lookup::GetAuth;
 use crate::look::Look;
 use crate::notes::{ClientNote, ClientNotes, Trust};
-use crate::peer_bag::{DATABASES, OTHER_DATABASES, role};
+use crate::peer_bag::{DATABASES, GET_AUTH, OTHER_DATABASES, role};
 use crate::pgbouncer::databases::python_list;
 use crate::pgbouncer::{DatabaseName, Entry, Origin, PgbDbs};
 use crate::plan::{Bag, Effect, Plan, Value};
@@ -40,11 +41,12 @@ pub struct Admission {
     pub version: Option<ServerVersion>,
     /// The state of PostgreSQL.
     pub backend: ServingBackend,
-    /// The clients that have their credentials, but lack something in PostgreSQL.
-    pub lost: Vec<(ClientName, Lack)>,
-    /// The databases that no client requested by name: the published text, and the current names
-    /// if PostgreSQL was queried.
-    pub others: (Option<String>, Option<Vec<String>>),
+    /// The clients that have their credentials, but lack something in PostgreSQL; `None` if this
+    /// hook did not compare them.
+    pub lost: Option<Vec<(ClientName, Lack)>>,
+    /// The databases that no client requested by name: the published text; and, if PostgreSQL was
+    /// queried, the current names with whether each has the lookup's function.
+    pub others: (Option<String>, Option<Vec<(String, bool)>>),
     /// The beginning of the comment on every role of this application.
     pub comment_prefix: String,
 }
@@ -84,18 +86,23 @@ fn gather(look: &mut Look<'_>) -> Result<Admission> {
     if has_gone || reaches_all {
         backend = ServingBackend::gather(look)?;
     }
-    let mut lost = Vec::new();
-    if is_looked_at(look, &queue) && !databases.entries.0.is_empty() {
+    let mut lost = None;
+    if compares(look)? && !databases.entries.0.is_empty() {
         backend = ServingBackend::gather(look)?;
         if matches!(backend, ServingBackend::Ready { .. }) {
-            match lost_clients(look, &databases.entries, &queue)? {
-                Ok(found) => lost = found,
+            let waiting = queue.waiting(trust);
+            let is_answered = |id: &RelationId| {
+                let read = clients.iter().find(|client| client.relation == *id);
+                read.map_or(!waiting.contains(id), |client| client.is_answered)
+            };
+            match lost_clients(look, &databases.entries, &backend, &is_answered)? {
+                Ok(found) => lost = Some(found),
                 Err(wait) => backend = ServingBackend::Waiting(wait),
             }
         }
     }
     let others = match &backend {
-        ServingBackend::Ready { .. } if reaches_all => look.other_databases()?,
+        ServingBackend::Ready { lookup, .. } if reaches_all => look.other_databases(lookup)?,
         _ => None,
     };
     Ok(Admission {
@@ -118,31 +125,49 @@ fn gather(look: &mut Look<'_>) -> Result<Admission> {
     })
 }
 
-/// Whether this hook looks at what PostgreSQL has for the clients: nothing tells Juju what somebody
-/// changed there by hand. A hook after one that found PostgreSQL unreachable looks again.
-fn is_looked_at(look: &Look<'_>, queue: &ClientQueue) -> bool {
-    let is_left = look.notes().deferred.iter().any(|row| row == Endpoint::Database.name());
-    let waits = |note| matches!(note, ClientNote::Waiting(_));
-    matches!(look.trust(), Trust::Recheck | Trust::NewLeader)
-        || (is_left && queue.noted_as(waits).is_empty())
+/// Whether this hook compares the clients with what PostgreSQL has for them.
+pub(super) fn compares(look: &mut Look<'_>) -> Result<bool> {
+    let is_new = look.app_bag()?.get_auth().is_some_and(|note| note.lacks_clients());
+    Ok(is_new || look.inspects_postgres())
 }
 
-/// The clients that have their credentials, but lack something in PostgreSQL.
+/// The clients that have their credentials, but lack something in PostgreSQL. A look into each
+/// database takes a connection, so only a hook without trust in any note does that.
 fn lost_clients(
     look: &mut Look<'_>,
     databases: &PgbDbs,
-    queue: &ClientQueue,
+    backend: &ServingBackend,
+    is_answered: &dyn Fn(&RelationId) -> bool,
 ) -> Result<Result<Vec<(ClientName, Lack)>, Wait>> {
-    let waiting = queue.waiting(look.trust());
+    let trust = look.trust();
+    let auth_user = match backend {
+        ServingBackend::Ready { lookup, .. } if lookup.everywhere => {
+            Some(lookup.auth_user.as_str())
+        }
+        _ => None,
+    };
+    let prefix = look.comment_prefix();
     let (mut clients, mut places) = (Vec::new(), Vec::new());
     for (origin, entry) in databases.0.iter().filter(|(_, entry)| !entry.legacy) {
-        let relation = origin.relation().map(RelationId).filter(|id| !waiting.contains(id));
-        let Some(relation) = relation else { continue };
+        let Some(relation) = origin.relation().map(RelationId).filter(is_answered) else {
+            continue;
+        };
         let application = look.notes().remote_apps.get(&relation).cloned();
         clients.push(ClientName { relation, application });
-        places.push(Place { role: role(relation), database: entry.name.clone() });
+        places.push(Place {
+            role: role(relation),
+            database: entry.name.clone(),
+            comment: client::comment(&prefix, relation),
+        });
     }
-    Ok(look.lacks(&places)?.map(|lacks| {
+    let lacks = look.ask(|server| {
+        let mut lacks = server.lacks(&places, auth_user)?;
+        if trust == Trust::Nothing {
+            server.add_lacks_of_content(&places, &mut lacks)?;
+        }
+        Ok(lacks)
+    })?;
+    Ok(lacks.map(|lacks| {
         let lacks = clients.into_iter().zip(lacks);
         lacks.filter_map(|(client, lack)| Some((client, lack?))).collect()
     }))
@@ -160,7 +185,7 @@ pub fn decide(seen: &Admission) -> Plan {
     }
     let mut databases = seen.databases.entries.clone();
     let mut notes = seen.notes_of_others();
-    for (client, lack) in &seen.lost {
+    for (client, lack) in seen.lost.iter().flatten() {
         if seen.relations.contains(&client.relation) {
             let text = format!("{client}: in PostgreSQL {lack}; the charm repairs this");
             plan.push(Effect::Warn(text));
@@ -181,11 +206,13 @@ pub fn decide(seen: &Admission) -> Plan {
                 // A later request that is not supported is reported; the client is still served.
                 let refusal = client.not_served().filter(|_| client.is_answered);
                 let known = seen.queue.notes.notes.get(&client.relation);
-                let is_restored = known == Some(&ClientNote::Restored);
+                let is_lost = notes.notes.get(&client.relation) == Some(&ClientNote::Restored);
+                let is_restored = is_new || is_lost || known == Some(&ClientNote::Restored);
                 let note = match (client.is_answered, &refusal) {
                     (false, _) => Some(ClientNote::Waiting(0)),
+                    (true, _) if is_restored => Some(ClientNote::Restored),
                     (true, Some(_)) => Some(ClientNote::AsksForMore),
-                    (true, None) => (is_new || is_restored).then_some(ClientNote::Restored),
+                    (true, None) => None,
                 };
                 notes.notes.extend(note.map(|note| (client.relation, note)));
                 plan.waits.extend(refusal.map(|reason| Wait::Client(client.name(), reason)));
@@ -217,6 +244,9 @@ pub fn decide(seen: &Admission) -> Plan {
     let missing = missing(&seen.relations, &databases);
     notes.notes.extend(missing.iter().map(|relation| (*relation, ClientNote::Missing)));
     plan.append(seen.queue.note(notes, Some(&text) != before));
+    if let (Some(_), ServingBackend::Ready { lookup, .. }) = (&seen.lost, &seen.backend) {
+        plan.set(Bag::PeerApp, GET_AUTH, GetAuth::installed(lookup, true).to_string());
+    }
     plan.append(remove_ended(seen, &missing));
     plan
 }
@@ -305,16 +335,19 @@ fn enter_others(seen: &Admission, databases: &PgbDbs) -> Plan {
     let mut plan = Plan::default();
     match &seen.others {
         (_, Some(others)) if databases.wildcard().is_some() => {
-            let unnamed = others.iter().map(String::as_str).filter(|other| {
+            let unnamed = others.iter().map(|(name, _)| name.as_str()).filter(|other| {
                 DatabaseName::parse(other).is_ok() && databases.names().all(|name| name != *other)
             });
             plan.set(Bag::PeerApp, OTHER_DATABASES, python_list(unnamed));
             if let ServingBackend::Ready { lookup, .. } = &seen.backend
                 && lookup.everywhere
             {
-                let (databases, auth_user) = (others.clone(), lookup.auth_user.clone());
-                let mut part = Plan::default();
-                part.push(Effect::InstallGetAuth { databases, auth_user });
+                let lacking = others.iter().filter(|(_, has_function)| !has_function);
+                let databases: Vec<_> = lacking.map(|(name, _)| name.clone()).collect();
+                let (auth_user, mut part) = (lookup.auth_user.clone(), Plan::default());
+                if !databases.is_empty() {
+                    part.push(Effect::InstallGetAuth { databases, auth_user });
+                }
                 plan.push_apart(part);
             }
         }
@@ -365,7 +398,7 @@ mod tests {
             others_reach_all: false,
             version: ServerVersion::parse("15.18"),
             backend: ready(),
-            lost: Vec::new(),
+            lost: None,
             others: (None, None),
             comment_prefix: "model m".into(),
         }
@@ -407,7 +440,7 @@ mod tests {
         seen.relations = vec![RelationId(6)];
         let name = |id| ClientName { relation: RelationId(id), application: Some("shop".into()) };
         // The relation 7 has ended: its role is dropped, not repaired.
-        seen.lost = vec![(name(6), Lack::Login), (name(7), Lack::Role)];
+        seen.lost = Some(vec![(name(6), Lack::Login), (name(7), Lack::Role)]);
         let plan = decide(&seen);
         assert_eq!(noted(&plan), [(6, ClientNote::Restored)]);
         let text = plan.to_string();
@@ -575,11 +608,11 @@ note clients 6 Waiting(0)"#,
     #[test]
     fn other_databases_are_published_for_clients_that_reach_every_database() {
         let names =
-            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+            |names: &[&str]| names.iter().map(|name| ((*name).into(), *name == "has")).collect();
         let mut seen = seen(vec![client(7, &CRM)]);
-        seen.others = (None, Some(names(&["crm", "old", "with space"])));
+        seen.others = (None, Some(names(&["crm", "has", "old", "with space"])));
         let text = decide(&seen).to_string();
-        assert!(text.contains("set peer app readonly_dbs = [\"old\"]\n"), "{text}");
+        assert!(text.contains("set peer app readonly_dbs = [\"has\", \"old\"]\n"), "{text}");
         assert!(!text.contains("install get_auth"), "{text}");
         let ServingBackend::Ready { lookup, .. } = &mut seen.backend else { panic!("it is") };
         lookup.everywhere = true;
@@ -643,7 +676,10 @@ remove the entry of database:6",
         seen.relations = Vec::new();
         seen.ended = Some((RelationId(7), Texts::new()));
         // Looked at because of the wildcard that goes in this hook.
-        seen.others = (Some(r#"["extra"]"#.into()), Some(vec!["extra".into()]));
+        seen.others = (
+            Some(r#"["extra"]"#.into()),
+            Some(vec![("extra".into(), false), ("known".into(), true)]),
+        );
         let plan = decide(&seen);
         assert!(plan.to_string().contains("remove peer app readonly_dbs"), "{plan}");
     }

@@ -16,7 +16,7 @@ use crate::look::Look;
 use crate::notes::{ClientNote, Trust};
 use crate::peer_bag::{DATABASES_LOADED, PUBLISHED_TO_CLIENTS, ROUNDS, role};
 use crate::pgbouncer::{Entry, Origin, PgbDbs};
-use crate::plan::{Bag, Effect, Note, Plan, Value};
+use crate::plan::{Bag, Effect, NewClient, Note, Plan, Value};
 use crate::postgres::ServerVersion;
 use crate::secret::Secret;
 use crate::status::Wait;
@@ -44,6 +44,8 @@ pub struct Answering {
     pub version: Option<ServerVersion>,
     /// The state of PostgreSQL.
     pub backend: ServingBackend,
+    /// Roles of clients without a comment are the Python charm's, and so this application's.
+    pub is_of_python_charm: bool,
     /// The clients that wait for no unit.
     pub clients: Vec<Client>,
     /// The number of `update-status` hooks during each client's wait. It is stored even if
@@ -142,6 +144,10 @@ fn gather(look: &mut Look<'_>) -> Result<Answering> {
     clients.sort_by_key(|client| client.relation);
     awaited.sort();
     awaited.dedup();
+    let is_of_python_charm = match &backend {
+        ServingBackend::Ready { lookup, .. } => look.users()?.is_of_python_charm(&lookup.auth_user),
+        _ => false,
+    };
     let app = look.app_bag()?;
     let (round, published) = (app.rounds(), app.published_endpoints().map(str::to_owned));
     Ok(Answering {
@@ -150,6 +156,7 @@ fn gather(look: &mut Look<'_>) -> Result<Answering> {
         reach: if clients.is_empty() { None } else { Reach::gather(look)? },
         published_endpoints: published,
         comment_prefix: look.comment_prefix(),
+        is_of_python_charm,
         databases: databases.entries.clone(),
         backend,
         clients,
@@ -225,6 +232,7 @@ impl Answering {
         // Juju may have kept the secret of a failed hook; its password is used again.
         let password = client.password.as_ref().unwrap_or(&client.fresh).clone();
         let wanted = client.wanted(database, roles, password.clone(), &self.comment_prefix);
+        let wanted = NewClient { known: self.is_of_python_charm, ..wanted };
         plan.push(Effect::EnsureClient(wanted));
         if lookup.everywhere {
             let (databases, auth_user) = (vec![database.clone()], lookup.auth_user.clone());
@@ -249,7 +257,11 @@ impl Answering {
         if !self.has_secrets {
             plan.set(Bag::PeerApp, role(client.relation), password);
         }
-        plan.note(Note::ClientDone(client.relation));
+        // The status goes on to report a later request that is not supported.
+        plan.note(match client.not_served() {
+            Some(_) => Note::Client(client.relation, ClientNote::AsksForMore),
+            None => Note::ClientDone(client.relation),
+        });
         plan
     }
 }
@@ -424,6 +436,7 @@ mod tests {
             published_endpoints: Some("10.0.0.7:6432".into()),
             round: 0,
             comment_prefix: "model m".into(),
+            is_of_python_charm: false,
         }
     }
 

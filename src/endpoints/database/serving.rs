@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::facts::lookup::{Lookup, Noted};
+use crate::facts::lookup::Lookup;
 use crate::look::Look;
 use crate::status::Wait;
 
@@ -30,7 +30,7 @@ impl ServingBackend {
         let users = look.users()?;
         let Some(auth_user) = users.auth_user() else { return Ok(Self::Waiting(Wait::Backend)) };
         let lookup = look.lookup(&backend, auth_user)?;
-        if look.noted(&lookup)? == Noted::Nothing {
+        if !look.is_noted(&lookup)? {
             return Ok(Self::Waiting(Wait::Backend));
         }
         let version = match backend.version_text() {

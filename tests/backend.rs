@@ -150,10 +150,14 @@ impl Bench {
     /// every hook sets.
     #[track_caller]
     fn assert_nothing_to_do(&mut self) {
-        for command in ["exec ‹leader› -- ./bin/pgbouncer-k8s explain upgrade-charm", "run ‹leader› reconcile"] {
+        for command in
+            ["exec ‹leader› -- ./bin/pgbouncer-k8s explain upgrade-charm", "run ‹leader› reconcile"]
+        {
             let told = self.go(&command.replace("‹leader›", LEADER));
             let changes = ["juju ", "juju: ", "postgresql", "pgbouncer ", "pgbouncer: "];
-            let is_change = |line: &&str| changes.iter().any(|target| line.trim_start_matches("done: ").starts_with(target));
+            let is_change = |line: &&str| {
+                changes.iter().any(|target| line.trim_start_matches("done: ").starts_with(target))
+            };
             let changes: Vec<&str> = told.lines().filter(is_change).collect();
             assert!(matches!(changes[..], [only] if only.contains("status-set")), "{told}");
         }

@@ -419,6 +419,40 @@ fn if_postgresql_goes_first_a_warning_names_the_role_left_there() {
     assert!(warning.contains("WARNING") && warning.contains(AUTH), "{warning}");
 }
 
+/// PostgreSQL's charm may remove our user in its own hook before ours runs; seen on a real Juju.
+#[test]
+fn without_our_user_the_lookup_returns_nothing_and_the_next_relation_removes_it() {
+    for (channel, pgbouncer) in [("14", NEW), ("16", NEW)] {
+        let Some(mut bench) = Bench::serving(channel, pgbouncer) else { continue };
+        let lookup = "SET ROLE pgbouncer_auth_relation_id_2; \
+                      SELECT username FROM pgbouncer_auth_relation_id_2.get_auth('relation_id_3')";
+        assert_eq!(bench.postgres(lookup, "pgbouncer"), ["relation_id_3"]);
+        for database in ["pgbouncer", "shop"] {
+            let dropped =
+                "REASSIGN OWNED BY relation_id_2 TO operator; DROP OWNED BY relation_id_2";
+            bench.postgres(dropped, database);
+        }
+        bench.postgres("DROP ROLE relation_id_2", "postgres");
+        assert_eq!(bench.postgres(lookup, "pgbouncer"), [""; 0], "PostgreSQL {channel}");
+        bench.go("trigger pgbouncer-k8s/0 update-status");
+        bench.go("settle");
+        let status = bench.status(LEADER);
+        let words = "if the relation backend-database is being removed, this goes with it";
+        assert!(status.contains(words), "{status}");
+        bench.go("remove-relation pgbouncer-k8s:backend-database postgresql-k8s");
+        bench.go("settle");
+        let auth = format!("role {AUTH}_2");
+        assert!(bench.made().contains(&auth), "PostgreSQL {channel}: {:?}", bench.made());
+        bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
+        bench.go("settle");
+        let made = bench.made();
+        assert!(!made.iter().any(|line| line.ends_with("relation_id_2")), "{channel}: {made:?}");
+        bench.assert_served("shop");
+        assert!(bench.status(LEADER).starts_with("active"), "{}", bench.status(LEADER));
+        bench.assert_nothing_to_do();
+    }
+}
+
 #[test]
 fn an_application_scaled_to_zero_and_back_finds_the_tables_of_its_clients() {
     let Some(mut bench) = Bench::serving("16", NEW) else { return };

@@ -2,6 +2,11 @@
 
 use std::{error::Error as _, io, iter, time::Duration};
 
+use tokio_postgres::error::SqlState;
+
+/// The class of SQLSTATE codes for refused logins.
+const INVALID_AUTHORIZATION: &str = "28";
+
 /// Why a connection gave no answer, or an error.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
@@ -23,6 +28,21 @@ pub enum ConnectionError {
 }
 
 impl ConnectionError {
+    /// What to do about a refused login. PostgreSQL's charm removes our user in a hook of its own,
+    /// which may come before ours.
+    fn remedy(&self) -> &'static str {
+        let code = match self {
+            Self::Sql(error) => error.code().map(SqlState::code),
+            _ => None,
+        };
+        if code.is_some_and(|code| code.starts_with(INVALID_AUTHORIZATION)) {
+            "; if the relation backend-database is being removed, this goes with it; if not, \
+             somebody changed that user: remove the relation and add it again"
+        } else {
+            ""
+        }
+    }
+
     /// Whether the connection can no longer be used.
     pub(super) fn is_lost(&self) -> bool {
         match self {
@@ -34,7 +54,10 @@ impl ConnectionError {
 
 /// The charm could not connect or log in.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot connect to database {database} of PostgreSQL at {hosts} as {user}: {source}")]
+#[error(
+    "cannot connect to database {database} of PostgreSQL at {hosts} as {user}: {source}{}",
+    source.remedy()
+)]
 pub struct Unreachable {
     /// All hosts that were tried, with ports.
     pub hosts: String,

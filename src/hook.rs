@@ -13,7 +13,7 @@ use crate::journal::{Journal, Outcome};
 pub use crate::look::Counted;
 use crate::look::{Handles, Look};
 use crate::notes::Trust;
-use crate::status::{self, Status, Wait};
+use crate::status::{self, Scope, Status, Wait};
 
 /// Handles one event, really or as a dry run. An error fails the hook: Juju then discards the
 /// uncommitted changes and retries the hook.
@@ -32,12 +32,16 @@ fn converge(
 ) -> Result<(BTreeSet<Wait>, Option<Status>)> {
     let mut waits = BTreeSet::new();
     if !event.converges() {
+        if is_reset(event) && !handles.journal.is_dry_run() {
+            // After `stop` Juju sets a status of its own.
+            handles.last_status.forget(Scope::Unit)?;
+        }
         return Ok((waits, None));
     }
     let Some(mut look) = Look::open(unit, event, counted, handles)? else {
         waits.insert(Wait::Peers);
         let status = status::of(&waits, "");
-        handles.juju.set_status(&status)?;
+        show(Scope::Unit, &status, event, handles)?;
         return Ok((waits, Some(status)));
     };
     let look = &mut look;
@@ -70,9 +74,14 @@ fn converge(
     }
     let serving = if waits.is_empty() { look.serving()? } else { String::new() };
     let status = status::of(&waits, &serving);
-    show_for_application(&status, look)?;
+    if look.is_leader()? {
+        show(Scope::Application, &status, event, look.handles())?;
+    } else if !look.handles().journal.is_dry_run() {
+        // Another leader sets another status meanwhile.
+        look.handles().last_status.forget(Scope::Application)?;
+    }
     commit(look)?;
-    look.handles().juju.set_status(&status)?;
+    show(Scope::Unit, &status, event, look.handles())?;
     Ok((waits, Some(status)))
 }
 
@@ -117,23 +126,33 @@ fn remember(row: &Row, waits: &[Wait], deferred: &mut Vec<String>) {
     }
 }
 
-/// Sets the leader's status as the application's status, if it changed.
-fn show_for_application(status: &Status, look: &mut Look<'_>) -> Result<()> {
-    // A follower notes nothing: another leader may set another status meanwhile.
-    let shown = if look.is_leader()? {
-        format!("{} {}", status.kind, status.message)
-    } else {
-        String::new()
-    };
-    if !shown.is_empty()
-        && look.notes().application_status != shown
-        && let Err(error) = look.handles().juju.set_application_status(status)
-    {
-        tracing::debug!("cannot set the application's status: {error}; the next hook retries");
+/// Sets the unit's status, or the application's, unless it is the one that this unit last set. A
+/// status that cannot be set fails no hook.
+fn show(scope: Scope, status: &Status, event: &Event, handles: &mut Handles) -> Result<()> {
+    let (last, is_dry_run) = (&handles.last_status, handles.journal.is_dry_run());
+    if !is_reset(event) && last.is(scope, status) {
         return Ok(());
     }
-    look.notes_mut().application_status = shown;
+    if !is_dry_run {
+        last.forget(scope)?;
+    }
+    match handles.juju.set_status(scope, status) {
+        Ok(()) if is_dry_run => {}
+        Ok(()) => last.record(scope, status),
+        Err(error) => {
+            tracing::warn!("cannot set the status of the {scope}: {error}; the next hook retries");
+        }
+    }
     Ok(())
+}
+
+/// Whether Juju itself sets a status in this hook, or another leader may have set the
+/// application's.
+fn is_reset(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Install | Event::Start | Event::Stop | Event::Remove | Event::LeaderElected
+    )
 }
 
 /// Passes the notes and every changed databag to Juju.

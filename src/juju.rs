@@ -25,7 +25,7 @@ use crate::facts::Texts;
 use crate::journal::{Journal, Target};
 use crate::plan;
 use crate::secret::Secret;
-use crate::status::Status;
+use crate::status::{Scope, Status};
 
 /// The owner of a databag.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -340,18 +340,15 @@ impl Juju {
         Ok(address)
     }
 
-    /// Sets the unit's status. Juju applies it immediately and keeps it if the hook fails.
-    pub fn set_status(&mut self, status: &Status) -> Result<(), ToolError> {
-        self.change("status-set", &[&status.kind.to_string(), "--", &status.message])
-    }
-
-    /// Sets the application's status, which only the leader may do. Juju applies it immediately
-    /// and keeps it if the hook fails.
-    pub fn set_application_status(&mut self, status: &Status) -> Result<(), ToolError> {
-        self.change(
-            "status-set",
-            &["--application", &status.kind.to_string(), "--", &status.message],
-        )
+    /// Sets the unit's status, or the application's, which only the leader may do. Juju applies it
+    /// immediately and keeps it if the hook fails.
+    pub fn set_status(&mut self, scope: Scope, status: &Status) -> Result<(), ToolError> {
+        let scope: &[&str] = match scope {
+            Scope::Unit => &[],
+            Scope::Application => &["--application"],
+        };
+        let kind = status.kind.to_string();
+        self.change("status-set", &[scope, &[&kind, "--", &status.message]].concat())
     }
 
     /// Sets the results of an action. Names consist of lower-case letters, digits and hyphens.

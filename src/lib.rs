@@ -25,6 +25,7 @@ pub mod secret;
 pub mod attempts;
 pub mod journal;
 pub mod juju;
+pub mod last_status;
 pub mod postgres;
 pub mod workload;
 

@@ -26,6 +26,7 @@ use crate::facts::options::{ChosenOptions, InvalidOption, OptionFacts, Options};
 use crate::facts::users::FoundUsers;
 use crate::journal::Journal;
 use crate::juju::Juju;
+use crate::last_status::LastStatus;
 use crate::notes::{Notes, Trust};
 use crate::peer_bag::PGBOUNCER_VERSION;
 use crate::pgbouncer::Version;
@@ -43,6 +44,8 @@ pub struct Handles {
     pub workload: Box<dyn Workload>,
     /// The records of attempted answers on this unit's disk.
     pub attempts: Attempts,
+    /// The statuses that this unit last set.
+    pub last_status: LastStatus,
     /// The changes of this dispatch.
     pub journal: Rc<Journal>,
     /// The connection to PostgreSQL, or why there is none; `None` before the first use.
@@ -125,6 +128,7 @@ impl Handles {
             juju: Juju::new(&unit.app, &unit.name, journal.clone()),
             workload,
             attempts: Attempts::new(&unit.charm_dir),
+            last_status: LastStatus::new(&unit.charm_dir),
             journal,
             server: None,
             admission: Duration::from_secs(3),

@@ -27,9 +27,6 @@ pub struct Notes {
     /// This unit is being removed. The first hook that learns of the removal writes it. From then
     /// on the unit decides nothing for the application, even if it holds leadership.
     pub is_leaving: bool,
-    /// The status that this unit last set for the application. The leader writes and reads it; it
-    /// saves a `status-set`.
-    pub application_status: String,
     /// The port that this unit has opened in Juju. Opening a port writes and reads it.
     pub open_port: Option<u16>,
     /// The port on which PgBouncer could not listen here. A failed load writes it. The options then
@@ -38,6 +35,11 @@ pub struct Notes {
     /// The application on the other side of a relation. The relation's hooks write it; it saves
     /// the other hooks a `relation-list --app`.
     pub remote_apps: BTreeMap<RelationId, String>,
+    /// The relations of `backend-database`. They save a `relation-ids` in the hooks of others.
+    pub backends: Option<Vec<RelationId>>,
+    /// The other units of the application. The leader writes and reads them; they save a
+    /// `relation-list` in hooks that are not about a unit.
+    pub units: Option<Vec<String>>,
     /// The databags of other units in `pgb-peers`. The hook about a change writes them; they save
     /// the leader a `relation-get` for each unit in every hook.
     pub siblings: BTreeMap<String, Texts>,
@@ -85,10 +87,11 @@ impl Notes {
             peers: text(PEERS).parse().ok(),
             deferred: json(text(DEFERRED)),
             is_leaving: !text(LEAVING).is_empty(),
-            application_status: text(APPLICATION_STATUS).to_owned(),
             open_port: number(PORT),
             refused_port: number(REFUSED_PORT),
             remote_apps: json(text(REMOTE_APPS)),
+            backends: json(text(BACKENDS)),
+            units: json(text(UNITS)),
             siblings: json(text(SIBLINGS)),
             clients: json(text(CLIENTS)),
         }
@@ -101,10 +104,11 @@ impl Notes {
             peers,
             deferred,
             is_leaving,
-            application_status,
             open_port,
             refused_port,
             remote_apps,
+            backends,
+            units,
             siblings,
             clients,
         } = self;
@@ -112,10 +116,11 @@ impl Notes {
             (PEERS.to_owned(), or_empty(peers.as_ref())),
             (DEFERRED.to_owned(), to_json(deferred, deferred.is_empty())),
             (LEAVING.to_owned(), if *is_leaving { "true".to_owned() } else { String::new() }),
-            (APPLICATION_STATUS.to_owned(), application_status.clone()),
             (PORT.to_owned(), or_empty(open_port.as_ref())),
             (REFUSED_PORT.to_owned(), or_empty(refused_port.as_ref())),
             (REMOTE_APPS.to_owned(), to_json(remote_apps, remote_apps.is_empty())),
+            (BACKENDS.to_owned(), to_json(backends, backends.is_none())),
+            (UNITS.to_owned(), to_json(units, units.is_none())),
             (SIBLINGS.to_owned(), to_json(siblings, siblings.is_empty())),
             (CLIENTS.to_owned(), to_json(clients, *clients == ClientNotes::default())),
         ])
@@ -125,10 +130,11 @@ impl Notes {
 const PEERS: &str = "peers";
 const DEFERRED: &str = "deferred";
 const LEAVING: &str = "leaving";
-const APPLICATION_STATUS: &str = "application-status";
 const PORT: &str = "port";
 const REFUSED_PORT: &str = "refused-port";
 const REMOTE_APPS: &str = "remote-apps";
+const BACKENDS: &str = "backends";
+const UNITS: &str = "units";
 const SIBLINGS: &str = "siblings";
 const CLIENTS: &str = "clients";
 
@@ -197,10 +203,11 @@ mod tests {
             peers: Some(RelationId(1)),
             deferred: vec!["database".into()],
             is_leaving: true,
-            application_status: "active 1 database".into(),
             open_port: Some(6432),
             refused_port: Some(80),
             remote_apps: BTreeMap::from([(RelationId(2), "postgresql-k8s".into())]),
+            backends: Some(Vec::new()),
+            units: Some(vec!["p/1".into()]),
             siblings: BTreeMap::from([(
                 "p/1".into(),
                 Texts::from([("hostname".into(), "p-1".into())]),

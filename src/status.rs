@@ -19,6 +19,24 @@ pub struct Status {
     pub message: String,
 }
 
+/// The thing that a status is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// This unit.
+    Unit,
+    /// The application. Only the leader sets it.
+    Application,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unit => "unit",
+            Self::Application => "application",
+        })
+    }
+}
+
 /// The status words that a charm may set, from worst to best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]

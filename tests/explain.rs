@@ -245,13 +245,13 @@ fn done(listed: &[String], said: &[Sql], changed: &mut BTreeSet<String>) -> Vec<
 fn sign(sql: &Sql) -> Option<String> {
     match sql {
         Sql::Changes(text) => Some(text.clone()),
-        Sql::Asks(text, values) if text.starts_with("SELECT rolpassword") => {
+        Sql::Asks(text, values) if text.ends_with("pg_authid WHERE rolname = $1") => {
             Some(format!("asks for role {}", values[0]))
         }
         Sql::Asks(text, values) if text.ends_with("WHERE datname = $1 AND datallowconn") => {
             Some(format!("asks for database {}", values[0]))
         }
-        Sql::Asks(text, _) if text.contains("NOT rolname::text = ANY (") => {
+        Sql::Asks(text, _) if text.contains("NOT rolname::text = ANY ($2") => {
             Some("asks for roles by their mark".to_owned())
         }
         Sql::Asks(..) => None,
@@ -302,6 +302,7 @@ fn signs(effect: &str) -> (Vec<String>, Vec<String>) {
                 format!("CREATE ROLE \"{name}\" LOGIN PASSWORD"),
                 format!("ALTER ROLE \"{name}\" LOGIN PASSWORD"),
                 format!("ALTER ROLE \"{name}\" NOSUPERUSER"),
+                format!("ALTER ROLE \"{name}\" INHERIT"),
             ],
         ),
         ["drop", "the", "role", name] => (role(name), gone(name)),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use anyhow::Result;
 
 use super::Look;
-use crate::event::Endpoint;
+use crate::event::{Endpoint, RelationId};
 use crate::facts::backend::Backend;
 use crate::facts::lookup::Lookup;
 use crate::facts::units::{looks_everywhere, sibling_looks_everywhere};
@@ -18,7 +18,7 @@ impl Look<'_> {
     /// The relation with PostgreSQL and its app bag, parsed.
     pub fn backend(&mut self) -> Result<Option<Rc<Backend>>> {
         if self.parsed.backend.get().is_none() {
-            let relation = self.relations(Endpoint::BackendDatabase)?.first().copied();
+            let relation = self.backend_relations()?.first().copied();
             let backend = match relation {
                 Some(relation) => {
                     Some(Rc::new(Backend::parse(relation, self.remote_bag(relation)?)))
@@ -36,6 +36,18 @@ impl Look<'_> {
             let _ = self.parsed.backend.set(backend);
         }
         Ok(self.parsed.backend.get().cloned().flatten())
+    }
+
+    /// The relations with PostgreSQL, from the notes where this hook is about none of them.
+    fn backend_relations(&mut self) -> Result<Vec<RelationId>> {
+        let is_trusted =
+            self.trust == Trust::Full && self.event_of(Endpoint::BackendDatabase).is_none();
+        if let Some(relations) = self.notes.backends.as_ref().filter(|_| is_trusted) {
+            return Ok(relations.clone());
+        }
+        let relations = self.relations(Endpoint::BackendDatabase)?;
+        self.notes.backends = Some(relations.clone());
+        Ok(relations)
     }
 
     /// The credentials that PostgreSQL provided; `None` until they are usable. The first read of
@@ -67,7 +79,7 @@ impl Look<'_> {
     /// How PgBouncer looks up passwords, over all units.
     pub fn lookup(&mut self, backend: &Backend, auth_user: &str) -> Result<Lookup> {
         let mut everywhere = self.own_version()?.is_some_and(looks_everywhere);
-        for unit in self.members(self.peers)? {
+        for unit in self.siblings()? {
             everywhere |= sibling_looks_everywhere(&self.sibling(&unit)?);
         }
         Ok(Lookup {

@@ -46,8 +46,22 @@ impl Look<'_> {
         Ok(texts)
     }
 
+    /// The other units of the application that this unit has seen join, from the notes where this
+    /// hook is about no unit.
+    pub fn siblings(&mut self) -> Result<Vec<String>> {
+        if let Some(units) = &self.notes.units {
+            return Ok(units.clone());
+        }
+        let units = self.members(self.peers)?;
+        self.notes.units = Some(units.clone());
+        Ok(units)
+    }
+
     /// Drops the notes about other units that this hook does not trust.
     pub fn forget_untrusted_siblings(&mut self) -> Result<()> {
+        if self.trust != Trust::Full || self.event_of(Endpoint::Peers).is_some() {
+            self.notes.units = None;
+        }
         if let Some(unit) =
             self.event_of(Endpoint::Peers).and_then(|event| event.remote_unit.as_ref())
         {
@@ -70,7 +84,7 @@ impl Look<'_> {
         let goal = self.goal(&self.unit.app)?;
         let mut units =
             vec![LoadedUnit { unit: self.unit.name.clone(), loaded: own, counts: true }];
-        let mut others: BTreeSet<String> = self.members(self.peers)?.into_iter().collect();
+        let mut others: BTreeSet<String> = self.siblings()?.into_iter().collect();
         // A new leader may not have seen every unit join.
         others.extend(goal.iter().flat_map(Goal::staying).map(str::to_owned));
         others.remove(&self.unit.name);
@@ -89,7 +103,7 @@ impl Look<'_> {
         }
         let own = self.bag(Bag::PeerUnit)?.get(DATABASES_LOADED).cloned();
         let mut behind = Vec::new();
-        for unit in self.members(self.peers)? {
+        for unit in self.siblings()? {
             if self.sibling(&unit)?.get(DATABASES_LOADED) != own.as_ref() {
                 behind.push(unit);
             }

@@ -128,7 +128,8 @@ impl Server {
     /// place. A database that does not exist yet gets the function when it is made.
     pub fn install_get_auth(&mut self, database: &str, auth_user: &str) -> Result<(), Refused> {
         let what = format!("install get_auth in database {database}");
-        if !self.databases(auth_user)?.iter().any(|(open, _)| open == database)
+        let found = "SELECT FROM pg_catalog.pg_database WHERE datname = $1 AND datallowconn";
+        if self.query(&what, found, &[&database])?.is_empty()
             || self.has_get_auth(database, auth_user)?
         {
             return Ok(());

@@ -216,8 +216,7 @@ const UNLOGGED: &str = "
     WHERE current_setting('pg_stat_statements.track_utility', true) IS NOT NULL";
 
 /// The columns of a role in `pg_authid`.
-pub(super) const ROLE_COLUMNS: &str = "
-           rolpassword,
+pub(super) const ROLE_COLUMNS: &str = "rolpassword,
            rolcanlogin AND NOT rolsuper AND NOT rolreplication AND rolconnlimit <> 0
                AND coalesce(rolvaliduntil, 'infinity') > pg_catalog.now(),
            rolcanlogin AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication

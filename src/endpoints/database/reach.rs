@@ -39,7 +39,7 @@ impl Reach {
         }
         let Some(own) = look.bind_address()? else { return Ok(None) };
         let mut addresses = vec![own];
-        let members = look.members(look.peers())?;
+        let members = look.siblings()?;
         for unit in &members {
             addresses.extend(look.sibling(unit)?.remove(ADDRESS));
         }

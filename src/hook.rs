@@ -65,6 +65,7 @@ fn converge(
         waits.extend(row_waits);
     }
     look.notes_mut().deferred = deferred;
+    look.note_users()?;
 
     if waits.is_empty() {
         waits.extend(look.unhealthy());

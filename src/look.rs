@@ -93,6 +93,8 @@ struct Parsed {
     kept: Memo<Saved, Kept>,
     options: Option<Result<Options, InvalidOption>>,
     backend: OnceCell<Option<Rc<Backend>>>,
+    /// The users in this unit's files, if this dispatch needs no others.
+    known_users: OnceCell<Option<Rc<FoundUsers>>>,
 }
 
 impl<K, V> Default for Memo<K, V> {

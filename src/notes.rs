@@ -40,11 +40,23 @@ pub struct Notes {
     /// The other units of the application. The leader writes and reads them; they save a
     /// `relation-list` in hooks that are not about a unit.
     pub units: Option<Vec<String>>,
+    /// The users whose list is in this unit's files. They save a `secret-get`.
+    pub users: Option<KnownUsers>,
     /// The databags of other units in `pgb-peers`. The hook about a change writes them; they save
     /// the leader a `relation-get` for each unit in every hook.
     pub siblings: BTreeMap<String, Texts>,
     /// The clients with work left. `database` writes and reads them.
     pub clients: ClientNotes,
+}
+
+/// The users that this unit read from the peer secret. Their list is in this unit's files; the
+/// passwords are nowhere but in the secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownUsers {
+    /// The revision of the secret, as the leader publishes it.
+    pub revision: String,
+    /// The SHA-256 digest of the rendered list, in hexadecimal.
+    pub digest: String,
 }
 
 /// The clients with work left, as noted by the leader.
@@ -92,6 +104,7 @@ impl Notes {
             remote_apps: json(text(REMOTE_APPS)),
             backends: json(text(BACKENDS)),
             units: json(text(UNITS)),
+            users: json(text(USERS)),
             siblings: json(text(SIBLINGS)),
             clients: json(text(CLIENTS)),
         }
@@ -109,6 +122,7 @@ impl Notes {
             remote_apps,
             backends,
             units,
+            users,
             siblings,
             clients,
         } = self;
@@ -121,6 +135,7 @@ impl Notes {
             (REMOTE_APPS.to_owned(), to_json(remote_apps, remote_apps.is_empty())),
             (BACKENDS.to_owned(), to_json(backends, backends.is_none())),
             (UNITS.to_owned(), to_json(units, units.is_none())),
+            (USERS.to_owned(), to_json(users, users.is_none())),
             (SIBLINGS.to_owned(), to_json(siblings, siblings.is_empty())),
             (CLIENTS.to_owned(), to_json(clients, *clients == ClientNotes::default())),
         ])
@@ -135,6 +150,7 @@ const REFUSED_PORT: &str = "refused-port";
 const REMOTE_APPS: &str = "remote-apps";
 const BACKENDS: &str = "backends";
 const UNITS: &str = "units";
+const USERS: &str = "users";
 const SIBLINGS: &str = "siblings";
 const CLIENTS: &str = "clients";
 
@@ -208,6 +224,7 @@ mod tests {
             remote_apps: BTreeMap::from([(RelationId(2), "postgresql-k8s".into())]),
             backends: Some(Vec::new()),
             units: Some(vec!["p/1".into()]),
+            users: Some(KnownUsers { revision: "3".into(), digest: "ab".into() }),
             siblings: BTreeMap::from([(
                 "p/1".into(),
                 Texts::from([("hostname".into(), "p-1".into())]),

@@ -233,6 +233,15 @@ impl Plan {
         self.waits.extend(other.waits);
     }
 
+    /// Whether the plan makes processes load their files.
+    pub fn loads(&self) -> bool {
+        self.steps.iter().any(|step| match step {
+            Step::Load { .. } => true,
+            Step::Apart(part) => part.loads(),
+            Step::Do(_) => false,
+        })
+    }
+
     /// All effects in order, including those of independent parts.
     pub fn effects(&self) -> impl Iterator<Item = &Effect> {
         self.steps.iter().flat_map(|step| -> Box<dyn Iterator<Item = &Effect>> {

@@ -161,7 +161,8 @@ pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
     let Some(users) = &found.users else { return Ok(true) };
     let Some(auth_user) = users.list.auth_user() else { return Ok(true) };
     let lookup = look.lookup(&backend, auth_user)?;
-    Ok(!is_complete(users, &look.unit().app) || !look.is_installed(&lookup)?)
+    let is_complete = found.is_known || is_complete(users, &look.unit().app);
+    Ok(!is_complete || !look.is_installed(&lookup)?)
 }
 
 /// Gathers the facts and decides.
@@ -224,7 +225,7 @@ fn unrelated(look: &mut Look<'_>) -> Result<Unrelated> {
         leads: look.leads()?,
         note,
         others_stay: is_leaving && !look.is_whole_application_leaving()?,
-        users: look.users()?.users.clone(),
+        users: look.users_with_passwords()?.users.clone(),
         store: look.store()?,
     })
 }
@@ -252,11 +253,15 @@ fn leader_view(
     backend: &Backend,
     username: Option<String>,
 ) -> Result<LeaderView> {
-    let found = look.users()?;
     let lookup = match username {
         Some(username) => Some(look.lookup(backend, &auth_user(&username))?),
         None => None,
     };
+    let mut found = look.users()?;
+    if lookup.as_ref().is_some_and(|lookup| found.auth_user() != Some(&lookup.auth_user)) {
+        // The users for another auth role keep their passwords.
+        found = look.users_with_passwords()?;
+    }
     let note = look.app_bag()?.get_auth();
     let members = if note.as_ref().is_some_and(GetAuth::is_removed) {
         look.members(backend.relation)?
@@ -506,6 +511,7 @@ fn broken(seen: &Unrelated) -> Plan {
         return plan;
     }
     match &seen.store {
+        Store::Known => {}
         Store::Bag => plan.set(Bag::PeerApp, AUTH, Value::Absent),
         Store::Secret { content, adopt, .. } => {
             let mut content = content.clone();

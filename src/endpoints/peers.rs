@@ -138,6 +138,17 @@ pub fn created(look: &mut Look<'_>) -> Result<Plan> {
 
 /// Handles `pgb-peers-relation-changed`, `-joined` and `-departed`, and runs in every dispatch.
 pub fn changed(look: &mut Look<'_>) -> Result<Plan> {
+    let plan = decide_changed(look)?;
+    // The login that proves a load needs a password.
+    if plan.loads() && look.users()?.is_known {
+        look.users_with_passwords()?;
+        return decide_changed(look);
+    }
+    Ok(plan)
+}
+
+/// Gathers the facts and decides.
+fn decide_changed(look: &mut Look<'_>) -> Result<Plan> {
     let local = look.local()?;
     let leadership = if look.leads()? {
         Leadership::Leader(leader_view(look)?)
@@ -441,6 +452,7 @@ pub fn publish_users(users: &Users, store: &Store) -> Plan {
     let passwords = [(MONITORING_PASSWORD, &users.monitoring), (ADMIN_PASSWORD, &users.admin)];
     let Ok(list) = users.list.render() else { return plan };
     match store {
+        Store::Known => {}
         Store::Bag => {
             plan.set(Bag::PeerApp, AUTH, Secret::new(list));
             for (key, password) in passwords {

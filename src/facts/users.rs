@@ -23,6 +23,8 @@ pub struct Users {
 pub enum Store {
     /// A model without secrets: the app bag.
     Bag,
+    /// A model with secrets. Nothing is to be stored: the secret is the one that this unit knows.
+    Known,
     /// A model with secrets.
     Secret {
         /// The fields of the secret, of this or an older layout.
@@ -50,6 +52,9 @@ pub struct FoundUsers {
     pub broken: Option<String>,
     /// The keys that are plain text in the app bag.
     pub plain: Vec<String>,
+    /// The list is from this unit's files, because the secret has not changed since; the passwords
+    /// were not read.
+    pub is_known: bool,
 }
 
 impl Users {
@@ -98,7 +103,28 @@ impl FoundUsers {
             is_deleted: value(AUTH).is_some_and(|value| value.reveal() == DELETED),
             broken,
             plain: plain.into_keys().collect(),
+            is_known: false,
         }
+    }
+
+    /// The users of a secret that this unit knows, by the list in this unit's files.
+    pub fn known(list: UserList) -> Self {
+        let nobody = Users::nobody();
+        Self {
+            users: Some(Users { list, ..nobody.clone() }),
+            passwords: nobody,
+            is_deleted: false,
+            broken: None,
+            plain: Vec::new(),
+            is_known: true,
+        }
+    }
+
+    /// Whether later hooks can do without the passwords: nothing is missing, and nothing is to be
+    /// moved to another place.
+    pub fn is_final(&self) -> bool {
+        let has = |users: &Users| users.monitoring.is_some() && users.admin.is_some();
+        self.users.as_ref().is_some_and(has) && self.plain.is_empty()
     }
 
     /// Whether roles with clients' names but without a comment belong to this application. Only the

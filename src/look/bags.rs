@@ -1,10 +1,12 @@
 //! Reads of databags, and of the secrets that belong to them.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anyhow::Result;
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 
 use super::Look;
 use crate::event::{Endpoint, Event, RelationEvent, RelationHook, RelationId};
@@ -12,8 +14,9 @@ use crate::facts::Texts;
 use crate::facts::configuration::{Databases, PublishedConfig};
 use crate::facts::users::{FoundUsers, Store};
 use crate::juju::{Owner, labels, place};
-use crate::notes::Notes;
-use crate::peer_bag::{AUTH, AppBag, CONFIG, DATABASES};
+use crate::notes::{KnownUsers, Notes, Trust};
+use crate::peer_bag::{AUTH, AUTH_REVISION, AppBag, CONFIG, DATABASES};
+use crate::pgbouncer::UserList;
 use crate::plan::Bag;
 use crate::secret::Secret;
 
@@ -129,8 +132,16 @@ impl Look<'_> {
             .get((text(CONFIG), text(DATABASES)), |_| PublishedConfig::read(app)))
     }
 
-    /// PgBouncer's own users, from any layout in which a charm stored them.
+    /// PgBouncer's own users, from any layout in which a charm stored them; without their passwords
+    /// if the secret has not changed since an earlier hook.
     pub fn users(&mut self) -> Result<Rc<FoundUsers>> {
+        if self.parsed.known_users.get().is_none() {
+            let known = self.known_users()?;
+            let _ = self.parsed.known_users.set(known);
+        }
+        if let Some(known) = self.parsed.known_users.get().cloned().flatten() {
+            return Ok(known);
+        }
         let app = self.bag(Bag::PeerApp)?.clone();
         let content = self.peer_secret()?.0;
         Ok(self.parsed.users.get((app, content), |(app, content)| {
@@ -145,12 +156,71 @@ impl Look<'_> {
         }))
     }
 
+    /// Like [`Self::users`], with their passwords. From now on the dispatch uses these.
+    pub fn users_with_passwords(&mut self) -> Result<Rc<FoundUsers>> {
+        self.parsed.known_users = OnceCell::from(None);
+        self.users()
+    }
+
+    /// The users in this unit's files, if they are those of the secret: the leader compares the
+    /// secret's revision, and a follower what the leader published.
+    fn known_users(&mut self) -> Result<Option<Rc<FoundUsers>>> {
+        let is_trusted = self.has_secrets()
+            && matches!(self.trust, Trust::Full | Trust::Recheck)
+            && !matches!(self.event, Event::Secret(_));
+        let Some(note) = self.notes.users.clone().filter(|_| is_trusted) else { return Ok(None) };
+        let is_published = self.published_users()?.as_ref() == Some(&note.revision);
+        if !is_published || !self.published()?.is_ours() {
+            return Ok(None);
+        }
+        let label = labels::peer_label(&self.unit.app);
+        if self.is_leader()? {
+            let info = self.handles.juju.secret_info(&label)?;
+            let revision = info.and_then(|info| info.revision);
+            if revision.map(|revision| revision.to_string()) != Some(note.revision) {
+                return Ok(None);
+            }
+        }
+        let list = self.kept().users.clone().filter(|list| digest(list) == Some(note.digest));
+        Ok(list.map(|list| Rc::new(FoundUsers::known(list))))
+    }
+
+    /// Notes the users that this dispatch has read, for later hooks.
+    pub fn note_users(&mut self) -> Result<()> {
+        if !self.has_secrets() {
+            return Ok(());
+        }
+        let found = self.users()?;
+        if found.is_known {
+            return Ok(());
+        }
+        let digest = found.users.as_ref().and_then(|users| digest(&users.list));
+        // A secret that this dispatch writes has no revision yet.
+        let is_final =
+            found.is_final() && matches!(self.store()?, Store::Secret { adopt: None, .. });
+        let revision = self.published_users()?.filter(|_| is_final);
+        self.notes.users = match (revision, digest) {
+            (Some(revision), Some(digest)) => Some(KnownUsers { revision, digest }),
+            _ => None,
+        };
+        Ok(())
+    }
+
+    /// The revision of the secret that the leader last published.
+    fn published_users(&mut self) -> Result<Option<String>> {
+        Ok(self.app_bag()?.text(AUTH_REVISION).map(str::to_owned))
+    }
+
     /// Where the users are stored.
     pub fn store(&mut self) -> Result<Store> {
         if !self.has_secrets() {
             return Ok(Store::Bag);
         }
-        let plain = self.users()?.plain.clone();
+        let found = self.users()?;
+        if found.is_known {
+            return Ok(Store::Known);
+        }
+        let plain = found.plain.clone();
         let (content, adopt) = self.peer_secret()?;
         let label = labels::peer_label(&self.unit.app);
         let revision = if self.leads()? {
@@ -193,6 +263,12 @@ impl Look<'_> {
         let content = self.handles.juju.secret_by_label(&label)?;
         Ok(content.and_then(|content| content.get("password").cloned()))
     }
+}
+
+/// The digest of a list, as [`KnownUsers`] has it; `None` for a list that cannot be rendered.
+fn digest(list: &UserList) -> Option<String> {
+    let hash = Sha256::digest(list.render().ok()?);
+    Some(hash.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The remote application of a relation: from the event if the hook belongs to this relation, else

@@ -14,6 +14,7 @@ use crate::facts::backend::Backend;
 use crate::facts::lookup::{GetAuth, Lookup};
 use crate::facts::users::{Store, Users};
 use crate::look::Look;
+use crate::notes::Trust;
 use crate::peer_bag::{AUTH, DELETED, GET_AUTH, field};
 use crate::pgbouncer::verifier;
 use crate::plan::{Bag, Effect, Plan, Value};
@@ -49,8 +50,8 @@ pub struct Related {
     pub relation: RelationId,
     /// Whether this version of Juju has secrets.
     pub has_secrets: bool,
-    /// This unit's bag.
-    pub unit: Texts,
+    /// This unit's bag; `None` if this hook only compares PostgreSQL with the notes.
+    pub unit: Option<Texts>,
     /// PostgreSQL's app bag.
     pub remote: Texts,
     /// The leader's own facts; a follower needs none.
@@ -59,8 +60,8 @@ pub struct Related {
 
 /// The facts that only the leader gathers.
 pub struct LeaderView {
-    /// Our app bag.
-    pub app: Texts,
+    /// Our app bag; `None` if this hook only compares PostgreSQL with the notes.
+    pub app: Option<Texts>,
     /// The password lookup to install, or why PostgreSQL is not usable yet.
     pub backend: Result<Lookup, Wait>,
     /// The note of what is installed in PostgreSQL.
@@ -233,7 +234,11 @@ fn unrelated(look: &mut Look<'_>) -> Result<Unrelated> {
 fn related(look: &mut Look<'_>, backend: &Backend) -> Result<Related> {
     // On every unit: the first read of the secret by its URI binds our label to the secret.
     let username = look.credentials(backend)?.map(|credentials| credentials.user);
-    let unit = look.bag(Bag::Unit(backend.relation))?.clone();
+    let unit = if only_compares(look) {
+        None
+    } else {
+        Some(look.bag(Bag::Unit(backend.relation))?.clone())
+    };
     let leadership = if look.leads()? {
         Leadership::Leader(leader_view(look, backend, username)?)
     } else {
@@ -246,6 +251,13 @@ fn related(look: &mut Look<'_>, backend: &Backend) -> Result<Related> {
         remote: backend.remote.clone(),
         leadership,
     })
+}
+
+/// Whether this hook only compares PostgreSQL with the notes: what the two sides of the relation
+/// told each other changes in its own hooks.
+fn only_compares(look: &Look<'_>) -> bool {
+    let is_left = look.notes().deferred.iter().any(|row| row == Endpoint::BackendDatabase.name());
+    look.trust() == Trust::Recheck && !is_left && look.event_of(Endpoint::BackendDatabase).is_none()
 }
 
 fn leader_view(
@@ -282,7 +294,9 @@ fn leader_view(
         (Some(_), None) if is_removed => Err(Wait::Backend),
         (Some(lookup), None) if is_installed => Ok(lookup),
         // Before the first unit joins, and after the last unit has left, there is no server.
-        (Some(_), None) if look.members(backend.relation)?.is_empty() => Err(Wait::Backend),
+        (Some(_), None) if !is_noted && look.members(backend.relation)?.is_empty() => {
+            Err(Wait::Backend)
+        }
         (Some(lookup), None) => look.server()?.map(|_| lookup),
     };
     let databases = look.databases()?;
@@ -302,7 +316,11 @@ fn leader_view(
         }
     }
     Ok(LeaderView {
-        app: look.bag(Bag::App(backend.relation))?.clone(),
+        app: if only_compares(look) {
+            None
+        } else {
+            Some(look.bag(Bag::App(backend.relation))?.clone())
+        },
         backend: usable,
         note,
         members,
@@ -372,7 +390,7 @@ fn changed(seen: &Related) -> Plan {
     };
     let request = REQUEST.iter().chain(if seen.has_secrets { &REQUEST_SECRETS[..] } else { &[] });
     for (key, value) in request {
-        if !leader.app.contains_key(*key) {
+        if leader.app.as_ref().is_some_and(|app| !app.contains_key(*key)) {
             plan.set(Bag::App(seen.relation), *key, *value);
         }
     }
@@ -526,10 +544,12 @@ fn broken(seen: &Unrelated) -> Plan {
 
 /// Stores PostgreSQL's app bag in this unit's bag, in the form that the Python charm compares.
 fn remember(seen: &Related) -> Plan {
-    if seen.remote.is_empty() {
-        return Plan::default();
+    match &seen.unit {
+        Some(unit) if !seen.remote.is_empty() => {
+            client::seen_data(Bag::Unit(seen.relation), unit, &seen.remote)
+        }
+        _ => Plan::default(),
     }
-    client::seen_data(Bag::Unit(seen.relation), &seen.unit, &seen.remote)
 }
 
 #[cfg(test)]
@@ -545,7 +565,7 @@ mod tests {
 
     fn leader() -> LeaderView {
         LeaderView {
-            app: Texts::new(),
+            app: Some(Texts::new()),
             backend: Ok(lookup()),
             note: None,
             members: Vec::new(),
@@ -574,7 +594,7 @@ mod tests {
         Related {
             relation: RelationId(4),
             has_secrets: true,
-            unit: Texts::new(),
+            unit: Some(Texts::new()),
             remote: Texts::from([("endpoints".to_owned(), "pg:5432".to_owned())]),
             leadership,
         }
@@ -601,11 +621,11 @@ wait: backend database relation not ready"#,
 
     #[test]
     fn a_published_request_keeps_its_values_and_a_model_without_secrets_requests_none() {
-        let app = Texts::from([("database".to_owned(), "other".to_owned())]);
+        let app = Some(Texts::from([("database".to_owned(), "other".to_owned())]));
         let mut seen =
             seen(Leadership::Leader(LeaderView { app, backend: Err(Wait::Backend), ..leader() }));
         seen.has_secrets = false;
-        seen.unit.insert("data".into(), r#"{"endpoints": "pg:5432"}"#.into());
+        seen.unit = Some(Texts::from([("data".into(), r#"{"endpoints": "pg:5432"}"#.into())]));
         check(
             &seen,
             "
@@ -622,11 +642,8 @@ wait: backend database relation not ready",
     #[test]
     fn with_credentials_the_auth_role_is_created_before_the_users_are_published() {
         let mut leader = leader();
-        leader.app = REQUEST
-            .iter()
-            .chain(&REQUEST_SECRETS)
-            .map(|(k, v)| ((*k).into(), (*v).into()))
-            .collect();
+        let request = REQUEST.iter().chain(&REQUEST_SECRETS);
+        leader.app = Some(request.map(|(k, v)| ((*k).into(), (*v).into())).collect());
         check(
             &seen(Leadership::Leader(leader)),
             "

@@ -40,10 +40,17 @@ impl Look<'_> {
 
     /// The relations with PostgreSQL, from the notes where this hook is about none of them.
     fn backend_relations(&mut self) -> Result<Vec<RelationId>> {
-        let is_trusted =
-            self.trust == Trust::Full && self.event_of(Endpoint::BackendDatabase).is_none();
-        if let Some(relations) = self.notes.backends.as_ref().filter(|_| is_trusted) {
-            return Ok(relations.clone());
+        let is_trusted = matches!(self.trust, Trust::Full | Trust::Recheck)
+            && self.event_of(Endpoint::BackendDatabase).is_none();
+        if let Some(noted) = self.notes.backends.clone().filter(|_| is_trusted) {
+            // An operator may have skipped the hook in which the relation began or ended.
+            let is_there = match noted.first() {
+                Some(relation) => !self.remote_bag(*relation)?.is_empty(),
+                None => self.trust == Trust::Full,
+            };
+            if is_there || self.trust == Trust::Full {
+                return Ok(noted);
+            }
         }
         let relations = self.relations(Endpoint::BackendDatabase)?;
         self.notes.backends = Some(relations.clone());

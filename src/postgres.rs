@@ -6,10 +6,12 @@ mod clients;
 pub(crate) mod connection;
 mod credentials;
 mod error;
+mod guard;
 mod heir;
 mod leaving;
 mod lookup;
 mod mark;
+mod method;
 mod roles;
 mod seen;
 mod server;
@@ -20,6 +22,7 @@ pub use self::{
     credentials::Credentials,
     error::{ConnectionError, Refused, Unreachable},
     lookup::Inspection,
+    method::{AllowedMethods, Method},
     roles::Roles,
     seen::{Lack, Place},
     server::Server,

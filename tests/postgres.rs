@@ -9,14 +9,13 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     net::TcpListener,
-    process::Command,
     thread,
 };
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use pgbouncer_k8s::{
     pgbouncer::verifier::{ITERATIONS, matches, md5, scram_sha_256},
-    postgres::{Client, Credentials, Refused, Roles, Server},
+    postgres::{AllowedMethods, Client, Credentials, Refused, Roles, Server},
     secret::Secret,
 };
 use servers::cluster::Cluster;
@@ -99,6 +98,7 @@ fn a_connection_to_a_silent_server_times_out() -> Outcome {
         user: "operator".to_owned(),
         password: Secret::new("x"),
         database: "postgres".to_owned(),
+        methods: AllowedMethods::Any,
     };
     let error = Server::connect(&credentials).err().ok_or("nobody answers")?;
     assert!(error.to_string().ends_with("no answer within 5s"), "{error}");
@@ -107,19 +107,9 @@ fn a_connection_to_a_silent_server_times_out() -> Outcome {
 
 /// From now on only who speaks TLS gets in, to a server whose certificate nobody vouches for.
 fn insist_on_tls(cluster: &Cluster) -> Outcome {
-    let data = cluster.directory.join("data");
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=somebody", "-keyout"])
-        .arg(data.join("server.key"))
-        .arg("-out")
-        .arg(data.join("server.crt"))
-        .output()?;
-    assert!(made.status.success(), "openssl: {made:?}");
     let rules = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
-    fs::write(data.join("pg_hba.conf"), rules)?;
-    cluster.psql("operator", "postgres", "ALTER SYSTEM SET ssl = on")?;
-    cluster.psql("operator", "postgres", "SELECT pg_reload_conf()")?;
-    cluster.wait_for("SELECT current_setting('ssl')::boolean")
+    fs::write(cluster.directory.join("data/pg_hba.conf"), rules)?;
+    cluster.offer_tls()
 }
 
 #[test]
@@ -146,6 +136,7 @@ fn a_failed_handshake_names_the_remedy() -> Outcome {
         user: "operator".to_owned(),
         password: Secret::new("x"),
         database: "postgres".to_owned(),
+        methods: AllowedMethods::Any,
     };
     let confused = thread::spawn(move || -> io::Result<()> {
         let (mut connection, _) = server.accept()?;

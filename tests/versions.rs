@@ -15,6 +15,7 @@ use pgbouncer_k8s::pgbouncer::ini::{ConnectionString, Ini};
 use pgbouncer_k8s::pgbouncer::settings::{Change, Initial, Kind, Section, Setting, TABLE, check};
 use pgbouncer_k8s::pgbouncer::validate::validate;
 use pgbouncer_k8s::pgbouncer::{User, UserList, Version};
+use pgbouncer_k8s::postgres::AllowedMethods;
 use pgbouncer_k8s::secret::Secret;
 use pgbouncer_k8s::workload::console::{Console, ConsoleError, InForce};
 use servers::bench::Bench;
@@ -470,10 +471,12 @@ fn pgbouncer_has_the_written_databases_and_users() {
                 }
             }
             for user in &users.0 {
-                Console::log_in(&bench.directory, &user.name, &user.secret)
+                let log_in = |password| {
+                    Console::log_in(&bench.directory, &user.name, password, AllowedMethods::Any)
+                };
+                log_in(&user.secret)
                     .unwrap_or_else(|error| panic!("{error}: {:?}", user.secret.reveal()));
-                let error =
-                    Console::log_in(&bench.directory, &user.name, &Secret::new("another")).err();
+                let error = log_in(&Secret::new("another")).err();
                 assert!(matches!(error, Some(ConsoleError::Refused(_))), "{error:?}");
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::event::RelationId;
 use crate::facts::Texts;
-use crate::postgres::{Credentials, ServerVersion};
+use crate::postgres::{AllowedMethods, Credentials, ServerVersion};
 use crate::secret::Secret;
 
 /// The relation with PostgreSQL, with PostgreSQL's app bag parsed.
@@ -99,6 +99,7 @@ impl Backend {
             user: user.reveal().to_owned(),
             password,
             database: self.database.clone(),
+            methods: AllowedMethods::Any,
         })
     }
 }

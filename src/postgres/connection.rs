@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the one place that speaks PostgreSQL's protocol")]
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, io, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
@@ -10,37 +10,69 @@ use rustls::{
     crypto::{self, WebPkiSupportedAlgorithms, ring},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use tokio::{runtime::Runtime, time::timeout};
-use tokio_postgres::{Client, Config, Row, SimpleQueryMessage, SimpleQueryRow, types::ToSql};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::UnixStream,
+    runtime::Runtime,
+    time::timeout,
+};
+use tokio_postgres::{
+    Client, Config, Row, SimpleQueryMessage, SimpleQueryRow,
+    config::{Host, SslMode, SslNegotiation},
+    tls::{MakeTlsConnect, TlsConnect},
+    types::ToSql,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::error::ConnectionError;
+use super::{
+    error::ConnectionError,
+    guard::{Guard, Inspection, Transport},
+    method::{AllowedMethods, Method},
+};
+
+/// The message that asks a server for TLS (`SSLRequest` in PostgreSQL's documentation).
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// The port of PostgreSQL if the configuration names none.
+const DEFAULT_PORT: u16 = 5432;
 
 /// One open connection, and the runtime that drives it.
 pub(crate) struct Connection {
     client: Client,
     runtime: Runtime,
+    inspection: Inspection,
 }
 
 impl Connection {
-    /// Connects and logs in. Uses TLS where the server offers it, unless the configuration forbids
-    /// TLS.
-    pub(crate) fn open(config: &Config, limit: Duration) -> Result<Self, ConnectionError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let connecting = async { timeout(limit, config.connect(tls())).await };
-        let opened = runtime.block_on(connecting).map_err(|_| ConnectionError::Silent(limit));
-        match opened.and_then(|opened| Ok(opened?)) {
-            Ok((client, connection)) => {
-                runtime.spawn(connection);
-                Ok(Self { client, runtime })
-            }
+    /// Connects and logs in by an allowed method. Uses TLS where the server offers it, unless the
+    /// configuration forbids TLS. The host is one name, address, or directory of a Unix socket,
+    /// which never has TLS, and on which `target_session_attrs` has no effect.
+    pub(crate) fn open(
+        config: &Config,
+        allowed: AllowedMethods,
+        limit: Duration,
+    ) -> Result<Self, ConnectionError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ConnectionError::Runtime)?;
+        let inspection = Inspection::new(allowed);
+        let connecting = async { timeout(limit, connect(config, &inspection)).await };
+        let opened = runtime.block_on(connecting);
+        match opened.unwrap_or(Err(ConnectionError::Silent(limit))) {
+            Ok(client) => Ok(Self { client, runtime, inspection }),
             Err(error) => {
                 // Dropping the runtime would wait until the lookup of a name ends, for 40 seconds
                 // if no DNS server answers.
                 runtime.shutdown_background();
-                Err(error)
+                Err(inspection.take_failure().unwrap_or(error))
             }
         }
+    }
+
+    /// The method of the login.
+    pub(crate) fn method(&self) -> Option<Method> {
+        self.inspection.method()
     }
 
     /// Runs statements by the simple query protocol, in one transaction; returns the rows of all.
@@ -49,9 +81,7 @@ impl Connection {
         sql: &str,
         limit: Duration,
     ) -> Result<Vec<SimpleQueryRow>, ConnectionError> {
-        let answering = async { timeout(limit, self.client.simple_query(sql)).await };
-        let messages =
-            self.runtime.block_on(answering).map_err(|_| ConnectionError::Silent(limit))??;
+        let messages = self.answer(self.client.simple_query(sql), limit)?;
         let row =
             |message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None };
         Ok(messages.into_iter().filter_map(row).collect())
@@ -64,9 +94,118 @@ impl Connection {
         values: &[&(dyn ToSql + Sync)],
         limit: Duration,
     ) -> Result<Vec<Row>, ConnectionError> {
-        let answering = async { timeout(limit, self.client.query(sql, values)).await };
-        Ok(self.runtime.block_on(answering).map_err(|_| ConnectionError::Silent(limit))??)
+        self.answer(self.client.query(sql, values), limit)
     }
+
+    /// Waits for the answer to one request.
+    fn answer<T>(
+        &self,
+        request: impl Future<Output = Result<T, tokio_postgres::Error>>,
+        limit: Duration,
+    ) -> Result<T, ConnectionError> {
+        self.inspection.begin_answer();
+        let answering = async { timeout(limit, request).await };
+        let answer =
+            self.runtime.block_on(answering).map_err(|_| ConnectionError::Silent(limit))?;
+        // The driver knows only that its connection has ended.
+        answer.map_err(|error| self.inspection.take_failure().unwrap_or_else(|| error.into()))
+    }
+}
+
+/// Connects, logs in, and leaves the connection to the runtime.
+async fn connect(config: &Config, inspection: &Inspection) -> Result<Client, ConnectionError> {
+    let has_tls = config.get_ssl_mode() != SslMode::Disable;
+    let mut connector = Connector { has_tls, tls: tls(), inspection: inspection.clone() };
+    // The driver has no place for a guard above a connection without TLS. So the driver takes every
+    // connection for TLS that begins at once, and the connector asks the server for TLS.
+    let mut config = config.clone();
+    config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+    if let [Host::Unix(directory)] = config.get_hosts() {
+        connector.has_tls = false;
+        let port = config.get_ports().first().copied().unwrap_or(DEFAULT_PORT);
+        let stream = open_socket(directory, port).await.map_err(ConnectionError::Socket)?;
+        let Ok(connecting) = MakeTlsConnect::<UnixStream>::make_tls_connect(&mut connector, "");
+        let (client, connection) = config.connect_raw(stream, connecting).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    } else {
+        let (client, connection) = config.connect(connector).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+}
+
+/// Connects to the socket in a directory.
+async fn open_socket(directory: &Path, port: u16) -> io::Result<UnixStream> {
+    UnixStream::connect(directory.join(format!(".s.PGSQL.{port}"))).await
+}
+
+/// Makes guarded connections, with TLS if the server offers it and `has_tls` is set.
+struct Connector {
+    has_tls: bool,
+    tls: MakeRustlsConnect,
+    inspection: Inspection,
+}
+
+/// A connection that is being made.
+struct Connecting<C> {
+    has_tls: bool,
+    tls: C,
+    inspection: Inspection,
+}
+
+type Rustls<S> = <MakeRustlsConnect as MakeTlsConnect<S>>::TlsConnect;
+type RustlsStream<S> = <MakeRustlsConnect as MakeTlsConnect<S>>::Stream;
+
+impl<S> MakeTlsConnect<S> for Connector
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    Rustls<S>: Send,
+    <Rustls<S> as TlsConnect<S>>::Future: Send,
+{
+    type Stream = Guard<S, RustlsStream<S>>;
+    type TlsConnect = Connecting<Rustls<S>>;
+    type Error = Infallible;
+
+    fn make_tls_connect(&mut self, host: &str) -> Result<Self::TlsConnect, Infallible> {
+        let Ok(tls) = MakeTlsConnect::<S>::make_tls_connect(&mut self.tls, host);
+        Ok(Connecting { has_tls: self.has_tls, tls, inspection: self.inspection.clone() })
+    }
+}
+
+impl<S, C> TlsConnect<S> for Connecting<C>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    C: TlsConnect<S, Future: Send, Error = io::Error> + Send + 'static,
+{
+    type Stream = Guard<S, C::Stream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Stream>> + Send>>;
+
+    fn connect(self, mut stream: S) -> Self::Future {
+        let Self { has_tls, tls, inspection } = self;
+        Box::pin(async move {
+            inspection.begin();
+            let offered = if has_tls { offers_tls(&mut stream).await } else { Ok(false) };
+            let transport = match offered {
+                Ok(true) => Transport::Tls(tls.connect(stream).await?),
+                Ok(false) => Transport::Plain(stream),
+                Err(error) => {
+                    // The driver would report a handshake that has not begun.
+                    let kind = error.kind();
+                    inspection.fail(ConnectionError::Socket(error));
+                    return Err(kind.into());
+                }
+            };
+            Ok(Guard::new(transport, inspection))
+        })
+    }
+}
+
+/// Asks the server for TLS, and reads no further than its answer of one byte.
+async fn offers_tls(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<bool> {
+    stream.write_all(&SSL_REQUEST).await?;
+    Ok(stream.read_u8().await? == b'S')
 }
 
 /// TLS as in libpq's `sslmode=prefer`: it protects against eavesdropping and nothing more. An

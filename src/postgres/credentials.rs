@@ -1,5 +1,6 @@
 //! The address of the server, and the login there.
 
+use super::method::AllowedMethods;
 use crate::secret::Secret;
 
 /// The address of the server, and the login there.
@@ -14,4 +15,6 @@ pub struct Credentials {
     pub password: Secret,
     /// The database that is connected to first.
     pub database: String,
+    /// The methods by which the charm logs in.
+    pub methods: AllowedMethods,
 }

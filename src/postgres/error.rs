@@ -4,6 +4,8 @@ use std::{error::Error as _, io, iter, time::Duration};
 
 use tokio_postgres::error::SqlState;
 
+use super::method::Method;
+
 /// The class of SQLSTATE codes for refused logins.
 const INVALID_AUTHORIZATION: &str = "28";
 
@@ -24,7 +26,45 @@ pub enum ConnectionError {
     Sql(#[from] tokio_postgres::Error),
     /// The process has no file descriptors or memory left for the runtime.
     #[error("cannot wait for an answer: {0}")]
-    Runtime(#[from] io::Error),
+    Runtime(io::Error),
+    /// The socket cannot be used.
+    #[error("{0}")]
+    Socket(io::Error),
+    /// The server asks for the password in clear, and the connection has no TLS. Nothing was sent.
+    #[error(
+        "the server asks for the password in clear without TLS; use scram-sha-256 for this role in \
+         pg_hba.conf of PostgreSQL, or turn on its TLS"
+    )]
+    ClearPassword,
+    /// The server asks for less than SCRAM, by which it let the charm in before. Nothing was sent.
+    #[error(
+        "the server asks for {0}, and used SCRAM before; check that PostgreSQL listens there; use \
+         scram-sha-256 for this role in pg_hba.conf and in its password, or relate to PostgreSQL \
+         anew"
+    )]
+    NotScram(Method),
+    /// The server asks for an amount of work that would hold up the hook.
+    #[error(
+        "the server asks for too many iterations of SCRAM; set the password again with \
+         scram_iterations = 4096"
+    )]
+    TooManyIterations,
+    /// The server announces a message that the charm does not read. Lengths in bytes.
+    #[error(
+        "the server announces a message of {length} bytes, and {longest} are the limit; check that \
+         PostgreSQL listens there"
+    )]
+    MessageTooLong {
+        /// The announced length.
+        length: usize,
+        /// The limit.
+        longest: usize,
+    },
+    /// The server sends more than the charm keeps of one answer.
+    #[error(
+        "the server's answer is longer than the charm reads; check that PostgreSQL listens there"
+    )]
+    AnswerTooLong,
 }
 
 impl ConnectionError {
@@ -46,8 +86,8 @@ impl ConnectionError {
     /// Whether the connection can no longer be used.
     pub(super) fn is_lost(&self) -> bool {
         match self {
-            Self::Silent(_) | Self::NoHost | Self::ReadOnly | Self::Runtime(_) => true,
             Self::Sql(error) => error.as_db_error().is_none(),
+            _ => true,
         }
     }
 }

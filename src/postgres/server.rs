@@ -9,6 +9,7 @@ use super::{
     credentials::Credentials,
     error::{ConnectionError, Refused, Unreachable},
     mark,
+    method::{AllowedMethods, Method},
 };
 
 /// How long one address may take to accept a connection.
@@ -69,6 +70,11 @@ impl Server {
         let mut server = Self { credentials: credentials.clone(), connections: BTreeMap::new() };
         server.connection(&credentials.database)?;
         Ok(server)
+    }
+
+    /// Whether the charm has logged in by SCRAM, now or before. It then uses nothing weaker.
+    pub fn has_used_scram(&self) -> bool {
+        self.credentials.methods == AllowedMethods::Scram
     }
 
     /// The server's version, such as `15.18`.
@@ -146,6 +152,9 @@ impl Server {
     pub(super) fn connection(&mut self, database: &str) -> Result<&mut Connection, Unreachable> {
         if !self.connections.contains_key(database) {
             let opened = open(&self.credentials, database)?;
+            if opened.method() == Some(Method::Scram) {
+                self.credentials.methods = AllowedMethods::Scram;
+            }
             self.connections.insert(database.to_owned(), opened);
         }
         Ok(self.connections.get_mut(database).expect("it was just put there"))
@@ -199,7 +208,7 @@ fn open_host(
         "SET ROLE NONE; SET search_path = pg_catalog, pg_temp; {UNLOGGED}; \
          SELECT current_setting('transaction_read_only')"
     );
-    let mut connection = Connection::open(&config, LOG_IN_LIMIT)?;
+    let mut connection = Connection::open(&config, credentials.methods, LOG_IN_LIMIT)?;
     let rows = connection.simple(&begin, STATEMENT + TRAVEL)?;
     // A replica; another host may be the primary.
     if rows.last().and_then(|row| row.get(0)) == Some("on") {

@@ -10,7 +10,7 @@ use nix::unistd::{Gid, Uid, getegid, geteuid, setegid, seteuid};
 use tokio_postgres::{SimpleQueryRow, config::SslMode};
 
 use crate::{
-    postgres::{ConnectionError, connection::Connection},
+    postgres::{AllowedMethods, ConnectionError, Method, connection::Connection},
     secret::Secret,
 };
 
@@ -47,6 +47,9 @@ pub enum ConsoleError {
     /// No known version answers without this column.
     #[error("cannot read the column {0} of the console's answer")]
     Misread(&'static str),
+    /// PgBouncer never asks for this. Nothing was sent.
+    #[error("what listens in its place asks for {0}; end the process that has its socket")]
+    NotPgbouncer(Method),
     /// PgBouncer answers with an error.
     #[error("{0}")]
     Refused(String),
@@ -60,12 +63,18 @@ impl Console {
     /// root.
     pub fn connect(directory: &Path, uid: Uid, gid: Gid) -> Result<Self, ConsoleError> {
         let _acting = ActingAs::switch(uid, gid)?;
-        Self::open(directory, "pgbouncer", None)
+        Self::open(directory, "pgbouncer", None, AllowedMethods::Any)
     }
 
-    /// Logs in as a user of the user list.
-    pub fn log_in(directory: &Path, user: &str, password: &Secret) -> Result<Self, ConsoleError> {
-        Self::open(directory, user, Some(password))
+    /// Logs in as a user of the user list. PgBouncer asks for the method that `allowed` names where
+    /// the list has a verifier of SCRAM, and never for a password in clear.
+    pub fn log_in(
+        directory: &Path,
+        user: &str,
+        password: &Secret,
+        allowed: AllowedMethods,
+    ) -> Result<Self, ConsoleError> {
+        Self::open(directory, user, Some(password), allowed)
     }
 
     /// `SHOW CONFIG`: the settings in force, by name.
@@ -95,7 +104,12 @@ impl Console {
 
     /// Tries every socket in the directory: the name ends with the port, which may just have
     /// changed, and a killed process leaves its socket behind.
-    fn open(directory: &Path, user: &str, password: Option<&Secret>) -> Result<Self, ConsoleError> {
+    fn open(
+        directory: &Path,
+        user: &str,
+        password: Option<&Secret>,
+        allowed: AllowedMethods,
+    ) -> Result<Self, ConsoleError> {
         if !fits(directory) {
             return Err(ConsoleError::PathTooLong(directory.display().to_string()));
         }
@@ -113,7 +127,7 @@ impl Console {
             if let Some(password) = password {
                 config.password(password.reveal());
             }
-            match Connection::open(&config, ANSWER_LIMIT) {
+            match Connection::open(&config, allowed, ANSWER_LIMIT) {
                 Ok(connection) => return Ok(Self(connection)),
                 Err(error) => last = error.into(),
             }
@@ -139,6 +153,8 @@ impl From<ConnectionError> for ConsoleError {
             ConnectionError::Sql(ref sql) if sql.as_db_error().is_some() => {
                 Self::Refused(error.to_string())
             }
+            ConnectionError::ClearPassword => Self::NotPgbouncer(Method::Password),
+            ConnectionError::NotScram(method) => Self::NotPgbouncer(method),
             _ => Self::Unreachable(error.to_string()),
         }
     }
@@ -178,8 +194,9 @@ mod tests {
     #[test]
     fn a_socket_path_that_linux_refuses_is_named() {
         let directory = Path::new("/tmp").join("x".repeat(100));
-        let error =
-            Console::log_in(&directory, "a", &Secret::new("b")).err().expect("it is too long");
+        let error = Console::log_in(&directory, "a", &Secret::new("b"), AllowedMethods::Any)
+            .err()
+            .expect("it is too long");
         assert!(matches!(error, ConsoleError::PathTooLong(path) if path.contains("xxx")));
     }
 }

@@ -25,7 +25,9 @@ use crate::{
         difference::{Difference, Need},
         ini::{Ini, ParseError},
         validate::validate,
+        verifier::Form,
     },
+    postgres::AllowedMethods,
     secret::Secret,
 };
 
@@ -147,7 +149,13 @@ fn load_instance<H: Host>(
     host.write(&[(&ini, &file.text)])?;
     let process = run(host, file, &new, files.port, &mut pending)?;
     if let Some((user, password)) = &files.proof {
-        prove_user_list(&host.socket_dir(instance), instance, user, password)?;
+        // PgBouncer uses SCRAM wherever it has a verifier of it, whatever auth_type is.
+        let form = files.users.line(user).map(|secret| Form::of(secret.reveal()));
+        let allowed = match form {
+            Some(Ok(Form::Scram)) => AllowedMethods::Scram,
+            _ => AllowedMethods::Any,
+        };
+        prove_user_list(&host.socket_dir(instance), instance, user, password, allowed)?;
     }
     host.start_exporter(instance)?;
     host.remove(&[record])?;
@@ -361,8 +369,9 @@ fn prove_user_list(
     instance: u16,
     user: &str,
     password: &Secret,
+    allowed: AllowedMethods,
 ) -> Result<(), NotLoaded> {
-    match Console::log_in(directory, user, password) {
+    match Console::log_in(directory, user, password, allowed) {
         Ok(_) => Ok(()),
         Err(ConsoleError::Refused(reason)) => Err(NotLoaded::UserListRefused { instance, reason }),
         Err(error) => Err(not_confirmed(instance, &error)),

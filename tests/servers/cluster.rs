@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pgbouncer_k8s::postgres::{Credentials, Server};
+use pgbouncer_k8s::postgres::{AllowedMethods, Credentials, Server};
 use pgbouncer_k8s::secret::Secret;
 
 use super::leave_root;
@@ -140,7 +140,25 @@ impl Cluster {
             user: "operator".to_owned(),
             password: Secret::new("operator's password"),
             database: "postgres".to_owned(),
+            methods: AllowedMethods::Any,
         }
+    }
+
+    /// From now on the server offers TLS, with a certificate that nobody vouches for, and has read
+    /// `pg_hba.conf` again.
+    pub(crate) fn offer_tls(&self) -> Result<(), Box<dyn Error>> {
+        let data = self.directory.join("data");
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=somebody"])
+            .arg("-keyout")
+            .arg(data.join("server.key"))
+            .arg("-out")
+            .arg(data.join("server.crt"))
+            .output()?;
+        assert!(made.status.success(), "openssl: {made:?}");
+        self.psql("operator", "postgres", "ALTER SYSTEM SET ssl = on")?;
+        self.psql("operator", "postgres", "SELECT pg_reload_conf()")?;
+        self.wait_for("SELECT current_setting('ssl')::boolean")
     }
 
     pub(crate) fn connect(&self) -> Result<Server, Box<dyn Error>> {

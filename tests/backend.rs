@@ -407,6 +407,53 @@ fn what_only_its_owner_may_change_is_named_until_it_is_undone() {
     }
 }
 
+/// `pg_hba.conf` is replaced by a server that asks for less than before, as somebody would who sits
+/// between the charm and PostgreSQL.
+#[test]
+fn a_later_hook_does_not_log_in_by_less_than_scram() {
+    common::stage();
+    let mut bench = Bench(Sim::new(&Options::default()).expect("a model"));
+    for line in [
+        "deploy ./pgbouncer-k8s",
+        "deploy actor:postgresql postgresql-k8s",
+        "settle",
+        "integrate pgbouncer-k8s:backend-database postgresql-k8s",
+        "settle",
+    ] {
+        bench.go(line);
+    }
+    bench.client("shop");
+    let served = bench.status(LEADER);
+    assert!(served.starts_with("active"), "{served}");
+    bench.postgres(
+        "DO $$ BEGIN EXECUTE format('COPY (SELECT unnest(ARRAY[ \
+         ''local all,replication postgres trust'', ''host all all 127.0.0.0/8 trust''])) TO %L', \
+         current_setting('hba_file')); END $$",
+        "postgres",
+    );
+    let loaded = bench.postgres("SELECT pg_conf_load_time()", "postgres");
+    bench.postgres("SELECT pg_reload_conf()", "postgres");
+    let is_reloaded = (0..1000).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        bench.postgres("SELECT pg_conf_load_time()", "postgres") != loaded
+    });
+    assert!(is_reloaded, "PostgreSQL has not read pg_hba.conf");
+    bench.go("trigger pgbouncer-k8s/0 update-status");
+    bench.go("settle");
+    let refused = bench.status(LEADER);
+    assert!(
+        refused.starts_with("blocked: cannot connect to database pgbouncer of PostgreSQL")
+            && refused.contains("the server asks for no password, and used SCRAM before"),
+        "{refused}"
+    );
+    // Another relation begins anew.
+    bench.go("remove-relation pgbouncer-k8s:backend-database postgresql-k8s");
+    bench.go("settle");
+    bench.go("integrate pgbouncer-k8s:backend-database postgresql-k8s");
+    bench.go("settle");
+    assert_eq!(bench.status(LEADER), served);
+}
+
 #[test]
 fn if_postgresql_goes_first_a_warning_names_the_role_left_there() {
     let Some(mut bench) = Bench::serving("16", NEW) else { return };

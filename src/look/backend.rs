@@ -11,7 +11,7 @@ use crate::facts::lookup::Lookup;
 use crate::facts::units::{looks_everywhere, sibling_looks_everywhere};
 use crate::juju::labels;
 use crate::notes::Trust;
-use crate::postgres::{Credentials, Refused, Server};
+use crate::postgres::{AllowedMethods, Credentials, Refused, Server};
 use crate::status::Wait;
 
 impl Look<'_> {
@@ -137,20 +137,32 @@ impl Look<'_> {
     /// for a few seconds at most.
     pub fn server(&mut self) -> Result<Result<&mut Server, Wait>> {
         if self.handles.server.is_none() {
-            let credentials = match self.backend()? {
-                Some(backend) => self.credentials(&backend)?.ok_or(Wait::Backend),
-                None => Err(Wait::NoBackend),
-            };
-            let connect = |credentials: Credentials| {
-                Server::connect(&credentials).map_err(|error| Wait::Unreachable(error.to_string()))
-            };
-            self.handles.server = Some(credentials.and_then(connect));
+            self.handles.server = Some(self.connect()?);
         }
         Ok(match &mut self.handles.server {
             Some(Ok(server)) => Ok(server),
             Some(Err(wait)) => Err(wait.clone()),
             None => Err(Wait::Backend),
         })
+    }
+
+    /// Connects to PostgreSQL, and notes a login by SCRAM.
+    fn connect(&mut self) -> Result<Result<Server, Wait>> {
+        let Some(backend) = self.backend()? else { return Ok(Err(Wait::NoBackend)) };
+        let Some(mut credentials) = self.credentials(&backend)? else {
+            return Ok(Err(Wait::Backend));
+        };
+        if self.notes.scram == Some(backend.relation) {
+            credentials.methods = AllowedMethods::Scram;
+        }
+        let server = match Server::connect(&credentials) {
+            Ok(server) => server,
+            Err(error) => return Ok(Err(Wait::Unreachable(error.to_string()))),
+        };
+        if server.has_used_scram() {
+            self.notes.scram = Some(backend.relation);
+        }
+        Ok(Ok(server))
     }
 
     /// All databases of PostgreSQL except `postgres` and our own, each with whether the lookup's

@@ -393,7 +393,7 @@ fn a_lock_that_another_client_holds_delays_no_revocation() -> Outcome {
 
 /// Up to 14 a role may make others its members.
 #[test]
-fn no_client_can_spoil_the_heir_of_another_database() -> Outcome {
+fn no_client_can_spoil_an_heir_or_a_group() -> Outcome {
     for mut bench in Bench::all()? {
         bench.add("relation_id_7", "shop", "")?;
         bench.add("relation_id_8", "evil", "")?;
@@ -405,7 +405,13 @@ fn no_client_can_spoil_the_heir_of_another_database() -> Outcome {
         let may =
             bench.see("postgres", "SELECT current_setting('server_version_num')::int < 150000")?;
         assert_eq!(is_spoiled, may == "t");
-        bench.add("relation_id_9", "shop", "")?;
+        let spoil = "SET ROLE NONE; GRANT relation_id_8 TO accounting, admin";
+        assert_eq!(bench.cluster.psql("relation_id_8", "evil", spoil).is_ok(), may == "t");
+        bench.add("relation_id_9", "shop", "accounting,admin")?;
+        // A login role is no group, and keeps what it is a member of.
+        bench.add("relation_id_10", "evil", "relation_id_7").expect_err("a login role");
+        let keeps = format!("SELECT pg_has_role('relation_id_7', '{heir}', 'MEMBER')");
+        assert_eq!(bench.see("postgres", &keeps)?, "t");
         bench.server.drop_client("relation_id_8", COMMENT)?;
         assert!(!bench.has_role("relation_id_8")?);
     }

@@ -126,6 +126,23 @@ impl Server {
     }
 
     fn groups(&mut self, client: &Client) -> Result<Groups, Refused> {
+        let groups = self.open_groups(client)?;
+        let mut wanted: Vec<&str> = client.roles.names().iter().map(String::as_str).collect();
+        wanted.extend([ACCESS, ADMIN]);
+        // A group that a client made its member counts as closed: it would be the member of a login
+        // role. So a client up to 14 could keep all new clients out.
+        let closed: Vec<&str> = wanted.into_iter().filter(|name| !groups.has(name)).collect();
+        if groups.has_catalog_roles() || closed.is_empty() {
+            return Ok(groups);
+        }
+        let mut revoked = false;
+        for name in closed {
+            revoked |= self.revoke_forced(name, &format!("look up group {name}"))?;
+        }
+        if revoked { self.open_groups(client) } else { Ok(groups) }
+    }
+
+    fn open_groups(&mut self, client: &Client) -> Result<Groups, Refused> {
         let mut names = client.roles.names().to_vec();
         names.extend([ACCESS, ADMIN, DATABASES_OWNER].map(str::to_owned));
         let rows = self.query("look up groups", GROUPS, &[&names, &DATABASES_OWNER, &ADMIN])?;

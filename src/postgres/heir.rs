@@ -48,13 +48,8 @@ impl Server {
         besides: &str,
     ) -> Result<(), Refused> {
         let what = format!("make role {role}");
-        // Up to 14 a role may make others its members. A client that did that to an heir would keep
-        // every other client of that database out.
-        for row in self.query(&what, FORCED, &[&role, &COMMENT])? {
-            let group = escape_identifier(row.get(0));
-            let sql = format!("REVOKE {group} FROM {} CASCADE", escape_identifier(role));
-            self.batch(what.clone(), &sql)?;
-        }
+        // A client that made an heir its member would keep every other client of that database out.
+        self.revoke_forced(role, &what)?;
         let members = (role != ESTATE).then_some(COMMENT);
         match self.query(&what, OWNER, &[&role, &members, &besides])?.first().map(|row| row.get(0))
         {
@@ -81,6 +76,18 @@ impl Server {
         );
         let rows = self.rows_in(database, &format!("look into database {database}"), &sql)?;
         Ok(rows.last().and_then(|row| row.get(0)) == Some("t"))
+    }
+
+    /// Ends the memberships of a group in clients; returns whether there was one. Up to 14 a role
+    /// may make others its members.
+    pub(super) fn revoke_forced(&mut self, role: &str, what: &str) -> Result<bool, Refused> {
+        let rows = self.query(what, FORCED, &[&role, &COMMENT])?;
+        for row in &rows {
+            let group = escape_identifier(row.get(0));
+            let sql = format!("REVOKE {group} FROM {} CASCADE", escape_identifier(role));
+            self.batch(what.to_owned(), &sql)?;
+        }
+        Ok(!rows.is_empty())
     }
 
     /// Whether a client may act as the heir of its database.
@@ -165,12 +172,14 @@ const OWNER: &str = "
                            pg_catalog.shobj_description(m.member, 'pg_authid'), $2), false))
     FROM pg_catalog.pg_authid a WHERE rolname = $1";
 
-/// The roles with this charm's comment prefix that a role is a member of.
+/// The clients that a group is a member of, and for an heir also other roles with this charm's
+/// comment prefix. A login role is no group: a client is a member of its heir.
 const FORCED: &str = "
     SELECT g.rolname::text FROM pg_catalog.pg_auth_members m
-    JOIN pg_catalog.pg_roles r ON r.oid = m.member AND r.rolname = $1
+    JOIN pg_catalog.pg_roles r ON r.oid = m.member AND r.rolname = $1 AND NOT r.rolcanlogin
     JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
-    WHERE pg_catalog.starts_with(pg_catalog.shobj_description(g.oid, 'pg_authid'), $2)";
+    WHERE pg_catalog.starts_with(pg_catalog.shobj_description(g.oid, 'pg_authid'), $2)
+      AND (g.rolcanlogin OR r.rolname ~ '^pgbouncer_')";
 
 const MEMBER: &str = "
     SELECT FROM pg_catalog.pg_roles c, pg_catalog.pg_roles h

@@ -65,6 +65,11 @@ pub fn postgresql_of(channel: &str) -> Result<PathBuf> {
     server::Release::find(actors::Track::of(channel)?.major()).map(|release| release.programs)
 }
 
+/// The statements by which a channel's PostgreSQL charm sets up roles, each with its database.
+pub fn set_up_of(channel: &str) -> Result<Vec<(&'static str, &'static str)>> {
+    actors::Track::of(channel).map(actors::Track::statements)
+}
+
 /// How to create a model.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -234,6 +234,7 @@ fn rights_from_16(client: &Client) -> Vec<String> {
     let asks = |name: &str| client.roles.names().iter().any(|role| role == name);
     let mut sql = Vec::new();
     if asks("createdb") {
+        sql.push(EXPIRE_OWNER.to_owned());
         sql.push(format!("ALTER ROLE {role} SET role = {}", escape_literal(DATABASES_OWNER)));
     }
     if client.is_of_its_database() {
@@ -246,6 +247,18 @@ fn rights_from_16(client: &Client) -> Vec<String> {
     }
     sql
 }
+
+/// Makes every password of the owner of all databases invalid. This role of PostgreSQL's charm can
+/// log in but has no password. A member may set one, as any role may its own, and could still log
+/// in after its relation has ended. No member can change this date.
+const EXPIRE_OWNER: &str = "
+    DO $$
+    BEGIN
+        IF EXISTS (SELECT FROM pg_authid WHERE rolname = 'charmed_databases_owner'
+                   AND rolvaliduntil IS DISTINCT FROM '-infinity') THEN
+            ALTER ROLE charmed_databases_owner VALID UNTIL '-infinity';
+        END IF;
+    END $$";
 
 /// The groups, of these names, that a client may be a member of. A member of a login role
 /// could act as another user, and a member of an heir as every client of a database. A member of a

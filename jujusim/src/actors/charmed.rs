@@ -75,15 +75,18 @@ impl Track {
 
     /// Creates the roles and privileges that exist before any client.
     pub(super) fn set_up(self, server: &Server) -> std::result::Result<(), String> {
-        server.sql("postgres", COMMON)?;
+        self.statements()
+            .into_iter()
+            .try_for_each(|(database, sql)| server.sql(database, sql).map(drop))
+    }
+
+    /// The statements of the set-up, each with its database.
+    pub(crate) fn statements(self) -> Vec<(&'static str, &'static str)> {
         if !self.has_catalog_roles() {
-            return server.sql("postgres", ADMIN).map(drop);
+            return vec![("postgres", COMMON), ("postgres", ADMIN)];
         }
-        server.sql("postgres", CATALOG_ROLES)?;
-        for database in ["template1", "postgres"] {
-            server.sql(database, SET_UP_FUNCTION)?;
-        }
-        Ok(())
+        let functions = ["template1", "postgres"].map(|database| (database, SET_UP_FUNCTION));
+        [("postgres", COMMON), ("postgres", CATALOG_ROLES)].into_iter().chain(functions).collect()
     }
 
     /// Creates a client's role and database. Safe to repeat: a hook that failed later runs again,

@@ -58,7 +58,7 @@ pub struct Notes {
 pub struct KnownUsers {
     /// The revision of the secret, as the leader publishes it.
     pub revision: String,
-    /// The SHA-256 digest of the rendered list, in hexadecimal.
+    /// The first half of the SHA-256 digest of the rendered list, in hexadecimal.
     pub digest: String,
 }
 

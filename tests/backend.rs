@@ -359,7 +359,9 @@ fn update_status_repairs_what_somebody_changed_by_hand() {
     for (channel, pgbouncer) in [("14", OLD), ("15", NEW), ("16", NEW)] {
         let Some(mut by_hand) = ByHand::new(channel, pgbouncer) else { continue };
         for changes in HEALED {
-            changes.iter().for_each(|change| by_hand.change(change, "postgres"));
+            for change in changes {
+                by_hand.change(change, "postgres");
+            }
             by_hand.assert_healed(&changes.join("; "));
         }
         for change in HEALED_IN_OURS {

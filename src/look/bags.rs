@@ -268,7 +268,8 @@ impl Look<'_> {
 /// The digest of a list, as [`KnownUsers`] has it; `None` for a list that cannot be rendered.
 fn digest(list: &UserList) -> Option<String> {
     let hash = Sha256::digest(list.render().ok()?);
-    Some(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+    let half = u128::from_be_bytes(*hash.first_chunk()?);
+    Some(format!("{half:032x}"))
 }
 
 /// The remote application of a relation: from the event if the hook belongs to this relation, else

@@ -74,7 +74,7 @@ impl Server {
             "{names}; SELECT EXISTS ({ADOPT}){share}
              FROM (SELECT current_setting('our.heir') AS heir) h"
         );
-        let rows = self.rows_in(database, &format!("look into database {database}"), &sql)?;
+        let rows = self.rows_in(database, format!("look into database {database}"), &sql)?;
         Ok(rows.last().and_then(|row| row.get(0)) == Some("t"))
     }
 

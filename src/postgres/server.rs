@@ -134,18 +134,18 @@ impl Server {
         what: String,
         sql: &str,
     ) -> Result<(), Refused> {
-        self.rows_in(database, &what, sql).map(drop)
+        self.rows_in(database, what, sql).map(drop)
     }
 
     /// Runs statements as one transaction, and returns the rows of all.
     pub(super) fn rows_in(
         &mut self,
         database: &str,
-        what: &str,
+        what: String,
         sql: &str,
     ) -> Result<Vec<SimpleQueryRow>, Refused> {
         let rows = self.connection(database)?.simple(sql, STATEMENT + TRAVEL);
-        rows.map_err(|source| Refused::Statement { what: what.to_owned(), source })
+        rows.map_err(|source| Refused::Statement { what, source })
     }
 
     /// The connection to a database, made when it is first needed.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 /// A databag, or the unit's state: texts by key.
 pub type Texts = BTreeMap<String, String>;
 
-/// The longest databag value that is parsed, in bytes.
+/// The longest databag value of our own that is parsed, in bytes.
 const LONGEST: usize = 1024 * 1024;
 
 /// Rejects a text longer than 1 MiB.

@@ -13,14 +13,18 @@ use crate::journal::{Journal, Outcome};
 pub use crate::look::Counted;
 use crate::look::{Handles, Look};
 use crate::notes::Trust;
+use crate::printable;
 use crate::status::{self, Scope, Status, Wait};
+
+/// The longest text of a wait in an outcome, in characters.
+const LONGEST: usize = 10_000;
 
 /// Handles one event, really or as a dry run. An error fails the hook: Juju then discards the
 /// uncommitted changes and retries the hook.
 pub fn run(unit: &Unit, event: &Event, journal: Journal, counted: Counted) -> Result<Outcome> {
     let mut handles = Handles::new(unit, journal);
     let (waits, status) = converge(unit, event, &mut handles, counted)?;
-    let waits = waits.iter().map(Wait::to_string).collect();
+    let waits = waits.iter().map(|wait| printable::line(&wait.to_string(), LONGEST)).collect();
     Ok(Outcome { waits, status, files: handles.loaded_files.take(), ..handles.journal.outcome() })
 }
 

@@ -6,8 +6,12 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::printable;
 use crate::status::Status;
 use crate::workload::Files;
+
+/// The longest description of a change, in characters.
+const LONGEST: usize = 10_000;
 
 /// The changes of one dispatch, in order.
 #[derive(Debug, Default)]
@@ -36,7 +40,8 @@ impl Journal {
     /// Records a change, and returns whether the caller may make it.
     #[must_use]
     pub fn permits(&self, target: Target, what: impl Into<String>) -> bool {
-        self.changes.borrow_mut().push(Change { target, what: what.into() });
+        let what = printable::line(&what.into(), LONGEST);
+        self.changes.borrow_mut().push(Change { target, what });
         !self.is_dry_run
     }
 

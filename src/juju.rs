@@ -365,12 +365,7 @@ impl Juju {
 
     /// Writes lines to Juju's log.
     pub fn log(level: &str, text: &str) -> Result<(), ToolError> {
-        // One argument holds at most 131071 bytes on Linux.
-        let end = (0..=text.len().min(131_000))
-            .rev()
-            .find(|end| text.is_char_boundary(*end))
-            .unwrap_or(0);
-        run("juju-log", &["-l", level, "--", &text[..end]], None).map(drop)
+        run("juju-log", &["-l", level, "--", text], None).map(drop)
     }
 
     /// Passes all changed databags and state to Juju, which commits them if the hook exits with 0.

@@ -20,6 +20,7 @@ pub mod notes;
 pub mod peer_bag;
 
 pub mod pgbouncer;
+pub mod printable;
 pub mod secret;
 
 pub mod attempts;

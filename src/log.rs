@@ -9,6 +9,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::juju::Juju;
+use crate::printable;
 
 static INFO: Mutex<String> = Mutex::new(String::new());
 static ERROR: Mutex<String> = Mutex::new(String::new());
@@ -69,18 +70,24 @@ impl<'a> MakeWriter<'a> for Routes {
     }
 }
 
+/// The longest line of a log, in characters.
+const LONGEST: usize = 10_000;
+
 impl Write for Route {
+    /// Writes one event: its text ends with a line break and has no other one.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let line = printable::line(text.trim_end_matches('\n'), LONGEST) + "\n";
         match self {
-            Self::Debug(stdout) => stdout.write(bytes),
-            Self::Warning(stderr) => stderr.write(bytes),
+            Self::Debug(stdout) => stdout.write_all(line.as_bytes())?,
+            Self::Warning(stderr) => stderr.write_all(line.as_bytes())?,
             Self::Collected(lines) => {
                 if let Ok(mut lines) = lines.lock() {
-                    lines.push_str(&String::from_utf8_lossy(bytes));
+                    lines.push_str(&line);
                 }
-                Ok(bytes.len())
             }
         }
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::event::{Endpoint, RelationId};
 use crate::facts::options::InvalidOption;
 use crate::pgbouncer::PoolMode;
+use crate::printable;
 
 /// A status for `status-set`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -203,13 +204,17 @@ causes! {
         remedy "The charm retries. `juju debug-log` shows Juju's reason."
 }
 
+/// The longest message of a status, in characters. The log has the whole message.
+const LONGEST: usize = 200;
+
 /// Chooses the status of a unit with these `waits`: the first in the order of the table. A unit
 /// without waits is active and shows `serving`.
 pub fn of<'a>(waits: impl IntoIterator<Item = &'a Wait>, serving: &str) -> Status {
-    waits.into_iter().min().map_or_else(
-        || Status { kind: Kind::Active, message: serving.to_owned() },
-        |wait| Status { kind: wait.cause().kind(), message: wait.to_string() },
-    )
+    let (kind, message) = match waits.into_iter().min() {
+        Some(wait) => (wait.cause().kind(), wait.to_string()),
+        None => (Kind::Active, serving.to_owned()),
+    };
+    Status { kind, message: printable::line(&message, LONGEST) }
 }
 
 /// The facts in the message of an active unit.

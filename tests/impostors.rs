@@ -93,15 +93,9 @@ fn receive(stream: &mut dyn Stream) -> io::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// Lets the client in, and answers its first statement: that the server accepts writes.
+/// Lets the client in.
 fn let_in(stream: &mut dyn Stream) -> io::Result<()> {
-    stream.write_all(&[authentication(OK, b""), message(b'Z', b"I")].concat())?;
-    receive(stream)?;
-    let column = [b"\0\x01transaction_read_only\0", &[0; 18][..]].concat();
-    let off = b"\0\x01\0\0\0\x03off";
-    let answer =
-        [message(b'T', &column), message(b'D', off), message(b'C', b"SHOW\0"), message(b'Z', b"I")];
-    stream.write_all(&answer.concat())
+    stream.write_all(&[authentication(OK, b""), message(b'Z', b"I")].concat())
 }
 
 /// Sends this, and returns all that the client sends after that.

@@ -192,7 +192,7 @@ fn normalized(text: &str) -> String {
             (r"(?m)^ +newest_clients: .*\n", ""),
             (r"(?m)^ +clients: .*\n", ""),
             // Kept by the units that had a reason to ask for it.
-            (r"(?m)^    (remote-apps|siblings): .*\n", ""),
+            (r"(?m)^    (remote-apps|siblings|backends|units|users|scram): .*\n", ""),
             // It holds a pid.
             (r"(?m)(/loaded .*) \d+$", "$1 ‹size›"),
             // Bags of units that left: whether they had come this far is chance.

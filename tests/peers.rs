@@ -420,7 +420,7 @@ const KILLS: [&str; 7] = [
     // One process of two has loaded its file.
     "syscall kill 2 --no-follow",
     // Both processes have loaded their files, but nothing is committed.
-    "status-set 1",
+    "syscall exit_group 1 --no-follow",
 ];
 
 #[test]
@@ -511,7 +511,7 @@ fn a_follower_killed_while_loading_runs_the_value_published_last() {
         "syscall kill 1 --no-follow",
         "syscall connect 1 --no-follow",
         "syscall kill 2 --no-follow",
-        "status-set 1",
+        "syscall exit_group 1 --no-follow",
     ] {
         bench.go("config pgbouncer-k8s max_db_connections=100");
         bench.go("settle");

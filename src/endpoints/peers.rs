@@ -238,10 +238,16 @@ fn rendered(
     let databases = look.databases()?;
     let others = look.app_bag()?.other_databases();
     let backend = look.backend()?;
-    let endpoints = backend.as_ref().and_then(|backend| backend.endpoints.as_ref());
+    // While the relation lives, PostgreSQL's charm may take its endpoints away for a moment. The
+    // clients keep their servers.
+    let endpoints = match backend {
+        Some(backend) => backend.endpoints.clone().or(look.published()?.endpoints()),
+        None => None,
+    };
     let found = look.users()?;
     let users = users.or(found.users.as_ref().map(|users| &users.list));
-    let shared = configuration(&look.unit().app, options, &databases, &others, endpoints, users);
+    let shared =
+        configuration(&look.unit().app, options, &databases, &others, endpoints.as_ref(), users);
     Ok(match shared.render() {
         Ok(text) => Ok(Config { shared, text }),
         Err(error) => Err(Wait::NotLoaded(format!("cannot render the configuration: {error}"))),

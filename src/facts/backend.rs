@@ -7,6 +7,12 @@ use crate::facts::Texts;
 use crate::postgres::{AllowedMethods, Credentials, ServerVersion};
 use crate::secret::Secret;
 
+/// The number of hosts that PostgreSQL may publish.
+const MOST_HOSTS: usize = 32;
+
+/// The longest name of a host, in bytes (RFC 1035).
+const LONGEST_HOST: usize = 255;
+
 /// The relation with PostgreSQL, with PostgreSQL's app bag parsed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Backend {
@@ -110,16 +116,22 @@ impl Servers {
     pub fn parse(text: &str) -> Option<Self> {
         let mut hosts = Vec::new();
         let mut first = None;
+        if text.len() > MOST_HOSTS * (LONGEST_HOST + 8) {
+            return None;
+        }
         for endpoint in text.split(',').map(str::trim).filter(|endpoint| !endpoint.is_empty()) {
             let (host, port) = endpoint.rsplit_once(':')?;
             let port: u16 = port.parse().ok().filter(|port| *port > 0)?;
             let host = host.trim_start_matches('[').trim_end_matches(']');
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
-            if host.is_empty() || !host.chars().all(plain) {
+            if host.is_empty() || host.len() > LONGEST_HOST || !host.chars().all(plain) {
                 return None;
             }
             hosts.push(host.to_owned());
             first.get_or_insert(port);
+        }
+        if hosts.len() > MOST_HOSTS {
+            return None;
         }
         hosts.sort();
         Some(Self { hosts, port: first? })
@@ -137,6 +149,9 @@ mod tests {
         assert_eq!(servers("pg-primary.prod.svc:5432"), Some(("pg-primary.prod.svc".into(), 5432)));
         assert_eq!(servers("[fd00::1]:5433"), Some(("fd00::1".into(), 5433)));
         assert_eq!(servers("b:5432, a:5432"), Some(("a b".into(), 5432)));
+        let many = |n: usize| (0..n).map(|n| format!("pg-{n}:5432")).collect::<Vec<_>>().join(",");
+        assert!(servers(&many(32)).is_some() && servers(&many(33)).is_none());
+        assert_eq!(servers(&format!("{}:5432", "x".repeat(256))), None);
         for text in ["", "pg", "pg:0", "pg:x", "pg:70000", "p'g:5432", "p g:5432", ":5432"] {
             assert_eq!(servers(text), None, "{text}");
         }

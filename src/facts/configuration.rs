@@ -87,6 +87,20 @@ impl PublishedConfig {
         self.is_current
     }
 
+    /// The servers of the configuration, even if the configuration is stale.
+    pub fn endpoints(&self) -> Option<Endpoints> {
+        let databases = &self.config.as_ref()?.as_ref().ok()?.shared.databases;
+        let servers = |name: &str| {
+            let database = databases.get(name)?;
+            Some(Servers { hosts: database.hosts.clone(), port: database.port })
+        };
+        Some(Endpoints {
+            primary: servers(AUTH_DATABASE)?,
+            replicas: servers(AUTH_DATABASE_READONLY)?,
+            database: databases.get(AUTH_DATABASE)?.dbname.clone()?,
+        })
+    }
+
     /// The options of the configuration, even if the configuration is stale.
     pub fn options(&self) -> Option<Options> {
         let config = self.config.as_ref()?.as_ref().ok()?;

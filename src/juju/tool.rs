@@ -7,6 +7,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::printable::argument;
+
 /// The failure of a hook tool.
 #[derive(Debug, Error)]
 pub enum ToolError {
@@ -98,7 +100,7 @@ pub(super) fn run(
     let start = |source| ToolError::Start { tool, source };
     tracing::trace!(tool, ?args);
     let mut child = Command::new(tool)
-        .args(args)
+        .args(args.iter().map(|text| argument(text)))
         .stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

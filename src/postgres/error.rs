@@ -99,7 +99,7 @@ impl ConnectionError {
     source.remedy()
 )]
 pub struct Unreachable {
-    /// All hosts that were tried, with ports.
+    /// The first host, with its port, and the number of others.
     pub hosts: String,
     /// The database.
     pub database: String,

@@ -68,14 +68,12 @@ impl Server {
 
     /// Whether a database has objects that the heir is to get, or privileges that it lacks.
     pub(super) fn has_legacy(&mut self, database: &str, from_16: bool) -> Result<bool, Refused> {
-        let names = names("", &name(database, from_16));
         let share = if from_16 { String::new() } else { format!(" OR EXISTS ({SHARE})") };
-        let sql = format!(
-            "{names}; SELECT EXISTS ({ADOPT}){share}
-             FROM (SELECT current_setting('our.heir') AS heir) h"
-        );
-        let rows = self.rows_in(database, format!("look into database {database}"), &sql)?;
-        Ok(rows.last().and_then(|row| row.get(0)) == Some("t"))
+        let adopt = ADOPT.replace("current_setting('our.comment')", "$2");
+        let sql = format!("SELECT EXISTS ({adopt}){share} FROM (SELECT $1::text AS heir) h");
+        let (what, heir) = (format!("look into database {database}"), name(database, from_16));
+        let rows = self.query_in(database, &what, &sql, &[&heir, &COMMENT])?;
+        Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
     /// Ends the memberships of a group in clients; returns whether there was one. Up to 14 a role

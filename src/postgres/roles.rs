@@ -2,6 +2,12 @@
 
 use super::version::ServerVersion;
 
+/// The number of roles that a client may ask for.
+const MOST: usize = 20;
+
+/// The longest name of a role, in bytes.
+const LONGEST: usize = 63;
+
 /// The roles of `extra-user-roles`: in lower case, sorted and without duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roles(Vec<String>);
@@ -32,14 +38,32 @@ const FROM_16: [&[&str]; 7] = [
 ];
 
 impl Roles {
-    /// Reads a list separated by commas.
+    /// Reads a list separated by commas, without names that cannot be those of a role.
     pub fn parse(text: &str) -> Self {
+        let is_role = |role: &&str| {
+            !role.is_empty() && role.len() <= LONGEST && !role.contains(char::is_control)
+        };
         let mut roles: Vec<String> =
-            text.split(',').map(|role| role.trim().to_lowercase()).collect();
-        roles.retain(|role| !role.is_empty());
+            text.split(',').map(str::trim).filter(is_role).map(str::to_lowercase).collect();
         roles.sort();
         roles.dedup();
+        roles.truncate(MOST);
         Self(roles)
+    }
+
+    /// Checks that [`Self::parse`] leaves nothing out of this list; the error has the reason.
+    pub fn check_text(text: &str) -> Result<(), String> {
+        let roles = || text.split(',').map(str::trim).filter(|role| !role.is_empty());
+        if roles().count() > MOST {
+            return Err(format!("it has more than {MOST} roles; ask for fewer"));
+        }
+        if roles().any(|role| role.len() > LONGEST) {
+            return Err(format!("a role has more than {LONGEST} bytes; ask for others"));
+        }
+        if text.contains(char::is_control) {
+            return Err("it has control characters; ask for other roles".to_owned());
+        }
+        Ok(())
     }
 
     /// The names of the roles.
@@ -96,6 +120,23 @@ mod tests {
             !Roles::default().reach_every_database()
                 && !Roles::parse("accounting").reach_every_database()
         );
+    }
+
+    #[test]
+    fn a_list_that_is_too_long_or_has_odd_characters_is_refused_and_read_in_part() {
+        let many = (0..21).map(|n| format!("r{n}")).collect::<Vec<_>>().join(",");
+        let long = format!("{},admin", "x".repeat(64));
+        for (text, is_fine, read) in [
+            (many.as_str(), false, MOST),
+            (long.as_str(), false, 1),
+            ("superuser\0x,admin", false, 1),
+            ("a\nb", false, 0),
+            ("admin, createdb", true, 2),
+            ("", true, 0),
+        ] {
+            assert_eq!(Roles::check_text(text).is_ok(), is_fine, "{text:?}");
+            assert_eq!(Roles::parse(text).names().len(), read, "{text:?}");
+        }
     }
 
     /// The roles for which the Python charm publishes the wildcard. With the next client it forgot

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tokio_postgres::{Config, Row, SimpleQueryRow, types::ToSql};
+use tokio_postgres::{Config, Row, types::ToSql};
 
 use super::{
     connection::Connection,
@@ -134,18 +134,8 @@ impl Server {
         what: String,
         sql: &str,
     ) -> Result<(), Refused> {
-        self.rows_in(database, what, sql).map(drop)
-    }
-
-    /// Runs statements as one transaction, and returns the rows of all.
-    pub(super) fn rows_in(
-        &mut self,
-        database: &str,
-        what: String,
-        sql: &str,
-    ) -> Result<Vec<SimpleQueryRow>, Refused> {
-        let rows = self.connection(database)?.simple(sql, STATEMENT + TRAVEL);
-        rows.map_err(|source| Refused::Statement { what, source })
+        let done = self.connection(database)?.simple(sql, STATEMENT + TRAVEL);
+        done.map(drop).map_err(|source| Refused::Statement { what, source })
     }
 
     /// The connection to a database, made when it is first needed.
@@ -176,9 +166,14 @@ fn open(credentials: &Credentials, database: &str) -> Result<Connection, Unreach
             break;
         }
     }
-    let hosts = credentials.hosts.iter().map(|(host, port)| format!("{host}:{port}"));
+    let others = match credentials.hosts.len() {
+        0 | 1 => String::new(),
+        2 => " and another host".to_owned(),
+        hosts => format!(" and {} others", hosts - 1),
+    };
+    let first = credentials.hosts.first().map(|(host, port)| format!("{host}:{port}{others}"));
     Err(Unreachable {
-        hosts: hosts.collect::<Vec<_>>().join(", "),
+        hosts: first.unwrap_or_default(),
         database: database.to_owned(),
         user: credentials.user.clone(),
         source: failure.unwrap_or(ConnectionError::NoHost),

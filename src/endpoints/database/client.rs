@@ -23,6 +23,9 @@ const REQUESTED_SECRETS: &str = "requested-secrets";
 /// The key under which each side of the interface stores a copy of the other side's app bag.
 const DATA: &str = "data";
 
+/// The longest list of requested secrets, in bytes.
+const LONGEST_LIST: usize = 65_536;
+
 /// The keys of unsupported requests, each with a description for the status.
 const NOT_SERVED: [(&str, &str); 4] = [
     ("entity-type", "it requests a custom user or group"),
@@ -229,11 +232,16 @@ impl Client {
         if let Some(reason) = self.not_served() {
             return Err(reason);
         }
+        let asked_roles = self.remote.get(ROLES).map_or("", String::as_str);
+        Roles::check_text(asked_roles).map_err(|reason| format!("invalid {ROLES}: {reason}"))?;
         let Some(name) = asked else { return Ok(None) };
         let requested = self.remote.get(REQUESTED_SECRETS).filter(|_| has_secrets);
-        if requested.is_some_and(|text| serde_json::from_str::<Vec<String>>(text).is_err()) {
+        let is_list = |text: &str| {
+            text.len() <= LONGEST_LIST && serde_json::from_str::<Vec<String>>(text).is_ok()
+        };
+        if requested.is_some_and(|text| !is_list(text)) {
             return Err(format!(
-                "its {REQUESTED_SECRETS} is not a JSON list of names; update its charm"
+                "its {REQUESTED_SECRETS} is not a JSON list of names within 64 kB; update its charm"
             ));
         }
         let from_16 = version.is_some_and(ServerVersion::has_catalog_roles);

@@ -144,8 +144,9 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_parsed_with_its_port_and_with_an_ipv6_address() {
-        let servers =
-            |text| Servers::parse(text).map(|servers| (servers.hosts.join(" "), servers.port));
+        let servers = |text: &str| {
+            Servers::parse(text).map(|servers| (servers.hosts.join(" "), servers.port))
+        };
         assert_eq!(servers("pg-primary.prod.svc:5432"), Some(("pg-primary.prod.svc".into(), 5432)));
         assert_eq!(servers("[fd00::1]:5433"), Some(("fd00::1".into(), 5433)));
         assert_eq!(servers("b:5432, a:5432"), Some(("a b".into(), 5432)));

@@ -58,7 +58,7 @@ pub struct Notes {
 pub struct KnownUsers {
     /// The revision of the secret, as the leader publishes it.
     pub revision: String,
-    /// The first half of the SHA-256 digest of the rendered list, in hexadecimal.
+    /// `pgb-` and 24 hexadecimal digits of the SHA-256 digest of the rendered list.
     pub digest: String,
 }
 
@@ -232,7 +232,7 @@ mod tests {
             remote_apps: BTreeMap::from([(RelationId(2), "postgresql-k8s".into())]),
             backends: Some(Vec::new()),
             units: Some(vec!["p/1".into()]),
-            users: Some(KnownUsers { revision: "3".into(), digest: "ab".into() }),
+            users: Some(KnownUsers { revision: "3".into(), digest: "pgb-ab".into() }),
             siblings: BTreeMap::from([(
                 "p/1".into(),
                 Texts::from([("hostname".into(), "p-1".into())]),

@@ -542,6 +542,59 @@ fn a_follower_killed_while_loading_runs_the_value_published_last() {
 }
 
 #[test]
+fn a_hook_in_which_nothing_is_new_reads_no_secret_and_sets_no_status() {
+    let mut bench = Bench::serving("3.6.14");
+    for (unit, expected) in [
+        (FOLLOWER, "config-get is-leader network-get relation-get relation-get state-get"),
+        (
+            LEADER,
+            "config-get is-leader network-get relation-get relation-get relation-get \
+             secret-info-get state-get",
+        ),
+    ] {
+        let mark = bench.runs().len();
+        bench.go(&format!("trigger {unit} config-changed"));
+        bench.go("settle");
+        let mut tools: Vec<&str> = bench
+            .since(mark)
+            .iter()
+            .flat_map(|run| &run.calls)
+            .map(|call| call.name.as_str())
+            .collect();
+        tools.sort_unstable();
+        // In a container the charm does not ask for its address.
+        assert_eq!(tools.join(" "), expected, "{unit}");
+    }
+}
+
+#[test]
+fn a_status_is_set_again_after_a_hook_that_died_before_its_record() {
+    let mut bench = Bench::serving("3.6.14");
+    let root = bench.0.model().unit_root(FOLLOWER).expect("a unit");
+    let agent = format!("var/lib/juju/agents/unit-{}", FOLLOWER.replace('/', "-"));
+    let record = root.join(agent).join("charm/.status-unit").display().to_string();
+    bench.go("config pgbouncer-k8s listen_port=6543");
+    // It is read once, and then written.
+    bench.go(&format!("kill {FOLLOWER} at syscall openat 2 --no-follow --path {record}"));
+    let mark = bench.runs().len();
+    for _ in 0..20 {
+        bench.go("step 1");
+        if bench.since(mark).iter().any(|run| matches!(run.exit, Exit::Killed(_))) {
+            break;
+        }
+    }
+    let killed = bench.since(mark).iter().find(|run| matches!(run.exit, Exit::Killed(_)));
+    let tools = &killed.expect("a hook dies").calls;
+    assert!(tools.iter().any(|call| call.name == "status-set"), "{tools:?}");
+    let shown =
+        |bench: &Bench| bench.0.model().unit_status(FOLLOWER).expect("a unit").message.clone();
+    assert!(shown(&bench).contains("port 6543"), "{}", shown(&bench));
+    bench.go("config pgbouncer-k8s --reset listen_port");
+    bench.go("settle");
+    assert!(shown(&bench).contains("port 6432"), "{}", shown(&bench));
+}
+
+#[test]
 fn a_replaced_pod_serves_the_same_users_again() {
     for unit in [FOLLOWER, LEADER] {
         let mut bench = Bench::serving("3.6.14");

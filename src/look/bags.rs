@@ -16,7 +16,7 @@ use crate::facts::users::{FoundUsers, Store};
 use crate::juju::{Owner, labels, place};
 use crate::notes::{KnownUsers, Notes, Trust};
 use crate::peer_bag::{AUTH, AUTH_REVISION, AppBag, CONFIG, DATABASES};
-use crate::pgbouncer::UserList;
+use crate::pgbouncer::{UserList, hex};
 use crate::plan::Bag;
 use crate::secret::Secret;
 
@@ -268,8 +268,7 @@ impl Look<'_> {
 /// The digest of a list, as [`KnownUsers`] has it; `None` for a list that cannot be rendered.
 fn digest(list: &UserList) -> Option<String> {
     let hash = Sha256::digest(list.render().ok()?);
-    let half = u128::from_be_bytes(*hash.first_chunk()?);
-    Some(format!("{half:032x}"))
+    Some(format!("pgb-{}", &hex(&hash)[..24]))
 }
 
 /// The remote application of a relation: from the event if the hook belongs to this relation, else

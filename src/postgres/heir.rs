@@ -254,10 +254,11 @@ const ADOPT: &str = "
         WHERE nspname = 'public' AND (r.rolsuper OR r.rolname = 'pg_database_owner')
             AND heir NOT LIKE 'charmed\\_%'";
 
-/// Statements that grant the heir the privileges that it lacks on what other roles own, but not those by which a
-/// client could act as a powerful owner. A client must not reach through what such a role made for
-/// somebody else: a view or a `SECURITY DEFINER` function reads and does what its owner may, and a
-/// trigger or an object in a schema that the owner uses would run the client's code as the owner.
+/// Statements that grant the heir the privileges that it lacks on what other roles own, but not
+/// those by which a client could act as a powerful owner. A client must not reach through what such
+/// a role made for somebody else: a view or a `SECURITY DEFINER` function reads and does what its
+/// owner may, and a trigger or an object in a schema that the owner uses would run the client's
+/// code as the owner.
 const SHARE: &str = "
         WITH me AS (SELECT oid FROM pg_roles WHERE rolname = heir),
              schemas AS (SELECT oid, nspname, nspowner FROM pg_namespace

@@ -75,7 +75,7 @@ impl Server {
         );
         let mut found = Inspection::default();
         let values: [&(dyn ToSql + Sync); 5] =
-            [&auth_user, &body(auth_user), &clients, &backends, &keep];
+            [&auth_user, &body(auth_user, ME), &clients, &backends, &keep];
         for row in self.query("look at the lookup", &inspect(), &values)? {
             let Ok(name) = row.try_get::<_, String>(4) else { continue };
             let role = Role::of(&row);
@@ -115,7 +115,9 @@ impl Server {
 
     fn has_get_auth(&mut self, database: &str, auth_user: &str) -> Result<bool, Refused> {
         let what = format!("look for get_auth in database {database}");
-        Ok(!self.query_in(database, &what, INSTALLED, &[&auth_user, &body(auth_user)])?.is_empty())
+        let values: [&(dyn ToSql + Sync); 2] = [&auth_user, &body(auth_user, ME)];
+        let found = self.query_in(database, &what, INSTALLED, &values)?;
+        Ok(!found.is_empty())
     }
 
     /// Installs `get_auth`, the function of PgBouncer's `auth_query`, in a database, in a schema
@@ -134,19 +136,18 @@ impl Server {
         {
             return Ok(());
         }
+        let me = "SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user";
+        let me: u32 = self.query(&what, me, &[])?.first().map_or(0, |row| row.get(0));
         let sql = format!(
             "DROP SCHEMA IF EXISTS {user} CASCADE; CREATE SCHEMA {user}; \
              GRANT USAGE ON SCHEMA {user} TO {user}; \
-             DO $$ BEGIN EXECUTE (SELECT format('CREATE FUNCTION %I.get_auth(text) \
-                 RETURNS TABLE (username text, password text) LANGUAGE sql STABLE \
-                 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %L', {name}, \
-                 format({body}, oid)) FROM pg_roles WHERE rolname = current_user); END $$; \
+             CREATE FUNCTION {user}.get_auth(text) RETURNS TABLE (username text, password text) \
+             LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {body}; \
              REVOKE ALL ON FUNCTION {user}.get_auth(text) FROM PUBLIC; \
              GRANT EXECUTE ON FUNCTION {user}.get_auth(text) TO {user}; \
              GRANT CONNECT ON DATABASE {database} TO {user}",
             user = escape_identifier(auth_user),
-            name = escape_literal(auth_user),
-            body = escape_literal(&body(auth_user)),
+            body = escape_literal(&body(auth_user, &me.to_string())),
             database = escape_identifier(database),
         );
         self.batch_in(database, what, &sql)
@@ -181,15 +182,15 @@ impl Server {
     }
 }
 
-/// The text of the function, a format for the OID of the charm's own user.
-fn body(auth_user: &str) -> String {
+/// The text of the function. `me` is the OID of the charm's own user.
+fn body(auth_user: &str, me: &str) -> String {
     format!(
         "SELECT rolname::text, rolpassword FROM pg_catalog.pg_authid \
          WHERE rolname = $1::name AND rolname::text = $1 \
          AND rolcanlogin AND NOT rolsuper AND NOT rolreplication AND rolname <> {} \
          AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now()) \
-         AND EXISTS (SELECT FROM pg_catalog.pg_authid WHERE oid = %s)",
-        escape_literal(auth_user).replace('%', "%%")
+         AND EXISTS (SELECT FROM pg_catalog.pg_authid WHERE oid = {me})",
+        escape_literal(auth_user)
     )
 }
 
@@ -218,6 +219,9 @@ fn inspect() -> String {
     )
 }
 
+/// Stands for the OID of the charm's own user in the text that [`INSTALLED`] compares.
+const ME: &str = "{me}";
+
 /// One row if `get_auth` is exactly what it should be, and only the charm's user could have put
 /// anything into its schema. Access lists quote names that are not plain (`putid` in PostgreSQL's
 /// `acl.c`).
@@ -231,7 +235,7 @@ const INSTALLED: &str = r#"
     CROSS JOIN LATERAL (SELECT CASE WHEN a.rolname ~ '^[a-zA-Z0-9_]+$' THEN a.rolname::text
         ELSE '"' || pg_catalog.replace(a.rolname, '"', '""') || '"' END AS acl) l
     WHERE n.nspname = $1 AND n.nspowner = me.oid AND p.proowner = me.oid
-      AND p.proname = 'get_auth' AND p.prosrc = pg_catalog.format($2, me.oid) AND p.prosecdef
+      AND p.proname = 'get_auth' AND p.prosrc = pg_catalog.replace($2, '{me}', me.oid::text) AND p.prosecdef
       AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp']
       AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc WHERE pronamespace = n.oid) = 1
       AND n.nspacl::text[] = ARRAY[m.acl || '=UC/' || m.acl, l.acl || '=U/' || m.acl]

@@ -223,6 +223,47 @@ impl Bench {
         self.go(&format!("sql postgresql-k8s \"{statement}\"")).trim().to_owned()
     }
 
+    /// The client, former clients, and an application that is related to PostgreSQL directly have
+    /// worked in the client's database. Returns the client's rights there.
+    fn work(&mut self, client: &Client) -> BTreeSet<String> {
+        let (role, database) = (client.role(), &client.request["database"]);
+        let superuser = format!("relation_id_{BACKEND}");
+        let direct = format!("direct_{database}");
+        self.sql(&format!("CREATE ROLE {direct}"));
+        for (schema, owner) in [("mine", &role), ("former", &superuser), ("direct", &direct)] {
+            let mut sql =
+                vec![format!("CREATE SCHEMA {schema} AUTHORIZATION {owner}; SET ROLE {owner}")];
+            sql.extend(OBJECTS.map(|object| object.replace('‹', schema)));
+            if schema != "mine" {
+                let all = ["TABLES", "SEQUENCES", "FUNCTIONS"];
+                sql.extend(
+                    all.map(|kind| format!("GRANT ALL ON ALL {kind} IN SCHEMA {schema} TO {role}")),
+                );
+                sql.push(format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}"));
+            }
+            self.sql_in(database, &sql.join("; "));
+        }
+        // The Python charm makes the first client the owner of every schema.
+        let more = format!(
+            "ALTER SCHEMA public OWNER TO {role}; SET ROLE {role}; \
+             CREATE TABLE public.t (n serial)"
+        );
+        self.sql_in(database, &more);
+        self.rights(client)
+    }
+
+    /// What a session of the client may do with each object of its database. A session may work as
+    /// another role than the client's.
+    fn rights(&mut self, client: &Client) -> BTreeSet<String> {
+        let rights = RIGHTS.replace("‹role›", &client.role());
+        self.sql_in(&client.request["database"], &rights).lines().map(str::to_owned).collect()
+    }
+
+    /// What PostgreSQL answers to its superuser in a database.
+    fn sql_in(&mut self, database: &str, statement: &str) -> String {
+        self.go(&format!("sql postgresql-k8s \"{statement}\" --database {database}"))
+    }
+
     fn role(&mut self, client: &Client) -> (String, String) {
         let role = client.role();
         let verifier = format!("SELECT rolpassword FROM pg_authid WHERE rolname = '{role}'");
@@ -278,6 +319,64 @@ fn scratch() -> PathBuf {
     std::fs::create_dir_all(&dir).expect("a directory");
     dir
 }
+
+/// Objects of every kind that the charm hands over, in the schema `‹`.
+const OBJECTS: [&str; 9] = [
+    "CREATE TABLE ‹.t (n serial)",
+    "CREATE TABLE ‹.p (n int) PARTITION BY RANGE (n)",
+    "CREATE SEQUENCE ‹.s",
+    "CREATE VIEW ‹.v AS SELECT 1 AS n",
+    "CREATE MATERIALIZED VIEW ‹.m AS SELECT 1 AS n",
+    "CREATE FUNCTION ‹.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; \
+     REVOKE EXECUTE ON FUNCTION ‹.f() FROM PUBLIC",
+    "CREATE PROCEDURE ‹.run() LANGUAGE sql AS 'SELECT 1'",
+    "CREATE TYPE ‹.mood AS ENUM ('glad')",
+    "CREATE DOMAIN ‹.age AS int",
+];
+
+/// One line for each right of the role as which a session of `‹role›` works: the privileges on
+/// objects, and the objects that the role may alter and drop.
+const RIGHTS: &str = "
+    WITH me AS (
+             SELECT coalesce((SELECT substr(c, 6) FROM pg_db_role_setting, unnest(setconfig) c
+                              WHERE setrole = '‹role›'::regrole AND c LIKE 'role=%'
+                                AND setdatabase IN (0, (SELECT oid FROM pg_database
+                                                        WHERE datname = current_database()))
+                              ORDER BY setdatabase DESC LIMIT 1), '‹role›')::name AS role),
+         schemas AS (SELECT * FROM pg_namespace WHERE nspname <> 'information_schema'
+                     AND nspname !~ '^(pg_|pgbouncer_auth_)'),
+         relations AS (SELECT c.oid, relowner, relkind = 'S' AS is_sequence
+                       FROM pg_class c JOIN schemas s ON s.oid = relnamespace
+                       WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
+         owners AS (
+             SELECT concat(CASE WHEN is_sequence THEN 'sequence ' ELSE 'table ' END, oid::regclass)
+                    AS object, relowner AS owner FROM relations
+             UNION ALL SELECT concat('schema ', nspname), nspowner FROM schemas
+             UNION ALL SELECT concat('function ', p.oid::regprocedure), proowner
+             FROM pg_proc p JOIN schemas s ON s.oid = pronamespace
+             UNION ALL SELECT concat('type ', t.oid::regtype), typowner
+             FROM pg_type t JOIN schemas s ON s.oid = typnamespace)
+    SELECT concat('owner of ', object) FROM owners, me WHERE pg_has_role(role, owner, 'USAGE')
+    UNION ALL SELECT concat(p, ' on table ', oid::regclass) FROM me, relations,
+        unnest(string_to_array('SELECT INSERT UPDATE DELETE TRUNCATE REFERENCES TRIGGER', ' ')) p
+    WHERE NOT is_sequence AND has_table_privilege(role, oid, p)
+    UNION ALL SELECT concat(p, ' on sequence ', oid::regclass)
+    FROM me, relations, unnest(string_to_array('USAGE SELECT UPDATE', ' ')) p
+    WHERE is_sequence AND has_sequence_privilege(role, oid, p)
+    UNION ALL SELECT concat(p, ' on schema ', nspname)
+    FROM me, schemas, unnest(string_to_array('USAGE CREATE', ' ')) p
+    WHERE has_schema_privilege(role, oid, p)
+    UNION ALL SELECT concat('EXECUTE on function ', p.oid::regprocedure)
+    FROM me, pg_proc p JOIN schemas s ON s.oid = pronamespace
+    WHERE has_function_privilege(role, p.oid, 'EXECUTE')
+    UNION ALL SELECT concat('USAGE on type ', t.oid::regtype)
+    FROM me, pg_type t JOIN schemas s ON s.oid = typnamespace
+    WHERE has_type_privilege(role, t.oid, 'USAGE')
+    UNION ALL SELECT concat(p, ' on the database')
+    FROM me, unnest(string_to_array('CREATE CONNECT TEMPORARY', ' ')) p
+    -- Only the role that logs in needs CONNECT.
+    WHERE has_database_privilege(CASE p WHEN 'CONNECT' THEN '‹role›' ELSE role END,
+                                 current_database(), p)";
 
 /// A bag or secret without what is another's everywhere: passwords, URIs of secrets, hosts,
 /// PostgreSQL's version.
@@ -366,8 +465,20 @@ fn check_taken_over(name: &str, since: &[&str]) {
     let recording = Recording::read(name);
     let mut bench = Bench::new(&recording);
     bench.leave(&recording);
+    // The client works before the refresh, and keeps every right.
+    let rights: Vec<_> = recording.clients.iter().map(|client| bench.work(client)).collect();
     let before: Vec<Bag> = recording.clients.iter().map(|client| bench.bag(client)).collect();
+    bench.go("refresh pgbouncer-k8s");
     bench.go("settle");
+    for (client, before) in recording.clients.iter().zip(&rights) {
+        let after = bench.rights(client);
+        let lost: Vec<_> = before.difference(&after).collect();
+        assert!(lost.is_empty(), "{} lost {lost:#?}", client.name);
+        // What former clients left is more than what the Python charm let this client use.
+        for right in ["owner of table former.t", "owner of type former.mood"] {
+            assert!(after.contains(right) && !before.contains(right), "{}: {right}", client.name);
+        }
+    }
     for (client, before) in recording.clients.iter().zip(&before) {
         let after = bench.bag(client);
         assert_eq!(kept(&after, since), kept(before, since), "{}", client.name);

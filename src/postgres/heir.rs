@@ -210,18 +210,22 @@ const WORK_AS_HEIR: &str = "
 /// Statements that make the heir the owner of what the charm's superuser and the heir's members
 /// own. Exceptions:
 ///
-/// - objects of extensions and of the lookup of a pooler, and foreign-data wrappers;
+/// - objects of extensions and of the lookup of a pooler;
+/// - foreign-data wrappers, event triggers and publications of all tables, which only a superuser
+///   can own;
 /// - functions of event triggers, and of triggers on tables of other owners, who would run the
 ///   client's code;
-/// - an object that only a superuser can own, and an object that is locked: the next run tries
-///   again.
+/// - an object that is locked: the next run tries again.
 const ADOPT: &str = "
         WITH givers AS (
                  SELECT oid FROM pg_roles WHERE rolname = current_user UNION
                  SELECT m.member FROM pg_auth_members m
                  JOIN pg_roles h ON h.oid = m.roleid AND h.rolname = heir
                  WHERE starts_with(shobj_description(m.member, 'pg_authid'),
-                                   current_setting('our.comment'))),
+                                   current_setting('our.comment'))
+                     -- A client of the Python charm gets its comment at the end.
+                     OR m.member IN (SELECT oid FROM pg_roles
+                                     WHERE rolname = current_setting('our.client'))),
              others AS (
                  SELECT evtfoid AS oid FROM pg_event_trigger UNION
                  SELECT tgfoid FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
@@ -234,8 +238,10 @@ const ADOPT: &str = "
         CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) o
         WHERE d.deptype = 'o' AND d.refclassid = 'pg_authid'::regclass
             AND d.refobjid IN (SELECT oid FROM givers)
-            AND o.type NOT IN ('default acl', 'extension', 'foreign-data wrapper',
+            AND o.type NOT IN ('default acl', 'event trigger', 'extension', 'foreign-data wrapper',
                                'user mapping')
+            AND NOT (d.classid = 'pg_publication'::regclass
+                     AND d.objid IN (SELECT oid FROM pg_publication WHERE puballtables))
             AND coalesce(o.schema, '') !~ '^(pg_|pgbouncer_auth_)'
             AND NOT (o.type = 'schema' AND o.name ~ '^pgbouncer_auth_')
             AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classid

@@ -6,6 +6,7 @@ pub(crate) mod bench;
 pub(crate) mod cluster;
 #[path = "../pgbouncer/mod.rs"]
 pub(crate) mod pgbouncer;
+pub(crate) mod proxy;
 pub(crate) mod session;
 pub(crate) mod wire;
 

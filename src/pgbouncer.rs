@@ -30,6 +30,6 @@ pub use names::{
 };
 pub use parameters::Parameters;
 pub use shared::{Database, Invalid, SharedConfig};
-pub use text::Unrepresentable;
+pub use text::{Unrepresentable, hex};
 pub use userlist::{User, UserList};
 pub use version::Version;

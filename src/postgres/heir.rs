@@ -69,7 +69,10 @@ impl Server {
     /// Whether a database has objects that the heir is to get, or privileges that it lacks.
     pub(super) fn has_legacy(&mut self, database: &str, from_16: bool) -> Result<bool, Refused> {
         let share = if from_16 { String::new() } else { format!(" OR EXISTS ({SHARE})") };
-        let adopt = ADOPT.replace("current_setting('our.comment')", "$2");
+        let adopt = ADOPT
+            .replace("current_setting('our.comment')", "$2")
+            // All clients have their comment.
+            .replace("current_setting('our.client')", "''");
         let sql = format!("SELECT EXISTS ({adopt}){share} FROM (SELECT $1::text AS heir) h");
         let (what, heir) = (format!("look into database {database}"), name(database, from_16));
         let rows = self.query_in(database, &what, &sql, &[&heir, &COMMENT])?;

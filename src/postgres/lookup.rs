@@ -125,9 +125,9 @@ impl Server {
     ///
     /// The function returns the name and verifier of a role, unless the role is a superuser,
     /// replicates, cannot log in, has expired, or is the auth role itself. It returns nothing once
-    /// the charm's user is gone: whoever removes that user may keep the function. The charm replaces a
-    /// function that differs in anything: a user who can write into that schema could answer in its
-    /// place. A database that does not exist yet gets the function when it is made.
+    /// the charm's user is gone: whoever removes that user may keep the function. The charm
+    /// replaces a function that differs in anything: a user who can write into that schema could
+    /// answer in its place. A database that does not exist yet gets the function when it is made.
     pub fn install_get_auth(&mut self, database: &str, auth_user: &str) -> Result<(), Refused> {
         let what = format!("install get_auth in database {database}");
         let found = "SELECT FROM pg_catalog.pg_database WHERE datname = $1 AND datallowconn";

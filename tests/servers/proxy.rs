@@ -30,8 +30,8 @@ struct Traffic {
 }
 
 impl Proxy {
-    /// Forwards to a port of 127.0.0.1. Cuts all connections instead of forwarding step `cut`, which
-    /// is 1 for the first connection, and accepts no other connection after that.
+    /// Forwards to a port of 127.0.0.1. Cuts all connections instead of forwarding step `cut`,
+    /// which is 1 for the first connection, and accepts no other connection after that.
     pub(crate) fn start(server: u16, cut: Option<usize>) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::RelationId;
+use crate::event::{RelationId, secret_id};
 use crate::facts::Texts;
 use crate::postgres::{AllowedMethods, Credentials, ServerVersion};
 use crate::secret::Secret;
@@ -60,6 +60,8 @@ impl Backend {
             servers
         };
         let (primary, replicas) = (servers("endpoints"), servers("read-only-endpoints"));
+        let has_odd_secret = remote.get(SECRET).is_some_and(|uri| !is_secret_uri(uri));
+        malformed.extend(has_odd_secret.then_some(SECRET));
         let database = remote.get("database").map_or("pgbouncer", String::as_str).to_owned();
         let endpoints = primary.map(|primary| Endpoints {
             replicas: replicas.unwrap_or_else(|| primary.clone()),
@@ -89,7 +91,7 @@ impl Backend {
 
     /// The URI of the secret with our credentials.
     pub fn secret(&self) -> Option<&str> {
-        self.remote.get("secret-user").map(String::as_str)
+        self.remote.get(SECRET).map(String::as_str).filter(|uri| is_secret_uri(uri))
     }
 
     /// The credentials: from the secret's `content`, else plain from the bag.
@@ -108,6 +110,17 @@ impl Backend {
             methods: AllowedMethods::Any,
         })
     }
+}
+
+/// The key with the URI of the secret with our credentials.
+const SECRET: &str = "secret-user";
+
+/// Whether a text could be the URI of a secret: `<id>`, `secret:<id>` or `secret://<model>/<id>`.
+/// For any other text `secret-get` fails, and the hook with it.
+fn is_secret_uri(text: &str) -> bool {
+    let id = secret_id(text);
+    let is_of_uri = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '/' | '-');
+    id.len() == 20 && text.len() <= 100 && text.chars().all(is_of_uri) && !text.starts_with('-')
 }
 
 impl Servers {
@@ -171,6 +184,25 @@ mod tests {
         assert_eq!(broken.malformed, ["read-only-endpoints"]);
         assert_eq!(broken.endpoints.expect("a server").replicas.hosts, ["pg"]);
         assert_eq!(backend(&[("endpoints", "pg")]).endpoints, None);
+    }
+
+    #[test]
+    fn a_text_that_is_no_uri_of_a_secret_counts_as_missing() {
+        let id = "1hr6q5oj6b04g0q2ig3g";
+        for (uri, is_uri) in [
+            (format!("secret:{id}"), true),
+            (format!("secret://12ab5db8-4edf-6519-9a2c-290dc7a06221/{id}"), true),
+            (id.to_owned(), true),
+            (format!("secret:{id}x"), false),
+            (format!("secret:{id}\n"), false),
+            (format!("secret:--label/{id}"), true),
+            (format!("secret:{}/{id}", "x".repeat(100)), false),
+            (String::new(), false),
+        ] {
+            let backend = backend(&[("endpoints", "pg:5432"), ("secret-user", &uri)]);
+            assert_eq!(backend.secret().is_some(), is_uri, "{uri:?}");
+            assert_eq!(backend.malformed.is_empty(), is_uri, "{uri:?}");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl Look<'_> {
             if let Some(Backend { relation, malformed, .. }) = backend.as_deref() {
                 for key in malformed {
                     tracing::warn!(
-                        "backend-database:{relation}: ignored {key}: it is not host:port; check \
+                        "backend-database:{relation}: ignored {key}: its value is malformed; check \
                          PostgreSQL's charm"
                     );
                 }

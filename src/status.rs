@@ -137,7 +137,8 @@ causes! {
         such as "cannot connect to database {} of PostgreSQL at {} as {}: {}";
         when "The charm cannot connect to PostgreSQL. Clients that have credentials are still \
             served."
-        remedy "Check that PostgreSQL runs; if the message has a remedy, follow it. Every hook retries."
+        remedy "Check that PostgreSQL runs; if the message has a remedy, follow it. If the user \
+            was changed, remove the relation and add it again. Every hook retries."
     Refused(reason: String) Blocked "{}"
         such as "drop or rename role {} in PostgreSQL: it is not ours, or an earlier revision \
             left it; ours carries the comment {}",

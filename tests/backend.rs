@@ -485,7 +485,7 @@ fn without_our_user_the_lookup_returns_nothing_and_the_next_relation_removes_it(
         bench.go("trigger pgbouncer-k8s/0 update-status");
         bench.go("settle");
         let status = bench.status(LEADER);
-        let words = "if the relation backend-database is being removed, this goes with it";
+        let words = "as relation_id_2: the relation is ending, or this user was changed: ";
         assert!(status.contains(words), "{status}");
         bench.go("remove-relation pgbouncer-k8s:backend-database postgresql-k8s");
         bench.go("settle");

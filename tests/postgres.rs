@@ -56,9 +56,8 @@ fn the_version_is_read_and_a_wrong_password_stays_hidden() -> Outcome {
         error.to_string(),
         format!(
             "cannot connect to database postgres of PostgreSQL at 127.0.0.1:{} as operator: \
-             password authentication failed for user \"operator\"; if the relation \
-             backend-database is being removed, this goes with it; if not, somebody changed that \
-             user: remove the relation and add it again",
+             the relation is ending, or this user was changed: password authentication failed for \
+             user \"operator\"",
             cluster.port
         )
     );

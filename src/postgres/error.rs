@@ -68,16 +68,15 @@ pub enum ConnectionError {
 }
 
 impl ConnectionError {
-    /// What to do about a refused login. PostgreSQL's charm removes our user in a hook of its own,
-    /// which may come before ours.
-    fn remedy(&self) -> &'static str {
+    /// What a refused login means. PostgreSQL's charm removes our user in a hook of its own, which
+    /// may come before ours.
+    fn guess(&self) -> &'static str {
         let code = match self {
             Self::Sql(error) => error.code().map(SqlState::code),
             _ => None,
         };
         if code.is_some_and(|code| code.starts_with(INVALID_AUTHORIZATION)) {
-            "; if the relation backend-database is being removed, this goes with it; if not, \
-             somebody changed that user: remove the relation and add it again"
+            "the relation is ending, or this user was changed: "
         } else {
             ""
         }
@@ -95,8 +94,8 @@ impl ConnectionError {
 /// The charm could not connect or log in.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot connect to database {database} of PostgreSQL at {hosts} as {user}: {source}{}",
-    source.remedy()
+    "cannot connect to database {database} of PostgreSQL at {hosts} as {user}: {}{source}",
+    source.guess()
 )]
 pub struct Unreachable {
     /// The first host, with its port, and the number of others.

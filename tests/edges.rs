@@ -72,9 +72,20 @@ impl Bench {
         self.go(&format!("databag {app}:database {app} {key}=@hex:{hex}"));
         let settled = self.go("settle");
         assert!(settled.contains(" 0 failed"), "{what}: {settled}");
+        self.check_what_is_shown(&what);
+    }
+
+    /// Checks that the next `update-status` ends well, too.
+    #[track_caller]
+    fn check_update_status(&mut self, what: &str) {
         self.go(&format!("trigger {LEADER} update-status"));
         let settled = self.go("settle");
         assert!(settled.contains(" 0 failed"), "{what}: update-status: {settled}");
+        self.check_what_is_shown(what);
+    }
+
+    #[track_caller]
+    fn check_what_is_shown(&mut self, what: &str) {
         let message = &self.sim.model().unit_status(LEADER).expect("a unit").message;
         assert!(message.chars().count() <= 200, "{what}: {message}");
         assert!(!message.chars().any(char::is_control), "{what}: {message:?}");
@@ -112,6 +123,7 @@ fn no_value_of_a_client_stops_a_hook_or_forges_a_line() {
             for (kind, value) in &values() {
                 bench.check(app, key, (kind, value));
             }
+            bench.check_update_status(&format!("{app}: {key}"));
         }
     }
     let status = bench.sim.model().unit_status(LEADER).expect("a unit").message.clone();
@@ -127,6 +139,7 @@ fn no_value_of_postgresql_stops_a_hook_or_a_client() {
         for (kind, value) in &values() {
             bench.check("postgresql-k8s", key, (kind, value));
         }
+        bench.check_update_status(key);
         let before = before.unwrap_or_default();
         bench.check("postgresql-k8s", key, ("as before", &before));
         let status = &bench.sim.model().unit_status(LEADER).expect("a unit");

@@ -22,16 +22,17 @@ pub fn line(text: &str, longest: usize) -> String {
 
 /// The text as an argument of a program: without zero bytes, and no longer than Linux permits.
 pub fn argument(text: &str) -> String {
-    let end = (0..=text.len().min(LONGEST_ARGUMENT))
-        .rev()
-        .find(|end| text.is_char_boundary(*end))
-        .unwrap_or(0);
-    text[..end].replace('\0', "\\0")
+    let mut text = text.replace('\0', "\\0");
+    let mut end = text.len().min(LONGEST_ARGUMENT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
 }
 
-/// The longest argument, in bytes: Linux permits 131071 with the zero at the end, and a zero byte
-/// takes two.
-const LONGEST_ARGUMENT: usize = 65_000;
+/// The longest argument in bytes, without the zero at its end (`MAX_ARG_STRLEN` of Linux).
+const LONGEST_ARGUMENT: usize = 131_071;
 
 fn is_shown(c: char) -> bool {
     !c.is_control()
@@ -67,7 +68,10 @@ mod tests {
     fn an_argument_has_no_zero_and_a_length_that_linux_permits() {
         assert_eq!(argument("a\0b\nc"), "a\\0b\nc");
         let long = argument(&"\0".repeat(200_000));
-        assert!(long.len() < 131_072 && !long.contains('\0'));
-        assert!(argument(&"é".repeat(100_000)).len() <= LONGEST_ARGUMENT);
+        assert!(long.len() == LONGEST_ARGUMENT && !long.contains('\0'));
+        assert_eq!(argument(&"é".repeat(100_000)).len(), LONGEST_ARGUMENT - 1);
+        // The longest result of an action, with its name.
+        let result = format!("pgbouncer-ini={}", "x".repeat(131_000));
+        assert_eq!(argument(&result), result);
     }
 }

@@ -235,7 +235,8 @@ const INSTALLED: &str = r#"
     CROSS JOIN LATERAL (SELECT CASE WHEN a.rolname ~ '^[a-zA-Z0-9_]+$' THEN a.rolname::text
         ELSE '"' || pg_catalog.replace(a.rolname, '"', '""') || '"' END AS acl) l
     WHERE n.nspname = $1 AND n.nspowner = me.oid AND p.proowner = me.oid
-      AND p.proname = 'get_auth' AND p.prosrc = pg_catalog.replace($2, '{me}', me.oid::text) AND p.prosecdef
+      AND p.proname = 'get_auth' AND p.prosecdef
+      AND p.prosrc = pg_catalog.replace($2, '{me}', me.oid::text)
       AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp']
       AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc WHERE pronamespace = n.oid) = 1
       AND n.nspacl::text[] = ARRAY[m.acl || '=UC/' || m.acl, l.acl || '=U/' || m.acl]

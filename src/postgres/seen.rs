@@ -133,9 +133,7 @@ impl Server {
         };
         Ok(rows.iter().map(first).collect())
     }
-}
 
-impl Server {
     /// Adds [`Lack::Content`] for clients that lack nothing else. Looks into the database of each;
     /// one that cannot be looked into adds nothing.
     pub fn add_lacks_of_content(

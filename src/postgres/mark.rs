@@ -13,7 +13,7 @@ use super::{
 };
 
 /// What separates the owner from the record. No comment of another relation begins with both.
-const RECORD: &str = "; verifier ";
+pub(super) const RECORD: &str = "; verifier ";
 
 /// What precedes the roles, which end the record.
 const ROLES: &str = "; roles ";
@@ -28,6 +28,12 @@ pub(super) const WORKS_AS: &str = "
      FROM pg_catalog.pg_db_role_setting s CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) c
      WHERE s.setrole = a.oid AND s.setdatabase IN (0, d.oid)
        AND pg_catalog.starts_with(c, 'role='))";
+
+/// The parts of the record in the comment `c`; NULL if it has none.
+pub(super) const RECORDED_DIGEST: &str = "pg_catalog.substring(c, '; verifier ([0-9a-f]+);')";
+pub(super) const RECORDED_DATABASE: &str = "pg_catalog.substring(c, '; database ([0-9]+);')";
+pub(super) const RECORDED_WORKS_AS: &str = "pg_catalog.substring(c, '; works as (.*); roles ')";
+pub(super) const RECORDED_ROLES: &str = "pg_catalog.substring(c, '; roles (.*)$')";
 
 /// Whether a comment is `owner`'s, with any record or none.
 pub(super) fn is_of(comment: &str, owner: &str) -> bool {

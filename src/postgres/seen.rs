@@ -8,7 +8,10 @@ use super::{
     error::Refused,
     heir,
     lookup::HAS_FUNCTION,
-    mark::{DIGEST, WORKS_AS, has_role},
+    mark::{
+        DIGEST, RECORD, RECORDED_DATABASE, RECORDED_DIGEST, RECORDED_ROLES, RECORDED_WORKS_AS,
+        WORKS_AS, has_role,
+    },
     server::Server,
 };
 
@@ -168,12 +171,12 @@ fn lacks() -> String {
            NOT coalesce(pg_catalog.has_database_privilege(a.oid, d.oid, 'CONNECT'), false),
            NOT coalesce(a.rolinherit, false) OR i.needs_heir
                AND NOT coalesce(pg_catalog.pg_has_role(a.oid, h.oid, 'MEMBER'), false),
-           NOT coalesce(pg_catalog.starts_with(c, place.comment || '; verifier '), false),
-           coalesce(pg_catalog.substring(c, '; verifier ([0-9a-f]+);') <> {DIGEST}, false),
-           coalesce(pg_catalog.substring(c, '; database ([0-9]+);') <> d.oid::text, false),
-           coalesce(pg_catalog.substring(c, '; works as (.*); roles ') <> {WORKS_AS}, false),
+           NOT coalesce(pg_catalog.starts_with(c, place.comment || '{RECORD}'), false),
+           coalesce({RECORDED_DIGEST} <> {DIGEST}, false),
+           coalesce({RECORDED_DATABASE} <> d.oid::text, false),
+           coalesce({RECORDED_WORKS_AS} <> {WORKS_AS}, false),
            EXISTS (SELECT FROM pg_catalog.string_to_table(
-                       nullif(pg_catalog.substring(c, '; roles (.*)$'), ''), ',') r
+                       nullif({RECORDED_ROLES}, ''), ',') r
                    WHERE NOT {has_role})
                OR EXISTS (SELECT FROM pg_catalog.pg_roles g
                           WHERE (g.rolname = '{ACCESS}' OR i.needs_heir

@@ -52,7 +52,12 @@ fn main() {
 /// Reports each event after its hooks have run.
 fn measure(units: usize, clients: usize, pebble: Option<&String>) {
     let newest = pgbouncer::installed().pop().map(|program| program.directory);
-    let options = Options { pgbouncer: newest, containers: pebble.cloned(), ..Options::default() };
+    let options = Options {
+        pgbouncer: newest,
+        containers: pebble.cloned(),
+        measures: true,
+        ..Options::default()
+    };
     let mut sim = Sim::new(&options).expect("a model");
     let start = std::time::Instant::now();
     let mut run = |word: &str| {

@@ -27,6 +27,12 @@ impl Bench {
         Self::deployed(juju, "").with_a_client()
     }
 
+    /// As [`Bench::serving`]; the command lines of the hooks' processes are recorded, too.
+    fn watched(juju: &str) -> Self {
+        let options = Options { juju: juju.to_owned(), measures: true, ..Options::default() };
+        Self::deployed_as(&options, "").with_a_client()
+    }
+
     fn with_a_client(self) -> Self {
         let mut bench = self;
         bench.client("shop");
@@ -916,7 +922,7 @@ fn a_client_is_served_after_the_backend_returns() {
 #[test]
 fn passwords_appear_only_where_they_belong() {
     for juju in ["3.6.14", "2.9.52"] {
-        let mut bench = Bench::serving(juju);
+        let mut bench = Bench::watched(juju);
         bench.go("config pgbouncer-k8s max_db_connections=33");
         bench.go("leader pgbouncer-k8s/1");
         bench.go("settle");
@@ -995,7 +1001,7 @@ fn tree(directory: &Path, seen: &mut String) {
 
 #[test]
 fn verifiers_appear_only_in_the_user_list_and_in_secrets() {
-    let mut bench = Bench::serving("3.6.14");
+    let mut bench = Bench::watched("3.6.14");
     bench.go("config pgbouncer-k8s max_db_connections=33");
     bench.go("settle");
     let mut seen = String::new();

@@ -24,7 +24,8 @@ pub struct HookRun {
     /// The hook-tool calls, in order.
     pub calls: Vec<ToolCall>,
     /// Command lines of the hook's process and its descendants, if they lived long enough to be
-    /// sampled (a few milliseconds). Hook tools are complete in `calls`.
+    /// sampled (a few milliseconds). Hook tools are complete in `calls`. Empty, and the time and
+    /// memory below zero, if the model does not measure; see `Options::measures`.
     pub processes: BTreeSet<String>,
     /// Wall-clock time of the run.
     pub wall: Duration,

@@ -27,17 +27,21 @@ pub(crate) struct Usage {
     pub(crate) max_rss: u64,
 }
 
-/// A command that runs `program` through the launcher, which is the binary `tools`, in the network
-/// namespace `network` if one is given.
+/// A command that runs `program`. The launcher, which is the binary `tools`, runs it if its usage
+/// is to be reported or if it runs in a network namespace.
 pub(crate) fn command(
     tools: &Path,
-    report: &Path,
+    report: Option<&Path>,
     network: Option<&Path>,
     program: &Path,
 ) -> Command {
     use std::os::unix::process::CommandExt as _;
+    if report.is_none() && network.is_none() {
+        return Command::new(program);
+    }
     let mut command = Command::new(tools);
-    command.arg0(NAME).arg(report).arg(network.unwrap_or(Path::new(""))).arg(program);
+    command.arg0(NAME);
+    command.args([report, network].map(|path| path.unwrap_or(Path::new("")))).arg(program);
     command
 }
 
@@ -50,7 +54,8 @@ pub(crate) fn usage(report: &Path) -> Usage {
 }
 
 /// Runs a program, writes its usage to a file, and ends with the program's status. The arguments
-/// are that file, a network namespace or an empty string, the program, and the program's arguments.
+/// are that file, a network namespace, the program, and the program's arguments; the first two may
+/// be empty.
 pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
     let (Some(report), Some(network), Some(program)) =
         (args.next().map(PathBuf::from), args.next(), args.next())
@@ -69,7 +74,7 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
     };
     let (cpu, max_rss) = (end.rusage.utime + end.rusage.stime, end.rusage.maxrss);
     let usage = Usage { wall: started.elapsed(), cpu, max_rss };
-    // Ignore errors: without the report the run has no usage.
+    // Ignore errors: without the report the run has no usage, and nobody may want one.
     let _ = std::fs::write(report, serde_json::to_vec(&usage).unwrap_or_default());
     if let Some(signal) = end.status.signal().and_then(|number| Signal::try_from(number).ok()) {
         let _ = raise(signal);
@@ -86,7 +91,7 @@ fn join(network: &OsStr) -> io::Result<()> {
 
 /// Starts a process. Retries while the file is busy: another process may still have it open for
 /// writing.
-fn spawn(command: &mut Command) -> io::Result<Child> {
+pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     for _ in 0..100 {
         match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {

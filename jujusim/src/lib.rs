@@ -54,7 +54,7 @@ pub use pooler::Instance;
 pub use prompt::run_prompt;
 pub use server::Sql;
 pub use tools::{Answer, Request};
-pub use transcript::{Transcript, accept_script, check_script, follow_script, run_script};
+pub use transcript::{Transcript, accept_script, check_script, compare_transcript, run_script};
 pub use version::Version;
 
 use error::Doing as _;
@@ -89,6 +89,9 @@ pub struct Options {
     pub keep: bool,
     /// The model's name.
     pub model: String,
+    /// Measure the time and the peak memory of hooks, and sample their processes. Costs one more
+    /// process for each hook, and a look at the processes every few milliseconds.
+    pub measures: bool,
     /// Print stable names instead of values that change from run to run.
     pub stable: bool,
     /// Chooses where Juju's order is arbitrary; without it the first candidate is chosen.
@@ -110,6 +113,7 @@ impl Default for Options {
             containers: None,
             keep: false,
             model: "dev".to_owned(),
+            measures: false,
             stable: false,
             seed: None,
         }

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use jujusim::{
-    Options, PEBBLE, Result, accept_script, check_script, follow_script, front, run_prompt,
-};
+use jujusim::{Options, PEBBLE, Result, Sim, accept_script, check_script, front, run_prompt};
 
 /// A Juju model on one machine: runs a script, or commands typed at a prompt.
 #[derive(Parser)]
@@ -84,6 +82,7 @@ impl ModelOptions {
             postgresql,
             containers,
             keep,
+            measures: true,
             stable,
             seed,
             ..Options::default()
@@ -121,8 +120,8 @@ fn simulate(cli: Cli) -> Result<u8> {
         (None, None) if io::stdin().is_terminal() => return run_prompt(&options).map(|()| 0),
         (None, None) => io::read_to_string(io::stdin()).map_err(refused)?,
     };
-    let failure = follow_script(&script, &options, |text| {
+    let failure = Sim::new(&options)?.follow(&script, |text| {
         let _ = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());
-    })?;
+    });
     Ok(u8::from(failure.is_some()))
 }

@@ -40,6 +40,8 @@ pub struct Model {
     pub(crate) network: Network,
     /// The binary that the hook tools link to.
     pub(crate) tools: PathBuf,
+    /// See `Options::measures`.
+    pub(crate) measures: bool,
     /// A directory with the chosen PgBouncer, searched before the caller's `PATH`.
     pub(crate) path: Option<PathBuf>,
     /// The channel of PostgreSQL charms that are deployed without one.

@@ -47,6 +47,7 @@ impl Model {
             dir,
             network,
             tools: options.tools.clone(),
+            measures: options.measures,
             path: options.pgbouncer.clone(),
             postgresql: options.postgresql.clone(),
             apps: BTreeMap::new(),

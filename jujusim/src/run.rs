@@ -62,11 +62,11 @@ struct Running {
 struct Process {
     number: usize,
     pid: u32,
-    report: PathBuf,
+    report: Option<PathBuf>,
     /// When the process is killed; after its end, until when to wait for output.
     deadline: Instant,
     killed: bool,
-    watch: Watch,
+    watch: Option<Watch>,
     /// How many output streams are still open.
     open: u8,
     ended: Option<ExitStatus>,
@@ -145,11 +145,12 @@ impl Model {
         };
         let number = self.next_run;
         self.next_run += 1;
-        let report = self.dir.join(format!("usage-{number}"));
+        let report = self.measures.then(|| self.dir.join(format!("usage-{number}")));
         // In a pod the charm shares its network with the other containers.
         let network = self.unit(&context.unit)?.pod.as_ref().map(Pod::network);
-        let launch =
-            |program: &Path| launch::command(&self.tools, &report, network.as_deref(), program);
+        let launch = |program: &Path| {
+            launch::command(&self.tools, report.as_deref(), network.as_deref(), program)
+        };
         let mut command = match running.faults.iter().find_map(Fault::syscall) {
             Some(syscall) => {
                 let trace = self.dir.join(format!("trace-{number}"));
@@ -169,7 +170,14 @@ impl Model {
         if let Some(agent) = &unit.agent {
             agent.serve(Some(context.id.clone()));
         }
-        let mut child = command.spawn().doing(|| format!("run {}", self.tools.display()))?;
+        let mut child = match launch::spawn(&mut command) {
+            Ok(child) => child,
+            Err(error) => {
+                running.keep_line(true, &format!("{}: {error}\n", command.get_program().display()));
+                running.run.exit = Exit::Code(127);
+                return Ok(());
+            }
+        };
         let pid = child.id();
         if let Some(stdout) = child.stdout.take() {
             forward(stdout, number, false, unit.sender.clone());
@@ -187,7 +195,7 @@ impl Model {
             report,
             deadline: Instant::now() + HOOK_TIMEOUT,
             killed: false,
-            watch: Watch::start(pid),
+            watch: self.measures.then(|| Watch::start(pid)),
             open: 2,
             ended: None,
         });
@@ -463,10 +471,11 @@ impl Running {
     fn process_ended(&mut self) {
         let Some(process) = self.process.take() else { return };
         let run = &mut self.run;
-        run.processes = process.watch.stop();
-        Usage { wall: run.wall, cpu: run.cpu, max_rss: run.max_rss } =
-            launch::usage(&process.report);
-        let _ = fs::remove_file(&process.report);
+        run.processes = process.watch.map(Watch::stop).unwrap_or_default();
+        if let Some(report) = process.report {
+            Usage { wall: run.wall, cpu: run.cpu, max_rss: run.max_rss } = launch::usage(&report);
+            let _ = fs::remove_file(&report);
+        }
         let status = process.ended.unwrap_or_default();
         run.exit = match (status.code(), status.signal()) {
             (Some(0), _) => Exit::Success,

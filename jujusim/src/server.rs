@@ -297,8 +297,13 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// Immediate shutdown: nobody reads the data again.
     fn drop(&mut self) {
-        self.stop();
+        self.freeze(false);
+        if let Some(Running { pid, keeper, .. }) = self.running.take() {
+            let _ = kill(pid, Signal::SIGQUIT);
+            let _ = keeper.join();
+        }
     }
 }
 

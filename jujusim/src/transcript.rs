@@ -21,57 +21,59 @@ pub struct Transcript {
     pub failure: Option<String>,
 }
 
-/// Runs a script, one command per line, until its end or the first command that fails.
-///
-/// After a command fails, the script continues only if the next line is an `expect-error`, which
-/// searches the error's text.
+/// Runs a script in a new model; see [`Sim::follow`].
 pub fn run_script(script: &str, options: &Options) -> Result<Transcript> {
     let mut text = String::new();
-    let failure = follow_script(script, options, |printed| text.push_str(printed))?;
+    let failure = Sim::new(options)?.follow(script, |printed| text.push_str(printed));
     Ok(Transcript { text, failure })
 }
 
-/// Runs a script as [`run_script`] does, and passes on each piece of output at once. Returns why
-/// the script stopped before its end.
-pub fn follow_script(
-    script: &str,
-    options: &Options,
-    mut print: impl FnMut(&str),
-) -> Result<Option<String>> {
-    let mut sim = Sim::new(options)?;
-    let lines: Vec<&str> = script.lines().map(str::trim).collect();
-    for (index, line) in lines.iter().enumerate() {
-        if line.is_empty() || line.starts_with('#') {
-            print(&format!("{line}\n"));
-            continue;
-        }
-        print(&format!("> {line}\n"));
-        if let Ok(printed) = sim.run(line) {
-            print(&printed);
-            // The output of `cat` may end without a newline.
-            if !printed.is_empty() && !printed.ends_with('\n') {
-                print("\n");
+impl Sim {
+    /// Runs a script, one command per line, until its end or the first command that fails. Passes
+    /// on each piece of output at once, and returns why the script stopped before its end.
+    ///
+    /// After a command fails, the script continues only if the next line is an `expect-error`,
+    /// which searches the error's text.
+    pub fn follow(&mut self, script: &str, mut print: impl FnMut(&str)) -> Option<String> {
+        let lines: Vec<&str> = script.lines().map(str::trim).collect();
+        for (index, line) in lines.iter().enumerate() {
+            if line.is_empty() || line.starts_with('#') {
+                print(&format!("{line}\n"));
+                continue;
             }
-            continue;
+            print(&format!("> {line}\n"));
+            if let Ok(printed) = self.run(line) {
+                print(&printed);
+                // The output of `cat` may end without a newline.
+                if !printed.is_empty() && !printed.ends_with('\n') {
+                    print("\n");
+                }
+                continue;
+            }
+            print(&format!("ERROR {}\n", self.printed.trim_end().trim_start_matches("ERROR ")));
+            if !lines.get(index + 1).is_some_and(|next| next.starts_with("expect-error ")) {
+                return Some(format!("line {}: {line}: {}", index + 1, self.printed));
+            }
         }
-        print(&format!("ERROR {}\n", sim.printed.trim_end().trim_start_matches("ERROR ")));
-        if !lines.get(index + 1).is_some_and(|next| next.starts_with("expect-error ")) {
-            return Ok(Some(format!("line {}: {line}: {}", index + 1, sim.printed)));
-        }
+        None
     }
-    Ok(None)
 }
 
-/// Runs the script in a file and compares its output with the transcript beside it,
+/// Runs the script in a file and compares its output with its transcript; see
+/// [`compare_transcript`].
+pub fn check_script(script: &Path, options: &Options) -> Result<()> {
+    compare_transcript(script, &printed(script, options)?)
+}
+
+/// Compares the output of the script in a file with the transcript beside it,
 /// `<name>.transcript`.
 ///
 /// With `UPDATE_TRANSCRIPTS=1` in the environment, rewrites the transcript instead.
-pub fn check_script(script: &Path, options: &Options) -> Result<()> {
-    if std::env::var("UPDATE_TRANSCRIPTS").is_ok_and(|value| value == "1") {
-        return accept_script(script, options);
-    }
-    let found = printed(script, options)?;
+pub fn compare_transcript(script: &Path, found: &str) -> Result<()> {
     let golden = script.with_extension("transcript");
+    if std::env::var("UPDATE_TRANSCRIPTS").is_ok_and(|value| value == "1") {
+        return write(&golden, found);
+    }
     let wanted = read(&golden)?;
     if wanted == found {
         return Ok(());
@@ -79,15 +81,14 @@ pub fn check_script(script: &Path, options: &Options) -> Result<()> {
     Err(Error::refused(format!(
         "{} differs from the output of the script:\n{}To accept the new output: {}",
         golden.display(),
-        difference(&wanted, &found),
+        difference(&wanted, found),
         acceptance(script)
     )))
 }
 
 /// Runs the script in a file and writes the transcript beside it, `<name>.transcript`.
 pub fn accept_script(script: &Path, options: &Options) -> Result<()> {
-    let golden = script.with_extension("transcript");
-    fs::write(&golden, printed(script, options)?).doing(|| format!("write {}", golden.display()))
+    write(&script.with_extension("transcript"), &printed(script, options)?)
 }
 
 /// The output of a script; fails if the script fails.
@@ -97,6 +98,10 @@ fn printed(script: &Path, options: &Options) -> Result<String> {
         Some(failure) => Err(Error::refused(format!("{failure}\n{}", found.text))),
         None => Ok(found.text),
     }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).doing(|| format!("write {}", path.display()))
 }
 
 fn read(path: &Path) -> Result<String> {

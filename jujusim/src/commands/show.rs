@@ -98,6 +98,9 @@ impl Sim {
     /// Pebble, with `--cost` wall-clock time, CPU time and memory, which change from run to run.
     pub(crate) fn hooks(&mut self, mut args: Arguments) -> Result<String> {
         let (cost, sql, pebble) = (args.flag("--cost"), args.flag("--sql"), args.flag("--pebble"));
+        if cost && !self.model.measures {
+            return Err(Error::refused("this model does not measure its hooks"));
+        }
         let last = args.count("--last", usize::MAX)?;
         let unit = args.maybe();
         args.end()?;

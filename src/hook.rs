@@ -81,9 +81,13 @@ fn converge(
     let status = status::of(&waits, &serving);
     if look.is_leader()? {
         show(Scope::Application, &status, event, look.handles())?;
-    } else if !look.handles().journal.is_dry_run() {
-        // Another leader sets another status meanwhile.
-        look.handles().last_status.forget(Scope::Application)?;
+    } else {
+        // Of use only to the leader, and a new leader reads all units again.
+        look.notes_mut().siblings.clear();
+        if !look.handles().journal.is_dry_run() {
+            // Another leader sets another status meanwhile.
+            look.handles().last_status.forget(Scope::Application)?;
+        }
     }
     commit(look)?;
     show(Scope::Unit, &status, event, look.handles())?;

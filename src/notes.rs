@@ -45,8 +45,8 @@ pub struct Notes {
     pub units: Option<Vec<String>>,
     /// The users whose list is in this unit's files. They save a `secret-get`.
     pub users: Option<KnownUsers>,
-    /// The databags of other units in `pgb-peers`. The hook about a change writes them; they save
-    /// the leader a `relation-get` for each unit in every hook.
+    /// The databags of other units in `pgb-peers`, on the leader. The hook about a change writes
+    /// them; they save a `relation-get` for each unit in every hook.
     pub siblings: BTreeMap<String, Texts>,
     /// The clients with work left. `database` writes and reads them.
     pub clients: ClientNotes,

@@ -1,18 +1,21 @@
 //! The real binary in a simulated Juju: every script in `tests/scenarios` is a test, its transcript
-//! stands beside it. `UPDATE_TRANSCRIPTS=1` rewrites the transcripts; review them as a diff.
+//! stands beside it. `UPDATE_TRANSCRIPTS=1` rewrites the transcripts; review them as a diff. At the
+//! end of each script a settled model has nothing left to do.
 
 #![expect(clippy::disallowed_methods, reason = "the tests are files")]
 
 mod common;
 mod pgbouncer;
+mod rest;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use jujusim::{Options, PEBBLE, check_script, pebble_of, postgresql_of, run_script};
+use jujusim::{Options, PEBBLE, Sim, compare_transcript, pebble_of, postgresql_of};
 use libtest_mimic::{Arguments, Failed, Trial};
 use pgbouncer_k8s::pgbouncer::Version;
 
@@ -74,9 +77,7 @@ fn elsewhere(script: &Path) -> impl Iterator<Item = Trial> + use<> {
         let script = text.clone();
         Trial::test(format!("{name}-on-{place}"), move || {
             let Some(options) = place.options()? else { return Ok(()) };
-            let found =
-                run_script(&script, &options).map_err(|error| Failed::from(error.to_string()))?;
-            found.failure.map_or(Ok(()), |failure| Err(format!("{failure}\n{}", found.text).into()))
+            play(&script, &options).map(drop)
         })
     })
 }
@@ -186,6 +187,50 @@ fn trial(script: PathBuf) -> Trial {
     let name = name(&script);
     Trial::test(name.clone(), move || {
         let Some(options) = Place::of(&name).options()? else { return Ok(()) };
-        check_script(&script, &options).map_err(|error| Failed::from(error.to_string()))
+        let text = std::fs::read_to_string(&script).expect("a script");
+        let printed = play(&text, &options)?;
+        compare_transcript(&script, &printed).map_err(failed)
     })
+}
+
+/// Runs a script and returns its output, once the model has nothing left to do at its end.
+fn play(script: &str, options: &Options) -> Result<String, Failed> {
+    let mut sim = Sim::new(options).map_err(failed)?;
+    let mut printed = String::new();
+    if let Some(failure) = sim.follow(script, |text| printed.push_str(text)) {
+        return Err(format!("{failure}\n{printed}").into());
+    }
+    let is_at_rest = |line: &str| !line.starts_with("# Not at rest at the end: ");
+    if script.lines().all(is_at_rest) {
+        assert_nothing_to_do(&mut sim, script)?;
+    }
+    Ok(printed)
+}
+
+/// No unit finds a change, after one `update-status` of each.
+fn assert_nothing_to_do(sim: &mut Sim, script: &str) -> Result<(), Failed> {
+    let charms =
+        script.lines().filter_map(|line| line.trim().strip_prefix("deploy ./pgbouncer-k8s"));
+    let apps: BTreeSet<&str> = charms
+        .map(|rest| rest.split_whitespace().next().filter(|word| !word.starts_with('-')))
+        .map(|name| name.unwrap_or("pgbouncer-k8s"))
+        .collect();
+    let units =
+        |sim: &Sim| -> Vec<_> { apps.iter().flat_map(|app| sim.model().units_of(app)).collect() };
+    for unit in units(sim) {
+        // Refused if the unit's agent is not lost.
+        let _ = sim.run(&format!("release {unit}"));
+        sim.run(&format!("trigger {unit} update-status")).map_err(failed)?;
+    }
+    sim.run("settle").map_err(failed)?;
+    for unit in units(sim) {
+        if let Some(left) = rest::work_left(sim, &unit.to_string()).map_err(failed)? {
+            return Err(format!("something is left to do: {left}").into());
+        }
+    }
+    Ok(())
+}
+
+fn failed(error: jujusim::Error) -> Failed {
+    error.to_string().into()
 }

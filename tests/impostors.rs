@@ -9,10 +9,13 @@ use std::{
     fs,
     io::{self, Read, Write},
     net::TcpListener,
-    os::unix::net::UnixListener,
+    os::unix::{fs::symlink, net::UnixListener},
+    path::Path,
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
+use nix::unistd::{getegid, geteuid};
 use pgbouncer_k8s::{
     postgres::{AllowedMethods, Credentials, Server},
     secret::Secret,
@@ -257,6 +260,69 @@ fn a_listener_in_place_of_pgbouncer_gets_nothing_of_the_password() -> Outcome {
         assert!(error.to_string().contains(&format!("asks for {asked};")), "{error}");
         assert_eq!(planted.join().expect("it does not panic")?, b"", "{code} {allowed:?}");
         fs::remove_file(&socket)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_console_gets_no_password_at_all() -> Outcome {
+    servers::leave_root();
+    let directory = tempfile::tempdir()?;
+    let socket = directory.path().join(".s.PGSQL.6432");
+    for code in [PASSWORD, MD5, SASL] {
+        let listener = UnixListener::bind(&socket)?;
+        let planted = thread::spawn(move || -> io::Result<Vec<u8>> {
+            let mut connection = listener.accept()?.0;
+            start_up(&mut connection)?;
+            sends(authentication(code, b"SCRAM-SHA-256\0\0"))(&mut connection)
+        });
+        let opened = Console::connect(directory.path(), geteuid(), getegid());
+        assert!(opened.is_err(), "{code}: this is no PgBouncer");
+        assert_eq!(planted.join().expect("it does not panic")?, b"", "{code}");
+        fs::remove_file(&socket)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn silent_sockets_have_one_limit_together_and_no_link_is_followed() -> Outcome {
+    servers::leave_root();
+    let outside = tempfile::tempdir()?;
+    let elsewhere = outside.path().join(".s.PGSQL.6432");
+    let other = UnixListener::bind(&elsewhere)?;
+    other.set_nonblocking(true)?;
+    let name = |port: u16| format!(".s.PGSQL.{port}");
+    let fill = |directory: &Path| -> io::Result<Vec<UnixListener>> {
+        (1..=50).map(|port| UnixListener::bind(directory.join(name(port)))).collect()
+    };
+    type Plant<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<UnixListener>>;
+    let link = |directory: &Path| symlink(&elsewhere, directory.join(name(6432)));
+    let file = |directory: &Path| fs::write(directory.join(name(6432)), "x");
+    let plants: [(Plant, &str); 5] = [
+        (&|directory| fill(directory), "no answer within"),
+        (&|directory| link(directory).map(|()| Vec::new()), "cannot find a console socket"),
+        (&|directory| file(directory).map(|()| Vec::new()), "cannot find a console socket"),
+        (&|directory| fs::create_dir(directory.join(name(6432))).map(|()| Vec::new()), "find a"),
+        (
+            &|directory| {
+                fs::remove_dir(directory)?;
+                symlink(outside.path(), directory).map(|()| Vec::new())
+            },
+            "cannot find a console socket",
+        ),
+    ];
+    for (plant, expected) in plants {
+        let parent = tempfile::tempdir()?;
+        let directory = parent.path().join("0");
+        fs::create_dir(&directory)?;
+        let _listeners = plant(&directory)?;
+        let start = Instant::now();
+        let (user, password) = ("admin", Secret::new("its own"));
+        let error = Console::log_in(&directory, user, &password, AllowedMethods::Any).err();
+        let error = error.ok_or("this is no PgBouncer")?.to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(3), "{error}: {:?}", start.elapsed());
+        assert!(other.accept().is_err(), "{error}: the charm followed a link");
     }
     Ok(())
 }

@@ -494,21 +494,28 @@ fn a_load_with_another_digest_is_not_confirmed() -> Outcome {
 #[test]
 fn a_process_that_does_not_answer_does_not_stop_the_others() -> Outcome {
     on_each_version(|program| {
-        let mut unit = Unit::supervised(program, 2)?;
-        unit.disk.load(&unit.files(2, "one"))?;
-        let stopped = Pid::from_raw(unit.pid(0)?);
-        kill(stopped, Signal::SIGSTOP)?;
+        let mut unit = Unit::supervised(program, 4)?;
+        unit.disk.load(&unit.files(4, "one"))?;
+        let stopped: Result<Vec<_>, _> =
+            (0..3).map(|instance| unit.pid(instance).map(Pid::from_raw)).collect();
+        let stopped = stopped?;
+        for pid in &stopped {
+            kill(*pid, Signal::SIGSTOP)?;
+        }
         let start = Instant::now();
-        let error = unit.disk.load(&unit.files(2, "two"));
+        let error = unit.disk.load(&unit.files(4, "two"));
         let took = start.elapsed();
-        kill(stopped, Signal::SIGCONT)?;
-        assert!(matches!(error, Err(NotLoaded::NotConfirmed { .. })), "{error:?}");
-        assert!(took < Duration::from_secs(6), "{took:?}");
+        for pid in stopped {
+            kill(pid, Signal::SIGCONT)?;
+        }
+        let error = error.expect_err("three processes do not answer");
+        assert!(matches!(error, NotLoaded::NotConfirmed { instance: 0, .. }), "{error}");
+        assert!(took < Duration::from_secs(9), "{took:?}");
         assert_eq!(
-            (unit.disk.loaded(0), unit.disk.loaded(1)),
-            (None, Some(generation(program, "two")))
+            (0..4).map(|instance| unit.disk.loaded(instance)).collect::<Vec<_>>(),
+            [None, None, None, Some(generation(program, "two"))]
         );
-        assert_eq!(unit.disk.load(&unit.files(2, "two"))?.loaded, [0]);
+        assert_eq!(unit.disk.load(&unit.files(4, "two"))?.loaded, [0, 1, 2]);
         Ok(())
     })
 }

@@ -52,6 +52,7 @@ impl From<ProbeError> for Wait {
             ProbeError::NotInImage => Self::NotInImage,
             ProbeError::NoVersion(reason) => Self::NoVersion(reason),
             ProbeError::Away(_) => Self::Away,
+            ProbeError::Unreadable(reason) => Self::NotLoaded(reason),
         }
     }
 }

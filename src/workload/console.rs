@@ -4,7 +4,13 @@
 //! PgBouncer lets the operating system user it runs as log in as `pgbouncer` without a password. It
 //! answers the simple query protocol only (PgBouncer's documentation, "Admin console").
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::FileTypeExt as _,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use nix::unistd::{Gid, Uid, getegid, geteuid, setegid, seteuid};
 use tokio_postgres::{SimpleQueryRow, config::SslMode};
@@ -14,8 +20,9 @@ use crate::{
     secret::Secret,
 };
 
-/// How long PgBouncer may take to answer, a login included. It takes milliseconds.
-const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+/// How long PgBouncer may take to answer, a login included. It takes milliseconds. All sockets of
+/// one directory together have no longer: another party can fill the directory with silent ones.
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 /// The longest path of a Unix socket on Linux, in bytes (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
@@ -103,7 +110,8 @@ impl Console {
     }
 
     /// Tries every socket in the directory: the name ends with the port, which may just have
-    /// changed, and a killed process leaves its socket behind.
+    /// changed, and a killed process leaves its socket behind. Follows no link: it could lead to
+    /// a socket of another program.
     fn open(
         directory: &Path,
         user: &str,
@@ -114,7 +122,17 @@ impl Console {
             return Err(ConsoleError::PathTooLong(directory.display().to_string()));
         }
         let mut last = ConsoleError::NoSocket(directory.display().to_string());
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let deadline = Instant::now() + ANSWER_LIMIT;
+        let is_directory = fs::symlink_metadata(directory).is_ok_and(|found| found.is_dir());
+        let entries = is_directory.then(|| fs::read_dir(directory).ok()).flatten();
+        for entry in entries.into_iter().flatten().flatten() {
+            let left = deadline.duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            if !entry.file_type().is_ok_and(|found| found.is_socket()) {
+                continue;
+            }
             let name = entry.file_name();
             let Some(port) =
                 name.to_str().and_then(|name| name.strip_prefix(".s.PGSQL.")?.parse().ok())
@@ -127,7 +145,7 @@ impl Console {
             if let Some(password) = password {
                 config.password(password.reveal());
             }
-            match Connection::open(&config, allowed, ANSWER_LIMIT) {
+            match Connection::open(&config, allowed, left) {
                 Ok(connection) => return Ok(Self(connection)),
                 Err(error) => last = error.into(),
             }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     console::{Console, ConsoleError},
-    facts::{Loaded, Probe, ProbeError, Saved, printed_version},
+    facts::{Loaded, Probe, ProbeError, Saved, VERSION_LENGTH_MAX, printed_version},
     files::Files,
     host::{FILE_SIZE_MAX, Host, Marker, Text},
     interface::Workload,
@@ -27,7 +27,10 @@ use super::{
     paths::Paths,
     pebble::{Current, Directory, File, PathError, PathErrorKind, Pebble, PebbleError, Service},
 };
-use crate::{pgbouncer::Place, secret::Secret};
+use crate::{
+    pgbouncer::{Place, Version},
+    secret::Secret,
+};
 
 /// The user, and its group, that images of PgBouncer come with.
 const USER: &str = "postgres";
@@ -109,6 +112,18 @@ struct ContainerFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Process(String);
 
+impl ContainerFacts {
+    /// Parses the saved facts. Every process of the container may have written the file, so facts
+    /// that [`Container::determine_facts`] cannot return count as missing.
+    fn parse(text: &str) -> Option<Self> {
+        let facts: Self = serde_json::from_str(text).ok()?;
+        let is_valid = (PROCESSES_MIN..=PROCESSES_MAX).contains(&facts.processes)
+            && facts.version.len() <= VERSION_LENGTH_MAX
+            && Version::parse(&facts.version).is_some();
+        is_valid.then_some(facts)
+    }
+}
+
 impl Container {
     /// The workload of the unit of this name. The charm has the container's shared directory at
     /// `volume`.
@@ -120,7 +135,7 @@ impl Container {
     fn snapshot(&mut self) -> Result<&Snapshot, ProbeError> {
         let snapshot = self.snapshot.take().unwrap_or_else(|| {
             let snapshot = self.read_snapshot();
-            if let Err(ProbeError::Away(reason)) = &snapshot {
+            if let Err(ProbeError::Away(reason) | ProbeError::Unreadable(reason)) = &snapshot {
                 tracing::warn!("{reason}");
             }
             snapshot
@@ -134,9 +149,9 @@ impl Container {
         let mut paths =
             vec![self.facts_file(), self.paths.shared(), self.paths.user_list_in_memory()];
         paths.extend((0..PROCESSES_MAX).map(|instance| self.paths.marker(instance)));
-        let texts = self.texts(&paths).map_err(away)?;
+        let texts = self.texts(&paths).map_err(unreadable)?;
         let known =
-            texts.get(&self.facts_file()).and_then(|text| serde_json::from_str(text.reveal()).ok());
+            texts.get(&self.facts_file()).and_then(|text| ContainerFacts::parse(text.reveal()));
         let has_saved_facts = known.is_some();
         let facts = known.map_or_else(|| self.determine_facts(), Ok)?;
         Ok(Snapshot { facts, has_saved_facts, services, texts })
@@ -161,7 +176,7 @@ impl Container {
         let status = format!("exit status {}", output.status);
         let version = printed_version(output.status == 0, &status, &output.stdout, &output.stderr)?;
         let limits = [CPU_MAX, CPU_QUOTA, CPU_PERIOD, CPUS_ONLINE].map(PathBuf::from);
-        let limits = self.texts(&limits).map_err(|error| ProbeError::Away(error.to_string()))?;
+        let limits = self.texts(&limits).map_err(unreadable)?;
         let limit = |path: &str| limits.get(Path::new(path)).map(|text| text.reveal().trim());
         let cpus = quota(limit(CPU_MAX), limit(CPU_QUOTA), limit(CPU_PERIOD))
             .or_else(|| online(limit(CPUS_ONLINE)?));
@@ -354,9 +369,10 @@ impl Host for Container {
 
     fn console(&mut self, instance: u16, _: &Process) -> Result<Console, ConsoleError> {
         let directory = self.socket_dir(instance);
-        // Only the image knows the id of its user; the directory was made for that user.
-        let owner = fs::metadata(&directory);
-        let owner = owner.map_err(|_| ConsoleError::NoSocket(directory.display().to_string()))?;
+        // Only the image knows the id of its user; the directory was made for that user. A link in
+        // its place could name a directory, and so a user, of the charm's container.
+        let owner = fs::symlink_metadata(&directory).ok().filter(fs::Metadata::is_dir);
+        let owner = owner.ok_or_else(|| ConsoleError::NoSocket(directory.display().to_string()))?;
         Console::connect(&directory, Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()))
     }
 }
@@ -364,6 +380,18 @@ impl Host for Container {
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Why files cannot be read in a container that has just answered: one may be longer than the charm
+/// reads. A pipe is no reason: Pebble reads regular files only.
+fn unreadable(error: PebbleError) -> ProbeError {
+    match error {
+        PebbleError::Absent { .. } => ProbeError::Away(error.to_string()),
+        _ => ProbeError::Unreadable(format!(
+            "cannot read PgBouncer's files in the workload container; delete the pod to get new \
+             ones: {error}"
+        )),
     }
 }
 
@@ -466,6 +494,27 @@ mod tests {
             [("0", Some(1)), ("0-3", Some(4)), ("0-1,4,6-7", Some(5)), ("3-1", None), ("", None)]
         {
             assert_eq!(online(list), expected, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn saved_facts_that_the_charm_did_not_save_count_as_missing() {
+        let saved = ContainerFacts { version: "PgBouncer 1.24.1".to_owned(), processes: 3 };
+        let text = serde_json::to_string(&saved).expect("it is JSON");
+        assert_eq!(ContainerFacts::parse(&text), Some(saved));
+        for processes in
+            ["0", "1", "5", "65535", "65536", "-1", "2.5", "1e300", "1e999", "\"3\"", "null", "[3]"]
+        {
+            let text = format!(r#"{{"version":"PgBouncer 1.24.1","processes":{processes}}}"#);
+            assert_eq!(ContainerFacts::parse(&text), None, "{text}");
+        }
+        let long = format!("PgBouncer 1.24.1 {}", "x".repeat(VERSION_LENGTH_MAX));
+        for version in ["", "moon", "PgBouncer", &long] {
+            let text = json!({"version": version, "processes": 3}).to_string();
+            assert_eq!(ContainerFacts::parse(&text), None, "{text}");
+        }
+        for text in ["", "{}", "null", "3", r#"{"processes":3}"#, &"[".repeat(1 << 20)] {
+            assert_eq!(ContainerFacts::parse(text), None, "{text:.99}");
         }
     }
 

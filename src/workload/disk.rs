@@ -2,14 +2,13 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use nix::{
-    fcntl::OFlag,
     sys::signal::Signal,
     unistd::{Gid, Uid, User, getegid, geteuid},
 };
@@ -18,7 +17,7 @@ use super::{
     console::{Console, ConsoleError},
     facts::{Loaded, Probe, ProbeError, Saved, printed_version},
     files::Files,
-    host::{FILE_SIZE_MAX, Host, Text},
+    host::{Host, Text},
     interface::Workload,
     load,
     outcome::{Done, NotLoaded},
@@ -72,8 +71,8 @@ impl Workload for Disk {
     }
 
     fn saved(&mut self) -> Saved {
-        let users = read(&self.paths.user_list()).whole().map(Secret::new);
-        Saved { config: read(&self.paths.shared()).whole(), users }
+        let users = Text::read(&self.paths.user_list()).whole().map(Secret::new);
+        Saved { config: Text::read(&self.paths.shared()).whole(), users }
     }
 
     fn load(&mut self, files: &Files) -> Result<Done, NotLoaded> {
@@ -124,7 +123,7 @@ impl Host for Disk {
     }
 
     fn read(&mut self, path: &Path) -> Result<Text, NotLoaded> {
-        Ok(read(path))
+        Ok(Text::read(path))
     }
 
     fn write(&mut self, files: &[(&Path, &str)]) -> Result<(), NotLoaded> {
@@ -135,7 +134,7 @@ impl Host for Disk {
     fn remove(&mut self, paths: &[PathBuf]) -> Result<(), NotLoaded> {
         let remove = |path: &PathBuf| {
             let removed = remove(path).and_then(|()| sync_directory(path));
-            removed.map_err(|source| NotLoaded::Io { path: path.clone(), source })
+            removed.map_err(|source| NotLoaded::io(path, source))
         };
         paths.iter().try_for_each(remove)
     }
@@ -217,7 +216,7 @@ impl Owner {
         match foreign_owner() {
             Ok(None) => Ok(()),
             Ok(Some(owner)) => Err(NotLoaded::ForeignDirectory { path: path.to_path_buf(), owner }),
-            Err(source) => Err(NotLoaded::Io { path: path.to_path_buf(), source }),
+            Err(source) => Err(NotLoaded::io(path, source)),
         }
     }
 
@@ -239,7 +238,7 @@ impl Owner {
             fs::rename(&new, path)?;
             sync_directory(path)
         };
-        write().map_err(|source| NotLoaded::Io { path: path.to_path_buf(), source })
+        write().map_err(|source| NotLoaded::io(path, source))
     }
 
     fn has(self, path: &Path, text: &str) -> bool {
@@ -247,27 +246,7 @@ impl Owner {
             (found.mode() & 0o7777, found.uid(), found.gid())
                 == (0o400, self.uid.as_raw(), self.gid.as_raw())
         });
-        right && read(path).whole().is_some_and(|found| found == text)
-    }
-}
-
-/// Reads what lies at a path. PgBouncer owns the directory: a link or a pipe in it must not make
-/// root read another file, or wait.
-fn read(path: &Path) -> Text {
-    let whole = || -> io::Result<Option<String>> {
-        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-        if !file.metadata()?.is_file() {
-            return Ok(None);
-        }
-        let mut text = String::new();
-        let length = file.take(FILE_SIZE_MAX + 1).read_to_string(&mut text)?;
-        Ok((length as u64 <= FILE_SIZE_MAX).then_some(text))
-    };
-    match whole() {
-        Ok(Some(text)) => Text::Whole(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Text::Absent,
-        Ok(None) | Err(_) => Text::Unreadable,
+        right && Text::read(path).whole().is_some_and(|found| found == text)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The facts about PgBouncer where it runs. Data only.
 
-use crate::{pgbouncer::Place, secret::Secret};
+use crate::{pgbouncer::Place, printable, secret::Secret};
 
 /// The facts about PgBouncer that do not depend on a load.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum ProbeError {
     NotInImage,
     /// The workload container cannot be reached, for this reason.
     Away(String),
+    /// The workload container answers, but its files cannot be read, for this reason.
+    Unreadable(String),
     /// `pgbouncer --version` fails, for this reason.
     NoVersion(String),
 }
@@ -46,6 +48,9 @@ pub struct Saved {
     pub users: Option<Secret>,
 }
 
+/// The longest version that counts as one, in bytes: the leader and Juju get it.
+pub(super) const VERSION_LENGTH_MAX: usize = 100;
+
 /// The first line that `pgbouncer --version` printed, or the error that it printed instead.
 pub(super) fn printed_version(
     is_success: bool,
@@ -53,13 +58,14 @@ pub(super) fn printed_version(
     stdout: &[u8],
     stderr: &[u8],
 ) -> Result<String, ProbeError> {
-    let line = |bytes| String::from_utf8_lossy(bytes).lines().next().map(str::to_owned);
+    let line = |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        text.lines().next().map(|line| printable::line(line, VERSION_LENGTH_MAX))
+    };
     if let Some(version) = line(stdout).filter(|_| is_success) {
         return Ok(version);
     }
-    // The reason becomes part of a status.
-    let short = |text: String| text.chars().filter(|c| !c.is_control()).take(200).collect();
-    let reason = line(stderr).map_or_else(|| "it says nothing".to_owned(), short);
+    let reason = line(stderr).unwrap_or_else(|| "it says nothing".to_owned());
     Err(ProbeError::NoVersion(format!("{reason}, {status}")))
 }
 

@@ -2,10 +2,13 @@
 
 use std::{
     fmt,
+    fs::OpenOptions,
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
-use nix::sys::signal::Signal;
+use nix::{fcntl::OFlag, sys::signal::Signal};
 
 use super::{
     console::{Console, ConsoleError},
@@ -87,6 +90,26 @@ pub(super) enum Text {
 }
 
 impl Text {
+    /// Reads what lies at a path of this machine. PgBouncer owns the directory: a link or a pipe in
+    /// it must not make root read another file, or wait.
+    pub(super) fn read(path: &Path) -> Self {
+        let whole = || -> io::Result<Option<String>> {
+            let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+            let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+            if !file.metadata()?.is_file() {
+                return Ok(None);
+            }
+            let mut text = String::new();
+            let length = file.take(FILE_SIZE_MAX + 1).read_to_string(&mut text)?;
+            Ok((length as u64 <= FILE_SIZE_MAX).then_some(text))
+        };
+        match whole() {
+            Ok(Some(text)) => Self::Whole(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::Absent,
+            Ok(None) | Err(_) => Self::Unreadable,
+        }
+    }
+
     /// The text, if it could be read.
     pub(super) fn whole(self) -> Option<String> {
         match self {
@@ -118,5 +141,55 @@ impl Marker {
     /// What was confirmed, if it was confirmed for this process.
     pub(super) fn of(self, process: Option<&impl fmt::Display>) -> Option<Loaded> {
         (process?.to_string() == self.process).then_some(self.loaded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink, os::unix::net::UnixListener, time::Instant};
+
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+
+    use super::*;
+
+    #[test]
+    fn only_a_regular_file_of_a_bounded_size_is_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        let longest = usize::try_from(FILE_SIZE_MAX).expect("it is small");
+        fs::write(at("file"), "text").expect("a file");
+        fs::write(at("longest"), "x".repeat(longest)).expect("a file");
+        fs::write(at("longer"), "x".repeat(longest + 1)).expect("a file");
+        fs::File::create(at("huge")).and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
+        fs::write(at("binary"), b"\xff").expect("a file");
+        fs::create_dir(at("directory")).expect("a directory");
+        symlink(at("file"), at("link")).expect("a link");
+        symlink("/dev/zero", at("device")).expect("a link");
+        mkfifo(&at("pipe"), Mode::S_IRWXU).expect("a pipe");
+        let _socket = UnixListener::bind(at("socket")).expect("a socket");
+        let start = Instant::now();
+        for (name, expected) in [
+            ("file", Some(4)),
+            ("longest", Some(longest)),
+            ("longer", None),
+            ("huge", None),
+            ("binary", None),
+            ("directory", None),
+            ("link", None),
+            ("device", None),
+            ("pipe", None),
+            ("socket", None),
+        ] {
+            let found = Text::read(&at(name));
+            let is_expected = match (&found, expected) {
+                (Text::Whole(text), Some(length)) => text.len() == length,
+                (Text::Unreadable, None) => true,
+                _ => false,
+            };
+            assert!(is_expected, "{name}");
+        }
+        assert!(matches!(Text::read(&at("missing")), Text::Absent));
+        assert!(matches!(Text::read(Path::new("/dev/zero")), Text::Unreadable));
+        assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use nix::sys::signal::Signal;
 
 use super::{
-    console::{self, Console, ConsoleError, InForce},
+    console::{self, ANSWER_LIMIT, Console, ConsoleError, InForce},
     facts::Loaded,
     files::Files,
     host::{Host, Marker, Text},
@@ -61,7 +61,7 @@ pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoad
         if failed.is_some() && pending_changes(host, file, files)?.need() == Need::Restart {
             continue;
         }
-        match load_instance(host, file, files) {
+        match load_instance(host, file, files, failed.is_some()) {
             Ok(restarted) => {
                 done.restarted.extend(restarted.then_some(file.instance));
                 done.loaded.push(file.instance);
@@ -131,11 +131,13 @@ pub(super) fn loaded<H: Host>(host: &mut H, instance: u16) -> Result<Option<Load
     Ok(marker.of(host.process(instance)?.as_ref()))
 }
 
-/// Makes one process run its file; true if the process had to be replaced.
+/// Makes one process run its file; true if the process had to be replaced. After the failure of
+/// another process, waits less and replaces no process.
 fn load_instance<H: Host>(
     host: &mut H,
     file: &InstanceConfig,
     files: &Files,
+    after_failure: bool,
 ) -> Result<bool, NotLoaded> {
     let instance = file.instance;
     let (ini, record) = (host.paths().ini(instance), host.paths().pending_restart(instance));
@@ -147,7 +149,7 @@ fn load_instance<H: Host>(
         host.write(&[(&record, &pending.record())])?;
     }
     host.write(&[(&ini, &file.text)])?;
-    let process = run(host, file, &new, files.port, &mut pending)?;
+    let process = run(host, file, &new, files.port, &mut pending, after_failure)?;
     if let Some((user, password)) = &files.proof {
         // PgBouncer uses SCRAM wherever it has a verifier of it, whatever auth_type is.
         let form = files.users.line(user).map(|secret| Form::of(secret.reveal()));
@@ -173,8 +175,9 @@ fn run<H: Host>(
     new: &Ini,
     port: u16,
     pending: &mut Difference,
+    after_failure: bool,
 ) -> Result<H::Process, NotLoaded> {
-    let ran = reload_or_restart(host, file, new, port, pending);
+    let ran = reload_or_restart(host, file, new, port, pending, after_failure);
     // From 1.19 a process that cannot bind its port exits; an older one runs without the port.
     let may_lack_port = match &ran {
         Ok(_) => pending.need() == Need::Restart,
@@ -197,6 +200,7 @@ fn reload_or_restart<H: Host>(
     new: &Ini,
     port: u16,
     pending: &mut Difference,
+    after_failure: bool,
 ) -> Result<H::Process, NotLoaded> {
     let instance = file.instance;
     // A process that will be replaced does not have to read the file. After a SIGTERM from a killed
@@ -206,7 +210,8 @@ fn reload_or_restart<H: Host>(
         old
     } else {
         host.start(instance)?;
-        let (process, config) = confirm(host, file, None, RELOAD_LIMIT)?;
+        let limit = if after_failure { ANSWER_LIMIT } else { RELOAD_LIMIT };
+        let (process, config) = confirm(host, file, None, limit)?;
         pending.merge(Difference::left(new, values(&config)));
         if pending.need() < Need::Restart && !listens(new, port) {
             pending.merge(Difference::refused_port());
@@ -214,6 +219,10 @@ fn reload_or_restart<H: Host>(
         process
     };
     match pending.need() {
+        Need::Restart if after_failure => {
+            let reason = "it needs a restart, and another process failed".to_owned();
+            return Err(NotLoaded::NotConfirmed { instance, reason });
+        }
         Need::Restart => {
             tracing::info!("instance {instance} of PgBouncer: {pending}");
             return restart(host, file, &process);

@@ -1,8 +1,11 @@
 //! What a load did, or why it failed. Data only.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
-use super::pebble::error::PebbleError;
+use super::pebble::error::{PathError, PebbleError};
 use crate::pgbouncer::Unrepresentable;
 
 /// What a load did.
@@ -115,9 +118,17 @@ pub enum NotLoaded {
         /// Its owner.
         owner: u32,
     },
+    /// A file system is full.
+    #[error(
+        "cannot write {what}: no space left on device; free space there, the next hook retries"
+    )]
+    DiskFull {
+        /// The file or directory, or what else was to be written.
+        what: String,
+    },
     /// Pebble failed, or does not answer.
     #[error("{0}")]
-    Pebble(#[from] PebbleError),
+    Pebble(PebbleError),
     /// The file system refused to write.
     #[error(
         "cannot write {}: {source}; repair that, and the next hook tries again",
@@ -129,4 +140,70 @@ pub enum NotLoaded {
         /// What the file system answered.
         source: io::Error,
     },
+}
+
+/// What the kernel answers on a full file system, in the words of Pebble: Go's for `ENOSPC`.
+const DISK_FULL: &str = "no space left on device";
+
+impl NotLoaded {
+    /// The file system refused to write this file or directory.
+    pub(super) fn io(path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull => Self::DiskFull { what: path.display().to_string() },
+            _ => Self::Io { path: path.to_owned(), source },
+        }
+    }
+}
+
+impl From<PebbleError> for NotLoaded {
+    fn from(error: PebbleError) -> Self {
+        let what = match &error {
+            PebbleError::Path(PathError { path, message, .. }) if message.contains(DISK_FULL) => {
+                format!("{} in the workload container", path.display())
+            }
+            PebbleError::Api { message, .. } | PebbleError::Change { reason: message, .. }
+                if message.contains(DISK_FULL) =>
+            {
+                "Pebble's files in the workload container".to_owned()
+            }
+            _ => return Self::Pebble(error),
+        };
+        Self::DiskFull { what }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::pebble::PathErrorKind;
+
+    #[test]
+    fn a_full_disk_is_named_with_its_remedy_whoever_reports_it() {
+        let words = "cannot write file: write /a.x~: no space left on device";
+        let path = |message: &str| {
+            let (path, kind) = ("/a".into(), PathErrorKind::Other);
+            PebbleError::Path(PathError { path, kind, message: message.to_owned() })
+        };
+        let api = |message: &str| PebbleError::Api { status: 500, message: message.to_owned() };
+        let full = "no space left on device; free space there, the next hook retries";
+        for (error, expected) in [
+            (path(words).into(), format!("cannot write /a in the workload container: {full}")),
+            (
+                api(words).into(),
+                format!("cannot write Pebble's files in the workload container: {full}"),
+            ),
+            (
+                NotLoaded::io(Path::new("/a"), io::ErrorKind::StorageFull.into()),
+                format!("cannot write /a: {full}"),
+            ),
+        ] {
+            let error: NotLoaded = error;
+            assert_eq!(error.to_string(), expected);
+        }
+        for error in [path("permission denied"), api("no")] {
+            assert!(matches!(error.into(), NotLoaded::Pebble(_)));
+        }
+        let denied = NotLoaded::io(Path::new("/a"), io::ErrorKind::PermissionDenied.into());
+        assert!(matches!(denied, NotLoaded::Io { .. }));
+    }
 }

@@ -7,6 +7,8 @@ use nix::{
     unistd::{Gid, Pid, Uid},
 };
 
+use super::host::Text;
+
 /// A process that was PgBouncer, with a certain ini, when the charm looked at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Process {
@@ -19,14 +21,14 @@ pub(super) struct Process {
 impl Process {
     /// The process of a pid file, if it still runs and runs this ini.
     pub(super) fn of(pid_file: &Path, ini: &Path) -> Option<Self> {
-        Self::running(fs::read_to_string(pid_file).ok()?.trim().parse().ok()?, ini)
+        Self::running(Text::read(pid_file).whole()?.trim().parse().ok()?, ini)
     }
 
     /// Removes a pid file whose id now belongs to another program: PgBouncer would refuse to start,
     /// as if it were already running. PgBouncer itself removes a pid file whose id belongs to no
     /// process.
     pub(super) fn remove_stale(pid_file: &Path, ini: &Path) {
-        let pid = fs::read_to_string(pid_file).ok().and_then(|text| text.trim().parse().ok());
+        let pid = Text::read(pid_file).whole().and_then(|text| text.trim().parse().ok());
         let taken = pid.is_some_and(|pid: i32| Path::new(&format!("/proc/{pid}")).exists());
         if taken && Self::of(pid_file, ini).is_none() {
             let _ = fs::remove_file(pid_file);

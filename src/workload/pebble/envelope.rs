@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use super::{error::PebbleError, http::Response};
 
+/// The longest JSON of a response, in bytes. Parsed, it needs up to 16 times as much memory.
+const JSON_SIZE_MAX: usize = 1 << 20;
+
 /// A response that is not an error.
 pub(super) struct Envelope {
     result: Value,
@@ -42,6 +45,9 @@ impl Envelope {
 
     /// An envelope inside a multipart response has the status of the whole response.
     pub(super) fn parse(status: u16, text: &[u8]) -> Result<Self, PebbleError> {
+        if text.len() > JSON_SIZE_MAX {
+            return Err(PebbleError::Protocol(format!("JSON of more than {JSON_SIZE_MAX} bytes")));
+        }
         let unknown =
             |error| PebbleError::Protocol(format!("an answer with status {status}: {error}"));
         match serde_json::from_slice(text).map_err(unknown)? {
@@ -110,6 +116,15 @@ mod tests {
                 panic!("{text}")
             };
             assert_eq!((found, message.as_str()), (status, expected));
+        }
+    }
+
+    #[test]
+    fn an_answer_is_not_parsed_beyond_a_limit() {
+        let numbers = |count| format!(r#"{{"type":"sync","result":[{}0]}}"#, "0,".repeat(count));
+        assert!(parse(200, &numbers(JSON_SIZE_MAX / 2 - 20)).is_ok());
+        for text in [numbers(JSON_SIZE_MAX / 2), format!("{}1", "[".repeat(1000))] {
+            assert!(matches!(parse(200, &text), Err(PebbleError::Protocol(_))), "{text:.99}");
         }
     }
 

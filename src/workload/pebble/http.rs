@@ -1,6 +1,6 @@
 //! One HTTP request and its response over a Unix socket, within a time limit.
 
-use std::{error::Error, io, path::Path, time::Duration};
+use std::{error::Error, fs, io, os::unix::fs::FileTypeExt as _, path::Path, time::Duration};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{Method, Request, body::Bytes, client::conn::http1, header};
@@ -84,8 +84,7 @@ pub(super) fn call(
 pub(super) fn connect(socket: &Path) -> Result<std::os::unix::net::UnixStream, PebbleError> {
     let absent = |reason| absent(socket, reason);
     runtime(socket)?.block_on(async {
-        let stream =
-            UnixStream::connect(socket).await.and_then(UnixStream::into_std).map_err(absent)?;
+        let stream = open(socket).await.and_then(UnixStream::into_std).map_err(absent)?;
         stream.set_nonblocking(false).map_err(absent)?;
         Ok(stream)
     })
@@ -96,10 +95,19 @@ fn runtime(socket: &Path) -> Result<Runtime, PebbleError> {
     runtime.map_err(|reason| absent(socket, reason))
 }
 
+/// Connects to a socket. Follows no link: the workload container also writes to the volume, and a
+/// link there could lead to a socket of the charm's container.
+async fn open(socket: &Path) -> io::Result<UnixStream> {
+    if !fs::symlink_metadata(socket)?.file_type().is_socket() {
+        return Err(io::Error::other("it is not a socket"));
+    }
+    UnixStream::connect(socket).await
+}
+
 async fn exchange(socket: &Path, request: ApiRequest<'_>) -> Result<Response, PebbleError> {
     let request = request.into_http()?;
     let failed = |error| failed(socket, error);
-    let stream = UnixStream::connect(socket).await.map_err(|reason| absent(socket, reason))?;
+    let stream = open(socket).await.map_err(|reason| absent(socket, reason))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(failed)?;
@@ -137,9 +145,8 @@ fn broken_off(socket: &Path, error: Box<dyn Error + Send + Sync>) -> PebbleError
 #[cfg(test)]
 mod tests {
     use std::{
-        fs,
         io::{Read, Write},
-        os::unix::net::UnixListener,
+        os::unix::{fs::symlink, net::UnixListener},
         path::PathBuf,
         sync::atomic::{AtomicU16, Ordering},
         thread,
@@ -218,6 +225,69 @@ mod tests {
     fn an_answer_that_is_not_http_is_a_protocol_error() {
         let error = answered(b"220 mail.example ESMTP\r\n\r\n").err();
         assert!(matches!(error, Some(PebbleError::Protocol(_))), "{error:?}");
+    }
+
+    #[test]
+    fn a_link_to_a_socket_is_not_followed() {
+        let (socket, link) = (Socket::new(), Socket::new());
+        let listener = UnixListener::bind(&socket.0).expect("the path is new");
+        listener.set_nonblocking(true).expect("it is ours");
+        symlink(&socket.0, &link.0).expect("the path is new");
+        let request = ApiRequest::get("/", "application/json");
+        let called = call(&link.0, request, Duration::from_secs(20)).map(drop);
+        for refused in [called, connect(&link.0).map(drop)] {
+            let error = refused.expect_err("it is a link").to_string();
+            assert!(error.contains("it is not a socket"), "{error}");
+        }
+        assert!(listener.accept().is_err(), "somebody came");
+    }
+
+    #[test]
+    fn an_answer_without_end_is_bounded_in_size_and_time() {
+        let many = vec![b'x'; 1 << 16];
+        let (chunk, line) = ([b"10000\r\n", &many[..], b"\r\n"].concat(), b"X-More: x\r\n");
+        for (head, again, expected) in [
+            (&b"HTTP/1.1 200 OK\r\n\r\n"[..], &many[..], "longer than 16777216 bytes"),
+            (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775807\r\n\r\n",
+                &many,
+                "longer than 16777216 bytes",
+            ),
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                &chunk,
+                "longer than 16777216 bytes",
+            ),
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+                &many,
+                "cannot understand Pebble",
+            ),
+            (b"HTTP/1.1 200 OK\r\n", line, "cannot understand Pebble"),
+            (b"HTTP/1.1 200 OK\r\nX: ", &many, "cannot understand Pebble"),
+            (b"HTTP/1.1 99999 OK\r\n", &many, "cannot understand Pebble"),
+            (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "cannot wait for Pebble longer than 500ms"),
+        ] {
+            let socket = Socket::new();
+            let listener = UnixListener::bind(&socket.0).expect("the path is new");
+            let (head, again) = (head.to_vec(), again.repeat(1 + (1 << 16) / again.len()));
+            let daemon = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().expect("somebody comes");
+                let mut sent = head.len();
+                let _ = stream.write_all(&head);
+                while stream.write_all(&again).is_ok() {
+                    sent += again.len();
+                }
+                sent
+            });
+            let limit = if expected.contains("500ms") { 500 } else { 20_000 };
+            let request = ApiRequest::get("/", "application/json");
+            let error = call(&socket.0, request, Duration::from_millis(limit)).err();
+            let error = error.expect("no answer ends").to_string();
+            assert!(error.contains(expected), "{error}");
+            let sent = daemon.join().expect("no panic");
+            assert!(limit == 500 || sent < 2 * ANSWER_SIZE_MAX, "{error}: {sent} bytes");
+        }
     }
 
     #[test]

@@ -91,7 +91,7 @@ struct Parsed {
     published: Memo<(Option<String>, Option<String>), PublishedConfig>,
     users: Memo<(Texts, Fields), FoundUsers>,
     kept: Memo<Saved, Kept>,
-    options: Option<Result<Options, InvalidOption>>,
+    options: Option<Result<Options, Vec<InvalidOption>>>,
     backend: OnceCell<Option<Rc<Backend>>>,
     /// The users in this unit's files, if this dispatch needs no others.
     known_users: OnceCell<Option<Rc<FoundUsers>>>,
@@ -323,7 +323,7 @@ impl<'a> Look<'a> {
         self.handles.workload.unhealthy().map(Wait::Unhealthy)
     }
 
-    /// The options in force, and an option that is invalid.
+    /// The options in force, and the options that are invalid.
     pub fn options(&mut self) -> Result<ChosenOptions> {
         let wanted = match &self.parsed.options {
             Some(wanted) => wanted.clone(),

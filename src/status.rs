@@ -2,6 +2,7 @@
 //!
 //! `docs/statuses.md` is generated from the table.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
@@ -129,8 +130,8 @@ causes! {
         remedy "Run `pgbouncer --version` in the workload container to see the error; attach \
             another image."
     Option(invalid: InvalidOption) Blocked "option {}"
-        when "An option has an invalid value. The previous values of all options stay in force, \
-            and all units keep serving."
+        when "An option has an invalid value; several are shown as `options …, …: …`. The previous \
+            values of all options stay in force, and all units keep serving."
         remedy "Set a value that the message allows with `juju config`, or reset the option with \
             `--reset`."
     Unreachable(reason: String) Blocked "{}"
@@ -183,6 +184,7 @@ causes! {
             "cannot reach instance {} of PgBouncer: it does not listen on port {}; see its log, \
                 or set another listen_port",
             "cannot log in to instance {} of PgBouncer with its new user list: {}; see its log",
+            "cannot write {}: no space left on device; free space there, the next hook retries",
             "cannot write {}: {}";
         when "The charm could not verify that a PgBouncer process runs its current configuration. \
             The message names process and reason."
@@ -208,14 +210,33 @@ causes! {
 /// The longest message of a status, in characters. The log has the whole message.
 const LONGEST: usize = 200;
 
-/// Chooses the status of a unit with these `waits`: the first in the order of the table. A unit
-/// without waits is active and shows `serving`.
+/// Chooses the status of a unit with these `waits`: the first in the order of the table, with all
+/// invalid options if it is one. A unit without waits is active and shows `serving`.
 pub fn of<'a>(waits: impl IntoIterator<Item = &'a Wait>, serving: &str) -> Status {
-    let (kind, message) = match waits.into_iter().min() {
+    let waits: BTreeSet<_> = waits.into_iter().collect();
+    let (kind, message) = match waits.first() {
+        Some(Wait::Option(first)) => (Kind::Blocked, options(first, &waits)),
         Some(wait) => (wait.cause().kind(), wait.to_string()),
         None => (Kind::Active, serving.to_owned()),
     };
     Status { kind, message: printable::line(&message, LONGEST) }
+}
+
+/// The message about all invalid options among these waits. Their names come first: the values and
+/// remedies may be cut.
+fn options<'a>(first: &InvalidOption, waits: &BTreeSet<&'a Wait>) -> String {
+    let invalid = |wait: &&'a Wait| match wait {
+        Wait::Option(invalid) => Some(invalid),
+        _ => None,
+    };
+    let all: Vec<_> = waits.iter().filter_map(invalid).collect();
+    let names: BTreeSet<_> = all.iter().map(|invalid| invalid.option()).collect();
+    if names.len() == 1 {
+        return Wait::Option(first.clone()).to_string();
+    }
+    let reasons: Vec<_> = all.iter().map(ToString::to_string).collect();
+    let names: Vec<_> = names.into_iter().collect();
+    format!("options {}: {}", names.join(", "), reasons.join("; "))
 }
 
 /// The facts in the message of an active unit.
@@ -350,6 +371,32 @@ mod tests {
         let status = of(&waits, "");
         assert_eq!(status.kind, Kind::Blocked);
         assert_eq!(status.message, "waiting for backend database relation to initialise");
+    }
+
+    #[test]
+    fn all_invalid_options_are_named_within_the_longest_message() {
+        let value = |option| InvalidOption::Value { option, value: "\"x\"".into(), remedy: "y" };
+        let one = [Wait::Option(value("pool_mode")), Wait::NoBackend];
+        assert_eq!(of(&one, "").message, "option pool_mode is \"x\": set it to y");
+        let two = [Wait::Option(value("pool_mode")), Wait::Option(value("listen_port"))];
+        assert_eq!(
+            of(&two, "").message,
+            "options listen_port, pool_mode: listen_port is \"x\": set it to y; \
+             pool_mode is \"x\": set it to y"
+        );
+        let names = [
+            "listen_port",
+            "pool_mode",
+            "max_db_connections",
+            "max_prepared_statements",
+            "expose-external",
+            "loadbalancer-extra-annotations",
+        ];
+        let parameters = InvalidOption::Parameters("cannot set a: no; cannot set b: no".into());
+        let all = names.map(value).into_iter().chain([parameters]).map(Wait::Option);
+        let message = of(&all.collect::<Vec<_>>(), "").message;
+        assert!(names.iter().all(|name| message.contains(name)), "{message}");
+        assert!(message.contains(", pgbouncer-parameters, "), "{message}");
     }
 
     #[test]

@@ -231,6 +231,7 @@ fn every_reason_is_in_the_reference() {
         NotLoaded::NotRunning { instance }.to_string(),
         NotLoaded::NotConfirmed { instance, reason: reason.clone() }.to_string(),
         NotLoaded::NotListening { instance, port: 81 }.to_string(),
+        NotLoaded::DiskFull { what: "/var/lib/pgbouncer/shared.ini".into() }.to_string(),
         NotLoaded::UserListRefused { instance, reason }.to_string(),
     ];
     for file in [

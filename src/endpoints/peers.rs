@@ -70,7 +70,7 @@ pub struct LeaderView {
     /// invalid, it is built from the last valid options.
     pub config: Option<Config>,
     /// Why there is no configuration, or why it does not match the options.
-    pub invalid: Option<Wait>,
+    pub invalid: Vec<Wait>,
     /// The configuration with the published port, if the options have another port.
     pub at_old_port: Option<Config>,
     /// The users; `None` until PostgreSQL is related.
@@ -172,13 +172,13 @@ fn decide_changed(look: &mut Look<'_>) -> Result<Plan> {
 
 fn leader_view(look: &mut Look<'_>) -> Result<LeaderView> {
     let chosen = look.options()?;
-    let mut invalid = chosen.invalid.map(Wait::Option);
+    let mut invalid: Vec<_> = chosen.invalid.into_iter().map(Wait::Option).collect();
     let mut config = None;
     let mut at_old_port = None;
     if let Some(options) = &chosen.options {
         match rendered(look, options, None)? {
             Ok(rendered) => config = Some(rendered),
-            Err(wait) => invalid = Some(wait),
+            Err(wait) => invalid = vec![wait],
         }
         let last =
             look.published()?.options().filter(|last| last.listen_port != options.listen_port);
@@ -532,7 +532,7 @@ mod tests {
     fn leader() -> LeaderView {
         LeaderView {
             config: Some(config()),
-            invalid: None,
+            invalid: Vec::new(),
             at_old_port: None,
             users: Some(users()),
             store: published(),
@@ -613,7 +613,7 @@ mod tests {
         check(
             &create(Leadership::Leader(LeaderView {
                 config: None,
-                invalid: Some(invalid_option()),
+                invalid: vec![invalid_option()],
                 ..leader()
             })),
             "
@@ -668,7 +668,7 @@ set the peer secret: admin-password, auth-file, monitoring-password",
             &change(
                 Leadership::Leader(LeaderView {
                     config: None,
-                    invalid: Some(invalid_option()),
+                    invalid: vec![invalid_option()],
                     ..leader()
                 }),
                 nothing_loaded(),
@@ -717,7 +717,7 @@ set peer unit pgb_dbs = {}",
     #[test]
     fn changed_on_a_leader_with_an_invalid_option_publishes_and_loads_the_last_valid_options() {
         let plan = change(
-            Leadership::Leader(LeaderView { invalid: Some(invalid_option()), ..leader() }),
+            Leadership::Leader(LeaderView { invalid: vec![invalid_option()], ..leader() }),
             nothing_loaded(),
         );
         assert_eq!(load(&plan).shared, config().text);

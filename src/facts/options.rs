@@ -1,6 +1,7 @@
 //! The charm's options: parsed, validated, and chosen.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -35,12 +36,20 @@ pub enum InvalidOption {
         /// The values that the option accepts.
         remedy: &'static str,
     },
-    /// An invalid setting in `pgbouncer-parameters`, with the reason.
+    /// Invalid settings in `pgbouncer-parameters`, with the reasons.
     #[error("pgbouncer-parameters: {0}")]
     Parameters(String),
 }
 
 impl InvalidOption {
+    /// The name of the option in `config.yaml`.
+    pub fn option(&self) -> &'static str {
+        match self {
+            Self::Value { option, .. } => option,
+            Self::Parameters(_) => "pgbouncer-parameters",
+        }
+    }
+
     /// A port on which PgBouncer could not listen.
     pub fn refused_port(port: u16) -> Self {
         let remedy = "a port on which PgBouncer can listen; PgBouncer's log has the reason";
@@ -53,7 +62,7 @@ impl InvalidOption {
 const TAKEN: [u16; 6] = [9127, 9128, 9129, 9130, 38812, 38813];
 
 fn listen_port(config: &Map<String, Value>) -> Result<u16, InvalidOption> {
-    let port = integer(config, "listen_port", 6432, 1, "a port between 1 and 65535")?;
+    let port = integer(config, "listen_port", 6432, 1..=u16::MAX, "a port between 1 and 65535")?;
     if TAKEN.contains(&port) {
         let remedy = "a port that nothing else in the pod uses: not 9127 to 9130, 38812 or 38813";
         return Err(invalid("listen_port", &port.into(), remedy));
@@ -62,37 +71,40 @@ fn listen_port(config: &Map<String, Value>) -> Result<u16, InvalidOption> {
 }
 
 impl Options {
-    /// Parses the output of `config-get`. A missing option has the default of `config.yaml`.
-    pub fn parse(config: &Map<String, Value>) -> Result<Self, InvalidOption> {
-        Ok(Self {
-            listen_port: listen_port(config)?,
-            pool_mode: pool_mode(config)?,
-            max_db_connections: integer(
-                config,
-                "max_db_connections",
-                100,
-                0,
-                "a number between 0 (no limit) and 2147483647",
-            )?,
-            max_prepared_statements: integer(
-                config,
-                "max_prepared_statements",
-                100,
-                0,
-                "a number between 0 (off) and 1000",
-            )
-            .and_then(|value: u16| {
-                (value <= 1000).then_some(value).ok_or_else(|| {
-                    invalid(
-                        "max_prepared_statements",
-                        &value.into(),
-                        "a number between 0 (off) and 1000",
-                    )
-                })
-            })?,
-            parameters: Parameters::parse(&text(config, "pgbouncer-parameters", ""))
-                .map_err(InvalidOption::Parameters)?,
-        })
+    /// Parses the output of `config-get`: the options, or all that are invalid. A missing option
+    /// has the default of `config.yaml`.
+    pub fn parse(config: &Map<String, Value>) -> Result<Self, Vec<InvalidOption>> {
+        let mut invalid = Vec::new();
+        let listen_port = valid(listen_port(config), &mut invalid);
+        let pool_mode = valid(pool_mode(config), &mut invalid);
+        let connections = integer(
+            config,
+            "max_db_connections",
+            100,
+            0..=i32::MAX.unsigned_abs(),
+            "a number between 0 (no limit) and 2147483647",
+        );
+        let max_db_connections = valid(connections, &mut invalid);
+        let statements = integer(
+            config,
+            "max_prepared_statements",
+            100,
+            0..=1000,
+            "a number between 0 (off) and 1000",
+        );
+        let max_prepared_statements = valid(statements, &mut invalid);
+        let parameters = Parameters::parse(&text(config, "pgbouncer-parameters", ""));
+        let parameters = valid(parameters.map_err(InvalidOption::Parameters), &mut invalid);
+        let options = || {
+            Some(Self {
+                listen_port: listen_port?,
+                pool_mode: pool_mode?,
+                max_db_connections: max_db_connections?,
+                max_prepared_statements: max_prepared_statements?,
+                parameters: parameters?,
+            })
+        };
+        options().ok_or(invalid)
     }
 
     /// The options of a configuration.
@@ -125,28 +137,29 @@ impl Options {
     }
 
     /// Checks the options against PgBouncer's version, and against the port that was `refused`.
-    pub fn check(&self, version: Version, refused: Option<u16>) -> Result<(), InvalidOption> {
-        if refused == Some(self.listen_port) {
-            return Err(InvalidOption::refused_port(self.listen_port));
-        }
-        self.parameters.check(version).map_err(InvalidOption::Parameters)
+    pub fn check(&self, version: Version, refused: Option<u16>) -> Result<(), Vec<InvalidOption>> {
+        let port = refused.filter(|port| *port == self.listen_port);
+        let parameters = self.parameters.check(version).map_err(InvalidOption::Parameters).err();
+        let invalid: Vec<_> =
+            port.map(InvalidOption::refused_port).into_iter().chain(parameters).collect();
+        if invalid.is_empty() { Ok(()) } else { Err(invalid) }
     }
 }
 
-/// The options in force, and an option that is invalid.
+/// The options in force, and the options that are invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChosenOptions {
     /// The options in force; `None` if no valid options were ever published or loaded.
     pub options: Option<Options>,
-    /// The invalid option. If there is one, `options` are the last valid ones.
-    pub invalid: Option<InvalidOption>,
+    /// The invalid options. If there are any, `options` are the last valid ones.
+    pub invalid: Vec<InvalidOption>,
 }
 
 /// The input of [`ChosenOptions::choose`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionFacts {
     /// The options that the operator set.
-    pub wanted: Result<Options, InvalidOption>,
+    pub wanted: Result<Options, Vec<InvalidOption>>,
     /// The version of this unit's PgBouncer; the newest known version if it is unknown.
     pub version: Version,
     /// The port on which PgBouncer could not listen here.
@@ -170,18 +183,23 @@ impl ChosenOptions {
                 if let Some(last) = published.filter(|_| !is_reachable) {
                     options.listen_port = last.listen_port;
                 }
-                Self { options: Some(options), invalid: None }
+                Self { options: Some(options), invalid: Vec::new() }
             }
-            Err(invalid) => Self { options: published.or(kept), invalid: Some(invalid) },
+            Err(invalid) => Self { options: published.or(kept), invalid },
         }
     }
 }
 
-fn integer<T: TryFrom<i32> + PartialOrd + From<u8>>(
+/// The value of an option. An invalid value is added to `invalid`.
+fn valid<T>(parsed: Result<T, InvalidOption>, invalid: &mut Vec<InvalidOption>) -> Option<T> {
+    parsed.map_err(|error| invalid.push(error)).ok()
+}
+
+fn integer<T: TryFrom<i32> + PartialOrd>(
     config: &Map<String, Value>,
     option: &'static str,
     default: i32,
-    least: u8,
+    range: RangeInclusive<T>,
     remedy: &'static str,
 ) -> Result<T, InvalidOption> {
     let value =
@@ -197,7 +215,7 @@ fn integer<T: TryFrom<i32> + PartialOrd + From<u8>>(
         .map(|number| number as i32);
     number
         .and_then(|number| T::try_from(number).ok())
-        .filter(|number| *number >= T::from(least))
+        .filter(|number| range.contains(number))
         .ok_or_else(|| invalid(option, &value, remedy))
 }
 
@@ -243,7 +261,10 @@ mod tests {
 
     #[track_caller]
     fn options(config: &Value) -> Result<Options, String> {
-        Options::parse(config.as_object().expect("a map")).map_err(|invalid| invalid.to_string())
+        let all = |invalid: Vec<InvalidOption>| {
+            invalid.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        };
+        Options::parse(config.as_object().expect("a map")).map_err(all)
     }
 
     #[test]
@@ -281,6 +302,16 @@ mod tests {
             (
                 json!({"pgbouncer-parameters": "{auth_type: any}"}),
                 "pgbouncer-parameters: cannot set auth_type: the charm decides",
+            ),
+            (
+                json!({"listen_port": 0, "pool_mode": "x", "max_prepared_statements": "y"}),
+                "65535; pool_mode is \"x\": set it to session, transaction or statement; \
+                 max_prepared_statements is \"y\"",
+            ),
+            (
+                json!({"pgbouncer-parameters": "{nonsense: 1, auth_type: any}", "listen_port": -1}),
+                "65535; pgbouncer-parameters: cannot set nonsense: there is no such setting; check \
+                 its spelling; cannot set auth_type: the charm decides",
             ),
         ] {
             let error = options(&config).expect_err(words);
@@ -327,7 +358,9 @@ mod tests {
     #[track_caller]
     fn choose(facts: OptionFacts) -> (Option<u16>, Option<String>) {
         let ChosenOptions { options, invalid } = ChosenOptions::choose(facts);
-        (options.map(|options| options.listen_port), invalid.map(|invalid| invalid.to_string()))
+        assert!(invalid.len() <= 1, "{invalid:?}");
+        let invalid = invalid.first().map(ToString::to_string);
+        (options.map(|options| options.listen_port), invalid)
     }
 
     #[test]
@@ -339,7 +372,7 @@ mod tests {
     fn an_invalid_option_keeps_the_last_valid_values_of_all() {
         let unusable = || InvalidOption::Parameters("no".into());
         let invalid = Some("pgbouncer-parameters: no".to_owned());
-        let wanted = || Err(unusable());
+        let wanted = || Err(vec![unusable()]);
         assert_eq!(
             choose(OptionFacts { wanted: wanted(), ..facts() }),
             (Some(6432), invalid.clone())

@@ -30,24 +30,22 @@ impl Parameters {
             Err(error) => return Err(format!("set it to a map in YAML: {error}")),
         };
         let mut parameters = Self::default();
-        for (name, value) in &map {
-            let name = name.as_str().ok_or("a name is not a word")?;
-            let unknown = || {
-                format!(
-                    "cannot set {}: there is no such setting; check its spelling",
-                    printable(name)
-                )
-            };
-            let setting = lookup(Section::Pgbouncer, name).ok_or_else(unknown)?;
-            let name = setting.name;
-            let value = text(value, setting.kind).ok_or_else(|| {
-                format!(
-                    "cannot set {name}: its value is neither a word, a number nor a list of words"
-                )
-            })?;
-            parameters.insert(name, value)?;
-        }
-        Ok(parameters)
+        let add = |(name, value)| parameters.add(name, value).err();
+        let reasons: Vec<_> = map.iter().filter_map(add).collect();
+        if reasons.is_empty() { Ok(parameters) } else { Err(reasons.join("; ")) }
+    }
+
+    fn add(&mut self, name: &Value, value: &Value) -> Result<(), String> {
+        let name = name.as_str().ok_or("a name is not a word")?;
+        let unknown = || {
+            format!("cannot set {}: there is no such setting; check its spelling", printable(name))
+        };
+        let setting = lookup(Section::Pgbouncer, name).ok_or_else(unknown)?;
+        let name = setting.name;
+        let value = text(value, setting.kind).ok_or_else(|| {
+            format!("cannot set {name}: its value is neither a word, a number nor a list of words")
+        })?;
+        self.insert(name, value)
     }
 
     /// Adds a setting, unless it is reserved for the charm.
@@ -74,7 +72,8 @@ impl Parameters {
         match validate(&text, version) {
             Ok(_) => Ok(()),
             Err(found) => {
-                Err(found.into_iter().next().map_or_else(String::new, |first| first.reason))
+                let reasons: Vec<_> = found.into_iter().map(|finding| finding.reason).collect();
+                Err(reasons.join("; "))
             }
         }
     }

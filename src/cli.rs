@@ -71,17 +71,18 @@ enum Command {
     },
     /// Check whether PgBouncer accepts all of a pgbouncer.ini
     ///
-    /// Parses the file as PgBouncer does and checks every setting, connection string and name for
+    /// Parses each file as PgBouncer does and checks every setting, connection string and name for
     /// one version. It is stricter than PgBouncer where PgBouncer would misread a value or apply
     /// only a part of the file; docs/settings.md lists these cases. Nothing is started or changed,
     /// and no value of a connection string is printed.
     ///
-    /// Exits with 0 if the file is valid. Otherwise exits with 1 and prints each invalid line as
-    /// `FILE:LINE: reason`.
+    /// Exits with 0 if all files are valid. Otherwise exits with 1 and prints each invalid line as
+    /// `FILE:LINE: reason`. The output format json prints one object for each file.
     #[command(after_help = "Example: pgbouncer-k8s check /etc/pgbouncer/pgbouncer.ini --for 1.24")]
     Check {
-        /// The pgbouncer.ini to check
-        file: PathBuf,
+        /// The files to check; - reads standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
         /// The version of PgBouncer, such as 1.18 or 1.24.1 [default: the newest known version]
         #[arg(long = "for", value_name = "VERSION", value_parser = check::version)]
         version: Option<Version>,
@@ -105,6 +106,11 @@ enum Format {
 /// of the environment.
 pub fn run(env: impl Fn(&str) -> Option<String>) -> ExitCode {
     answer(env).unwrap_or_else(|error| {
+        let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        // The reader has seen enough, such as `head`.
+        if io == Some(io::ErrorKind::BrokenPipe) {
+            return ExitCode::FAILURE;
+        }
         // A closed stderr leaves no other way to report the error.
         let _ = writeln!(io::stderr(), "error: {error:#}");
         ExitCode::FAILURE
@@ -115,13 +121,17 @@ fn answer(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Some(Command::Explain { event, relation, format }) => {
             let (unit, event) = hook("explain", event, relation, env)?;
+            if let Some(relation) = relation {
+                let mut juju = Juju::new(&unit.app, &unit.name, Rc::new(Journal::dry_run()));
+                exists(RelationId(relation), &event, |endpoint| juju.relations(endpoint))?;
+            }
             explain::run(&unit, &event, format)
         }
         Some(Command::Render { instance, format }) => {
             let (unit, _) = hook("render", Some("config-changed".to_owned()), None, env)?;
             render::run(&unit, instance, format)
         }
-        Some(Command::Check { file, version, format }) => check::run(&file, version, format),
+        Some(Command::Check { files, version, format }) => check::run(&files, version, format),
         None => {
             Cli::command().print_help()?;
             Ok(ExitCode::SUCCESS)
@@ -185,6 +195,28 @@ fn hook(
     }
 }
 
+/// Checks that the hook of a relation could run: Juju has the relation that the operator names.
+fn exists<E: std::error::Error + Send + Sync + 'static>(
+    relation: RelationId,
+    event: &Event,
+    mut relations: impl FnMut(Endpoint) -> Result<Vec<RelationId>, E>,
+) -> anyhow::Result<()> {
+    let Event::Relation(event) = event else {
+        bail!("cannot use --relation: this hook is of no relation; leave --relation out")
+    };
+    let endpoint = event.endpoint;
+    let found = relations(endpoint)?;
+    if found.contains(&relation) {
+        return Ok(());
+    }
+    let ids: Vec<_> = found.iter().map(RelationId::to_string).collect();
+    let there = if ids.is_empty() { "no relation".to_owned() } else { ids.join(", ") };
+    bail!(
+        "cannot simulate a hook of {endpoint}:{relation}: there is no such relation; {endpoint} has \
+         {there}; juju status --relations lists relations"
+    )
+}
+
 /// Finds the only relation of the endpoint in a hook's name.
 fn only_relation(path: &str, env: impl Fn(&str) -> Option<String>) -> anyhow::Result<RelationId> {
     let name = path.rsplit('/').next().unwrap_or(path);
@@ -210,13 +242,22 @@ fn only_relation(path: &str, env: impl Fn(&str) -> Option<String>) -> anyhow::Re
     }
 }
 
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
 fn to_json(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use super::*;
+    use crate::event::{RelationEvent, RelationHook};
 
     #[test]
     fn the_arguments_are_consistent() {
@@ -231,6 +272,34 @@ mod tests {
                 .to_string()
                 .contains("juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s explain")
         );
+    }
+
+    #[test]
+    fn a_relation_that_is_not_there_is_an_error() {
+        let event = |hook| RelationEvent {
+            endpoint: Endpoint::Database,
+            relation: RelationId(7),
+            hook,
+            remote_app: None,
+            remote_unit: None,
+            departing_unit: None,
+        };
+        for (ids, expected) in [
+            (&[3, 7][..], None),
+            (&[3, 5], Some("database:7: there is no such relation; database has 3, 5;")),
+            (&[], Some("database:7: there is no such relation; database has no relation;")),
+        ] {
+            for hook in [RelationHook::Changed, RelationHook::Broken] {
+                let relations =
+                    |_| Ok::<_, fmt::Error>(ids.iter().copied().map(RelationId).collect());
+                let found = exists(RelationId(7), &Event::Relation(event(hook)), relations);
+                let error = found.err().map(|error| error.to_string()).unwrap_or_default();
+                assert!(error.contains(expected.unwrap_or_default()), "{error}");
+                assert_eq!(error.is_empty(), expected.is_none(), "{error}");
+            }
+        }
+        let relations = |_| Ok::<_, fmt::Error>(vec![RelationId(7)]);
+        assert!(exists(RelationId(7), &Event::UpdateStatus, relations).is_err());
     }
 
     #[test]

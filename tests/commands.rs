@@ -5,15 +5,22 @@
 mod common;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use jujusim::{Options, Sim};
 use pgbouncer_k8s::pgbouncer::Version;
 use serde_json::{Value, json};
 
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pgbouncer-k8s"));
+    command.args(args);
+    command
+}
+
 fn run(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_pgbouncer-k8s")).args(args).output().expect("the command runs")
+    command(args).output().expect("the command runs")
 }
 
 fn json(text: &str) -> Value {
@@ -66,6 +73,64 @@ fn check_reports_the_same_in_json_as_in_text() {
         assert_eq!(findings.is_empty(), fit, "{told:?}");
         let expected = json!({"file": name, "version": "1.18", "fit": fit, "findings": findings});
         assert_eq!(json(&String::from_utf8_lossy(&output.stdout)), expected);
+    }
+}
+
+#[test]
+fn check_reads_standard_input_and_several_files() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let (good, bad) = (file("good.ini", "[pgbouncer]\n"), file("bad.ini", "nonsense\n"));
+    let missing = directory.path().join("missing.ini").display().to_string();
+    for (files, stdin, code, stdout, stderr) in [
+        (&["-"][..], "[pgbouncer]\n", 0, &["-: fit"][..], ""),
+        (&["-"], "nonsense\n", 1, &["-:1: ", "-: not fit"], ""),
+        (&[good.as_str(), bad.as_str()], "", 1, &["good.ini: fit", "bad.ini: not fit"], ""),
+        (
+            &[missing.as_str(), good.as_str()],
+            "",
+            1,
+            &["good.ini: fit"],
+            "missing.ini: No such file",
+        ),
+    ] {
+        let mut child = command(&[&["check"], files].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command runs");
+        let mut input = child.stdin.take().expect("it is piped");
+        input.write_all(stdin.as_bytes()).expect("it reads");
+        drop(input);
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(code), "{files:?}: {output:?}");
+        let (found, errors) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(stdout.iter().all(|words| found.contains(words)), "{files:?}: {found}");
+        assert!(errors.contains(stderr) && errors.is_empty() == stderr.is_empty(), "{errors}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), "nonsense\n".repeat(10_000)).expect("a file");
+    let name = file.path().display().to_string();
+    for args in [&["check", &name][..], &["check", &name, "--format", "json"]] {
+        let mut child = command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command runs");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
     }
 }
 

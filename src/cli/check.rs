@@ -1,12 +1,12 @@
 //! `check`: whether PgBouncer accepts all of a file.
 
-use std::io::{self, Write as _};
-use std::path::Path;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{Format, to_json};
+use super::{Format, print, to_json};
 use crate::pgbouncer::Version;
 use crate::pgbouncer::validate::{Finding, validate};
 
@@ -30,23 +30,32 @@ struct Line {
     reason: String,
 }
 
-/// Prints the findings in a file. The exit code is 1 if the file is not fit.
+/// Prints the findings in each file. The exit code is 1 if a file cannot be read or is not fit.
 pub(super) fn run(
-    file: &Path,
+    files: &[PathBuf],
     version: Option<Version>,
     format: Format,
 ) -> anyhow::Result<ExitCode> {
-    let text = match read(file) {
-        Ok(text) => text,
-        Err(error) => anyhow::bail!("cannot read {}: {error}", file.display()),
-    };
-    let answer = check(file, &text, version);
-    let shown = match format {
-        Format::Text => answer.to_string(),
-        Format::Json => to_json(&answer)?,
-    };
-    io::stdout().lock().write_all(shown.as_bytes())?;
-    Ok(if answer.fit { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let mut code = ExitCode::SUCCESS;
+    for file in files {
+        match read(file) {
+            Ok(text) => {
+                let answer = check(file, &text, version);
+                print(&match format {
+                    Format::Text => answer.to_string(),
+                    Format::Json => to_json(&answer)?,
+                })?;
+                if !answer.fit {
+                    code = ExitCode::FAILURE;
+                }
+            }
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "error: cannot read {}: {error}", file.display());
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
 }
 
 fn check(file: &Path, text: &[u8], version: Option<Version>) -> Answer {
@@ -102,9 +111,15 @@ pub(super) fn version(text: &str) -> Result<Version, String> {
     }
 }
 
+/// Reads a file, or standard input for `-`.
 #[expect(clippy::disallowed_methods, reason = "the operator names the file")]
 fn read(file: &Path) -> io::Result<Vec<u8>> {
-    std::fs::read(file)
+    if file != Path::new("-") {
+        return std::fs::read(file);
+    }
+    let mut text = Vec::new();
+    io::stdin().lock().read_to_end(&mut text)?;
+    Ok(text)
 }
 
 #[cfg(test)]

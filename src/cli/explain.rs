@@ -1,10 +1,9 @@
 //! `explain`: what a hook would change.
 
 use std::fmt;
-use std::io::{Write as _, stdout};
 use std::process::ExitCode;
 
-use super::{Format, to_json};
+use super::{Format, print, to_json};
 use crate::event::{Event, Unit};
 use crate::hook::{self, Counted};
 use crate::journal::{Journal, Outcome};
@@ -17,7 +16,7 @@ pub(super) fn run(unit: &Unit, event: &Event, format: Format) -> anyhow::Result<
         Format::Text => Table(&outcome).to_string(),
         Format::Json => to_json(&outcome)?,
     };
-    stdout().lock().write_all(shown.as_bytes())?;
+    print(&shown)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,12 +1,11 @@
 //! `render`: the configuration that the processes of this unit should run.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use super::{Format, to_json};
+use super::{Format, print, to_json};
 use crate::event::{Event, Unit};
 use crate::hook::{self, Counted};
 use crate::journal::Journal;
@@ -50,6 +49,6 @@ pub(super) fn run(unit: &Unit, instance: u16, format: Format) -> anyhow::Result<
             }))?
         }
     };
-    io::stdout().lock().write_all(shown.as_bytes())?;
+    print(&shown)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -124,7 +124,9 @@ impl Ini {
                     return Err("no setting has such a name".into());
                 }
                 let known = self.setting(key).is_some();
-                self.pgbouncer.push((key.into(), value.into()));
+                if !known {
+                    self.pgbouncer.push((key.into(), value.into()));
+                }
                 known
             }
         };
@@ -451,7 +453,7 @@ fn is_key_char(c: char) -> bool {
 }
 
 /// Whether every version reads the name without quotes.
-fn is_plain(name: &str) -> bool {
+pub(super) fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.chars().all(is_key_char)
 }
 

@@ -4,18 +4,27 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
-use crate::event::{Event, Unit};
+use crate::event::{Event, RelationId, Unit};
 use crate::hook::{self, Counted};
-use crate::journal::{Journal, Outcome};
+use crate::journal::{Change, Journal, Outcome, Target};
 use crate::juju::Juju;
 
 /// Runs an action and passes its results, or its failure, to Juju.
 pub fn run(action: &str, unit: &Unit) -> Result<()> {
+    let mut juju = Juju::new(&unit.app, &unit.name, Rc::new(Journal::real()));
     let results = match action {
         // As after a refresh, every note of earlier hooks is verified.
         "reconcile" => {
             let outcome = hook::run(unit, &Event::UpgradeCharm, Journal::real(), Counted::Loaded)?;
-            Ok(reconciled(&outcome))
+            let name = |relation: &str| {
+                let app = relation.parse().ok().and_then(|id| juju.remote_app(RelationId(id)).ok());
+                match app.flatten() {
+                    Some(app) if app == unit.app => "the other units".to_owned(),
+                    Some(app) => app,
+                    None => format!("relation {relation}"),
+                }
+            };
+            Ok(reconciled(&outcome, name))
         }
         "show-config" => {
             let outcome =
@@ -24,7 +33,6 @@ pub fn run(action: &str, unit: &Unit) -> Result<()> {
         }
         _ => Err(refusal(action)),
     };
-    let mut juju = Juju::new(&unit.app, &unit.name, Rc::new(Journal::real()));
     match results {
         Ok(results) => juju.set_results(&results)?,
         Err(reason) => juju.fail_action(&reason)?,
@@ -38,12 +46,14 @@ const LONGEST: usize = 131_000;
 /// Results by name, or the reason why the action fails.
 type Results = Result<Vec<(&'static str, String)>, String>;
 
-/// The results of `reconcile`.
-fn reconciled(outcome: &Outcome) -> Vec<(&'static str, String)> {
+/// The results of `reconcile`. `name` names the other side of a relation.
+fn reconciled(
+    outcome: &Outcome,
+    mut name: impl FnMut(&str) -> String,
+) -> Vec<(&'static str, String)> {
     let lines =
         |lines: Vec<String>| if lines.is_empty() { "nothing".to_owned() } else { lines.join("\n") };
-    let changes =
-        outcome.changes.iter().map(|change| format!("{}: {}", change.target, change.what));
+    let changes = outcome.changes.iter().filter_map(|change| in_words(change, &mut name));
     let status = outcome.status.as_ref();
     vec![
         ("done", lines(changes.collect())),
@@ -53,6 +63,32 @@ fn reconciled(outcome: &Outcome) -> Vec<(&'static str, String)> {
             status.map(|status| format!("{}: {}", status.kind, status.message)).unwrap_or_default(),
         ),
     ]
+}
+
+/// A change in words for the operator: with the names of applications, not with the hook tool that
+/// made it. `None` for the charm's own records and for the status, which is another result.
+fn in_words(change: &Change, name: &mut impl FnMut(&str) -> String) -> Option<String> {
+    let Change { target, what } = change;
+    match target {
+        Target::Unit => return None,
+        Target::Postgresql | Target::Pgbouncer => return Some(format!("{target}: {what}")),
+        Target::Juju => {}
+    }
+    let words: Vec<&str> = what.split(' ').collect();
+    let keys: Vec<&str> =
+        words.iter().filter_map(|word| word.split_once('=')).map(|(key, _)| key).collect();
+    let keys = keys.join(", ");
+    Some(match words.as_slice() {
+        ["status-set" | "state-set" | "state-delete", ..] => return None,
+        ["relation-set", "-r", id, ..] => format!("{}: publish {keys}", name(id)),
+        ["secret-grant", _, "-r", id, ..] => format!("{}: grant a secret", name(id)),
+        ["secret-add" | "secret-set", ..] => format!("juju: write a secret with {keys}"),
+        ["secret-remove", ..] => "juju: remove a secret that is no longer read".to_owned(),
+        ["open-port", port] => format!("juju: open port {port}"),
+        ["close-port", port] => format!("juju: close port {port}"),
+        ["application-version-set", version] => format!("juju: show the version {version}"),
+        _ => format!("juju: {what}"),
+    })
 }
 
 /// The results of `show-config`: the configuration that this unit's processes should run, without
@@ -94,5 +130,47 @@ fn refusal(action: &str) -> String {
             )
         }
         _ => format!("cannot run {action}: there is no such action; see actions.yaml"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reconcile_reports_in_words_and_names_applications() {
+        let mut name = |relation: &str| match relation {
+            "0" => "the other units".to_owned(),
+            _ => "shop".to_owned(),
+        };
+        for (target, what, words) in [
+            (Target::Unit, "record an attempt to answer database:3", None),
+            (Target::Pgbouncer, "reload instance 0", Some("pgbouncer: reload instance 0")),
+            (Target::Postgresql, "drop the role a", Some("postgresql: drop the role a")),
+            (Target::Juju, "state-set a=… b=…", None),
+            (Target::Juju, "status-set active -- 1 database", None),
+            (
+                Target::Juju,
+                "relation-set -r 0 --app cfg_file=… newest_clients=",
+                Some("the other units: publish cfg_file, newest_clients"),
+            ),
+            (Target::Juju, "relation-set -r 3 --app endpoints=…", Some("shop: publish endpoints")),
+            (Target::Juju, "secret-grant secret:‹1› -r 3", Some("shop: grant a secret")),
+            (
+                Target::Juju,
+                "secret-set secret:‹1› --label database.3.user.secret password=… uris=…",
+                Some("juju: write a secret with password, uris"),
+            ),
+            (
+                Target::Juju,
+                "secret-remove a --revision 2",
+                Some("juju: remove a secret that is no longer read"),
+            ),
+            (Target::Juju, "open-port 6432/tcp", Some("juju: open port 6432/tcp")),
+            (Target::Juju, "new-tool x", Some("juju: new-tool x")),
+        ] {
+            let change = Change { target, what: what.to_owned() };
+            assert_eq!(in_words(&change, &mut name).as_deref(), words, "{what}");
+        }
     }
 }

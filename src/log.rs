@@ -8,15 +8,21 @@ use std::sync::Mutex;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::event::Event;
 use crate::juju::Juju;
 use crate::printable;
 
 static INFO: Mutex<String> = Mutex::new(String::new());
 static ERROR: Mutex<String> = Mutex::new(String::new());
 
-/// Starts logging for a dispatch by Juju.
-pub fn start(is_action: bool) {
-    let level = if is_action { Level::INFO } else { Level::DEBUG };
+/// Starts logging for a dispatch by Juju. An action that changes nothing logs nothing but the error
+/// that ends it: what it finds is in its results, and hooks log the rest.
+pub fn start(event: &Event) {
+    let level = match event {
+        Event::Action(action) if action == "show-config" => Level::ERROR,
+        Event::Action(_) => Level::INFO,
+        _ => Level::DEBUG,
+    };
     tracing_subscriber::fmt()
         .with_writer(Routes)
         .with_max_level(level)

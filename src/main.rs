@@ -26,7 +26,7 @@ fn run() -> anyhow::Result<ExitCode> {
         return Ok(cli::run(env));
     }
     let (unit, event) = event::from_env(env)?;
-    log::start(matches!(event, Event::Action(_)));
+    log::start(&event);
     match &event {
         Event::Action(action) => actions::run(action, &unit)?,
         event => hook::run(&unit, event, Journal::real(), Counted::Loaded).map(drop)?,

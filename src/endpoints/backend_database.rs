@@ -413,11 +413,8 @@ fn changed(seen: &Related) -> Plan {
     if let Some(difference) = &leader.difference {
         let Difference { auth_role, get_auth, strays, former_auth_roles } = difference;
         if leader.is_noted && (*auth_role || !get_auth.is_empty()) {
-            plan.push(Effect::Warn(format!(
-                "backend-database:{}: in PostgreSQL the lookup of passwords was changed; the charm \
-                 repairs this",
-                seen.relation
-            )));
+            let text = "the lookup of passwords in PostgreSQL was changed; the charm repairs it";
+            plan.push(Effect::Warn(text.to_owned()));
         }
         for (role, comment) in former_auth_roles {
             let mut part = Plan::default();

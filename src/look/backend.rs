@@ -27,9 +27,10 @@ impl Look<'_> {
             };
             if let Some(Backend { relation, malformed, .. }) = backend.as_deref() {
                 for key in malformed {
+                    let app = self.remote_app(*relation)?.unwrap_or_default();
                     tracing::warn!(
-                        "backend-database:{relation}: ignored {key}: its value is malformed; check \
-                         PostgreSQL's charm"
+                        "{app} (backend-database:{relation}): ignored {key}: its value is \
+                         malformed; check the charm of {app}"
                     );
                 }
             }

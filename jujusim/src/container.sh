@@ -5,10 +5,13 @@ set -euo pipefail
 
 # PID INTERFACE ADDRESS GATEWAY: connects the network namespace of a process to the host.
 network() {
-    local pid=$1 interface=$2 address=$3 gateway=$4
+    local pid=$1 interface=$2 address=$3 gateway=$4 setting
     ip link add "$interface" type veth peer name eth0 netns "$pid"
     ip link set "$interface" up
-    echo 1 >"/proc/sys/net/ipv4/conf/$interface/route_localnet"
+    # Between two pods the host forwards.
+    for setting in route_localnet forwarding proxy_arp; do
+        echo 1 >"/proc/sys/net/ipv4/conf/$interface/$setting"
+    done
     ip route add unicast "$address/32" dev "$interface" table local src "$gateway"
     nsenter --target "$pid" --net bash -euc '
         ip link set lo up

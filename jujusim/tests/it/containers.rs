@@ -139,6 +139,11 @@ fn each_pod_has_one_address_of_its_own() {
                 _ => None,
             });
             assert_eq!(value.as_deref(), Some(mark), "{unit}");
+            // Each pod reaches itself and the other pod.
+            for from in ["puppet/0", "puppet/1"] {
+                let connect = format!("bash -c 'exec 3<>/dev/tcp/{address}/7777 && echo open'");
+                assert_eq!(ssh(&mut sim, from, &connect), "open", "{from} to {unit}");
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The command line of the simulator; under the name `juju`, the client of a served model.
+//! The command line of the simulator; under the name `juju` or `kubectl`, the client of a served
+//! model.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -94,8 +95,8 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
     let name = Path::new(&name).file_name().and_then(OsStr::to_str).unwrap_or("jujusim");
-    if name == front::client::NAME {
-        return ExitCode::from(front::client::run(args));
+    if [front::client::NAME, front::client::KUBECTL].contains(&name) {
+        return ExitCode::from(front::client::run(name, args));
     }
     match simulate(Cli::parse()) {
         Ok(code) => ExitCode::from(code),

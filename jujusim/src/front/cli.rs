@@ -112,8 +112,25 @@ pub(super) enum Command {
     },
     Whoami,
     Version,
+    /// The program `kubectl`.
+    #[command(hide = true, subcommand)]
+    Kubectl(Kubectl),
     #[command(external_subcommand)]
     Other(Vec<String>),
+}
+
+/// The commands of `kubectl` that an integration test of a charm needs.
+#[derive(Subcommand)]
+pub(super) enum Kubectl {
+    Delete {
+        #[arg(value_parser = ["pod"])]
+        kind: String,
+        pod: String,
+        #[arg(short, long)]
+        namespace: String,
+        #[arg(long)]
+        ignore_not_found: bool,
+    },
 }
 
 #[derive(Args)]

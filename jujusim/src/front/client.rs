@@ -11,10 +11,14 @@ use super::{Call, Reply, SOCKET};
 
 /// The name under which the simulator's binary acts as `juju`.
 pub const NAME: &str = "juju";
+/// The name under which the simulator's binary acts as `kubectl`. For the model's process that is a
+/// command of `juju`.
+pub const KUBECTL: &str = "kubectl";
 
-/// Runs one command; returns its exit code.
-pub fn run(args: impl Iterator<Item = OsString>) -> u8 {
-    ask(args).unwrap_or_else(|text| {
+/// Runs one command of the program with this name; returns its exit code.
+pub fn run(name: &str, args: impl Iterator<Item = OsString>) -> u8 {
+    let kubectl = (name == KUBECTL).then(|| KUBECTL.into());
+    ask(kubectl.into_iter().chain(args)).unwrap_or_else(|text| {
         let _ = writeln!(io::stderr(), "ERROR {text}");
         1
     })

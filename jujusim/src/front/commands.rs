@@ -3,7 +3,7 @@
 use clap::Parser as _;
 use serde_json::json;
 
-use super::cli::{Command, DebugLog, Deploy, Juju};
+use super::cli::{Command, DebugLog, Deploy, Juju, Kubectl};
 use super::journal::Filter;
 use super::serve::Front;
 use super::{Answer, Call, Outcome, charms, config, tasks, wait};
@@ -123,6 +123,10 @@ impl Front {
                 ))
             }
             Command::Version => Answer::out(format!("{}-ubuntu-amd64\n", self.sim.model.version)),
+            Command::Kubectl(Kubectl::Delete { kind: _, pod, namespace, ignore_not_found }) => {
+                self.in_this_model(Some(&namespace))?;
+                self.delete_pod(&pod, ignore_not_found)?
+            }
             Command::Other(args) => {
                 Answer::error(&format!("jujusim's juju does not know {:?}", args.join(" ")), 2)
             }
@@ -220,6 +224,23 @@ impl Front {
             self.execute("remove-application", args.collect::<Vec<_>>())?;
         }
         Ok(Answer::message(said.join("\n")))
+    }
+
+    /// Replaces a unit's pod. The new pod of a leader comes too late to keep the lease: on a real
+    /// cluster it may come in time.
+    fn delete_pod(&mut self, pod: &str, ignore_not_found: bool) -> Result<Answer> {
+        let model = &self.sim.model;
+        let Some(unit) = model.units.keys().find(|unit| unit.dashed() == pod).cloned() else {
+            let missing = || Err(Error::refused(format!("pods {pod:?} not found")));
+            return if ignore_not_found { Ok(Answer::default()) } else { missing() };
+        };
+        let leads = model.leader(&unit.app) == Some(&unit);
+        let next = model.units_of(&unit.app).into_iter().find(|other| leads && *other != unit);
+        self.execute("replace-pod", [unit.to_string()])?;
+        if let Some(next) = next {
+            self.execute("leader", [next.to_string()])?;
+        }
+        Ok(Answer::out(format!("pod {pod:?} deleted\n")))
     }
 
     fn trust(&mut self, app: String, remove: bool, scope: Option<&str>) -> Result<Answer> {

@@ -103,13 +103,15 @@ fn code(status: ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
-/// Creates a directory for `PATH` with the simulator under the name `juju`.
+/// Creates a directory for `PATH` with the simulator under the names `juju` and `kubectl`.
 fn link(sim: &Sim, options: &Options) -> Result<PathBuf> {
     let dir = sim.model.dir.join("bin");
     std::fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
-    let link = dir.join(client::NAME);
-    symlink(options.tools.with_file_name("jujusim"), &link)
-        .doing(|| format!("make {}", link.display()))?;
+    for name in [client::NAME, client::KUBECTL] {
+        let link = dir.join(name);
+        symlink(options.tools.with_file_name("jujusim"), &link)
+            .doing(|| format!("make {}", link.display()))?;
+    }
     Ok(dir)
 }
 

@@ -295,6 +295,25 @@ fn settings_come_from_files_and_go_back_to_their_defaults() {
 }
 
 #[test]
+fn a_deleted_pod_is_replaced_and_loses_the_lease() {
+    let found = printed(&format!(
+        r"
+        juju deploy PUPPET -n 2 2>/dev/null
+        {IDLE} 2>/dev/null
+        juju exec --unit puppet/0,puppet/1 -- touch old >/dev/null
+        kubectl delete pod puppet-0 --namespace dev
+        kubectl delete pod puppet-7 --namespace dev --ignore-not-found
+        juju exec --unit puppet/leader 'echo $JUJU_UNIT_NAME; ls old'
+        juju exec --unit puppet/0 -- test -e old || echo new
+        kubectl delete pod puppet-0 --namespace dev
+        juju exec --unit puppet/1 -- is-leader
+        "
+    ));
+    let expected = "pod \"puppet-0\" deleted\npuppet/1\nold\nnew\npod \"puppet-0\" deleted\nTrue\n";
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn invalid_and_unmodelled_commands_are_refused_as_in_juju() {
     for (command, text, code) in [
         ("juju nonsense now", "ERROR jujusim's juju does not know \"nonsense now\"\n", 2),
@@ -352,6 +371,9 @@ fn invalid_and_unmodelled_commands_are_refused_as_in_juju() {
             1,
         ),
         ("juju show-unit puppet", "ERROR invalid unit name \"puppet\"\n", 1),
+        ("kubectl get pods", "unrecognized subcommand 'get'", 2),
+        ("kubectl delete pod puppet-7 -n dev", "ERROR pods \"puppet-7\" not found\n", 1),
+        ("kubectl delete pod puppet-0 -n other", "ERROR model jujusim:admin/other not found\n", 1),
     ] {
         let (said, exit) = refused(command);
         assert!(said.contains(text) && exit == code, "{command}: exit {exit}\n{said}");

@@ -1,14 +1,15 @@
-//! The charm's life as its operator sees it: every step is a `juju` command, every answer what
-//! `juju` prints or what a client gets through PgBouncer. `make integration` says which `juju` it
-//! is; nothing here depends on that.
+//! The charm's life as its operator sees it: each step is a `juju` command, each answer is what
+//! `juju` prints or what a client gets through PgBouncer. `make integration` says which `juju` runs
+//! and which charms are PostgreSQL and the client. On a slow cloud a step takes longer: each waits
+//! for the state that it needs.
 //!
-//! `PGBOUNCER_K8S_CHARM` is the packed charm or its directory, `PGBOUNCER_IMAGE` the image of its
-//! workload. The model is expected to have nothing of these names in it, and has nothing of them
-//! left afterwards.
+//! scripts/integration sets the environment variables. The model must have no applications with
+//! these names, and has none afterwards.
 
-#![expect(clippy::disallowed_methods, reason = "runs juju and psql")]
-#![expect(clippy::print_stderr, reason = "who waits sees how far it is")]
+#![expect(clippy::disallowed_methods, reason = "runs juju, kubectl and psql")]
+#![expect(clippy::print_stderr, reason = "shows the progress")]
 
+use std::env::var;
 use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -16,121 +17,116 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 const APP: &str = "pgbouncer-k8s";
-const POSTGRESQL: &str = "postgresql-k8s";
-const CLIENT: &str = "data-integrator";
+const POSTGRESQL: &str = "postgresql";
+const CLIENT: &str = "client";
 
-/// Images are pulled and pods scheduled in it.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// How long one state may take, with pulling images and scheduling pods.
+const TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 #[test]
 fn a_life_from_deployment_to_removal() {
-    let given = |name| {
-        std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: make integration"))
-    };
-    let (charm, image) = (given("PGBOUNCER_K8S_CHARM"), given("PGBOUNCER_IMAGE"));
+    let charm = given("PGBOUNCER_K8S_CHARM");
+    let image = given("PGBOUNCER_IMAGE");
 
     step("deploy");
     juju(&["deploy", &charm, APP, "--resource", &format!("pgbouncer-image={image}")]);
-    until("it says what it lacks", |status| {
+    until("the status names what is missing", |status| {
         status.message(APP) == "waiting for backend database relation to initialise"
             && status.word(APP) == "blocked"
     });
 
     step("integrate with PostgreSQL and a client");
-    juju(&["deploy", POSTGRESQL, "--channel", "14/stable", "--trust"]);
-    juju(&["deploy", CLIENT, "--config", "database-name=shop"]);
+    let charms = Charms::deploy();
     juju(&["integrate", &format!("{APP}:backend-database"), POSTGRESQL]);
     juju(&["integrate", &format!("{APP}:database"), CLIENT]);
     until("the database is served", |status| {
         status.message(APP).starts_with("1 database, session pooling, port 6432,")
+            && charms.sql(&status.addresses(APP), "SELECT 1") == Ok(vec!["1".to_owned()])
     });
-    let client = Credentials::get();
-    client.sql("CREATE TABLE sale (item text)");
-    client.sql("INSERT INTO sale VALUES ('cup')");
-    assert_eq!(client.everywhere("SELECT item FROM sale"), ["cup"]);
+    for statement in ["CREATE TABLE sale (item text)", "INSERT INTO sale VALUES ('cup')"] {
+        charms.sql(&status().addresses(APP), statement).expect(statement);
+    }
+    charms.until_served_by(1);
+    let user = charms.sql(&status().addresses(APP), "SELECT session_user");
 
-    step("scale to three");
+    step("scale up");
     juju(&["scale-application", APP, "3"]);
-    until("three units serve it", |status| status.units(APP).len() == 3 && status.all_serve(APP));
-    assert_eq!(client.everywhere("SELECT item FROM sale"), ["cup", "cup", "cup"]);
-    let told = Credentials::get();
-    assert_eq!(
-        (&told.user, &told.password),
-        (&client.user, &client.password),
-        "its credentials stay"
-    );
+    charms.until_served_by(3);
 
     step("configure");
     juju(&["config", APP, "pool_mode=transaction", "max_db_connections=60"]);
-    until("it serves by the new options", |status| {
+    until("the new options are in force", |status| {
         status.all_say(APP, "1 database, transaction pooling, port 6432,")
     });
-    assert_eq!(client.everywhere("SELECT item FROM sale"), ["cup", "cup", "cup"]);
+    charms.until_served_by(3);
     juju(&["config", APP, "pool_mode=swimming"]);
-    until("it says what is wrong with an option", |status| {
+    until("the status names the invalid option", |status| {
         status.word(APP) == "blocked"
             && status.message(APP).starts_with("option pool_mode is \"swimming\": ")
     });
-    assert_eq!(client.everywhere("SELECT item FROM sale"), ["cup", "cup", "cup"]);
+    let cups = charms.sql(&status().addresses(APP), "SELECT item FROM sale");
+    assert_eq!(cups.expect("all units serve"), ["cup"; 3]);
     juju(&["config", APP, "--reset", "pool_mode,max_db_connections"]);
-    until("it is as it was", |status| {
+    until("the defaults are in force", |status| {
         status.all_say(APP, "1 database, session pooling, port 6432,")
     });
 
     step("ask a unit");
-    let config = action(&format!("{APP}/leader"), "show-config");
+    let config = action(&format!("{APP}/leader"), &["show-config"]).expect("show-config");
     assert!(
         config["pgbouncer-ini"].as_str().is_some_and(|text| text.contains("\nshop = host=")),
         "{config}"
     );
-    let leader = status().leader(APP);
-    let explained = juju(&[
-        "exec",
-        "--unit",
-        &leader,
-        "--",
-        "./bin/pgbouncer-k8s",
-        "explain",
-        "config-changed",
-    ]);
+    let leader = status().leader(APP).expect("a leader");
+    let explained = exec(&leader, &["./bin/pgbouncer-k8s", "explain", "config-changed"]);
+    let explained = explained.expect("explain");
     assert!(!explained.contains("pgbouncer "), "nothing would be loaded: {explained}");
-    let done = action(&leader, "reconcile");
+    let done = action(&leader, &["reconcile"]).expect("reconcile");
     assert!(
         done["status"].as_str().is_some_and(|text| text.starts_with("active: 1 database")),
         "{done}"
     );
 
-    // The one way by which a `juju` command has another unit lead: in a model of Kubernetes a unit
-    // that is to go cannot be named, and the highest numbers go first, while the first unit mostly
-    // leads.
-    step("remove the leader with all others, and come back");
-    juju(&["scale-application", APP, "0"]);
-    until("nobody is left", |status| status.units(APP).is_empty());
+    step("move leadership: delete the leader's pod");
+    let pods = Pods::mark(vec![leader.clone()]);
+    // A pod that comes back within a minute keeps the lease.
+    until("another unit leads", |status| {
+        let moved = status.leader(APP).is_some_and(|now| now != leader);
+        if !moved {
+            delete_pod(&leader);
+        }
+        moved
+    });
+    pods.until_replaced();
+    charms.until_served_by(3);
+
+    step("scale down");
     juju(&["scale-application", APP, "2"]);
-    until("two new units serve it", |status| status.units(APP).len() == 2 && status.all_serve(APP));
-    assert_eq!(client.everywhere("SELECT item FROM sale"), ["cup", "cup"]);
+    charms.until_served_by(2);
 
     step("refresh to itself");
-    // A model counts on where an application of that name was removed.
-    let before = status().revision(APP);
+    let (before, pods) = (status().revision(APP), Pods::mark(status().names(APP)));
     juju(&["refresh", APP, "--path", &charm]);
-    until("it has a new revision", |status| status.revision(APP) != before);
-    until("two units serve it", |status| status.units(APP).len() == 2 && status.all_serve(APP));
-    assert_eq!(client.everywhere("SELECT item FROM sale"), ["cup", "cup"]);
+    until("the application has a new revision", |status| status.revision(APP) != before);
+    pods.until_replaced();
+    charms.until_served_by(2);
+    let now = charms.sql(&status().addresses(APP)[..1], "SELECT session_user");
+    assert_eq!(now, user, "the client keeps its role");
 
-    step("remove the client, and everything");
+    step("remove the client's relation");
+    let login = charms.login();
     juju(&["remove-relation", &format!("{APP}:database"), CLIENT]);
     until("no database is served", |status| status.all_say(APP, "0 databases, "));
-    let refused = client.psql(&status().addresses(APP)[0], "SELECT 1");
-    assert!(!refused.status.success(), "the client's role is gone");
-    for app in [APP, CLIENT, POSTGRESQL] {
-        juju(&["remove-application", app, "--no-prompt"]);
-    }
-    until("nothing is left", |status| {
-        status.0["applications"]
-            .as_object()
-            .is_none_or(|apps| ![APP, CLIENT, POSTGRESQL].iter().any(|app| apps.contains_key(*app)))
-    });
+    charms.until_the_client_is_gone(&login);
+
+    step("remove everything");
+    remove(&[APP]);
+    charms.check_that_nothing_is_left();
+    remove(&[CLIENT, POSTGRESQL]);
+}
+
+fn given(name: &str) -> String {
+    var(name).unwrap_or_else(|_| panic!("{name} is not set: run make integration"))
 }
 
 fn step(name: &str) {
@@ -139,22 +135,85 @@ fn step(name: &str) {
 
 /// What `juju` printed; it must succeed.
 fn juju(args: &[&str]) -> String {
-    let output = Command::new("juju").args(args).output().expect("juju is there: make integration");
-    assert!(output.status.success(), "juju {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
+    let output = output_of("juju", args);
+    assert!(output.status.success(), "juju {args:?}: {}", text(&output.stderr));
+    text(&output.stdout)
 }
 
-/// The results of an action.
-fn action(unit: &str, name: &str) -> Value {
-    let text = juju(&["run", unit, name, "--format", "json"]);
-    let results: Value = serde_json::from_str(&text).expect("JSON");
-    let task = results.as_object().and_then(|tasks| tasks.values().next()).expect("a task");
-    assert_eq!(task["status"], "completed", "{text}");
-    task["results"].clone()
+fn output_of(program: &str, args: &[&str]) -> Output {
+    let output = Command::new(program).args(args).output();
+    output.unwrap_or_else(|error| panic!("cannot run {program}: {error}; run make integration"))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
+}
+
+/// The results of an action, given as its name and parameters, or why the action failed.
+fn action(unit: &str, call: &[&str]) -> Result<Value, String> {
+    let output = output_of("juju", &[&["run", unit], call, &["--format", "json"]].concat());
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let task = answer.as_object().and_then(|tasks| tasks.values().next());
+    match task {
+        Some(task) if task["status"] == "completed" => Ok(task["results"].clone()),
+        _ => Err(format!("{call:?}: {} {}", text(&output.stdout), text(&output.stderr))),
+    }
+}
+
+/// What a command on a unit printed, if it succeeded.
+fn exec(unit: &str, command: &[&str]) -> Option<String> {
+    let output = output_of("juju", &[&["exec", "--unit", unit, "--"], command].concat());
+    output.status.success().then(|| text(&output.stdout))
+}
+
+/// Deletes the pod of a unit, and waits until it is gone. On Kubernetes another pod follows.
+fn delete_pod(unit: &str) {
+    let model = juju(&["switch"]);
+    let namespace = model.rsplit('/').next().expect("a name");
+    let pod = unit.replace('/', "-");
+    // Such as `microk8s kubectl`.
+    let kubectl = given("KUBECTL");
+    let mut words: Vec<&str> = kubectl.split_whitespace().collect();
+    words.extend(["delete", "pod", &pod, "--namespace", namespace, "--ignore-not-found"]);
+    let output = output_of(words[0], &words[1..]);
+    assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
+}
+
+/// Removes applications, and waits until they are gone.
+fn remove(apps: &[&str]) {
+    for app in apps {
+        juju(&["remove-application", app, "--no-prompt"]);
+    }
+    until(&format!("{} gone", apps.join(" and ")), |status| {
+        apps.iter().all(|app| status.0["applications"].get(app).is_none())
+    });
+}
+
+/// The pods of some units, with a file in the charm's directory, which a new pod does not have.
+struct Pods(Vec<String>);
+
+impl Pods {
+    const MARK: &str = "old-pod";
+
+    fn mark(units: Vec<String>) -> Self {
+        for unit in &units {
+            exec(unit, &["touch", Self::MARK]).expect("touch");
+        }
+        Self(units)
+    }
+
+    /// Waits until each unit has a new pod, in which the charm runs. What `juju status` shows of
+    /// the units and their revisions is for a while true of the old pods.
+    fn until_replaced(mut self) {
+        until("the pods are replaced", |_| {
+            self.0.retain(|unit| exec(unit, &["test", "!", "-e", Self::MARK]).is_none());
+            self.0.is_empty()
+        });
+    }
 }
 
 /// Waits for something that `juju status` shows.
-fn until(what: &str, is_so: impl Fn(&Status) -> bool) {
+fn until(what: &str, mut is_so: impl FnMut(&Status) -> bool) {
     let start = Instant::now();
     loop {
         let status = status();
@@ -162,7 +221,7 @@ fn until(what: &str, is_so: impl Fn(&Status) -> bool) {
             eprintln!("   {what}: after {} s", start.elapsed().as_secs());
             return;
         }
-        assert!(start.elapsed() < PATIENCE, "not so after {PATIENCE:?}: {what}\n{:#}", status.0);
+        assert!(start.elapsed() < TIMEOUT, "not so after {TIMEOUT:?}: {what}\n{:#}", status.0);
         sleep(Duration::from_millis(500));
     }
 }
@@ -208,66 +267,121 @@ impl Status {
         })
     }
 
-    fn all_serve(&self, app: &str) -> bool {
-        self.all_say(app, "1 database, ")
+    fn names(&self, app: &str) -> Vec<String> {
+        self.units(app).into_iter().map(|(name, _)| name.clone()).collect()
     }
 
-    fn leader(&self, app: &str) -> String {
+    fn leader(&self, app: &str) -> Option<String> {
         let units = self.units(app);
         let leader = units.iter().find(|(_, unit)| unit["leader"] == true);
-        leader.map(|(name, _)| (*name).clone()).expect("a leader")
+        leader.map(|(name, _)| (*name).clone())
     }
 
+    /// The addresses of the units that have one.
     fn addresses(&self, app: &str) -> Vec<String> {
-        let address = |(_, unit): &(&String, &Value)| {
-            unit["address"].as_str().expect("an address").to_owned()
-        };
-        self.units(app).iter().map(address).collect()
+        let units = self.units(app);
+        units.iter().filter_map(|(_, unit)| Some(unit["address"].as_str()?.to_owned())).collect()
     }
 }
 
-/// What the client was given.
-struct Credentials {
-    user: String,
-    password: String,
-    database: String,
+/// The charms of PostgreSQL and the client.
+enum Charms {
+    /// Charmhub's `postgresql-k8s` and `data-integrator`: psql runs on this machine.
+    Charmhub,
+    /// Those of this directory: the client runs psql in its container.
+    Own,
 }
 
-impl Credentials {
-    fn get() -> Self {
-        let results = action(&format!("{CLIENT}/leader"), "get-credentials");
-        let given =
-            |key: &str| results["postgresql"][key].as_str().expect("it was given").to_owned();
-        Self { user: given("username"), password: given("password"), database: given("database") }
+impl Charms {
+    fn deploy() -> Self {
+        if given("CHARMS") == "charmhub" {
+            juju(&["deploy", "postgresql-k8s", POSTGRESQL, "--channel", "14/stable", "--trust"]);
+            juju(&["deploy", "data-integrator", CLIENT, "--config", "database-name=shop"]);
+            return Self::Charmhub;
+        }
+        let image = format!("postgresql-image={}", given("POSTGRESQL_IMAGE"));
+        for app in [POSTGRESQL, CLIENT] {
+            let charm = format!("{}/target/integration/{app}.charm", env!("CARGO_MANIFEST_DIR"));
+            juju(&["deploy", &charm, app, "--resource", &image]);
+        }
+        Self::Own
     }
 
-    fn psql(&self, host: &str, sql: &str) -> Output {
-        let Self { user, database, password } = self;
-        let address =
-            format!("host={host} port=6432 user={user} dbname={database} connect_timeout=10");
-        let mut psql = Command::new("psql");
-        psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", sql, &address]);
-        psql.env("PGPASSWORD", password).output().expect("psql is there")
+    /// What a statement of the client gives through each of these units.
+    fn sql(&self, addresses: &[String], statement: &str) -> Result<Vec<String>, String> {
+        let client = format!("{CLIENT}/leader");
+        match self {
+            Self::Charmhub => {
+                let login = self.login();
+                addresses.iter().map(|host| psql(&login, host, statement)).collect()
+            }
+            Self::Own => {
+                let addresses = format!("addresses={}", addresses.join(","));
+                let results =
+                    action(&client, &["sql", &format!("statement={statement}"), &addresses])?;
+                let answers = results["answers"].as_str().unwrap_or_default();
+                serde_json::from_str(answers).map_err(|error| format!("{results}: {error}"))
+            }
+        }
     }
 
-    /// What a statement gives through one unit.
-    fn through(&self, host: &str, sql: &str) -> String {
-        let output = self.psql(host, sql);
-        assert!(
-            output.status.success(),
-            "{host}: {sql}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    /// Waits until so many units say that they serve the database, and do.
+    fn until_served_by(&self, units: usize) {
+        until(&format!("{units} units serve the database"), |status| {
+            let addresses = status.addresses(APP);
+            status.units(APP).len() == units
+                && addresses.len() == units
+                && status.all_say(APP, "1 database, ")
+                && self.sql(&addresses, "SELECT item FROM sale")
+                    == Ok(vec!["cup".to_owned(); units])
+        });
     }
 
-    /// Through the first unit.
-    fn sql(&self, sql: &str) -> String {
-        self.through(&status().addresses(APP)[0], sql)
+    /// The client's credentials, if psql on this machine needs them.
+    fn login(&self) -> Value {
+        match self {
+            Self::Charmhub => action(&format!("{CLIENT}/leader"), &["get-credentials"])
+                .map(|results| results["postgresql"].clone())
+                .unwrap_or_default(),
+            Self::Own => Value::Null,
+        }
     }
 
-    /// Through each unit.
-    fn everywhere(&self, sql: &str) -> Vec<String> {
-        status().addresses(APP).iter().map(|host| self.through(host, sql)).collect()
+    fn until_the_client_is_gone(&self, login: &Value) {
+        until("the client's role is gone", |status| match self {
+            Self::Charmhub => psql(login, &status.addresses(APP)[0], "SELECT 1").is_err(),
+            Self::Own => {
+                let left = leftovers();
+                assert!(left.contains("role pgbouncer_auth_"), "PgBouncer still logs in: {left}");
+                !left.contains("role relation_id_")
+            }
+        });
     }
+
+    fn check_that_nothing_is_left(&self) {
+        match self {
+            Self::Charmhub => {
+                eprintln!("   not checked: what is left in PostgreSQL; CHARMS=own checks it");
+            }
+            Self::Own => assert_eq!(leftovers(), "", "nothing of the charm is left in PostgreSQL"),
+        }
+    }
+}
+
+/// What a statement gives through one unit.
+fn psql(login: &Value, host: &str, statement: &str) -> Result<String, String> {
+    let [user, password, database] =
+        ["username", "password", "database"].map(|key| login[key].as_str().unwrap_or_default());
+    let address = format!("host={host} port=6432 user={user} dbname={database} connect_timeout=10");
+    let mut psql = Command::new("psql");
+    psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", statement, &address]);
+    let output = psql.env("PGPASSWORD", password).output();
+    let output = output.unwrap_or_else(|error| panic!("cannot run psql: {error}"));
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// The logins and schemas that others than PostgreSQL's charm made in PostgreSQL.
+fn leftovers() -> String {
+    let results = action(&format!("{POSTGRESQL}/leader"), &["leftovers"]).expect("leftovers");
+    results["leftovers"].as_str().expect("a list").to_owned()
 }

@@ -1,13 +1,24 @@
 //! A hook tool: a program on `PATH` that Juju puts there for the hook.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::process::{Command, ExitStatus, Stdio};
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::process::{ChildStderr, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::printable::argument;
+
+/// How long a tool may take. On a busy cluster `secret-get` takes seconds.
+const LONGEST: Duration = Duration::from_secs(120);
+/// The longest output of a tool, in bytes.
+const LARGEST: u64 = 16 << 20;
 
 /// The failure of a hook tool.
 #[derive(Debug, Error)]
@@ -30,6 +41,18 @@ pub enum ToolError {
         status: ExitStatus,
         /// The tool's error output.
         stderr: String,
+    },
+    /// The tool did not end in time, and was killed.
+    #[error("{tool} did not end within {} s; check the unit's agent, Juju retries the hook", LONGEST.as_secs())]
+    Timeout {
+        /// The tool.
+        tool: &'static str,
+    },
+    /// The tool's output is too large.
+    #[error("the answer of {tool} exceeds {} MiB; check the databags of this unit's relations", LARGEST >> 20)]
+    TooLarge {
+        /// The tool.
+        tool: &'static str,
     },
     /// The tool's output is not the expected JSON. The message omits the output, which may hold
     /// a secret.
@@ -106,17 +129,56 @@ pub(super) fn run(
         .stderr(Stdio::piped())
         .spawn()
         .map_err(start)?;
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or_default());
+    let watch = child.stderr.take().map(|stderr| thread::spawn(move || watch(stderr, pid)));
     if let (Some(text), Some(mut pipe)) = (stdin, child.stdin.take()) {
         // A tool that fails before it reads closes the pipe; the tool's own error is reported.
         let _ = pipe.write_all(text.as_bytes());
     }
-    let output = child.wait_with_output().map_err(start)?;
-    if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        let stderr = if stderr.is_empty() { "it printed no reason".to_owned() } else { stderr };
-        return Err(ToolError::Failed { tool, status: output.status, stderr });
+    let mut stdout = Vec::new();
+    if let Some(pipe) = child.stdout.take() {
+        pipe.take(LARGEST + 1).read_to_end(&mut stdout).map_err(start)?;
     }
-    Ok(output.stdout)
+    let status = child.wait().map_err(start)?;
+    let (stderr, is_in_time) = watch.and_then(|watch| watch.join().ok()).unwrap_or_default();
+    if !is_in_time {
+        return Err(ToolError::Timeout { tool });
+    }
+    if stdout.len() as u64 > LARGEST {
+        return Err(ToolError::TooLarge { tool });
+    }
+    if !status.success() {
+        let stderr = String::from_utf8_lossy(&stderr).trim().to_owned();
+        let stderr = if stderr.is_empty() { "it printed no reason".to_owned() } else { stderr };
+        return Err(ToolError::Failed { tool, status, stderr });
+    }
+    Ok(stdout)
+}
+
+/// Collects the error output of a tool until the tool ends, and whether it ended in time. A tool
+/// that takes too long is killed.
+#[expect(clippy::disallowed_methods, reason = "a tool has a time limit")]
+fn watch(mut stderr: ChildStderr, pid: Pid) -> (Vec<u8>, bool) {
+    let deadline = Instant::now() + LONGEST;
+    let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(stderr.as_fd(), PollFlags::POLLIN)], left) {
+            Ok(0) => {
+                let _ = kill(pid, Signal::SIGKILL);
+                return (text, false);
+            }
+            Err(nix::errno::Errno::EINTR) => continue,
+            _ => {}
+        }
+        match stderr.read(&mut chunk) {
+            Ok(0) | Err(_) => return (text, true),
+            // The reason of a failure is short.
+            Ok(read) if text.len() < 1 << 16 => text.extend_from_slice(&chunk[..read]),
+            Ok(_) => {}
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use crate::apply::apply;
-use crate::endpoints::{Row, TABLE};
-use crate::event::{Endpoint, Event, RelationHook, Unit};
+use crate::endpoints::{Row, TABLE, backend_database};
+use crate::event::{Endpoint, Event, RelationEvent, RelationHook, Unit};
 use crate::facts::units;
 use crate::journal::{Journal, Outcome};
 pub use crate::look::Counted;
 use crate::look::{Handles, Look};
-use crate::notes::Trust;
+use crate::notes::{Leaving, Trust};
 use crate::printable;
 use crate::status::{self, Scope, Status, Wait};
 
@@ -42,7 +42,12 @@ fn converge(
         }
         return Ok((waits, None));
     }
-    let Some(mut look) = Look::open(unit, event, counted, handles)? else {
+    // In `install` Juju does not list the peer relation yet.
+    let opened = match event {
+        Event::Install => None,
+        _ => Look::open(unit, event, counted, handles)?,
+    };
+    let Some(mut look) = opened else {
         waits.insert(Wait::Peers);
         let status = status::of(&waits, "");
         show(Scope::Unit, &status, event, handles)?;
@@ -56,6 +61,9 @@ fn converge(
         return Ok((waits, None));
     }
     read_event(look)?;
+    if look.notes().leaving != Leaving::No && ends_relation(event) {
+        return leave(look);
+    }
     let (mut ran, mut deferred) = (Vec::new(), Vec::new());
     for row in &TABLE {
         // A client that one row enters is answered by another row of the same name.
@@ -94,12 +102,43 @@ fn converge(
     Ok((waits, Some(status)))
 }
 
+/// Handles the last hooks of a unit that is being removed. A leader whose whole application is
+/// removed cleans up PostgreSQL once; nothing else is left to do.
+fn leave(look: &mut Look<'_>) -> Result<(BTreeSet<Wait>, Option<Status>)> {
+    let mut waits = BTreeSet::new();
+    let mut status = None;
+    if look.notes().leaving == Leaving::Unfinished
+        && look.is_leader()?
+        && look.is_whole_application_leaving()?
+    {
+        let plan = backend_database::plan(look)?;
+        waits.extend(apply(&plan, look)?);
+        if waits.is_empty() {
+            look.notes_mut().leaving = Leaving::Finished;
+        } else {
+            status = Some(status::of(&waits, ""));
+        }
+    }
+    commit(look)?;
+    if let Some(status) = &status {
+        let event = look.event();
+        show(Scope::Unit, status, event, look.handles())?;
+    }
+    Ok((waits, status))
+}
+
+/// Whether this hook ends a relation or the part of a unit in it.
+fn ends_relation(event: &Event) -> bool {
+    matches!(event, Event::Relation(RelationEvent { hook, .. })
+        if matches!(hook, RelationHook::Departed | RelationHook::Broken))
+}
+
 /// Records the facts in the event about relations and units, and decides which notes are still
 /// trusted.
 fn read_event(look: &mut Look<'_>) -> Result<()> {
     look.note_relation()?;
-    if !look.notes().is_leaving && is_leaving(look)? {
-        look.notes_mut().is_leaving = true;
+    if look.notes().leaving == Leaving::No && is_leaving(look)? {
+        look.notes_mut().leaving = Leaving::Unfinished;
     }
     let is_ours = *look.event() != Event::LeaderElected || look.published()?.is_ours();
     look.set_trust(Trust::in_hook(look.event(), is_ours));

@@ -27,7 +27,7 @@ use crate::facts::users::FoundUsers;
 use crate::journal::Journal;
 use crate::juju::Juju;
 use crate::last_status::LastStatus;
-use crate::notes::{Notes, Trust};
+use crate::notes::{Leaving, Notes, Trust};
 use crate::peer_bag::PGBOUNCER_VERSION;
 use crate::pgbouncer::Version;
 use crate::plan::Bag;
@@ -245,7 +245,7 @@ impl<'a> Look<'a> {
     /// Whether this unit decides for the application. A leader that is being removed keeps its
     /// lease, but decides nothing: it sees its own relations end, not those of the other units.
     pub fn leads(&mut self) -> Result<bool> {
-        Ok(!self.notes.is_leaving && self.is_leader()?)
+        Ok(self.notes.leaving == Leaving::No && self.is_leader()?)
     }
 
     /// Whether PgBouncer runs in a workload container; otherwise it runs on the charm's machine.

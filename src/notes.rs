@@ -26,7 +26,7 @@ pub struct Notes {
     pub deferred: Vec<String>,
     /// This unit is being removed. The first hook that learns of the removal writes it. From then
     /// on the unit decides nothing for the application, even if it holds leadership.
-    pub is_leaving: bool,
+    pub leaving: Leaving,
     /// The port that this unit has opened in Juju. Opening a port writes and reads it.
     pub open_port: Option<u16>,
     /// The port on which PgBouncer could not listen here. A failed load writes it. The options then
@@ -52,13 +52,44 @@ pub struct Notes {
     pub clients: ClientNotes,
 }
 
+/// Whether this unit is being removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leaving {
+    /// The unit stays.
+    #[default]
+    No,
+    /// The unit is being removed, and may have to clean up PostgreSQL.
+    Unfinished,
+    /// The unit is being removed and has cleaned up PostgreSQL.
+    Finished,
+}
+
+impl Leaving {
+    fn read(text: &str) -> Self {
+        match text {
+            "" => Self::No,
+            "finished" => Self::Finished,
+            _ => Self::Unfinished,
+        }
+    }
+
+    fn render(self) -> &'static str {
+        match self {
+            Self::No => "",
+            Self::Unfinished => "true",
+            Self::Finished => "finished",
+        }
+    }
+}
+
 /// The users that this unit read from the peer secret. Their list is in this unit's files; the
 /// passwords are nowhere but in the secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownUsers {
     /// The revision of the secret, as the leader publishes it.
     pub revision: String,
-    /// `pgb-` and 24 hexadecimal digits of the SHA-256 digest of the rendered list.
+    /// `pgb-` and 24 hexadecimal digits of the SHA-256 digest of the rendered list; empty if the
+    /// list is marked as deleted.
     pub digest: String,
 }
 
@@ -101,7 +132,7 @@ impl Notes {
         Self {
             peers: text(PEERS).parse().ok(),
             deferred: json(text(DEFERRED)),
-            is_leaving: !text(LEAVING).is_empty(),
+            leaving: Leaving::read(text(LEAVING)),
             open_port: number(PORT),
             refused_port: number(REFUSED_PORT),
             scram: text(SCRAM).parse().ok(),
@@ -120,7 +151,7 @@ impl Notes {
         let Self {
             peers,
             deferred,
-            is_leaving,
+            leaving,
             open_port,
             refused_port,
             scram,
@@ -134,7 +165,7 @@ impl Notes {
         Texts::from([
             (PEERS.to_owned(), or_empty(peers.as_ref())),
             (DEFERRED.to_owned(), to_json(deferred, deferred.is_empty())),
-            (LEAVING.to_owned(), if *is_leaving { "true".to_owned() } else { String::new() }),
+            (LEAVING.to_owned(), leaving.render().to_owned()),
             (PORT.to_owned(), or_empty(open_port.as_ref())),
             (REFUSED_PORT.to_owned(), or_empty(refused_port.as_ref())),
             (SCRAM.to_owned(), or_empty(scram.as_ref())),
@@ -225,7 +256,7 @@ mod tests {
         let notes = Notes {
             peers: Some(RelationId(1)),
             deferred: vec!["database".into()],
-            is_leaving: true,
+            leaving: Leaving::Finished,
             open_port: Some(6432),
             refused_port: Some(80),
             scram: Some(RelationId(2)),

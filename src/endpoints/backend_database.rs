@@ -14,7 +14,7 @@ use crate::facts::backend::Backend;
 use crate::facts::lookup::{GetAuth, Lookup};
 use crate::facts::users::{Store, Users};
 use crate::look::Look;
-use crate::notes::Trust;
+use crate::notes::{Leaving, Trust};
 use crate::peer_bag::{AUTH, DELETED, GET_AUTH, field};
 use crate::pgbouncer::verifier;
 use crate::plan::{Bag, Effect, Plan, Value};
@@ -150,10 +150,6 @@ pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
     if look.event().may_follow_missed_hooks() {
         return Ok(true);
     }
-    if look.notes().is_leaving && look.departs() && look.is_leader()? {
-        // If the whole application is being removed, clean up while PostgreSQL is still related.
-        return Ok(true);
-    }
     if !look.leads()? {
         return Ok(false);
     }
@@ -182,7 +178,7 @@ pub fn plan(look: &mut Look<'_>) -> Result<Plan> {
 /// The first departing unit is the sign: a later hook may be too late, because PostgreSQL's charm
 /// removes our user in its own hooks.
 fn ends(look: &mut Look<'_>, backend: &Backend) -> Result<bool> {
-    if look.notes().is_leaving && look.is_leader()? {
+    if look.notes().leaving != Leaving::No && look.is_leader()? {
         // If other units stay, the relation goes on for them.
         return look.is_whole_application_leaving();
     }
@@ -213,7 +209,7 @@ fn ending(look: &mut Look<'_>, backend: &Backend) -> Result<Ending> {
         comment_prefix: look.comment_prefix(),
         roles: client::roles_of_all(look)?,
         members: look.members(backend.relation)?,
-        is_leaving: look.notes().is_leaving,
+        is_leaving: look.notes().leaving != Leaving::No,
     })
 }
 
@@ -221,12 +217,17 @@ fn unrelated(look: &mut Look<'_>) -> Result<Unrelated> {
     let note = look.app_bag()?.get_auth();
     // Only a warning about the note depends on the other units.
     let may_warn = note.as_ref().is_some_and(|note| !note.is_removed());
-    let is_leaving = may_warn && look.notes().is_leaving;
+    let is_leaving = may_warn && look.notes().leaving != Leaving::No;
+    let mut found = look.users()?;
+    if found.users.is_some() {
+        // The mark of deletion keeps the passwords.
+        found = look.users_with_passwords()?;
+    }
     Ok(Unrelated {
         leads: look.leads()?,
         note,
         others_stay: is_leaving && !look.is_whole_application_leaving()?,
-        users: look.users_with_passwords()?.users.clone(),
+        users: found.users.clone(),
         store: look.store()?,
     })
 }

@@ -140,7 +140,8 @@ pub fn created(look: &mut Look<'_>) -> Result<Plan> {
 pub fn changed(look: &mut Look<'_>) -> Result<Plan> {
     let plan = decide_changed(look)?;
     // The login that proves a load needs a password.
-    if plan.loads() && look.users()?.is_known {
+    let found = look.users()?;
+    if plan.loads() && found.is_known && found.users.is_some() {
         look.users_with_passwords()?;
         return decide_changed(look);
     }

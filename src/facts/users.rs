@@ -107,12 +107,23 @@ impl FoundUsers {
         }
     }
 
-    /// The users of a secret that this unit knows, by the list in this unit's files.
-    pub fn known(list: UserList) -> Self {
-        let nobody = Users::nobody();
+    /// The users of a secret that has not changed since this unit read it: the list in this unit's
+    /// files, or `None` for a list that is marked as deleted.
+    pub fn known(list: Option<UserList>) -> Self {
+        let is_deleted = list.is_none();
         Self {
-            users: Some(Users { list, ..nobody.clone() }),
-            passwords: nobody,
+            users: list.map(|list| Users { list, ..Users::nobody() }),
+            is_deleted,
+            is_known: true,
+            ..Self::none()
+        }
+    }
+
+    /// No users, because no leader has stored any.
+    pub fn none() -> Self {
+        Self {
+            users: None,
+            passwords: Users::nobody(),
             is_deleted: false,
             broken: None,
             plain: Vec::new(),
@@ -124,7 +135,7 @@ impl FoundUsers {
     /// moved to another place.
     pub fn is_final(&self) -> bool {
         let has = |users: &Users| users.monitoring.is_some() && users.admin.is_some();
-        self.users.as_ref().is_some_and(has) && self.plain.is_empty()
+        (self.is_deleted || self.users.as_ref().is_some_and(has)) && self.plain.is_empty()
     }
 
     /// Whether roles with clients' names but without a comment belong to this application. Only the

@@ -162,27 +162,35 @@ impl Look<'_> {
         self.users()
     }
 
-    /// The users in this unit's files, if they are those of the secret: the leader compares the
-    /// secret's revision, and a follower what the leader published.
+    /// The users without a read of the secret: those in this unit's files, if they are those of the
+    /// secret, or none, if there is no secret yet. The leader compares the secret's revision, and a
+    /// follower what the leader published.
     fn known_users(&mut self) -> Result<Option<Rc<FoundUsers>>> {
         let is_trusted = self.has_secrets()
-            && matches!(self.trust, Trust::Full | Trust::Recheck)
+            && self.trust != Trust::Nothing
             && !matches!(self.event, Event::Secret(_));
-        let Some(note) = self.notes.users.clone().filter(|_| is_trusted) else { return Ok(None) };
-        let is_published = self.published_users()?.as_ref() == Some(&note.revision);
-        if !is_published || !self.published()?.is_ours() {
+        if !is_trusted || !self.published()?.is_ours() {
             return Ok(None);
         }
-        let label = labels::peer_label(&self.unit.app);
+        let published = self.published_users()?;
         if self.is_leader()? {
-            let info = self.handles.juju.secret_info(&label)?;
-            let revision = info.and_then(|info| info.revision);
-            if revision.map(|revision| revision.to_string()) != Some(note.revision) {
+            let info = self.handles.juju.secret_info(&labels::peer_label(&self.unit.app))?;
+            let revision = info.map(|info| info.revision.map(|revision| revision.to_string()));
+            if revision != published.clone().map(Some) {
                 return Ok(None);
             }
         }
-        let list = self.kept().users.clone().filter(|list| digest(list) == Some(note.digest));
-        Ok(list.map(|list| Rc::new(FoundUsers::known(list))))
+        let Some(revision) = published else {
+            // An older version of Juju may have left the users as plain text.
+            let in_bag = FoundUsers::read(self.bag(Bag::PeerApp)?, &BTreeMap::new());
+            return Ok(in_bag.plain.is_empty().then(|| Rc::new(FoundUsers::none())));
+        };
+        let Some(note) = self.notes.users.clone().filter(|note| note.revision == revision) else {
+            return Ok(None);
+        };
+        let list =
+            self.kept().users.clone().filter(|list| digest(list) == Some(note.digest.clone()));
+        Ok((list.is_some() || note.digest.is_empty()).then(|| Rc::new(FoundUsers::known(list))))
     }
 
     /// Notes the users that this dispatch has read, for later hooks.
@@ -194,7 +202,10 @@ impl Look<'_> {
         if found.is_known {
             return Ok(());
         }
-        let digest = found.users.as_ref().and_then(|users| digest(&users.list));
+        let digest = match &found.users {
+            Some(users) => digest(&users.list),
+            None => Some(String::new()),
+        };
         // A secret that this dispatch writes has no revision yet.
         let is_final =
             found.is_final() && matches!(self.store()?, Store::Secret { adopt: None, .. });
@@ -237,18 +248,21 @@ impl Look<'_> {
         if !self.has_secrets() {
             return Ok((BTreeMap::new(), None));
         }
+        // A read costs ten times as much as a look at the metadata, which only the owner gets.
+        let leads = self.leads()?;
         let juju = &mut self.handles.juju;
-        if let Some(content) = juju.secret_by_label(&labels::peer_label(&self.unit.app))? {
+        let label = labels::peer_label(&self.unit.app);
+        if (!leads || juju.secret_info(&label)?.is_some())
+            && let Some(content) = juju.secret_by_label(&label)?
+        {
             return Ok((content, None));
         }
         let old = labels::old_peer_label(&self.unit.app);
-        if let Some(content) = juju.secret_by_label(&old)? {
-            let id = if self.leads()? {
-                self.handles.juju.secret_info(&old)?.map(|info| info.id)
-            } else {
-                None
-            };
-            return Ok((content, id));
+        let info = if leads { juju.secret_info(&old)? } else { None };
+        if (!leads || info.is_some())
+            && let Some(content) = juju.secret_by_label(&old)?
+        {
+            return Ok((content, info.map(|info| info.id)));
         }
         // A follower must not pass a label here: Juju would refuse it, or bind it to the follower.
         match juju.bag(self.peers, &Owner::App)?.get("internal-secret").cloned() {

@@ -59,7 +59,7 @@ impl Look<'_> {
 
     /// Drops the notes about other units that this hook does not trust.
     pub fn forget_untrusted_siblings(&mut self) -> Result<()> {
-        if self.trust != Trust::Full || self.event_of(Endpoint::Peers).is_some() {
+        if !self.trust.counts_notes() || self.event_of(Endpoint::Peers).is_some() {
             self.notes.units = None;
         }
         if let Some(unit) =
@@ -73,7 +73,10 @@ impl Look<'_> {
         if self.trust == Trust::Recheck {
             // An operator may have skipped the hook in which a unit reported its load.
             let own = self.bag(Bag::PeerUnit)?.get(DATABASES_LOADED).cloned();
-            self.notes.siblings.retain(|_, texts| texts.get(DATABASES_LOADED) == own.as_ref());
+            let siblings = &mut self.notes.siblings;
+            siblings.retain(|_, texts| texts.get(DATABASES_LOADED) == own.as_ref());
+            let is_in_step = |unit: &String| siblings.contains_key(unit);
+            self.notes.units = self.notes.units.take().filter(|units| units.iter().all(is_in_step));
         }
         Ok(())
     }
@@ -81,10 +84,20 @@ impl Look<'_> {
     /// Every unit of the application, with the databases it has loaded and whether clients wait for
     /// it. `own` is the hash that this unit has loaded.
     pub fn loaded_units(&mut self, own: Option<String>) -> Result<Vec<LoadedUnit>> {
-        let goal = self.goal(&self.unit.app)?;
+        let mut others: BTreeSet<String> = self.siblings()?.into_iter().collect();
+        // While a unit is behind, only a hook about the units can end the wait for it.
+        let mut is_one_behind = false;
+        for unit in &others {
+            is_one_behind |= self.sibling(unit)?.get(DATABASES_LOADED) != own.as_ref();
+        }
+        let is_about_units = self.trust != Trust::Full || self.event_of(Endpoint::Peers).is_some();
+        let goal = if is_about_units || !is_one_behind && !self.app_bag_changes() {
+            self.goal(&self.unit.app)?
+        } else {
+            None
+        };
         let mut units =
             vec![LoadedUnit { unit: self.unit.name.clone(), loaded: own, counts: true }];
-        let mut others: BTreeSet<String> = self.siblings()?.into_iter().collect();
         // A new leader may not have seen every unit join.
         others.extend(goal.iter().flat_map(Goal::staying).map(str::to_owned));
         others.remove(&self.unit.name);

@@ -120,7 +120,7 @@ fn gather(look: &mut Look<'_>) -> Result<Answering> {
     let (mut clients, mut counts, mut awaited) = (Vec::new(), Vec::new(), Vec::new());
     if matches!(backend, ServingBackend::Ready { .. }) {
         for relation in restored {
-            clients.push(client::read(look, relation, Standing::Unknown)?);
+            clients.push(client::read(look, relation, Standing::Due)?);
         }
         if !waiting.is_empty() {
             let own = own_loaded(look)?;
@@ -136,7 +136,7 @@ fn gather(look: &mut Look<'_>) -> Result<Answering> {
                 if steps.must_wait(relation, &queue) {
                     awaited.extend(steps.awaited(relation, true));
                 } else {
-                    clients.push(client::read(look, relation, Standing::Unknown)?);
+                    clients.push(client::read(look, relation, Standing::Due)?);
                 }
             }
         }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use crate::event::{Endpoint, RelationId};
 use crate::facts::Texts;
 use crate::look::Look;
+use crate::notes::Leaving;
 use crate::peer_bag::role;
 use crate::pgbouncer::{DatabaseName, PgbDbs};
 use crate::plan::{Bag, NewClient, Plan};
@@ -88,25 +89,31 @@ pub enum Standing {
     /// Unknown. The client has its credentials if the bag says so and the password is readable.
     /// The bag of a suspended relation may name a secret that was removed.
     Unknown,
+    /// The client's turn for its answer has come. A hook that failed may have left a secret with
+    /// the password.
+    Due,
 }
 
-/// Reads a client's relation. For a client with credentials, reads the password only if its entry
-/// in the databases is missing.
+/// Reads a client's relation. Reads the password only where it decides.
 pub fn read(look: &mut Look<'_>, relation: RelationId, standing: Standing) -> Result<Client> {
     let app = look.bag(Bag::App(relation))?.clone();
     let remote = look.remote_bag(relation)?;
     let has_credentials = is_answered(&app);
-    let is_known = standing == Standing::Entered && has_credentials;
+    let is_password_read = match standing {
+        Standing::Entered => false,
+        Standing::Unknown => has_credentials,
+        Standing::Due => true,
+    };
     let password = match app.get("password") {
         Some(password) => Some(Secret::new(password)),
-        None if look.has_secrets() && !is_known && !remote.is_empty() => {
+        None if look.has_secrets() && is_password_read && !remote.is_empty() => {
             look.client_password(relation)?
         }
         None => None,
     };
     let is_answered = match standing {
         Standing::Entered => has_credentials,
-        Standing::Unknown => has_credentials && password.is_some(),
+        Standing::Unknown | Standing::Due => has_credentials && password.is_some(),
     };
     // A model without secrets keeps a copy in the peer bag for the next leader.
     let kept = look.app_bag()?.text(&role(relation)).map(Secret::new);
@@ -148,7 +155,7 @@ pub fn answered(clients: Vec<Client>) -> (Vec<Answered>, bool) {
 /// is being removed ignores the entries, because it has already left some of these relations.
 pub fn roles_of_all(look: &mut Look<'_>) -> Result<Vec<String>> {
     let mut relations = look.relations(Endpoint::Database)?;
-    if !look.notes().is_leaving {
+    if look.notes().leaving == Leaving::No {
         let databases = look.databases()?;
         let entered = databases.entries.0.keys().filter_map(|origin| origin.relation());
         relations.extend(entered.map(RelationId));

@@ -284,6 +284,9 @@ fn the_console_gets_no_password_at_all() -> Outcome {
     Ok(())
 }
 
+/// Makes a directory of consoles what it should not be; returns what listens in it.
+type Plant<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<UnixListener>>;
+
 #[test]
 fn silent_sockets_have_one_limit_together_and_no_link_is_followed() -> Outcome {
     servers::leave_root();
@@ -295,13 +298,12 @@ fn silent_sockets_have_one_limit_together_and_no_link_is_followed() -> Outcome {
     let fill = |directory: &Path| -> io::Result<Vec<UnixListener>> {
         (1..=50).map(|port| UnixListener::bind(directory.join(name(port)))).collect()
     };
-    type Plant<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<UnixListener>>;
     let link = |directory: &Path| symlink(&elsewhere, directory.join(name(6432)));
-    let file = |directory: &Path| fs::write(directory.join(name(6432)), "x");
+    let regular = |directory: &Path| fs::write(directory.join(name(6432)), "x");
     let plants: [(Plant, &str); 5] = [
         (&|directory| fill(directory), "no answer within"),
         (&|directory| link(directory).map(|()| Vec::new()), "cannot find a console socket"),
-        (&|directory| file(directory).map(|()| Vec::new()), "cannot find a console socket"),
+        (&|directory| regular(directory).map(|()| Vec::new()), "cannot find a console socket"),
         (&|directory| fs::create_dir(directory.join(name(6432))).map(|()| Vec::new()), "find a"),
         (
             &|directory| {

@@ -149,7 +149,7 @@ impl Container {
         let mut paths =
             vec![self.facts_file(), self.paths.shared(), self.paths.user_list_in_memory()];
         paths.extend((0..PROCESSES_MAX).map(|instance| self.paths.marker(instance)));
-        let texts = self.texts(&paths).map_err(unreadable)?;
+        let texts = self.texts(&paths).map_err(|error| unreadable(&error))?;
         let known =
             texts.get(&self.facts_file()).and_then(|text| ContainerFacts::parse(text.reveal()));
         let has_saved_facts = known.is_some();
@@ -176,7 +176,7 @@ impl Container {
         let status = format!("exit status {}", output.status);
         let version = printed_version(output.status == 0, &status, &output.stdout, &output.stderr)?;
         let limits = [CPU_MAX, CPU_QUOTA, CPU_PERIOD, CPUS_ONLINE].map(PathBuf::from);
-        let limits = self.texts(&limits).map_err(unreadable)?;
+        let limits = self.texts(&limits).map_err(|error| unreadable(&error))?;
         let limit = |path: &str| limits.get(Path::new(path)).map(|text| text.reveal().trim());
         let cpus = quota(limit(CPU_MAX), limit(CPU_QUOTA), limit(CPU_PERIOD))
             .or_else(|| online(limit(CPUS_ONLINE)?));
@@ -371,7 +371,8 @@ impl Host for Container {
         let directory = self.socket_dir(instance);
         // Only the image knows the id of its user; the directory was made for that user. A link in
         // its place could name a directory, and so a user, of the charm's container.
-        let owner = fs::symlink_metadata(&directory).ok().filter(fs::Metadata::is_dir);
+        let found = |path: &Path| fs::symlink_metadata(path).ok().filter(fs::Metadata::is_dir);
+        let owner = found(&self.volume.join(SOCKETS)).and_then(|_| found(&directory));
         let owner = owner.ok_or_else(|| ConsoleError::NoSocket(directory.display().to_string()))?;
         Console::connect(&directory, Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()))
     }
@@ -385,7 +386,7 @@ impl fmt::Display for Process {
 
 /// Why files cannot be read in a container that has just answered: one may be longer than the charm
 /// reads. A pipe is no reason: Pebble reads regular files only.
-fn unreadable(error: PebbleError) -> ProbeError {
+fn unreadable(error: &PebbleError) -> ProbeError {
     match error {
         PebbleError::Absent { .. } => ProbeError::Away(error.to_string()),
         _ => ProbeError::Unreadable(format!(
@@ -477,6 +478,8 @@ fn online(ranges: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+
     use super::*;
 
     #[test]
@@ -515,6 +518,28 @@ mod tests {
         }
         for text in ["", "{}", "null", "3", r#"{"processes":3}"#, &"[".repeat(1 << 20)] {
             assert_eq!(ContainerFacts::parse(text), None, "{text:.99}");
+        }
+    }
+
+    #[test]
+    fn no_link_in_the_shared_directory_is_followed() {
+        for is_parent in [false, true] {
+            let (volume, elsewhere) = (tempfile::tempdir(), tempfile::tempdir());
+            let (volume, elsewhere) = (volume.expect("a directory"), elsewhere.expect("another"));
+            let (sockets, other) = (volume.path().join(SOCKETS), elsewhere.path().join("0"));
+            fs::create_dir(&other).expect("the directory is new");
+            let listener = UnixListener::bind(other.join(".s.PGSQL.6432")).expect("a socket");
+            listener.set_nonblocking(true).expect("it is ours");
+            if is_parent {
+                symlink(elsewhere.path(), &sockets).expect("a link");
+            } else {
+                fs::create_dir(&sockets).expect("the directory is new");
+                symlink(&other, sockets.join("0")).expect("a link");
+            }
+            let mut container = Container::new(volume.path().to_owned(), "pgb/0");
+            let error = container.console(0, &Process("12:00".to_owned())).err();
+            assert!(matches!(error, Some(ConsoleError::NoSocket(_))), "{error:?}");
+            assert!(listener.accept().is_err(), "the charm followed a link");
         }
     }
 

@@ -414,7 +414,7 @@ fn changed(seen: &Related) -> Plan {
     if let Some(difference) = &leader.difference {
         let Difference { auth_role, get_auth, strays, former_auth_roles } = difference;
         if leader.is_noted && (*auth_role || !get_auth.is_empty()) {
-            let text = "the lookup of passwords in PostgreSQL was changed; the charm repairs it";
+            let text = "the lookup of passwords in PostgreSQL was changed; the charm repairs this";
             plan.push(Effect::Warn(text.to_owned()));
         }
         for (role, comment) in former_auth_roles {

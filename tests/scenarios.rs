@@ -189,13 +189,13 @@ fn trial(script: PathBuf) -> Trial {
         let Some(options) = Place::of(&name).options()? else { return Ok(()) };
         let text = std::fs::read_to_string(&script).expect("a script");
         let printed = play(&text, &options)?;
-        compare_transcript(&script, &printed).map_err(failed)
+        compare_transcript(&script, &printed).map_err(|error| failed(&error))
     })
 }
 
 /// Runs a script and returns its output, once the model has nothing left to do at its end.
 fn play(script: &str, options: &Options) -> Result<String, Failed> {
-    let mut sim = Sim::new(options).map_err(failed)?;
+    let mut sim = Sim::new(options).map_err(|error| failed(&error))?;
     let mut printed = String::new();
     if let Some(failure) = sim.follow(script, |text| printed.push_str(text)) {
         return Err(format!("{failure}\n{printed}").into());
@@ -220,17 +220,19 @@ fn assert_nothing_to_do(sim: &mut Sim, script: &str) -> Result<(), Failed> {
     for unit in units(sim) {
         // Refused if the unit's agent is not lost.
         let _ = sim.run(&format!("release {unit}"));
-        sim.run(&format!("trigger {unit} update-status")).map_err(failed)?;
+        sim.run(&format!("trigger {unit} update-status")).map_err(|error| failed(&error))?;
     }
-    sim.run("settle").map_err(failed)?;
+    sim.run("settle").map_err(|error| failed(&error))?;
     for unit in units(sim) {
-        if let Some(left) = rest::work_left(sim, &unit.to_string()).map_err(failed)? {
+        if let Some(left) =
+            rest::work_left(sim, &unit.to_string()).map_err(|error| failed(&error))?
+        {
             return Err(format!("something is left to do: {left}").into());
         }
     }
     Ok(())
 }
 
-fn failed(error: jujusim::Error) -> Failed {
+fn failed(error: &jujusim::Error) -> Failed {
     error.to_string().into()
 }

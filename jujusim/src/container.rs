@@ -5,7 +5,7 @@
 //! directories of the unit. Each container has its own file system, new at each start.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -40,8 +40,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// The grace period that Juju sets for pods: then Kubernetes kills what still runs.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
-/// How long Pebble may take to answer.
+/// How long Pebble may take to answer, and how long its answer may be: what listens at the socket
+/// may send without end.
 const ANSWER: Duration = Duration::from_secs(2);
+const LONGEST_ANSWER: usize = 16 << 20;
 
 /// What all containers of a model have in common.
 #[derive(Clone, Debug)]
@@ -443,13 +445,22 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
 pub(crate) fn ask(socket: &Path, path: &str) -> Result<Value> {
     let get = || -> std::io::Result<String> {
         let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(ANSWER))?;
+        let deadline = Instant::now() + ANSWER;
         stream.set_write_timeout(Some(ANSWER))?;
         // HTTP/1.0 has no chunked encoding.
         write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        let (mut answer, mut part) = (Vec::new(), [0; 8192]);
+        loop {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            if rest.is_zero() || answer.len() > LONGEST_ANSWER {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            stream.set_read_timeout(Some(rest))?;
+            match stream.read(&mut part)? {
+                0 => return String::from_utf8(answer).map_err(|_| ErrorKind::InvalidData.into()),
+                read => answer.extend_from_slice(&part[..read]),
+            }
+        }
     };
     let answer = get().doing(|| "ask Pebble".to_owned())?;
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
@@ -495,4 +506,30 @@ fn run(command: &mut Command) -> Result<()> {
         "cannot make a pod: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// Anything may listen at the socket: a container is not trusted.
+    #[test]
+    fn an_answer_without_end_is_given_up() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (name, pause) in [("fast", Duration::ZERO), ("slow", Duration::from_millis(100))] {
+            let socket = dir.path().join(name);
+            let listener = UnixListener::bind(&socket).expect("a socket");
+            thread::spawn(move || {
+                let (mut stream, _) = listener.accept().expect("a request");
+                let part = if pause.is_zero() { vec![b' '; 1 << 16] } else { vec![b' '] };
+                while stream.write_all(&part).is_ok() {
+                    thread::sleep(pause);
+                }
+            });
+            let start = Instant::now();
+            let error = ask(&socket, "/v1/system-info").expect_err(name).to_string();
+            assert!(error.contains("ask Pebble") && start.elapsed() < 2 * ANSWER, "{error}");
+        }
+    }
 }

@@ -67,6 +67,22 @@ impl Model {
         })
     }
 
+    /// Refuses a name that makes the path of a unit's socket too long for the system.
+    pub(crate) fn fits(&self, app: &str, units: usize) -> Result<()> {
+        const LONGEST: usize = 107;
+        let number = u32::try_from(units.saturating_sub(1)).unwrap_or(u32::MAX);
+        let unit = UnitName { app: app.to_owned(), number };
+        let path = socket(&self.dir.join(unit.dashed()), &unit);
+        let surplus = path.as_os_str().len().saturating_sub(LONGEST).div_ceil(2);
+        if surplus == 0 {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "jujusim has no room for the name {app:?}: use one of at most {} characters",
+            app.len().saturating_sub(surplus)
+        )))
+    }
+
     /// Adds units; if the application never had a leader, one unit gets the lease at once.
     pub(crate) fn add_units(&mut self, app: &str, count: usize) -> Result<()> {
         for _ in 0..count {

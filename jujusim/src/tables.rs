@@ -44,14 +44,28 @@ impl Table {
         let mut text = String::new();
         for row in &self.rows {
             let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
-                if self.right.contains(&column) {
-                    format!("{cell:>width$}")
-                } else {
-                    format!("{cell:<width$}")
-                }
+                // Not `{cell:<width$}`: it panics from 65 536 on.
+                let blanks = " ".repeat(width.saturating_sub(cell.chars().count()));
+                if self.right.contains(&column) { blanks + cell } else { format!("{cell}{blanks}") }
             });
             let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_aligned_however_long_they_are() {
+        let long = "é".repeat(70_000);
+        let mut table = Table::new(&["App", "N"]).align_right(&[1]);
+        table.push(vec![String::new(), "10".to_owned()]);
+        table.push(vec![long.clone(), "2".to_owned()]);
+        let blanks = " ".repeat(70_000);
+        let expected = format!("App{}   N\n{blanks}  10\n{long}   2\n", &blanks[3..]);
+        assert!(table.text() == expected, "{:.80}", table.text());
     }
 }

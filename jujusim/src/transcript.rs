@@ -128,9 +128,12 @@ fn acceptance(script: &Path) -> String {
 
 /// A unified diff; each hunk names the command that printed it.
 fn difference(wanted: &str, found: &str) -> String {
-    let lines: Vec<&str> = wanted.lines().collect();
+    // Not `from_lines`: it also ends a line at a carriage return.
+    let lines: Vec<&str> = wanted.split_inclusive('\n').collect();
+    let found: Vec<&str> = found.split_inclusive('\n').collect();
     let mut text = String::new();
-    for piece in TextDiff::from_lines(wanted, found).unified_diff().context_radius(3).iter_hunks() {
+    for piece in TextDiff::from_slices(&lines, &found).unified_diff().context_radius(3).iter_hunks()
+    {
         let same =
             piece.iter_changes().take_while(|change| change.tag() == ChangeTag::Equal).count();
         let line = piece.ops().first().map_or(0, |op| op.old_range().start) + same;
@@ -138,7 +141,7 @@ fn difference(wanted: &str, found: &str) -> String {
             .iter()
             .rev()
             .find(|line| line.starts_with("> "))
-            .unwrap_or(&"the beginning");
+            .map_or("the beginning", |line| line.trim_end_matches('\n'));
         let _ = writeln!(text, "@@ line {}, {command} @@", line + 1);
         for change in piece.iter_changes() {
             let end = if change.missing_newline() { "\n" } else { "" };
@@ -231,6 +234,14 @@ mod tests {
         assert_eq!(
             difference(wanted, found),
             "@@ line 8, > hooks @@\n d\n > hooks\n one\n-two\n+three\n"
+        );
+    }
+
+    #[test]
+    fn a_carriage_return_ends_no_line() {
+        assert_eq!(
+            difference("> status\na\rb\rc\n", "> status\na\rb\rd\n"),
+            "@@ line 2, > status @@\n > status\n-a\rb\rc\n+a\rb\rd\n"
         );
     }
 

@@ -36,6 +36,7 @@ impl Sim {
         if !valid_app(&name) {
             return Err(Error::refused(format!("invalid application name {name:?}")));
         }
+        self.model.fits(&name, count)?;
         if self.model.apps.contains_key(&name) {
             return Err(Error::refused(format!("application {name:?} already exists")));
         }
@@ -75,6 +76,7 @@ impl Sim {
         let app = args.next("an application")?;
         args.end()?;
         self.alive(&app)?;
+        self.model.fits(&app, self.model.units_of(&app).len().saturating_add(count))?;
         self.model.add_units(&app, count)?;
         Ok(String::new())
     }

@@ -83,6 +83,72 @@ fn settings_are_applied_all_or_none() {
     assert_ne!(run(&mut sim, "config puppet"), before);
 }
 
+/// Every command with names that no one expects, in each place.
+#[test]
+fn odd_names_are_refused_without_a_panic() {
+    let long = "x".repeat(300);
+    let odd = [
+        "''",
+        "' '",
+        "'a b'",
+        "/",
+        "//",
+        "a/",
+        "/0",
+        "a/0/1",
+        "a/-1",
+        "a/99999999999",
+        "../..",
+        "é",
+        "é/0",
+        "a:é",
+        ":",
+        "::",
+        "a:b:c",
+        "=",
+        "=é",
+        "@",
+        "@hex:é",
+        "k=@hex:é",
+        "k=@",
+        "-",
+        "--",
+        "-é",
+        "'a\\0b'",
+        "'\u{0}'",
+        "'\u{1b}[2J'",
+        "'\n'",
+        &long,
+    ];
+    let mut sim =
+        model(&["deploy PUPPET -n 2", "deploy PUPPET far", "integrate puppet:db far:back"]);
+    let table = jujusim::commands_table();
+    let commands: Vec<&str> =
+        table.lines().filter_map(|row| row.strip_prefix("| `")?.split([' ', '`']).next()).collect();
+    assert!(commands.len() > 50, "{commands:?}");
+    for command in commands.iter().filter(|command| !RUNS.contains(*command)) {
+        for name in odd {
+            for arguments in
+                ["%", "% %", "puppet %", "puppet/0 %", "puppet/0 % puppet", "puppet:db % a=1"]
+            {
+                let line = format!("{command} {}", arguments.replace('%', name));
+                // Most are refused; a few have a meaning.
+                let _ = sim.run(&line);
+            }
+        }
+    }
+    run(&mut sim, "status --relations");
+    for name in [&long, &"x".repeat(40)] {
+        let error =
+            sim.run(&format!("deploy {} {name}", crate::puppets::puppet())).expect_err(name);
+        assert!(error.to_string().contains("use one of at most"), "{error}");
+    }
+    run(&mut sim, "status");
+}
+
+/// Commands that run hooks or the machine's programs for whatever they are given.
+const RUNS: [&str; 4] = ["settle", "step", "wait", "exec"];
+
 #[test]
 fn a_too_long_duration_is_refused() {
     let mut sim = model(&[]);

@@ -62,6 +62,11 @@ enum Outcome {
     },
     /// Print the log until the caller goes away.
     Follow(journal::Filter),
+    /// Print this answer, and after each interval the new one, until the caller goes away.
+    Repeat {
+        answer: Answer,
+        every: Duration,
+    },
 }
 
 /// What a command prints, and its exit code.

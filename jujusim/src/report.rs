@@ -1,6 +1,7 @@
-//! The output of `juju status` and `juju show-unit`, with Juju's own keys (juju's
-//! cmd/juju/status/formatted.go and cmd/juju/application/showunit.go).
+//! The output of `juju status`, `juju show-application` and `juju show-unit`, with Juju's own keys
+//! (juju's cmd/juju/status/formatted.go, cmd/juju/application/show.go and showunit.go).
 
+mod app;
 mod status;
 mod unit;
 
@@ -10,6 +11,7 @@ use crate::charm::Charm;
 use crate::error::{Error, Result};
 use crate::model::{App, Kind};
 
+pub(crate) use app::ApplicationInfo;
 pub(crate) use status::Status;
 pub(crate) use unit::{Hidden, UnitInfo};
 

@@ -341,14 +341,25 @@ impl Sim {
         }
     }
 
-    /// `config APP k=v… [--reset k]`; without values prints the options in effect.
+    /// `config APP k=v… [--reset k,…]`; without values prints the options in effect.
     pub(crate) fn config(&mut self, mut args: Arguments) -> Result<String> {
-        let reset = args.option("--reset")?;
+        let mut reset = Vec::new();
+        while let Some(keys) = args.option("--reset")? {
+            reset.extend(keys.trim_matches(',').split(',').map(str::to_owned));
+        }
+        if let Some(pair) = reset.iter().find(|key| key.contains('=')) {
+            return Err(Error::refused(format!(
+                "--reset accepts a comma delimited set of keys \"a,b,c\", received: {pair:?}"
+            )));
+        }
         let app = args.next("an application")?;
         let pairs = args.rest();
         self.alive(&app)?;
         let charm = self.model.app(&app)?.charm().clone();
-        if reset.is_none() && pairs.is_empty() {
+        if let Some(unknown) = reset.iter().find(|key| !charm.options.contains_key(*key)) {
+            return Err(Error::refused(format!("unknown option {unknown:?}")));
+        }
+        if reset.is_empty() && pairs.is_empty() {
             let values = self.model.app(&app)?.effective_config();
             return Ok(serde_yaml::to_string(&values).unwrap_or_default());
         }
@@ -359,10 +370,11 @@ impl Sim {
                 .ok_or_else(|| Error::refused(format!("expected k=v, got {pair:?}")))?;
             values.insert(key.to_owned(), charm.option_value(key, &outside_value(value)?)?);
         }
-        let config = &mut self.model.app_mut(&app)?.config;
-        if let Some(key) = &reset {
-            config.remove(key);
+        if let Some(key) = reset.iter().find(|key| values.contains_key(*key)) {
+            return Err(Error::refused(format!("cannot set and reset key {key:?} simultaneously")));
         }
+        let config = &mut self.model.app_mut(&app)?.config;
+        config.retain(|key, _| !reset.contains(key));
         config.extend(values);
         Ok(String::new())
     }

@@ -86,7 +86,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     ),
     command(
         "config",
-        "APP [k=v]… [--reset k]",
+        "APP [k=v]… [--reset k,…]",
         "sets options, or prints the options in effect",
         Sim::config,
     ),

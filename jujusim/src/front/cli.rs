@@ -69,8 +69,14 @@ pub(super) enum Command {
         format: Format,
         #[arg(long)]
         relations: bool,
-        #[arg(long, value_name = "DURATION")]
-        watch: Option<String>,
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        watch: Option<std::time::Duration>,
+    },
+    ShowApplication {
+        #[arg(required = true)]
+        apps: Vec<String>,
+        #[arg(long, value_enum, default_value = "yaml")]
+        format: Format,
     },
     ShowUnit {
         #[arg(required = true)]

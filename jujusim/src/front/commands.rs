@@ -1,6 +1,7 @@
 //! What each of Juju's commands does to the model.
 
 use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use serde_json::json;
 
 use super::cli::{Command, DebugLog, Deploy, Juju, Kubectl};
@@ -9,7 +10,7 @@ use super::serve::Front;
 use super::{Answer, Call, Outcome, charms, config, tasks, wait};
 use crate::error::{Error, Result};
 use crate::model::UnitName;
-use crate::report::{self, Format, Ordered, Status, UnitInfo};
+use crate::report::{self, ApplicationInfo, Format, Ordered, Status, UnitInfo};
 use crate::tables::Table;
 
 impl Front {
@@ -18,6 +19,13 @@ impl Front {
         let juju = match Juju::try_parse_from(&call.args) {
             Ok(juju) => juju,
             Err(error) => {
+                if let (ErrorKind::UnknownArgument, Some(ContextValue::String(option))) =
+                    (error.kind(), error.get(ContextKind::InvalidArg))
+                    && option.starts_with('-')
+                {
+                    let text = format!("option provided but not defined: {option}");
+                    return Answer::error(&text, 2).into();
+                }
                 let text = error.render().to_string();
                 return Outcome::Done(if error.use_stderr() {
                     Answer {
@@ -80,12 +88,14 @@ impl Front {
             Command::Ssh { container, unit, command } => {
                 return tasks::ssh(&self.sim.model, &container, &unit, &command);
             }
-            Command::Status { watch: Some(_), .. } => {
-                return Err(Error::NotModelled("status --watch".into()));
+            Command::Status { apps, format, relations, watch } => {
+                let answer = self.status(&apps, format, relations);
+                match watch {
+                    Some(every) => return Ok(Outcome::Repeat { answer, every }),
+                    None => answer,
+                }
             }
-            Command::Status { apps, format, relations, watch: None } => {
-                self.status(&apps, format, relations)?
-            }
+            Command::ShowApplication { apps, format } => self.show_applications(&apps, format)?,
             Command::ShowUnit { units, endpoint, format } => {
                 self.show_units(&units, endpoint.as_deref(), format)?
             }
@@ -255,17 +265,33 @@ impl Front {
         Ok(Answer::default())
     }
 
-    fn status(&self, apps: &[String], format: Format, relations: bool) -> Result<Answer> {
-        if !apps.is_empty() {
-            return Err(Error::NotModelled("status of some applications only".into()));
+    fn status(&self, names: &[String], format: Format, relations: bool) -> Answer {
+        let mut status = Status::of(&self.sim.model);
+        if !names.is_empty() {
+            status.select(names);
         }
-        let status = Status::of(&self.sim.model);
-        Ok(Answer::out(match format {
+        let stderr = match names {
+            [_, ..] if !status.applications.is_empty() => "",
+            [] => "",
+            [_] => "Nothing matched specified filter.\n",
+            _ => "Nothing matched specified filters.\n",
+        };
+        let stdout = match format {
             Format::Json => report::json(&status),
             Format::Yaml => report::yaml(&status),
             Format::Tabular => {
                 status.tables(relations).iter().map(Table::text).collect::<Vec<_>>().join("\n")
             }
+        };
+        Answer { stdout, stderr: stderr.to_owned(), code: 0 }
+    }
+
+    fn show_applications(&self, names: &[String], format: Format) -> Result<Answer> {
+        let of = |name: &String| Ok((name.clone(), ApplicationInfo::of(&self.sim.model, name)?));
+        let found = Ordered(names.iter().map(of).collect::<Result<Vec<_>>>()?);
+        Ok(Answer::out(match format {
+            Format::Json => report::json(&found),
+            _ => report::yaml(&found),
         }))
     }
 

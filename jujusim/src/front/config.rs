@@ -26,34 +26,36 @@ struct Shown {
 /// Sets, resets or prints options.
 pub(super) fn config(sim: &mut Sim, asked: &Config, call: &Call, trusted: bool) -> Result<Answer> {
     let Config { app, settings, reset, format, file } = asked;
-    let charm = sim.model.app(app)?.charm().clone();
-    if let Some(unknown) = reset.iter().find(|key| !charm.options.contains_key(*key)) {
-        return Err(Error::refused(format!("unknown option {unknown:?}")));
-    }
+    sim.model.app(app)?;
     let (pairs, keys): (Vec<&String>, Vec<&String>) =
         settings.iter().partition(|text| text.contains('='));
     let mut pairs: Vec<String> = pairs.into_iter().map(|pair| from_here(pair, call)).collect();
     if let Some(file) = file {
         pairs.extend(from_file(&call.dir.join(file), app)?);
     }
+    let mut actions = Vec::new();
+    actions.extend(file.is_some().then_some("use --file flag"));
+    actions.extend((!reset.is_empty()).then_some("use --reset flag"));
+    actions.extend((!keys.is_empty()).then_some("get value"));
+    actions.extend(settings.iter().any(|text| text.contains('=')).then_some("set key=value pairs"));
+    if let ([first @ .., last], [_, ..]) = (actions.as_slice(), keys.as_slice())
+        && !first.is_empty()
+    {
+        let first = first.join(", ");
+        return Err(Error::refused(format!("cannot {first} and {last} simultaneously")));
+    }
     match keys.as_slice() {
         [] if pairs.is_empty() && reset.is_empty() => {
             Ok(Answer::out(show(sim, app, *format, trusted)?))
         }
         [] => {
-            for key in reset {
-                sim.run_command("config", [app.clone(), "--reset".to_owned(), key.clone()])?;
-            }
-            if !pairs.is_empty() {
-                sim.run_command(
-                    "config",
-                    std::iter::once(app.clone()).chain(pairs).collect::<Vec<_>>(),
-                )?;
-            }
+            let reset = reset.iter().flat_map(|key| ["--reset".to_owned(), key.clone()]);
+            let words = std::iter::once(app.clone()).chain(pairs).chain(reset);
+            sim.run_command("config", words.collect::<Vec<_>>())?;
             Ok(Answer::default())
         }
-        [key] if pairs.is_empty() && reset.is_empty() => value(sim, app, key).map(Answer::out),
-        _ => Err(Error::refused("can only retrieve a single value, or all values")),
+        [key] => value(sim, app, key).map(Answer::out),
+        _ => Err(Error::refused("cannot specify multiple keys to get")),
     }
 }
 

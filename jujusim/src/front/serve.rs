@@ -24,6 +24,9 @@ use crate::{Options, Sim};
 
 /// How often the model checks for expired timers.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Clears a terminal, before each status of a `juju status --watch`.
+const CLEAR: &str = "\x1b[2J\x1b[H";
+
 /// Input of the model's loop.
 enum Message {
     Call(Call, UnixStream),
@@ -41,6 +44,7 @@ pub(super) struct Front {
     pub(super) trusted: BTreeSet<String>,
     waiting: Vec<Waiting>,
     followers: Vec<Follower>,
+    watchers: Vec<Watcher>,
 }
 
 /// A command that cannot be done yet.
@@ -48,6 +52,13 @@ struct Waiting {
     call: Call,
     stream: UnixStream,
     since: Instant,
+}
+
+/// A `juju status --watch`.
+struct Watcher {
+    call: Call,
+    stream: UnixStream,
+    due: Instant,
 }
 
 /// A `juju debug-log` that follows the log.
@@ -89,6 +100,7 @@ pub fn serve(options: &Options, socket: Option<&Path>, command: &[OsString]) -> 
         trusted: BTreeSet::new(),
         waiting: Vec::new(),
         followers: Vec::new(),
+        watchers: Vec::new(),
     };
     let ended = front.live(&receiver);
     if let (Some(child), Ok(None) | Err(_)) = (child, &ended) {
@@ -178,6 +190,7 @@ impl Front {
             let busy = self.run_hook()?;
             self.try_again();
             self.tell_followers();
+            self.tell_watchers();
             let pause = if busy { Duration::ZERO } else { POLL_INTERVAL };
             match receiver.recv_timeout(pause) {
                 Ok(Message::Call(call, stream)) => {
@@ -223,9 +236,28 @@ impl Front {
             Outcome::Become { line, dir } => {
                 send(stream, &Reply::Become { line, dir }).unwrap_or_default();
             }
+            Outcome::Repeat { answer, every } => {
+                let text = format!("{CLEAR}{}{}", answer.stdout, answer.stderr);
+                if send(stream, &Reply::Out(text)).is_ok() {
+                    let Waiting { call, stream, .. } = asked;
+                    self.watchers.push(Watcher { call, stream, due: Instant::now() + every });
+                }
+            }
             Outcome::Follow(filter) => {
                 self.followers.push(Follower { stream: asked.stream, filter, read: 0 });
             }
+        }
+    }
+
+    /// Answers the watchers whose interval is over.
+    fn tell_watchers(&mut self) {
+        let now = Instant::now();
+        let (due, later) = std::mem::take(&mut self.watchers)
+            .into_iter()
+            .partition::<Vec<_>, _>(|watcher| watcher.due <= now);
+        self.watchers = later;
+        for Watcher { call, stream, .. } in due {
+            self.answer(Waiting { call, stream, since: now });
         }
     }
 

@@ -158,6 +158,21 @@ impl Status {
         }
     }
 
+    /// Keeps only the named applications and units; an application also for one of its units.
+    pub(crate) fn select(&mut self, names: &[String]) {
+        for (name, app) in &mut self.applications.0 {
+            if !names.contains(name) {
+                app.units.0.retain(|(unit, _)| names.contains(unit));
+            }
+        }
+        self.applications.0.retain(|(name, app)| names.contains(name) || !app.units.is_empty());
+        let shown = |place: &str| {
+            let app = place.split(':').next().unwrap_or(place);
+            self.applications.0.iter().any(|(name, _)| name == app)
+        };
+        self.integrations.retain(|one| shown(&one.provider) || shown(&one.requirer));
+    }
+
     /// The tables of the tabular format.
     pub(crate) fn tables(&self, relations: bool) -> Vec<Table> {
         let mut tables = vec![self.model_table()];

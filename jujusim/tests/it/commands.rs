@@ -79,8 +79,22 @@ fn settings_are_applied_all_or_none() {
     let before = run(&mut sim, "config puppet");
     assert!(sim.run("config puppet port=7001 nonsense=1 --reset label").is_err());
     assert_eq!(run(&mut sim, "config puppet"), before);
-    run(&mut sim, "config puppet port=7001");
+    run(&mut sim, "config puppet port=7001 label=x limit=1");
     assert_ne!(run(&mut sim, "config puppet"), before);
+    for (arguments, why) in [
+        ("--reset nonsense", "unknown option \"nonsense\""),
+        ("--reset port,nonsense", "unknown option \"nonsense\""),
+        ("port=1 --reset label,port", "cannot set and reset key \"port\" simultaneously"),
+        (
+            "--reset port=1",
+            "--reset accepts a comma delimited set of keys \"a,b,c\", received: \"port=1\"",
+        ),
+    ] {
+        let error = sim.run(&format!("config puppet {arguments}")).expect_err(arguments);
+        assert_eq!(error.to_string(), why);
+    }
+    run(&mut sim, "config puppet --reset port,label --reset limit");
+    assert_eq!(run(&mut sim, "config puppet"), before);
 }
 
 /// Every command with names that no one expects, in each place.

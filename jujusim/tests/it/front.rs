@@ -152,6 +152,44 @@ fn human_readable_output_looks_like_jujus() {
 }
 
 #[test]
+fn a_status_shows_some_applications_only_and_repeats() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let found = printed(&format!(
+        "
+        cd {}
+        juju deploy PUPPET -n 2; juju deploy PUPPET far
+        {IDLE}
+        names() {{ grep -o 'puppet/[0-9]\\|far/[0-9]' | sort -u | xargs; }}
+        for wanted in far puppet/1 'far puppet/0' nobody; do juju status $wanted | names; done
+        juju status far puppet/1 --format json | names
+        juju status far --watch 10ms >seen & watch=$!
+        while [ $(grep -c '^.*Model ' seen) -lt 3 ]; do sleep 0.01; done
+        kill $watch
+        names <seen
+        juju show-application far puppet
+        ",
+        dir.path().display()
+    ));
+    let shown = "far:
+  charm: local:puppet-0
+  principal: true
+  exposed: false
+  remote: false
+  life: alive
+  endpoint-bindings:
+    '': alpha
+    back: alpha
+    db: alpha
+    peers: alpha
+";
+    let expected = format!(
+        "far/0\npuppet/1\nfar/0 puppet/0\n\nfar/0 puppet/1\nfar/0\n{shown}{}",
+        shown.replace("far:", "puppet:")
+    );
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn commands_reach_the_unit_s_machine_and_its_context() {
     let found = printed(&format!(
         r#"
@@ -322,7 +360,11 @@ fn invalid_and_unmodelled_commands_are_refused_as_in_juju() {
         ("juju wait-for unit puppet/0 --timeout soon", "invalid duration \"soon\"", 2),
         ("juju status -m other", "ERROR model jujusim:admin/other not found\n", 1),
         ("juju switch other", "ERROR model jujusim:admin/other not found\n", 1),
-        ("juju status --watch 5s", "ERROR jujusim does not model status --watch\n", 1),
+        ("juju status --watch soon", "invalid duration \"soon\"", 2),
+        ("juju status --nope", "ERROR option provided but not defined: --nope\n", 2),
+        ("juju config puppet -x", "ERROR option provided but not defined: -x\n", 2),
+        ("juju show-application nobody", "ERROR application nobody not found\n", 1),
+        ("{ juju status nobody; false; }", "Nothing matched specified filter.\n", 1),
         (
             "juju deploy mysql-k8s",
             "ERROR jujusim does not model the Charmhub charm \"mysql-k8s\"",
@@ -338,9 +380,25 @@ fn invalid_and_unmodelled_commands_are_refused_as_in_juju() {
         ("juju config nobody", "ERROR application nobody not found\n", 1),
         ("juju config puppet colour", "ERROR key \"colour\" not found in \"puppet\"", 1),
         ("juju config puppet --reset colour", "ERROR unknown option \"colour\"\n", 1),
+        ("juju config puppet port label", "ERROR cannot specify multiple keys to get\n", 1),
         (
-            "juju config puppet port label",
-            "ERROR can only retrieve a single value, or all values\n",
+            "juju config puppet port --reset label",
+            "ERROR cannot use --reset flag and get value simultaneously\n",
+            1,
+        ),
+        (
+            "juju config puppet port label=x",
+            "ERROR cannot get value and set key=value pairs simultaneously\n",
+            1,
+        ),
+        (
+            "juju config puppet port=1 --reset label,port",
+            "ERROR cannot set and reset key \"port\" simultaneously\n",
+            1,
+        ),
+        (
+            "juju config puppet --reset label,port=1",
+            "ERROR --reset accepts a comma delimited set of keys \"a,b,c\", received: \"port=1\"\n",
             1,
         ),
         ("juju config puppet port=x", "ERROR option \"port\" expected int, got \"x\"\n", 1),

@@ -15,6 +15,7 @@ mod commands;
 mod commit;
 mod console;
 mod container;
+mod cost;
 mod error;
 mod events;
 mod fault;
@@ -47,6 +48,7 @@ use jiff::SignedDuration;
 
 pub use commands::help::readme as commands_table;
 pub use container::{PEBBLE, pebble_of};
+pub use cost::{CALL_COSTS, OTHER_CALL_COST, call_cost};
 pub use error::{Error, Result};
 pub use hook::{Exit, HookRun, ToolCall};
 pub use model::{Bag, Consumer, Entity, Model, Rotate, Secret, Status, UnitName};

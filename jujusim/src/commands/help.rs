@@ -270,8 +270,8 @@ pub(crate) const COMMANDS: &[Command] = &[
     ),
     command(
         "hooks",
-        "[UNIT] [--last N] [--sql] [--pebble] [--cost]",
-        "lists the hooks that ran with their calls of each tool; also their SQL, requests to Pebble, time and memory",
+        "[UNIT] [--last N] [--juju-time] [--sql] [--pebble] [--cost]",
+        "lists the hooks that ran with their calls of each tool; also what these calls take on a real Juju, their SQL, requests to Pebble, time and memory",
         Sim::hooks,
     ),
     command("log", "UNIT [--last N]", "prints the log of the unit's last hooks", Sim::log),

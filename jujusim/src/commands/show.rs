@@ -93,11 +93,13 @@ impl Sim {
         Ok(text)
     }
 
-    /// `hooks [UNIT] [--last N] [--sql] [--pebble] [--cost]`: the hooks that ran, how they ended,
-    /// and their calls by tool. With `--sql` also their SQL, with `--pebble` their requests to
-    /// Pebble, with `--cost` wall-clock time, CPU time and memory, which change from run to run.
+    /// `hooks [UNIT] [--last N] [--juju-time] [--sql] [--pebble] [--cost]`: the hooks that ran, how
+    /// they ended, and their calls by tool. With `--juju-time` also what these calls take on a real
+    /// Juju, with `--sql` their SQL, with `--pebble` their requests to Pebble, with `--cost`
+    /// wall-clock time, CPU time and memory, which change from run to run.
     pub(crate) fn hooks(&mut self, mut args: Arguments) -> Result<String> {
         let (cost, sql, pebble) = (args.flag("--cost"), args.flag("--sql"), args.flag("--pebble"));
+        let juju_time = args.flag("--juju-time");
         if cost && !self.model.measures {
             return Err(Error::refused("this model does not measure its hooks"));
         }
@@ -116,6 +118,9 @@ impl Sim {
                 run.tool_counts().iter().map(|(tool, count)| format!("{tool} {count}")).collect();
             let mut row =
                 vec![run.unit.clone(), run.hook.clone(), run.exit.to_string(), counts.join(", ")];
+            if juju_time {
+                row.insert(3, format!("Juju {} ms", run.juju_time().as_millis()));
+            }
             if sql {
                 row.insert(
                     3,

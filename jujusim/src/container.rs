@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -472,7 +473,8 @@ pub(crate) fn ask(socket: &Path, path: &str) -> Result<Value> {
 /// A command whose process is killed when the simulator ends.
 fn dies_with_parent() -> Command {
     let mut command = Command::new("setpriv");
-    command.arg("--pdeathsig=KILL");
+    // Ctrl-C at a terminal is for the simulator alone.
+    command.process_group(0).arg("--pdeathsig=KILL");
     command
 }
 

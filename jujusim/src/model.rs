@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, mpsc};
 
 use jiff::Timestamp;
@@ -53,6 +54,11 @@ pub struct Model {
     pub(crate) runs: Vec<HookRun>,
     /// Chooses where Juju's order is arbitrary.
     pub(crate) seed: Option<u64>,
+    /// How often the user pressed Ctrl-C since the command began: once ends a command that runs
+    /// hooks after the running hook, a second time kills that hook.
+    pub(crate) interrupts: Arc<AtomicUsize>,
+    /// The application whose hooks run before those of others.
+    pub(crate) first: Option<String>,
     pub(crate) permanent_faults: PermanentFaults,
     /// Whether failed hooks are retried (`automatically-retry-hooks`).
     pub(crate) retries: bool,
@@ -359,6 +365,10 @@ impl Model {
         self.apps
             .get_mut(name)
             .ok_or_else(|| Error::refused(format!("application {name} not found")))
+    }
+
+    pub(crate) fn interrupted(&self) -> usize {
+        self.interrupts.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_leader(&self, unit: &UnitName) -> bool {

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use jiff::Timestamp;
@@ -60,6 +61,8 @@ impl Model {
             supervisor: Supervisor::start(options.pgbouncer.clone()),
             runtime: runtime.transpose()?,
             seed: options.seed,
+            interrupts: Arc::default(),
+            first: None,
             permanent_faults: PermanentFaults::default(),
             retries: true,
             next_run: 0,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -272,7 +273,8 @@ pub(crate) fn as_postgres(signal: &str) -> Command {
 /// As [`as_postgres`], for another user, whose group has the same name or number.
 pub(crate) fn as_user(user: &str, signal: &str) -> Command {
     let mut command = Command::new("setpriv");
-    command.arg(format!("--pdeathsig={signal}"));
+    // Ctrl-C at a terminal is for the simulator alone.
+    command.process_group(0).arg(format!("--pdeathsig={signal}"));
     if nix::unistd::geteuid().is_root() {
         command.args([
             format!("--reuid={user}"),

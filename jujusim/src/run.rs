@@ -38,6 +38,8 @@ const HOOK_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long to wait for output after the hook's process ended: processes that it started may hold
 /// the pipes open.
 const OUTPUT_TIMEOUT: Duration = Duration::from_millis(200);
+/// How often a hook that does nothing is asked whether the user wants to end it.
+const INTERRUPT_POLL: Duration = Duration::from_millis(200);
 
 /// A run in progress.
 struct Running {
@@ -233,8 +235,10 @@ impl Model {
         // out.
         let message = match timeout {
             Duration::ZERO => Err(RecvTimeoutError::Timeout),
-            _ => running.inbox.recv_timeout(timeout),
+            _ => running.inbox.recv_timeout(timeout.min(INTERRUPT_POLL)),
         };
+        let is_late = process.deadline <= Instant::now();
+        let is_unwanted = self.interrupted() > 1 && !process.killed;
         match message {
             Ok(Message::Tool { request, stream, late }) => {
                 return Ok(self.called(running, request, stream, late));
@@ -254,6 +258,7 @@ impl Model {
                 process.deadline = Instant::now() + OUTPUT_TIMEOUT;
             }
             Ok(_) => {}
+            Err(RecvTimeoutError::Timeout) if !is_late && !is_unwanted => {}
             Err(RecvTimeoutError::Timeout) if process.ended.is_some() => process.open = 0,
             Err(_) if process.killed => {
                 let HookRun { unit, hook, .. } = &running.run;
@@ -261,10 +266,11 @@ impl Model {
             }
             Err(_) => {
                 process.kill();
-                running
-                    .run
-                    .log
-                    .push(format!("ERROR killed: did not end within {} s", HOOK_TIMEOUT.as_secs()));
+                running.run.log.push(if is_unwanted {
+                    "ERROR killed: interrupted".to_owned()
+                } else {
+                    format!("ERROR killed: did not end within {} s", HOOK_TIMEOUT.as_secs())
+                });
             }
         }
         Ok(None)

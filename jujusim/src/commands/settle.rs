@@ -28,6 +28,7 @@ impl Sim {
     pub(crate) fn settle_until(&mut self, end: Timestamp, verbose: bool) -> Result<String> {
         let (mut printed, mut failures) = (String::new(), 0);
         for count in 0..MAX_HOOKS {
+            self.go_on()?;
             let Some(unit) = self.next_turn(end) else {
                 let _ = writeln!(printed, "settled: {count} hooks, {failures} failed");
                 return Ok(printed);
@@ -47,6 +48,7 @@ impl Sim {
         args.end()?;
         let mut printed = String::new();
         for _ in 0..count {
+            self.go_on()?;
             let next = match &only {
                 Some(unit) => self.turn_of(unit)?.then(|| unit.clone()),
                 None => self.next_turn(Timestamp::MAX),
@@ -58,6 +60,14 @@ impl Sim {
             self.run_next(&unit, true, &mut printed)?;
         }
         Ok(printed)
+    }
+
+    /// Fails if the user pressed Ctrl-C.
+    fn go_on(&self) -> Result<()> {
+        match self.model.interrupted() {
+            0 => Ok(()),
+            _ => Err(Error::refused("interrupted: settle runs the hooks that are left")),
+        }
     }
 
     /// The next unit with a hook to run; moves the clock if a retry or a lease needs it.

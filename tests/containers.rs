@@ -148,6 +148,8 @@ fn killed_between_two_requests(
         };
         // It would publish its own again.
         sim.run("lose-agent pgbouncer-k8s/0")?;
+        // No other unit leads and publishes its own meanwhile.
+        sim.run("leader pgbouncer-k8s/0")?;
         for nth in (1 + index * stride / 2..).step_by(stride) {
             let place = format!("on {}, killed at request {nth}", program.version);
             // Before Pebble restarts a process again it waits, each time longer, unless it was told

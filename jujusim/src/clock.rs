@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::model::{Model, Stage, UnitName};
+use crate::model::{Held, Model, Stage, UnitName};
 
 /// How long a leader's lease lasts. After a leader is lost the application has no leader for this
 /// long (leadership/tracker.go).
@@ -54,13 +54,40 @@ impl Model {
     }
 
     /// Assigns the free lease to a unit whose agent runs, preferably one that is not being removed.
+    /// Without such a unit the lease stays free.
     pub(crate) fn elect(&mut self, app: &str) {
-        let units = self.units_of(app);
+        let mut units = self.units_of(app);
+        let runs = |unit: &UnitName| {
+            self.units.get(unit).is_some_and(|unit| unit.held != Held::Everything)
+        };
+        units.retain(runs);
         let stays = |unit: &&UnitName| self.units.get(*unit).is_some_and(|unit| !unit.dying);
         let staying: Vec<&UnitName> = units.iter().filter(stays).collect();
         let candidates = if staying.is_empty() { units.iter().collect() } else { staying };
         let elected = self.pick("lease", candidates).cloned();
+        let vacant = elected.is_none();
         self.lease(app, elected);
+        if let Some(application) = self.apps.get_mut(app).filter(|_| vacant) {
+            application.vacant_until = None;
+        }
+    }
+
+    /// Frees the lease after [`LEASE`], because the leader does not renew it.
+    pub(crate) fn let_lease_expire(&mut self, app: &str) {
+        let until = self.now + LEASE;
+        if let Some(application) = self.apps.get_mut(app) {
+            application.vacant_until = Some(until);
+        }
+    }
+
+    /// An agent that runs again renews its lease, or takes a lease that is free.
+    pub(crate) fn claim_lease(&mut self, unit: &UnitName) {
+        let Some(application) = self.apps.get_mut(&unit.app) else { return };
+        if application.leader.as_ref() == Some(unit) {
+            application.vacant_until = None;
+        } else if application.leader.is_none() && application.vacant_until.is_none() {
+            self.elect(&unit.app);
+        }
     }
 
     /// Assigns the lease to a unit, or revokes it until [`LEASE`] has passed.

@@ -79,7 +79,8 @@ pub(crate) struct App {
     pub(crate) revision: u32,
     pub(crate) config: BTreeMap<String, Value>,
     pub(crate) leader: Option<UnitName>,
-    /// No unit can take the lease before this time.
+    /// When the lease is free: no other unit can take it before. `None` while the leader renews it,
+    /// and when it is free already.
     pub(crate) vacant_until: Option<Timestamp>,
     /// Counts changes of the leader: followers get `leader-settings-changed` for each (Juju up to
     /// 3.6).

@@ -145,6 +145,17 @@ impl Sim {
         Ok(String::new())
     }
 
+    /// `first APP`: runs hooks of this application before those of others; `first none`: as before.
+    pub(crate) fn first(&mut self, mut args: Arguments) -> Result<String> {
+        let app = args.next("an application, or none")?;
+        args.end()?;
+        self.model.first = match app.as_str() {
+            "none" => None,
+            app => self.model.app(app).map(|_| Some(app.to_owned()))?,
+        };
+        Ok(String::new())
+    }
+
     /// `hold UNIT ENDPOINT[:ID]`: withholds `-joined` and `-changed` of the relation until `release
     /// UNIT`.
     pub(crate) fn hold(&mut self, mut args: Arguments) -> Result<String> {
@@ -161,11 +172,15 @@ impl Sim {
         Ok(String::new())
     }
 
-    /// `lose-agent UNIT`: runs no hook of the unit until `release UNIT`.
+    /// `lose-agent UNIT`: runs no hook of the unit until `release UNIT`. A lost leader does not
+    /// renew its lease.
     pub(crate) fn lose_agent(&mut self, mut args: Arguments) -> Result<String> {
         let unit: UnitName = args.next("a unit")?.parse()?;
         args.end()?;
         self.model.unit_mut(&unit)?.held = Held::Everything;
+        if self.model.is_leader(&unit) {
+            self.model.let_lease_expire(&unit.app);
+        }
         Ok(String::new())
     }
 
@@ -174,6 +189,7 @@ impl Sim {
         let unit: UnitName = args.next("a unit")?.parse()?;
         args.end()?;
         self.model.unit_mut(&unit)?.held = Held::Relations(BTreeSet::new());
+        self.model.claim_lease(&unit);
         Ok(String::new())
     }
 

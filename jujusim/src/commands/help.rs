@@ -152,6 +152,12 @@ pub(crate) const COMMANDS: &[Command] = &[
         Sim::restart_agent,
     ),
     command(
+        "first",
+        "APP|none",
+        "runs hooks of this application before those of others from now on, as far as it has any, so that its `-relation-broken` precedes the `-departed` of the other side; `none` ends this",
+        Sim::first,
+    ),
+    command(
         "hold",
         "UNIT ENDPOINT[:ID]",
         "withholds `-joined` and `-changed` of the relation from the unit until `release`",
@@ -160,7 +166,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     command(
         "lose-agent",
         "UNIT",
-        "cuts the unit's agent off: no hook runs until `release`, the unit's processes run on, and Juju shows the last known state",
+        "cuts the unit's agent off: no hook runs until `release`, a leader's lease expires after a minute, the unit's processes run on, and Juju shows the last known state",
         Sim::lose_agent,
     ),
     command("release", "UNIT", "ends `hold` or `lose-agent`", Sim::release),

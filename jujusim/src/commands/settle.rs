@@ -93,10 +93,14 @@ impl Sim {
     }
 
     /// The next unit with a hook to run, after the one whose hook ran last; with a seed any of
-    /// them.
+    /// them. Units of the application that the command `first` named come before others.
     pub(crate) fn next_unit(&self) -> Option<UnitName> {
         let busy = |unit: &&UnitName| self.model.next_event(unit).is_some();
-        let ready: Vec<&UnitName> = self.model.units.keys().filter(busy).collect();
+        let mut ready: Vec<&UnitName> = self.model.units.keys().filter(busy).collect();
+        let preferred = |unit: &&UnitName| self.model.first.as_ref() == Some(&unit.app);
+        if ready.iter().any(preferred) {
+            ready.retain(preferred);
+        }
         if self.model.seed.is_some() {
             return self.model.pick("turn", ready).cloned();
         }

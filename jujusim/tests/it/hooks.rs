@@ -158,6 +158,54 @@ fn relations_come_and_go_in_juju_s_order() {
     assert!(sim.model().relations_at("puppet:db").is_empty());
 }
 
+/// The agents of two applications do not wait for each other.
+#[test]
+fn a_relation_may_break_on_one_side_before_units_of_the_other_departed() {
+    let commands = ["deploy PUPPET", "deploy PUPPET far", "integrate puppet:db far:back", "settle"];
+    let end = |sim: &mut jujusim::Sim| {
+        let start = sim.model().hook_runs().len();
+        run(sim, "remove-relation puppet:db far:back");
+        run(sim, "settle");
+        since(sim, start)
+    };
+    for first in ["puppet", "far"] {
+        let mut sim = model(&commands);
+        run(&mut sim, &format!("first {first}"));
+        let hooks = end(&mut sim);
+        assert_eq!(hooks.len(), 4, "{hooks:?}");
+        let own = |hook: &String| hook.starts_with(&format!("{first}/0 "));
+        assert!(hooks[..2].iter().all(own) && hooks[1].ends_with("-relation-broken"), "{hooks:?}");
+        run(&mut sim, "first none");
+        run(&mut sim, "integrate puppet:db far:back");
+        run(&mut sim, "settle");
+        let hooks = end(&mut sim);
+        assert!(hooks[1].ends_with("-relation-departed"), "by turns: {hooks:?}");
+        assert!(sim.run("first nobody").is_err());
+    }
+    let early = |seed: u64| {
+        let options = jujusim::Options { seed: Some(seed), ..crate::puppets::options() };
+        let hooks = end(&mut crate::puppets::model_of(&commands, &options));
+        hooks[1].ends_with("-relation-broken")
+    };
+    let found: std::collections::BTreeSet<bool> = (1..=8).map(early).collect();
+    assert_eq!(found.len(), 2, "a seed chooses either order");
+}
+
+#[test]
+fn what_calls_take_on_a_real_juju_is_reported() {
+    let mut sim = model(&["deploy PUPPET", "settle"]);
+    let lines = "is-leader; config-get; relation-ids peers; relation-get -r 0 - puppet/0; \
+                 status-set active; goal-state; secret-get x || true";
+    script(&sim, "puppet/0", "update-status", lines);
+    run(&mut sim, "trigger puppet/0 update-status");
+    run(&mut sim, "settle");
+    let millis = 20 + 28 + 20 + 38 + 85 + 200 + 355;
+    let last = sim.model().hook_runs().last().expect("a run");
+    assert_eq!(last.juju_time(), std::time::Duration::from_millis(millis));
+    let table = run(&mut sim, "hooks puppet/0 --last 1 --juju-time");
+    assert!(table.contains(&format!("exit 0  Juju {millis} ms  config-get 1,")), "{table}");
+}
+
 #[test]
 fn a_unit_that_is_removed_leaves_before_it_stops() {
     let mut sim = model(&[

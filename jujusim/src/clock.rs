@@ -14,6 +14,9 @@ const UPDATE_STATUS: SignedDuration = SignedDuration::from_mins(5);
 /// The shortest and the longest delay before a failed hook is retried (uniter/retrystrategy).
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
 const LONGEST_RETRY: SignedDuration = SignedDuration::from_mins(5);
+/// How long the agent retries a commit for which the unit does not hold the lease (seen on 4.0.15:
+/// ten times in over three minutes).
+pub(crate) const COMMIT_RETRIES: SignedDuration = SignedDuration::from_secs(190);
 
 /// The delay before a unit's next retry, doubled with each failure.
 pub(crate) fn back_off(failures: u32) -> SignedDuration {
@@ -26,8 +29,13 @@ impl Model {
     pub(crate) fn next_retry_or_lease(&self) -> Option<Timestamp> {
         let retries =
             self.units.values().filter_map(|unit| unit.pending.as_ref()).map(|pending| pending.due);
+        let commits = self.units.values().filter_map(|unit| unit.committing_until);
         let leases = self.apps.values().filter_map(|app| app.vacant_until);
-        retries.chain(leases).filter(|time| *time > self.now && *time < Timestamp::MAX).min()
+        retries
+            .chain(commits)
+            .chain(leases)
+            .filter(|time| *time > self.now && *time < Timestamp::MAX)
+            .min()
     }
 
     /// When the next timer expires.

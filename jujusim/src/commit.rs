@@ -45,6 +45,16 @@ impl Model {
         result
     }
 
+    /// Whether the hook changed a secret of the application without holding the lease.
+    pub(crate) fn lacks_lease(&self, context: &Context) -> bool {
+        let own = Entity::App(context.unit.app.clone());
+        let pending = &context.buffer.secrets;
+        let is_own = |id: &String| self.secrets.get(id).is_some_and(|secret| secret.owner == own);
+        !self.is_leader(&context.unit)
+            && (pending.updates.keys().chain(pending.removes.keys()).any(is_own)
+                || pending.creates.iter().any(|(_, secret)| secret.owner == own))
+    }
+
     /// Runs the transaction: checks everything before it writes anything except secrets, which the
     /// caller can restore.
     fn transact(&mut self, unit: &UnitName, mut buffer: Buffer, refused: bool) -> Result {

@@ -62,14 +62,22 @@ pub(crate) enum Event {
     },
     Action {
         name: String,
-        number: u32,
-        parameters: Value,
+        task: Task,
     },
     /// `juju exec`, with or without a relation.
     Exec {
         command: Vec<String>,
         relation: Option<u32>,
+        /// Set where Juju runs the command as an action.
+        task: Option<Task>,
     },
+}
+
+/// What an action's process can learn about its task.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Task {
+    pub(crate) number: u32,
+    pub(crate) parameters: Value,
 }
 
 impl Event {
@@ -82,6 +90,15 @@ impl Event {
             | Event::Departed { relation, .. }
             | Event::Broken { relation } => Some(*relation),
             Event::Exec { relation, .. } => *relation,
+            _ => None,
+        }
+    }
+
+    /// The task of an action.
+    pub(crate) fn task(&self) -> Option<&Task> {
+        match self {
+            Event::Action { task, .. } => Some(task),
+            Event::Exec { task, .. } => task.as_ref(),
             _ => None,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::events::Event;
+use crate::events::{Event, Task};
 use crate::model::{Bag, Model, UnitName};
 use crate::server::Sql;
 use crate::tools::{self, Context, Request};
@@ -147,7 +147,6 @@ impl Model {
             ("JUJU_MACHINE_ID", String::new()),
             ("JUJU_PRINCIPAL_UNIT", String::new()),
             ("JUJU_AVAILABILITY_ZONE", String::new()),
-            ("CLOUD_API_VERSION", "1.31".to_owned()),
             ("JUJU_CHARM_HTTP_PROXY", String::new()),
             ("JUJU_CHARM_HTTPS_PROXY", String::new()),
             ("JUJU_CHARM_FTP_PROXY", String::new()),
@@ -158,19 +157,20 @@ impl Model {
             ("DEBIAN_FRONTEND", "noninteractive".to_owned()),
             ("APT_LISTCHANGES_FRONTEND", "none".to_owned()),
         ];
-        if !self.version.at_least(4, 0, 0) {
-            variables.push(("JUJU_SLA", "unsupported".to_owned()));
-        }
+        let of_release = self.version.variables().iter();
+        variables.extend(of_release.map(|(name, value)| (*name, (*value).to_owned())));
         variables.extend(tools::relations::environment(self, context));
         match &context.event {
             Event::Exec { .. } => {}
-            Event::Action { number, .. } => {
+            Event::Action { .. } => {
                 variables.push(("JUJU_DISPATCH_PATH", format!("actions/{action}")));
-                variables.push(("JUJU_ACTION_NAME", action.to_owned()));
-                variables.push(("JUJU_ACTION_UUID", number.to_string()));
-                variables.push(("JUJU_ACTION_TAG", format!("action-{number}")));
             }
             _ => variables.push(("JUJU_DISPATCH_PATH", format!("hooks/{hook}"))),
+        }
+        if let Some(Task { number, .. }) = context.event.task() {
+            variables.push(("JUJU_ACTION_NAME", action.to_owned()));
+            variables.push(("JUJU_ACTION_UUID", number.to_string()));
+            variables.push(("JUJU_ACTION_TAG", format!("action-{number}")));
         }
         if let Some(id) = context.event.secret() {
             variables.push(("JUJU_SECRET_ID", format!("secret:{id}")));
@@ -215,8 +215,8 @@ impl Model {
         command: &str,
         args: &[&str],
     ) -> Result<String> {
-        let mut context =
-            Context::new(self, unit, &Event::Exec { command: Vec::new(), relation: None });
+        let event = Event::Exec { command: Vec::new(), relation: None, task: None };
+        let mut context = Context::new(self, unit, &event);
         let request = Request {
             context: context.id.clone(),
             dir: "/".to_owned(),

@@ -81,6 +81,7 @@ impl Model {
         let leader = self.is_leader(name);
         let Some(app) = self.apps.get(&name.app) else { return };
         let (config, term) = (app.effective_config(), app.term);
+        let twice = self.version.announces_config_twice();
         let Some(unit) = self.units.get_mut(name) else { return };
         for queue in [&mut unit.queue, &mut unit.workload] {
             if queue.front() == Some(event) {
@@ -90,6 +91,8 @@ impl Model {
         match event {
             Event::Install => unit.stage = Stage::Installed,
             Event::ConfigChanged => {
+                let has_changed = unit.config_seen.as_ref().is_some_and(|seen| *seen != config);
+                unit.config_runs = u8::from(has_changed && twice);
                 unit.config_seen = Some(config);
                 if unit.stage < Stage::Started && !unit.queue.contains(&Event::Start) {
                     unit.queue.push_back(Event::Start);

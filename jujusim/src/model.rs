@@ -134,12 +134,16 @@ pub(crate) struct Unit {
     pub(crate) containers: BTreeSet<String>,
     pub(crate) update_status_due: Option<Timestamp>,
     pub(crate) pending: Option<Pending>,
+    /// Until when the agent retries the commit of its last hook, and does nothing else.
+    pub(crate) committing_until: Option<Timestamp>,
     pub(crate) views: BTreeMap<u32, View>,
     /// Remote unit databags as fetched, kept until an event of that unit (Juju's relation cache).
     pub(crate) cache: BTreeMap<(u32, UnitName), Bag>,
     /// Whether the agent last saw the unit as leader, and in which term.
     pub(crate) leadership: Option<(bool, u64)>,
     pub(crate) config_seen: Option<BTreeMap<String, Value>>,
+    /// How often `config-changed` still runs for the configuration that the agent has seen.
+    pub(crate) config_runs: u8,
     /// The newest revision at the last `secret-changed`, per secret.
     pub(crate) secrets_seen: BTreeMap<String, u32>,
     /// Whether the agent was restarted, and so does not know which relations are peer relations.
@@ -467,6 +471,11 @@ impl Relation {
 }
 
 impl Unit {
+    /// Whether the agent still retries the commit of its last hook.
+    pub(crate) fn commits(&self, now: Timestamp) -> bool {
+        self.committing_until.is_some_and(|until| until > now)
+    }
+
     /// Whether one of the unit's hooks is running.
     pub(crate) fn is_busy(&self) -> bool {
         self.receiver.is_none()

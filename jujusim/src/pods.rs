@@ -148,10 +148,12 @@ impl Model {
             containers: BTreeSet::new(),
             update_status_due: None,
             pending: None,
+            committing_until: None,
             views: BTreeMap::new(),
             cache: BTreeMap::new(),
             leadership: None,
             config_seen: None,
+            config_runs: 0,
             secrets_seen: BTreeMap::new(),
             restarted: false,
             faults: Vec::new(),
@@ -268,9 +270,11 @@ impl Model {
     fn agent_starts(&mut self, name: &UnitName, upgrade: bool) -> Result<()> {
         let latest: BTreeMap<String, u32> =
             self.secrets.iter().map(|(id, secret)| (id.clone(), secret.latest)).collect();
+        let repeats = self.version.repeats_check_events();
         let unit = self.unit_mut(name)?;
         unit.cache.clear();
         unit.restarted = true;
+        unit.committing_until = None;
         unit.faults.clear();
         for (id, told) in &mut unit.secrets_seen {
             *told = latest.get(id).copied().unwrap_or(*told);
@@ -286,6 +290,9 @@ impl Model {
             unit.workload = ready.collect();
             for container in unit.pod.iter_mut().flat_map(|pod| &mut pod.containers) {
                 container.boot = None;
+                if repeats {
+                    container.noticed = None;
+                }
             }
         }
         Ok(())

@@ -12,8 +12,10 @@ impl Model {
     /// workload, secrets; then queued events. A dying unit then only leaves; any other runs
     /// `install`, `config-changed`, relation hooks, and last `update-status`.
     pub(crate) fn next_event(&self, name: &UnitName) -> Option<Event> {
-        let unit =
-            self.units.get(name).filter(|unit| !unit.is_busy() && unit.held != Held::Everything)?;
+        let free = |unit: &&Unit| {
+            !unit.is_busy() && unit.held != Held::Everything && !unit.commits(self.now)
+        };
+        let unit = self.units.get(name).filter(free)?;
         if let Some(pending) = &unit.pending {
             return (pending.due <= self.now).then(|| pending.event.clone());
         }
@@ -35,7 +37,7 @@ impl Model {
             return Some(Event::Install);
         }
         let config = self.apps.get(&name.app)?.effective_config();
-        if unit.config_seen.as_ref() != Some(&config) {
+        if unit.config_runs > 0 || unit.config_seen.as_ref() != Some(&config) {
             return Some(Event::ConfigChanged);
         }
         let status =

@@ -21,7 +21,7 @@ use nix::unistd::{Pid, mkfifo};
 
 use crate::Sim;
 use crate::agent::{Message, locked};
-use crate::clock::back_off;
+use crate::clock::{COMMIT_RETRIES, back_off};
 use crate::commit::Refused;
 use crate::container::Pod;
 use crate::error::{Doing as _, Error, Result};
@@ -383,6 +383,9 @@ impl Model {
             self.past_passwords = self.passwords();
         }
         let first = self.unit(&name)?.pending.is_none();
+        let (now, permanent_faults, retries) = (self.now, self.permanent_faults, self.retries);
+        // The end of the commit, on the model's clock.
+        let mut committed = now;
         if run.exit == Exit::Success {
             let prepared = faults.iter().find_map(|fault| match fault {
                 Fault::Commit(refused) => Some(*refused),
@@ -390,15 +393,19 @@ impl Model {
             });
             let permanent =
                 (self.permanent_faults.torn && first && event.is_hook()).then_some(Refused::Torn);
+            let lacks_lease = self.lacks_lease(&context);
             if let Err(text) = self.commit(&mut context, prepared.or(permanent)) {
+                if lacks_lease && self.version.retries_commits_without_lease() {
+                    committed = now + COMMIT_RETRIES;
+                }
                 run.log.push(format!("ERROR {text}"));
                 run.exit = Exit::Refused(text);
             }
         }
         run.results = std::mem::take(&mut context.action.results);
         run.failure = context.action.failure.take().or(run.failure);
-        let (now, permanent_faults, retries) = (self.now, self.permanent_faults, self.retries);
         let unit = self.unit_mut(&name)?;
+        unit.committing_until = (committed > now).then_some(committed);
         unit.receiver = Some(inbox);
         if let Some(agent) = &unit.agent {
             agent.serve(None);
@@ -410,7 +417,7 @@ impl Model {
                 let failures = before.map_or(0, |pending| pending.failures) + 1;
                 let error = !matches!(run.exit, Exit::Killed(_));
                 let due = match error {
-                    true if retries => now + back_off(failures),
+                    true if retries => committed + back_off(failures),
                     true => Timestamp::MAX,
                     false => now,
                 };

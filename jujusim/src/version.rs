@@ -1,4 +1,7 @@
 //! The modelled Juju version, and the differences between releases.
+//!
+//! What is true of 4.0 from 4.0.0 on was seen on 4.0.15 or read in its code; that earlier releases
+//! of 4.0 are the same is assumed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -111,9 +114,108 @@ impl Version {
         !self.at_least(4, 0, 0)
     }
 
-    /// Whether `secret-add` prints `secret://<model>/<id>` rather than `secret:<id>`.
-    pub(crate) fn prints_long_secret_uri(self) -> bool {
+    /// Whether `config-changed` runs twice for each change: the agent compares trust and
+    /// configuration by one hash.
+    pub(crate) fn announces_config_twice(self) -> bool {
+        self.at_least(4, 0, 0)
+    }
+
+    /// Whether a restarted agent announces the last changes of health checks again.
+    pub(crate) fn repeats_check_events(self) -> bool {
+        self.at_least(4, 0, 0)
+    }
+
+    /// Whether a commit that needs the lease is retried for minutes when a unit without the lease
+    /// makes it.
+    pub(crate) fn retries_commits_without_lease(self) -> bool {
+        self.at_least(4, 0, 0)
+    }
+
+    /// Whether a follower that gives its application's secret another label is refused. Otherwise
+    /// the label is ignored (LP 2064772).
+    pub(crate) fn refuses_labels_of_followers(self) -> bool {
+        self.at_least(4, 0, 0)
+    }
+
+    /// Whether `secret-info-get` shows the rotation of a secret that the same hook added.
+    pub(crate) fn shows_rotation_of_new_secrets(self) -> bool {
         !self.at_least(4, 0, 0)
+    }
+
+    /// Whether `network-get` describes a device of the pod.
+    pub(crate) fn names_network_device(self) -> bool {
+        self.at_least(4, 0, 0)
+    }
+
+    /// Whether `unit-get` knows a private address.
+    pub(crate) fn has_private_address(self) -> bool {
+        !self.at_least(4, 0, 0)
+    }
+
+    /// Whether `juju exec` is an action, with the context and the tools of an action.
+    pub(crate) fn executes_as_action(self) -> bool {
+        self.at_least(4, 0, 0)
+    }
+
+    /// The variables of every hook that depend on the release.
+    pub(crate) fn variables(self) -> &'static [(&'static str, &'static str)] {
+        if self.at_least(4, 0, 0) {
+            &[
+                ("CLOUD_API_VERSION", "1.34.0"),
+                ("JUJU_CHARM_TRACE_CONFIG_HTTP", ""),
+                ("JUJU_CHARM_TRACE_CONFIG_GRPC", ""),
+                ("JUJU_CHARM_TRACE_CONFIG_CA_CERT", ""),
+            ]
+        } else {
+            &[("CLOUD_API_VERSION", "1.31"), ("JUJU_SLA", "unsupported")]
+        }
+    }
+
+    /// The agent's error for a call with the id of another context.
+    pub(crate) fn wrong_context_error(self, expected: &str, got: &str) -> String {
+        if self.at_least(4, 0, 0) {
+            format!("bad request: wrong context ID; got {got:?}")
+        } else {
+            format!("bad request: expected context id {expected:?}, got {got:?}")
+        }
+    }
+
+    /// The error of `secret-get` for an unknown URI.
+    pub(crate) fn unknown_secret_error(self, id: &str) -> String {
+        if self.at_least(4, 0, 0) {
+            "getting latest secret revision: secret not found".to_owned()
+        } else {
+            format!("secret {id:?} not found")
+        }
+    }
+
+    /// The error of `state-set` for a key or value that is too long.
+    pub(crate) fn state_limit_error(self, what: &str, limit: usize) -> String {
+        if self.at_least(4, 0, 0) {
+            format!("max allowed {what} length ({limit}): quota limit exceeded")
+        } else {
+            format!("max allowed {what} length ({limit}) exceeded")
+        }
+    }
+
+    /// The error of `relation-get` for a unit that was never in the relation.
+    pub(crate) fn foreign_unit_error(self, unit: &str, relation: &str) -> String {
+        if self.at_least(4, 0, 0) {
+            "relation unit not found".to_owned()
+        } else {
+            format!(
+                "cannot read settings for unit \"{unit}\" in relation {relation:?}: unit \"{unit}\": settings not found"
+            )
+        }
+    }
+
+    /// The error of `relation-get` for an application that does not exist.
+    pub(crate) fn unknown_app_error(self, app: &str) -> String {
+        if self.at_least(4, 0, 0) {
+            format!("getting application {app:?} not found")
+        } else {
+            "permission denied".to_owned()
+        }
     }
 
     /// The maximum size of a secret (PR 16943, PR 20287).

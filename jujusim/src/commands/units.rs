@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Arguments;
 use crate::Sim;
 use crate::error::{Error, Result};
-use crate::events::Event;
+use crate::events::{Event, Task};
 use crate::fault::{Fault, ToolFault};
 use crate::hook::{Exit, HookRun};
 use crate::model::{Kind, Stage, UnitName};
@@ -247,9 +247,8 @@ impl Sim {
             parameters[key] = value;
         }
         self.urgent(&unit)?;
-        self.model.next_action += 1;
-        let number = self.model.next_action;
-        let run = self.run_event(&unit, &Event::Action { name, number, parameters })?;
+        let task = self.task(parameters);
+        let run = self.run_event(&unit, &Event::Action { name, task })?;
         Ok(action_text(run))
     }
 
@@ -263,17 +262,37 @@ impl Sim {
         self.has_process(&unit)?;
         let relation = relation.map(|id| self.relation_of(&unit, &id)).transpose()?;
         self.urgent(&unit)?;
-        let run = self.run_event(&unit, &Event::Exec { command, relation })?;
+        let task = self.task(json!({"command": command.join(" "), "timeout": 0}));
+        let task = Some(task).filter(|_| self.model.version.executes_as_action());
+        let run = self.run_event(&unit, &Event::Exec { command, relation, task })?;
         let printed = format!("{}{}", run.stdout, run.stderr);
-        match &run.exit {
-            Exit::Success => Ok(printed),
-            other => Err(Error::refused(format!("{printed}{other}"))),
+        match (&run.exit, &run.failure) {
+            (Exit::Success, None) => Ok(printed),
+            (Exit::Success, Some(why)) => {
+                Err(Error::refused(format!("{printed}action failed: {why}")))
+            }
+            (other, _) => Err(Error::refused(format!("{printed}{other}"))),
         }
+    }
+
+    /// A task with the next number.
+    fn task(&mut self, parameters: Value) -> Task {
+        self.model.next_action += 1;
+        Task { number: self.model.next_action, parameters }
     }
 
     /// Runs what the agent runs before actions and commands: installation, new relations,
     /// leadership, workload, secrets.
+    ///
+    /// Fails while the agent retries a commit: it then runs nothing at all.
     fn urgent(&mut self, name: &UnitName) -> Result<()> {
+        let unit = self.model.unit(name)?;
+        if let Some(until) = unit.committing_until.filter(|_| unit.commits(self.model.now)) {
+            let rest = until.duration_since(self.model.now).as_secs();
+            return Err(Error::refused(format!(
+                "the agent of {name} retries the commit of its last hook: wait {rest}s"
+            )));
+        }
         while self.model.unit(name)?.pending.is_none()
             && let Some(event) = self.model.next_event(name)
             && event.comes_before_actions()

@@ -98,7 +98,6 @@ pub(super) fn exec(sim: &mut Sim, asked: &Exec) -> Result<Outcome> {
         if !sim.model.hook_runs()[before..].iter().any(|run| run.hook == "juju-exec") {
             done?;
         }
-        sim.model.next_action += 1;
         tasks.push(Task::of(last(sim)?, sim.model.next_action));
     }
     let Some(format) = asked.format else { return Ok(exec_text(&tasks).into()) };
@@ -111,7 +110,9 @@ fn exec_text(tasks: &[Task]) -> Answer {
     let text = |task: &Task, stream: &str| {
         task.results.get(stream).and_then(Value::as_str).map(str::to_owned)
     };
-    if let [task] = tasks {
+    if let [task] = tasks
+        && (task.code != 0 || task.failure.is_none())
+    {
         return Answer {
             stdout: text(task, "stdout").unwrap_or_default(),
             stderr: text(task, "stderr").unwrap_or_default(),
@@ -154,9 +155,12 @@ fn units(model: &Model, names: &[String]) -> Result<Vec<UnitName>> {
     names.iter().map(|name| unit_named(model, name)).collect()
 }
 
-/// Waits, up to the limit, for the units whose agents have not yet started the charm.
+/// Waits, up to the limit, for the units whose agents have not yet started the charm or do not take
+/// tasks.
 fn not_up(model: &Model, units: &[UnitName], limit: Option<Duration>) -> Option<Outcome> {
-    let up = |unit: &UnitName| model.unit(unit).is_ok_and(|unit| unit.stage >= Stage::Started);
+    let up = |unit: &UnitName| {
+        model.unit(unit).is_ok_and(|unit| unit.stage >= Stage::Started && !unit.commits(model.now))
+    };
     let waits = units.iter().find(|unit| !up(unit))?;
     let overdue = format!("timed out waiting for results from: unit {waits}");
     Some(Outcome::Wait { limit: limit.unwrap_or(TASK_TIMEOUT), overdue })

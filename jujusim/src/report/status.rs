@@ -324,8 +324,10 @@ fn interface(model: &Model, end: &End) -> String {
 impl UnitStatus {
     fn of(model: &Model, name: &UnitName, unit: &Unit) -> UnitStatus {
         let hook = |event: &crate::events::Event| event.name(model, &name.app);
-        let failed = unit.pending.as_ref().filter(|pending| pending.error);
-        let next = model.next_event(name);
+        let pending = unit.pending.as_ref();
+        let failed = pending.filter(|pending| pending.error && !unit.commits(model.now));
+        let commits = pending.filter(|_| unit.commits(model.now));
+        let next = commits.map(|last| last.event.clone()).or_else(|| model.next_event(name));
         let (workload, agent) = match (failed, next) {
             (Some(pending), _) => (
                 StatusInfo::new("error", format!("hook failed: {:?}", hook(&pending.event))),

@@ -219,8 +219,7 @@ pub(crate) fn names(version: Version) -> Vec<&'static str> {
 /// Runs one tool within a hook.
 pub(crate) fn call(model: &mut Model, context: &mut Context, request: &Request) -> Answer {
     if request.context != context.id {
-        let text =
-            format!("bad request: expected context id {:?}, got {:?}", context.id, request.context);
+        let text = model.version.wrong_context_error(&context.id, &request.context);
         return refuse(1, &text);
     }
     let Some(tool) = tools(model.version).find(|tool| tool.name == request.command) else {

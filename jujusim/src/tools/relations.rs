@@ -191,13 +191,11 @@ fn unit_bag(model: &mut Model, context: &mut Context, id: u32, unit: &UnitName) 
     if let Some(cached) = own.and_then(|own| own.cache.get(&(id, unit.clone()))) {
         return Ok(cached.clone());
     }
-    let bag = context.fetch(model, id, &unit.to_string(), |relation| match relation.units.get(unit) {
-        Some(settings) => Ok(settings.values.clone()),
-        None => failed(format!(
-            "cannot read settings for unit \"{unit}\" in relation {:?}: unit \"{unit}\": settings not found",
-            relation.key()
-        )),
-    })?;
+    let bag =
+        context.fetch(model, id, &unit.to_string(), |relation| match relation.units.get(unit) {
+            Some(settings) => Ok(settings.values.clone()),
+            None => failed(model.version.foreign_unit_error(&unit.to_string(), &relation.key())),
+        })?;
     if let Some(own) = model.units.get_mut(&context.unit).filter(|_| member) {
         own.cache.insert((id, unit.clone()), bag.clone());
     }
@@ -219,7 +217,8 @@ fn app_bag(model: &Model, context: &mut Context, id: u32, app: &str) -> Result<B
         Some(_) => {
             Ok(relation.apps.get(app).map(|settings| settings.values.clone()).unwrap_or_default())
         }
-        None => failed("permission denied"),
+        None if model.apps.contains_key(app) => failed("permission denied"),
+        None => failed(model.version.unknown_app_error(app)),
     })
 }
 
@@ -306,26 +305,47 @@ fn network_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Res
         }
         return Ok(Output::Value(Shown::from(address)));
     }
+    let device = if model.version.names_network_device() {
+        Device {
+            name: format!("placeholder for \"{}\" cloud container", context.unit),
+            hostname: &address,
+            cidr: "0.0.0.0/0",
+        }
+    } else {
+        Device::default()
+    };
     let one = |flag: &str| match flag {
         "egress-subnets" => Shown::texts([format!("{address}/32")]),
         _ => Shown::from(address.as_str()),
     };
     Ok(Output::Value(match chosen.as_slice() {
-        [] => network(&address, args.format),
+        [] => network(&address, &device, args.format),
         [flag] => one(flag),
         flags => Shown::map(flags.iter().map(|flag| ((*flag).to_owned(), one(flag)))),
     }))
 }
 
+/// What `network-get` says about the device of an address.
+#[derive(Default)]
+struct Device<'a> {
+    name: String,
+    hostname: &'a str,
+    cidr: &'a str,
+}
+
 /// The network information of a binding. YAML output repeats fields that older charms use.
-fn network(address: &str, format: Format) -> Shown {
+fn network(address: &str, device: &Device<'_>, format: Format) -> Shown {
     let text = |value: &str| Shown::from(value);
-    let mut bound = vec![("hostname", text("")), ("value", text(address)), ("cidr", text(""))];
-    let mut interface = vec![("mac-address", text("")), ("interface-name", text(""))];
+    let mut bound = vec![
+        ("hostname", text(device.hostname)),
+        ("value", text(address)),
+        ("cidr", text(device.cidr)),
+    ];
+    let mut interface = vec![("mac-address", text("")), ("interface-name", text(&device.name))];
     let (mut older_bound, mut older_interface) = (Vec::new(), Vec::new());
     if format != Format::Json {
         older_bound.push(("address", text(address)));
-        older_interface.extend([("macaddress", text("")), ("interfacename", text(""))]);
+        older_interface.extend([("macaddress", text("")), ("interfacename", text(&device.name))]);
     }
     let named = |fields: Vec<(&str, Shown)>| {
         Shown::map(fields.into_iter().map(|(name, value)| (name.to_owned(), value)))

@@ -125,11 +125,7 @@ fn add(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result<Outp
     }
     let id = new_id();
     pending.push((id.clone(), secret));
-    Ok(Output::Text(if model.version.prints_long_secret_uri() {
-        format!("secret://{}/{id}\n", model.uuid)
-    } else {
-        format!("secret:{id}\n")
-    }))
+    Ok(Output::Text(format!("secret://{}/{id}\n", model.uuid)))
 }
 
 /// Whether the agent knows the secret as one that its unit may change.
@@ -272,7 +268,7 @@ fn committed_content(
     };
     let unit = &context.unit;
     let Some(secret) = model.secrets.get(&id) else {
-        return failed(format!("secret {id:?} not found"));
+        return failed(model.version.unknown_secret_error(&id));
     };
     let own = secret.owner.includes(unit);
     let granted =
@@ -283,9 +279,10 @@ fn committed_content(
     let manager = check_manager(model, unit, &secret.owner).is_ok();
     match new_label {
         Some(label) if manager => rename(model, &id, label)?,
-        // Juju silently ignores a follower's own label for its application's secret (since LP
-        // 2064772).
         Some(label) if !own => relabel(model, unit, &id, label)?,
+        Some(label) if label != secret.label && model.version.refuses_labels_of_followers() => {
+            return failed("lease not held");
+        }
         _ => {}
     }
     let Some(secret) = model.secrets.get_mut(&id) else {
@@ -427,14 +424,16 @@ fn info_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result
     else {
         return failed(format!("secret {named:?} not found"));
     };
+    let is_new = context.buffer.secrets.creates.iter().any(|(create, _)| *create == id);
     let mut secret = secret;
     if let Some(update) = context.buffer.secrets.updates.get(&id) {
         secret.describe(update, model.now);
     }
-    Ok(Output::Value(Shown::map([(id, info(model, &secret))])))
+    let rotates = !is_new || model.version.shows_rotation_of_new_secrets();
+    Ok(Output::Value(Shown::map([(id, info(model, &secret, rotates))])))
 }
 
-fn info(model: &Model, secret: &Secret) -> Shown {
+fn info(model: &Model, secret: &Secret, rotates: bool) -> Shown {
     let owner = if matches!(secret.owner, Entity::Unit(_)) { "unit" } else { "application" };
     let access: Vec<Shown> = secret
         .grants
@@ -455,7 +454,7 @@ fn info(model: &Model, secret: &Secret) -> Shown {
         ("owner", Shown::from(owner)),
     ];
     fields.extend(description);
-    fields.push(("rotation", Shown::from(secret.rotate.to_string())));
+    fields.extend(rotates.then(|| ("rotation", Shown::from(secret.rotate.to_string()))));
     fields.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
     Shown::map(fields.into_iter().map(|(name, value)| (name.to_owned(), value)))
 }

@@ -9,7 +9,6 @@ use super::files::{file_values, key_values};
 use super::flags::{Args, FORMAT, Flag, Kind, OUTPUT};
 use super::format::{Format, Shown};
 use super::{Context, Output, Result, Tool, failed, usage};
-use crate::events::Event;
 use crate::model::{Bag, Model, Status};
 use crate::ports::{OpenedPort, PortRange, Protocol};
 use crate::version::Version;
@@ -215,11 +214,10 @@ fn state_set(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Resul
     let mut written = file_values(args)?;
     written.extend(arguments);
     for (key, value) in &written {
-        if key.len() > 256 {
-            return failed("max allowed key length (256) exceeded");
-        }
-        if value.len() > 65536 {
-            return failed("max allowed value length (65536) exceeded");
+        for (what, text, limit) in [("key", key, 256), ("value", value, 65536)] {
+            if text.len() > limit {
+                return failed(model.version.state_limit_error(what, limit));
+            }
         }
     }
     let mut new = state(model, context).cloned().unwrap_or_default();
@@ -317,6 +315,9 @@ fn unit_get(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Result
         return usage(format!("unknown setting {setting:?}"));
     }
     args.at_most(1)?;
+    if setting == "private-address" && !model.version.has_private_address() {
+        return failed("private address not found");
+    }
     let unit = model.units.get(&context.unit);
     Ok(Output::Value(unit.map_or(Shown::NULL, |unit| Shown::from(unit.address.to_string()))))
 }
@@ -352,9 +353,9 @@ fn leader_set(model: &mut Model, context: &mut Context, args: &Args<'_>) -> Resu
 }
 
 fn parameters(context: &Context) -> Result<&Value> {
-    match &context.event {
-        Event::Action { parameters, .. } => Ok(parameters),
-        _ => failed("not running an action"),
+    match context.event.task() {
+        Some(task) => Ok(&task.parameters),
+        None => failed("not running an action"),
     }
 }
 

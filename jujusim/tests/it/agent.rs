@@ -173,6 +173,98 @@ fn juju_4_runs_leader_elected_each_time_and_no_leader_settings_changed() {
 }
 
 #[test]
+fn juju_4_runs_config_changed_twice_for_each_change() {
+    for (juju, times) in [("3.6.14", 1), ("4.0.15", 2)] {
+        let options = Options { juju: juju.to_owned(), ..options() };
+        let mut sim = model_of(&["deploy PUPPET", "settle"], &options);
+        let changed = |sim: &Sim, start| {
+            since(sim, start).iter().filter(|hook| hook.ends_with(" config-changed")).count()
+        };
+        assert_eq!(changed(&sim, 0), 1, "{juju}: the first one");
+        for (commands, expected) in [
+            (&["config puppet port=1"][..], times),
+            (&["config puppet port=1"], 0),
+            (&["trigger puppet/0 config-changed"], 1),
+            // A change between the two runs counts for itself.
+            (&["config puppet port=2", "step", "config puppet port=3"], 1 + times),
+        ] {
+            let start = runs(&sim);
+            for command in commands {
+                run(&mut sim, command);
+            }
+            run(&mut sim, "settle");
+            assert_eq!(changed(&sim, start), expected, "{juju}: {commands:?}");
+        }
+    }
+}
+
+#[test]
+fn juju_4_retries_a_follower_s_commit_for_minutes_and_runs_nothing_else() {
+    for (juju, stuck) in [("3.6.14", false), ("4.0.15", true)] {
+        let options = Options { juju: juju.to_owned(), ..options() };
+        let mut sim = model_of(&["deploy PUPPET -n 2", "settle"], &options);
+        let uri = run(&mut sim, "exec puppet/0 -- secret-add --label top password=one");
+        let lines =
+            format!("secret-set {} password=two || exit 7\nrm $root/etc/update-status", uri.trim());
+        once(&mut sim, "puppet/1", &lines);
+        run(&mut sim, "trigger puppet/1 work-pebble-ready");
+        run(&mut sim, "trigger puppet/1 work-pebble-ready");
+        run(&mut sim, "step --unit puppet/1 3");
+        let last = sim.model().hook_runs().last().expect("a run");
+        assert!(
+            matches!(&last.exit, Exit::Refused(why) if why.contains("is not leader")),
+            "{juju}"
+        );
+        let start = runs(&sim);
+        run(&mut sim, "wait 179s");
+        let expected = if stuck { vec![] } else { vec!["puppet/1 update-status".to_owned()] };
+        assert_eq!(since(&sim, start), expected, "{juju}");
+        if stuck {
+            let status = run(&mut sim, "status");
+            assert!(status.contains("executing"), "{status}");
+            refused(
+                &mut sim,
+                "exec puppet/1 -- true",
+                "retries the commit of its last hook: wait 11s",
+            );
+        }
+        run(&mut sim, "wait 17s");
+        assert_eq!(since(&sim, start), ["puppet/1 update-status"], "{juju}: with its back-off");
+        run(&mut sim, "exec puppet/1 -- true");
+    }
+}
+
+#[test]
+fn the_lease_of_a_lost_leader_expires() {
+    let leader = |sim: &Sim| sim.model().leader("puppet").map(ToString::to_string);
+    let first = Some("puppet/0".to_owned());
+    // A short loss: the agent renews its lease in time.
+    let mut sim = model(&["deploy PUPPET -n 2", "settle", "lose-agent puppet/0", "wait 59s"]);
+    assert_eq!(leader(&sim), first);
+    run(&mut sim, "release puppet/0");
+    run(&mut sim, "wait 10m");
+    assert_eq!(leader(&sim), first);
+    run(&mut sim, "lose-agent puppet/0");
+    let start = runs(&sim);
+    run(&mut sim, "settle");
+    assert_eq!(leader(&sim).as_deref(), Some("puppet/1"));
+    assert_eq!(since(&sim, start), ["puppet/1 leader-elected"]);
+    run(&mut sim, "release puppet/0");
+    run(&mut sim, "settle");
+    assert_eq!(since(&sim, start + 1), ["puppet/0 leader-settings-changed"]);
+    // Without another agent the lease stays free until one returns.
+    run(&mut sim, "lose-agent puppet/0");
+    run(&mut sim, "lose-agent puppet/1");
+    run(&mut sim, "wait 10m");
+    assert_eq!(leader(&sim), None);
+    run(&mut sim, "release puppet/0");
+    assert_eq!(leader(&sim), first);
+    let start = runs(&sim);
+    run(&mut sim, "settle");
+    assert_eq!(since(&sim, start), ["puppet/0 leader-elected", "puppet/0 update-status"]);
+}
+
+#[test]
 fn a_hook_that_loses_its_lease_before_the_commit_fails_and_retries_as_follower() {
     let mut sim = model(&["deploy PUPPET -n 2", "settle"]);
     let lines = "if [ $(is-leader) = True ]; then relation-set -r 0 --app a=1; state-set led=1; fi";
@@ -642,11 +734,24 @@ fn the_environment_of_a_hook_inherits_nothing() {
         let app_changed = hook == "db-relation-changed";
         assert!(!app_changed || lines.contains(&"JUJU_REMOTE_UNIT="), "set, but empty: {lines:?}");
     }
+    let juju_4 = Options { juju: "4.0.15".to_owned(), ..options() };
+    let mut newer = model_of(&["deploy PUPPET", "settle"], &juju_4);
+    script(&newer, "puppet/0", "update-status", "tr '\\0' '\\n' </proc/$$/environ");
+    for command in ["trigger puppet/0 update-status", "step"] {
+        run(&mut newer, command);
+    }
+    let log = log(&newer);
+    let names = printed(&log).into_iter().filter_map(|line| Some(line.split_once('=')?.0));
+    let tracing = ["HTTP", "GRPC", "CA_CERT"].map(|what| format!("JUJU_CHARM_TRACE_CONFIG_{what}"));
+    let always = ALWAYS.iter().filter(|name| **name != "JUJU_SLA").copied();
+    let expected = always.chain(tracing.iter().map(String::as_str));
+    assert_eq!(names.collect::<BTreeSet<_>>(), expected.collect());
     let print =
         "sh -c 'echo $JUJU_ACTION_NAME $JUJU_ACTION_TAG $JUJU_DISPATCH_PATH \"<$JUJU_HOOK_NAME>\"'";
     script(&sim, "puppet/0", "greet", print);
     let printed = run(&mut sim, "run puppet/0 greet");
-    assert!(printed.contains("greet action-1 actions/greet <>"), "{printed}");
+    // Commands have numbers, too.
+    assert!(printed.contains("greet action-3 actions/greet <>"), "{printed}");
 }
 
 #[test]

@@ -14,7 +14,11 @@ const VERSIONS: [&str; 2] = ["1.26.0", "1.32.1"];
 /// One model for each Pebble, with two units of a charm that has the container `work`. Prints a
 /// message instead if containers cannot run here; with `CI=true` they must.
 fn models() -> impl Iterator<Item = Sim> {
-    VERSIONS.into_iter().filter_map(|version| {
+    models_of(["3.6.14"; 2])
+}
+
+fn models_of(jujus: [&str; 2]) -> impl Iterator<Item = Sim> {
+    VERSIONS.into_iter().zip(jujus).filter_map(|(version, juju)| {
         if let Err(error) = pebble_of(version) {
             assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{error}");
             // Not `eprintln!`: its output is hidden when a test passes.
@@ -24,7 +28,8 @@ fn models() -> impl Iterator<Item = Sim> {
             );
             return None;
         }
-        let options = Options { containers: Some(version.to_owned()), ..options() };
+        let (containers, juju) = (Some(version.to_owned()), juju.to_owned());
+        let options = Options { containers, juju, ..options() };
         Some(model_of(&["deploy PUPPET -n 2", "settle"], &options))
     })
 }
@@ -196,7 +201,7 @@ fn a_replaced_pod_may_end_slowly() {
 fn a_check_that_crosses_its_threshold_runs_its_hooks_and_keeps_clients_away() {
     const LAYER: &str = "checks: {c: {override: replace, level: ready, period: 100ms, threshold: 2, \
                          exec: {command: test -e /ok}}}";
-    for mut sim in models() {
+    for mut sim in models_of(["4.0.15", "3.6.14"]) {
         ssh(&mut sim, "puppet/0", "touch /ok");
         ssh(
             &mut sim,
@@ -218,6 +223,14 @@ fn a_check_that_crosses_its_threshold_runs_its_hooks_and_keeps_clients_away() {
                 run(&mut sim, "settle");
             }
         }
+        // Juju 4.0 announces both again after a restart of the agent.
+        let start = sim.model().hook_runs().len();
+        run(&mut sim, "restart-agent puppet/0");
+        run(&mut sim, "settle");
+        let hooks = since(&sim, start);
+        let again = hooks.iter().filter(|hook| hook.contains("-pebble-check-")).count();
+        let is_juju_4 = sim.model().version.to_string().starts_with("4.");
+        assert_eq!(again, if is_juju_4 { 2 } else { 0 }, "{hooks:?}");
     }
 }
 

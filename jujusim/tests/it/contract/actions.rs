@@ -91,6 +91,30 @@ fn results_are_nested() {
 }
 
 #[test]
+fn juju_exec_is_an_action_on_juju_4() {
+    let mut bench = Bench::of("4.0.15", &["deploy PUPPET", "settle"]);
+    let lines = [
+        ("echo $JUJU_ACTION_NAME $JUJU_ACTION_UUID $JUJU_ACTION_TAG", "juju-exec 1 action-1\n"),
+        ("action-get --format=json timeout", "0\n"),
+        ("action-get command | grep -c '^sh '", "1\n"),
+        ("action-set a.b=1; action-log said", ""),
+    ];
+    for (line, expected) in lines {
+        assert_eq!(bench.output("puppet/0", line), expected, "{line}");
+    }
+    let run = bench.sim.model().hook_runs().last().expect("a run");
+    assert_eq!(run.results.get("a.b").map(String::as_str), Some("1"));
+    let error =
+        bench.sim.run("exec puppet/0 -- sh -c 'secret-add --label top key=1; action-fail no'");
+    let error = error.expect_err("it fails").to_string();
+    assert!(error.ends_with("action failed: no"), "{error}");
+    assert!(bench.sim.model().secret("top").is_some(), "its effects are committed");
+    let mut older = Bench::new(&["deploy PUPPET", "settle"]);
+    let row = fails("3.6", "action-get", "not running an action");
+    older.each("puppet/0", "runner/jujuc/action-get.go", &[row]);
+}
+
+#[test]
 fn an_action_fails_by_action_fail_or_its_exit_code() {
     let mut bench = Bench::new(&["deploy PUPPET", "settle"]);
     let mut run = |lines: &str| {

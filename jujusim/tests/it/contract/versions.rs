@@ -148,8 +148,9 @@ fn juju_4_differs_from_juju_3() {
     bench.knows("ADDRESS", &address);
     bench.command("databag puppet:db puppet own=2");
     let uri = bench.output("puppet/0", "secret-add --label top password=one");
-    assert!(uri.starts_with("secret:") && !uri.contains('/'), "the short URI: {uri}");
-    bench.knows("ID", &uri["secret:".len()..]);
+    let id = uri.trim().rsplit_once('/').expect("the long form").1;
+    assert_eq!(uri, bench.filled(&format!("secret://%UUID%/{id}\n")));
+    bench.knows("ID", id);
     bench.each(
         "puppet/0",
         "4.0 relnotes, core/secrets",
@@ -192,6 +193,79 @@ fn juju_4_differs_from_juju_3() {
     // Labels are unique only within one owner.
     bench.output("puppet/1", "secret-add --owner unit --label top password=two");
     bench.output("puppet/0", "secret-set %ID% --label new");
+}
+
+/// As seen on 4.0.15: section 12 of the hook contract.
+#[test]
+fn juju_4_answers_in_its_own_words() {
+    let mut bench = Bench::of(
+        "4.0.15",
+        &["deploy PUPPET -n 2", "deploy PUPPET far", "integrate puppet:db far:back", "settle"],
+    );
+    let address = bench.sim.model().unit_address("puppet/0").expect("a unit").to_string();
+    bench.knows("ADDRESS", &address);
+    bench.secret("puppet/0", "ID", "secret-add --label top password=one");
+    bench.each(
+        "puppet/0",
+        "seen on 4.0.15",
+        &[
+            fails(
+                "1.3: another context",
+                "JUJU_CONTEXT_ID=old is-leader",
+                "bad request: wrong context ID; got \"old\"",
+            ),
+            fails(
+                "U8: a unit outside of the relation",
+                "relation-get -r 2 - puppet/7",
+                "relation unit not found",
+            ),
+            fails(
+                "U8: an unknown application",
+                "relation-get -r 2 --app - nobody",
+                "getting application \"nobody\" not found",
+            ),
+            fails(
+                "3.11: an unknown URI",
+                "secret-get 0123456789abcdefghij",
+                "getting latest secret revision: secret not found",
+            ),
+            fails(
+                "3.15: a long key",
+                "state-set $(printf %0257d 1)=1",
+                "max allowed key length (256): quota limit exceeded",
+            ),
+            fails(
+                "3.15: a long value",
+                "state-set a=$(printf %065537d 1)",
+                "max allowed value length (65536): quota limit exceeded",
+            ),
+            fails("3.17: unit-get", "unit-get private-address", "private address not found"),
+            prints(
+                "10.14: network-get",
+                "network-get --format=json db",
+                "{\"bind-addresses\":[{\"mac-address\":\"\",\"interface-name\":\"placeholder for \\\"puppet/0\\\" cloud container\",\"addresses\":[{\"hostname\":\"%ADDRESS%\",\"value\":\"%ADDRESS%\",\"cidr\":\"0.0.0.0/0\"}]}],\"egress-subnets\":[\"%ADDRESS%/32\"],\"ingress-addresses\":[\"%ADDRESS%\"]}\n",
+            ),
+        ],
+    );
+    bench.each(
+        "puppet/1",
+        "seen on 4.0.15",
+        &[
+            fails("10.3: another label", "secret-get %ID% --label mine", "lease not held"),
+            prints("10.3: its label", "secret-get %ID% --label top", "password: one\n"),
+            prints("10.3: no label", "secret-get %ID%", "password: one\n"),
+        ],
+    );
+    let new = "id=$(secret-add --label new key=1); id=${id##*/};";
+    for (what, line, expected) in [
+        ("add, set and get", "secret-set $id key=2; secret-get $id", "key: \"2\"\n"),
+        ("add and secret-info-get", "secret-info-get $id | grep -c rotation || true", "0\n"),
+        ("add and secret-ids", "secret-ids | grep -c $id", "1\n"),
+        ("add and remove", "secret-remove $id", ""),
+    ] {
+        let line = format!("{new} {line}; secret-remove $id");
+        assert_eq!(bench.output("puppet/0", &line), expected, "{what}");
+    }
 }
 
 #[test]

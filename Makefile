@@ -1,4 +1,6 @@
 .DEFAULT_GOAL := help
+# Debian installs PgBouncer in sbin, which is not on every user's PATH.
+export PATH := $(PATH):/usr/sbin:/sbin
 .PHONY: help demo test pack integration mutants seeds bench fmt clippy doc deny clean
 
 help: ## List the targets
@@ -8,13 +10,15 @@ demo: ## Watch the charm at work in a simulated Juju model
 	scripts/parts
 	cargo build --release --locked --workspace
 	scripts/stage
-	@if [ "$$(id -u)" = 0 ] && scripts/pebble; then \
+	@if [ "$$(id -u)" != 0 ]; then \
+		echo 'PgBouncer runs directly on the simulated units: containers need root.'; \
+	elif scripts/pebble; then \
 		echo 'PgBouncer runs in containers of its own, under Pebble.'; \
-		target/release/jujusim --containers demo.txt; \
+		containers=--containers; \
 	else \
-		echo 'PgBouncer runs on the units themselves: containers need root, and Go to build Pebble.'; \
-		target/release/jujusim demo.txt; \
-	fi
+		echo 'PgBouncer runs directly on the simulated units: containers need Pebble.'; \
+	fi; \
+	target/release/jujusim $$containers demo.txt
 
 test: ## Run every test; scripts/test WORD runs those whose names contain WORD
 	scripts/parts

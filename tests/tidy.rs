@@ -212,6 +212,18 @@ fn bash_can_parse_every_script() {
     }
 }
 
+/// The package managers know where to download from, and a machine may have servers of its own.
+#[test]
+fn no_script_names_a_server() {
+    let scripts = files(&root().join("scripts"), "");
+    assert!(scripts.iter().any(|path| path.ends_with("scripts/parts")), "{scripts:?}");
+    for script in scripts.into_iter().chain([root().join("Makefile"), root().join(".ci/run")]) {
+        let text = fs::read_to_string(&script).expect("a script");
+        let url = text.lines().find(|line| line.contains("://"));
+        assert_eq!(url, None, "{}", script.display());
+    }
+}
+
 #[test]
 fn the_column_limit_applies_only_to_prose_comments_and_scripts() {
     for (path, line, is_held) in [

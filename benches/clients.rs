@@ -1,6 +1,7 @@
-//! Measures hooks: hook-tool calls, requests to Pebble, SQL statements, time and memory, with 1, 3
-//! and 30 units and 0, 1, 50 and 500 clients. Prints the table of `docs/performance.md`. `cargo
-//! bench --bench clients -- 3x50 1x1` measures only the models named.
+//! Measures hooks: hook-tool calls, what these take on a real Juju, requests to Pebble, SQL
+//! statements, time and memory, with 1, 3 and 30 units and 0, 1, 50 and 500 clients. Prints the
+//! table of `docs/performance.md`. `cargo bench --bench clients -- 3x50 1x1` measures only the
+//! models named.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "prints its report")]
 #![expect(clippy::disallowed_methods, reason = "looks for programs on the machine")]
@@ -40,9 +41,9 @@ fn main() {
         Err(error) => println!("PgBouncer directly on the units, without Pebble: {error}."),
     }
     println!(
-        "\n| units × clients | event | unit | hooks | tool calls | in all | Pebble | SQL | wall ms | CPU ms | MiB |"
+        "\n| units × clients | event | unit | hooks | tool calls | in all | on a real Juju | Pebble | SQL | wall ms | CPU ms | MiB |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for (units, clients) in if named.is_empty() { MODELS.to_vec() } else { named } {
         measure(units, clients, pebble.as_ref().ok());
     }
@@ -70,10 +71,14 @@ fn measure(units: usize, clients: usize, pebble: Option<&String>) {
         sim.model().hook_runs().len()
     };
     run(&format!("deploy ./pgbouncer-k8s -n {units}"));
+    let deployed = run("settle");
     run("deploy actor:postgresql postgresql-k8s");
-    run("settle");
+    let before = run("settle");
     run("integrate pgbouncer-k8s:backend-database postgresql-k8s");
-    run("settle");
+    let mut measured = vec![
+        ("deployment".to_owned(), 0, deployed),
+        ("PostgreSQL is related".to_owned(), before, run("settle")),
+    ];
     for number in 1..=clients {
         run(&format!("deploy actor:client c{number} --config database=db{number}"));
     }
@@ -109,8 +114,8 @@ fn measure(units: usize, clients: usize, pebble: Option<&String>) {
     }
     if units > 1 {
         events.push(("another leader".to_owned(), vec!["leader pgbouncer-k8s/1".to_owned()]));
+        events.push(("a unit is removed".to_owned(), vec!["remove-unit pgbouncer-k8s".to_owned()]));
     }
-    let mut measured = Vec::new();
     for (event, words) in events {
         let before = run("settle");
         for word in &words {
@@ -124,18 +129,26 @@ fn measure(units: usize, clients: usize, pebble: Option<&String>) {
         run("settle") - set_up
     );
     for (event, before, after) in measured.iter().filter(|(event, ..)| !event.is_empty()) {
-        let leader = if event == "another leader" { "pgbouncer-k8s/1" } else { "pgbouncer-k8s/0" };
+        let is_moved = ["another leader", "a unit is removed"].contains(&event.as_str());
+        let leader = if is_moved { "pgbouncer-k8s/1" } else { "pgbouncer-k8s/0" };
+        // `remove-unit` removes the newest unit.
+        let removed = format!("pgbouncer-k8s/{}", units - 1);
+        let leaves = |run: &&HookRun| event == "a unit is removed" && run.unit == removed;
         let runs = || {
             sim.model().hook_runs()[*before..*after]
                 .iter()
                 .filter(|run| run.unit.starts_with("pgbouncer-k8s/"))
         };
-        report((units, clients), event, "leader", runs().filter(|run| run.unit == leader));
-        report((units, clients), event, "others", runs().filter(|run| run.unit != leader));
+        let leads = |run: &&HookRun| run.unit == leader;
+        report((units, clients), event, "leaving", runs().filter(leaves));
+        let stays = |run: &&HookRun| !leaves(run);
+        report((units, clients), event, "leader", runs().filter(stays).filter(leads));
+        report((units, clients), event, "others", runs().filter(stays).filter(|run| !leads(run)));
     }
 }
 
-/// Prints one line: the maximum over all hooks, and the number of calls of all hooks together.
+/// Prints one line: the maximum over all hooks; the number of calls of all hooks together, and the
+/// time that these take on a real Juju.
 fn report<'a>(
     (units, clients): (usize, usize),
     event: &str,
@@ -156,10 +169,11 @@ fn report<'a>(
         most(&|run| run.max_rss as f64 / f64::from(1 << 20)),
     ];
     let all: usize = runs.iter().map(|run| run.calls.len()).sum();
+    let juju: f64 = runs.iter().map(|run| run.juju_time().as_secs_f64()).sum();
     let [wall, cpu] =
         [most(&|run| run.wall.as_secs_f64() * 1e3), most(&|run| run.cpu.as_secs_f64() * 1e3)];
     println!(
-        "| {units} × {clients} | {event} | {who} | {} | {calls} | {all} | {pebble} | {sql} | {wall:.0} | {cpu:.0} | {memory:.1} |",
+        "| {units} × {clients} | {event} | {who} | {} | {calls} | {all} | {juju:.1} s | {pebble} | {sql} | {wall:.0} | {cpu:.0} | {memory:.1} |",
         runs.len()
     );
 }

@@ -61,7 +61,7 @@ fn converge(
         return Ok((waits, None));
     }
     read_event(look)?;
-    if look.notes().leaving != Leaving::No && ends_relation(event) {
+    if is_last(look) {
         return leave(look);
     }
     let (mut ran, mut deferred) = (Vec::new(), Vec::new());
@@ -106,40 +106,47 @@ fn converge(
 /// removed cleans up PostgreSQL once; nothing else is left to do.
 fn leave(look: &mut Look<'_>) -> Result<(BTreeSet<Wait>, Option<Status>)> {
     let mut waits = BTreeSet::new();
-    let mut status = None;
+    let mut shown = None;
     if look.notes().leaving == Leaving::Unfinished
         && look.is_leader()?
         && look.is_whole_application_leaving()?
     {
+        look.note_relation()?;
         let plan = backend_database::plan(look)?;
         waits.extend(apply(&plan, look)?);
-        if waits.is_empty() {
+        shown = Some(if waits.is_empty() {
             look.notes_mut().leaving = Leaving::Finished;
+            // An application that is scaled to zero may get units again.
+            (Scope::Application, status::of(&BTreeSet::from([Wait::Leader]), ""))
         } else {
-            status = Some(status::of(&waits, ""));
-        }
+            (Scope::Unit, status::of(&waits, ""))
+        });
     }
     commit(look)?;
-    if let Some(status) = &status {
+    if let Some((scope, status)) = &shown {
         let event = look.event();
-        show(Scope::Unit, status, event, look.handles())?;
+        show(*scope, status, event, look.handles())?;
     }
-    Ok((waits, status))
+    Ok((waits, shown.map(|(_, status)| status)))
 }
 
-/// Whether this hook ends a relation or the part of a unit in it.
-fn ends_relation(event: &Event) -> bool {
-    matches!(event, Event::Relation(RelationEvent { hook, .. })
-        if matches!(hook, RelationHook::Departed | RelationHook::Broken))
+/// Whether this is one of the last hooks of a unit that is being removed: they end its relations.
+fn is_last(look: &Look<'_>) -> bool {
+    let is_end = matches!(look.event(), Event::Relation(RelationEvent { hook, .. })
+        if matches!(hook, RelationHook::Departed | RelationHook::Broken));
+    is_end && look.notes().leaving != Leaving::No
 }
 
 /// Records the facts in the event about relations and units, and decides which notes are still
 /// trusted.
 fn read_event(look: &mut Look<'_>) -> Result<()> {
-    look.note_relation()?;
     if look.notes().leaving == Leaving::No && is_leaving(look)? {
         look.notes_mut().leaving = Leaving::Unfinished;
     }
+    if is_last(look) {
+        return Ok(());
+    }
+    look.note_relation()?;
     let is_ours = *look.event() != Event::LeaderElected || look.published()?.is_ours();
     look.set_trust(Trust::in_hook(look.event(), is_ours));
     look.forget_untrusted_siblings()?;

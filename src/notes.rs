@@ -40,8 +40,8 @@ pub struct Notes {
     pub remote_apps: BTreeMap<RelationId, String>,
     /// The relations of `backend-database`. They save a `relation-ids` in the hooks of others.
     pub backends: Option<Vec<RelationId>>,
-    /// The other units of the application. The leader writes and reads them; they save a
-    /// `relation-list` in hooks that are not about a unit.
+    /// The other units of the application. The leader writes and reads them, and the hook about a
+    /// unit corrects them; they save a `relation-list`.
     pub units: Option<Vec<String>>,
     /// The users whose list is in this unit's files. They save a `secret-get`.
     pub users: Option<KnownUsers>,

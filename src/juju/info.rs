@@ -5,7 +5,7 @@
 pub struct SecretInfo {
     /// The bare id.
     pub id: String,
-    /// The newest revision; `None` if this hook changed the secret, since Juju assigns the number
-    /// at the commit.
+    /// The newest revision: 1 for a secret that this hook added, and `None` for a secret that this
+    /// hook changed, since Juju assigns the number at the commit.
     pub revision: Option<u64>,
 }

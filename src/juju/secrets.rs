@@ -106,6 +106,7 @@ impl Juju {
     ) -> Result<String, ToolError> {
         let labelled = self.secret_info(label)?.map(|info| info.id);
         let relabel = labelled.is_none();
+        let mut revision = None;
         let uri = if let Some(id) = labelled.or_else(|| adopt.map(|uri| secret_id(uri).to_owned()))
         {
             let uri = format!("secret:{id}");
@@ -114,12 +115,13 @@ impl Juju {
             }
             uri
         } else {
+            revision = Some(1);
             self.write_secret("secret-add", &["--label", label, "--owner", "application"], content)?
         };
         self.secrets.insert(label.to_owned(), Some(content.clone()));
         self.infos.insert(
             label.to_owned(),
-            Some(SecretInfo { id: secret_id(&uri).to_owned(), revision: None }),
+            Some(SecretInfo { id: secret_id(&uri).to_owned(), revision }),
         );
         Ok(uri)
     }

@@ -181,9 +181,14 @@ impl Look<'_> {
             }
         }
         let Some(revision) = published else {
-            // An older version of Juju may have left the users as plain text.
+            // An older charm or version of Juju may have left users in another place.
             let in_bag = FoundUsers::read(self.bag(Bag::PeerApp)?, &BTreeMap::new());
-            return Ok(in_bag.plain.is_empty().then(|| Rc::new(FoundUsers::none())));
+            let old = labels::old_peer_label(&self.unit.app);
+            let is_there = !in_bag.plain.is_empty()
+                || self.trust != Trust::Full
+                    && self.is_leader()?
+                    && self.handles.juju.secret_info(&old)?.is_some();
+            return Ok((!is_there).then(|| Rc::new(FoundUsers::none())));
         };
         let Some(note) = self.notes.users.clone().filter(|note| note.revision == revision) else {
             return Ok(None);
@@ -274,6 +279,9 @@ impl Look<'_> {
     /// The password in a client's secret; `None` if this unit cannot read the secret.
     pub fn client_password(&mut self, relation: RelationId) -> Result<Option<Secret>> {
         let label = labels::client_label(relation, "user");
+        if self.leads()? && self.handles.juju.secret_info(&label)?.is_none() {
+            return Ok(None);
+        }
         let content = self.handles.juju.secret_by_label(&label)?;
         Ok(content.and_then(|content| content.get("password").cloned()))
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::Look;
-use crate::event::Endpoint;
+use crate::event::{Endpoint, RelationHook};
 use crate::facts::Texts;
 use crate::facts::configuration::Config;
 use crate::facts::units::LoadedUnit;
@@ -46,8 +46,8 @@ impl Look<'_> {
         Ok(texts)
     }
 
-    /// The other units of the application that this unit has seen join, from the notes where this
-    /// hook is about no unit.
+    /// The other units of the application that this unit has seen join. The hook about a unit
+    /// corrects the note.
     pub fn siblings(&mut self) -> Result<Vec<String>> {
         if let Some(units) = &self.notes.units {
             return Ok(units.clone());
@@ -59,15 +59,20 @@ impl Look<'_> {
 
     /// Drops the notes about other units that this hook does not trust.
     pub fn forget_untrusted_siblings(&mut self) -> Result<()> {
-        if !self.trust.counts_notes() || self.event_of(Endpoint::Peers).is_some() {
-            self.notes.units = None;
-        }
-        if let Some(unit) =
-            self.event_of(Endpoint::Peers).and_then(|event| event.remote_unit.as_ref())
+        if let Some(event) = self.event_of(Endpoint::Peers)
+            && let Some(unit) = &event.remote_unit
         {
             self.notes.siblings.remove(unit);
+            if let Some(units) = &mut self.notes.units {
+                units.retain(|other| other != unit);
+                if event.hook != RelationHook::Departed {
+                    units.push(unit.clone());
+                    units.sort();
+                }
+            }
         }
         if !self.trust.counts_notes() {
+            self.notes.units = None;
             self.notes.siblings.clear();
         }
         if self.trust == Trust::Recheck {

@@ -144,6 +144,11 @@ fn gather(look: &mut Look<'_>) -> Result<Answering> {
     clients.sort_by_key(|client| client.relation);
     awaited.sort();
     awaited.dedup();
+    // This unit has loaded its files; its next hook counts that.
+    let own = &look.unit().name;
+    if awaited.iter().any(|unit| unit != own) {
+        awaited.retain(|unit| unit != own);
+    }
     let is_of_python_charm = match &backend {
         ServingBackend::Ready { lookup, .. } => look.users()?.is_of_python_charm(&lookup.auth_user),
         _ => false,

@@ -220,6 +220,9 @@ fn assert_nothing_to_do(sim: &mut Sim, script: &str) -> Result<(), Failed> {
     for unit in units(sim) {
         // Refused if the unit's agent is not lost.
         let _ = sim.run(&format!("release {unit}"));
+    }
+    sim.run("settle").map_err(|error| failed(&error))?;
+    for unit in units(sim) {
         sim.run(&format!("trigger {unit} update-status")).map_err(|error| failed(&error))?;
     }
     sim.run("settle").map_err(|error| failed(&error))?;

@@ -52,15 +52,23 @@ impl Connection {
         allowed: AllowedMethods,
         limit: Duration,
     ) -> Result<Self, ConnectionError> {
+        Self::open_inspected(config, &Inspection::new(allowed), limit)
+    }
+
+    /// As [`Self::open`]. An inspection that earlier hosts had allows nothing weaker than they did.
+    pub(super) fn open_inspected(
+        config: &Config,
+        inspection: &Inspection,
+        limit: Duration,
+    ) -> Result<Self, ConnectionError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(ConnectionError::Runtime)?;
-        let inspection = Inspection::new(allowed);
-        let connecting = async { timeout(limit, connect(config, &inspection)).await };
+        let connecting = async { timeout(limit, connect(config, inspection)).await };
         let opened = runtime.block_on(connecting);
         match opened.unwrap_or(Err(ConnectionError::Silent(limit))) {
-            Ok(client) => Ok(Self { client, runtime, inspection }),
+            Ok(client) => Ok(Self { client, runtime, inspection: inspection.clone() }),
             Err(error) => {
                 // Dropping the runtime would wait until the lookup of a name ends, for 40 seconds
                 // if no DNS server answers.

@@ -69,10 +69,15 @@ impl Inspection {
         Self(Arc::new(Mutex::new(Inspector::new(allowed))))
     }
 
-    /// A new connection: forgets every earlier one.
+    /// A new connection: forgets every earlier one, but not that one of them asked for SCRAM. No
+    /// other host may then ask for less.
     pub(super) fn begin(&self) {
         let mut inspector = self.lock();
-        *inspector = Inspector::new(inspector.allowed);
+        let allowed = match inspector.method {
+            Some(Method::Scram) => AllowedMethods::Scram,
+            _ => inspector.allowed,
+        };
+        *inspector = Inspector::new(allowed);
     }
 
     /// A new statement, with the full limit for its answer.
@@ -319,6 +324,12 @@ mod tests {
                 assert!(expected.is_none_or(|expected| text.contains(expected)), "{place}");
             }
             assert_eq!(refusal(Scram, false, &asked).is_some(), code != SASL, "{code}");
+            // On another host, after one that asked for SCRAM.
+            let inspection = Inspection::new(Any);
+            inspection.lock().check(&authentication(SASL, b"data")).expect("SCRAM is allowed");
+            inspection.begin();
+            let checked = inspection.lock().check(&asked[0]);
+            assert_eq!(checked.is_err(), code != SASL, "{code} on another host");
         }
     }
 

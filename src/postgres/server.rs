@@ -8,6 +8,7 @@ use super::{
     connection::Connection,
     credentials::Credentials,
     error::{ConnectionError, Refused, Unreachable},
+    guard::Inspection,
     mark,
     method::{AllowedMethods, Method},
 };
@@ -152,10 +153,11 @@ impl Server {
 }
 
 fn open(credentials: &Credentials, database: &str) -> Result<Connection, Unreachable> {
+    let inspection = Inspection::new(credentials.methods);
     let mut silent = 0;
     let mut failure = None;
     for (host, port) in &credentials.hosts {
-        match open_host(credentials, host, *port, database) {
+        match open_host(credentials, host, *port, database, &inspection) {
             Ok(connection) => return Ok(connection),
             Err(error) => {
                 silent += usize::from(matches!(error, ConnectionError::Silent(_)));
@@ -185,6 +187,7 @@ fn open_host(
     host: &str,
     port: u16,
     database: &str,
+    inspection: &Inspection,
 ) -> Result<Connection, ConnectionError> {
     let mut config = Config::new();
     config.user(&credentials.user).password(credentials.password.reveal()).dbname(database);
@@ -203,7 +206,7 @@ fn open_host(
         "SET ROLE NONE; SET search_path = pg_catalog, pg_temp; {UNLOGGED}; \
          SELECT current_setting('transaction_read_only')"
     );
-    let mut connection = Connection::open(&config, credentials.methods, LOG_IN_LIMIT)?;
+    let mut connection = Connection::open_inspected(&config, inspection, LOG_IN_LIMIT)?;
     let rows = connection.simple(&begin, STATEMENT + TRAVEL)?;
     // A replica; another host may be the primary.
     if rows.last().and_then(|row| row.get(0)) == Some("on") {

@@ -141,8 +141,8 @@ impl Handles {
 }
 
 impl<'a> Look<'a> {
-    /// Opens the view of a dispatch; `None` in `install`, where Juju does not list the peer
-    /// relation yet. From its next hook on, a unit has exactly one peer relation.
+    /// Opens the view of a dispatch; `None` if Juju lists no peer relation. From the hook after
+    /// `install` on, a unit has exactly one.
     pub fn open(
         unit: &'a Unit,
         event: &'a Event,
@@ -209,11 +209,6 @@ impl<'a> Look<'a> {
     /// The relation of this endpoint that this hook ends, if any.
     pub fn ended(&self, endpoint: Endpoint) -> Option<RelationId> {
         self.event.hook_of(endpoint, RelationHook::Broken).map(|event| event.relation)
-    }
-
-    /// Whether this is a `-departed` hook of any relation.
-    pub fn departs(&self) -> bool {
-        matches!(self.event, Event::Relation(event) if event.hook == RelationHook::Departed)
     }
 
     /// The remote unit that departs from a relation of this endpoint, if this hook reports one.

@@ -9,6 +9,7 @@ mod programs;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 
 use jujusim::{Exit, HookRun, Options, PEBBLE, Sim, pebble_of};
@@ -196,11 +197,8 @@ fn reads_a_secret(run: &HookRun) -> bool {
 #[test]
 fn each_event_costs_at_most_its_budget() {
     if let Err(why) = pebble_of(PEBBLE) {
-        assert!(std::env::var("CI").is_err(), "{why}");
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("NOT RUN in containers: {why}\n"),
-        );
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
+        let _ = writeln!(std::io::stderr(), "NOT RUN in containers: {why}");
         return;
     }
     common::stage();

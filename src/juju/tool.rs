@@ -43,13 +43,13 @@ pub enum ToolError {
         stderr: String,
     },
     /// The tool did not end in time, and was killed.
-    #[error("{tool} did not end within {} s; check the unit's agent, Juju retries the hook", LONGEST.as_secs())]
+    #[error("{tool} took too long and was killed; check the unit's agent, Juju retries the hook")]
     Timeout {
         /// The tool.
         tool: &'static str,
     },
     /// The tool's output is too large.
-    #[error("the answer of {tool} exceeds {} MiB; check the databags of this unit's relations", LARGEST >> 20)]
+    #[error("the answer of {tool} is too long; check the databags of this unit's relations")]
     TooLarge {
         /// The tool.
         tool: &'static str,
@@ -114,8 +114,19 @@ pub(super) fn absent_is_none<T>(answer: Result<T, ToolError>) -> Result<Option<T
 }
 
 /// Runs a tool and returns its output. The error of a failed tool contains its error output.
-#[expect(clippy::disallowed_methods, reason = "the one place that starts a hook tool")]
 pub(super) fn run(
+    tool: &'static str,
+    args: &[&str],
+    stdin: Option<&str>,
+) -> Result<Vec<u8>, ToolError> {
+    run_within(LONGEST, LARGEST, tool, args, stdin)
+}
+
+/// As [`run`], for a tool that takes at most `longest` and prints at most `largest` bytes.
+#[expect(clippy::disallowed_methods, reason = "the one place that starts a hook tool")]
+fn run_within(
+    longest: Duration,
+    largest: u64,
     tool: &'static str,
     args: &[&str],
     stdin: Option<&str>,
@@ -130,21 +141,22 @@ pub(super) fn run(
         .spawn()
         .map_err(start)?;
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or_default());
-    let watch = child.stderr.take().map(|stderr| thread::spawn(move || watch(stderr, pid)));
+    let watch =
+        child.stderr.take().map(|stderr| thread::spawn(move || watch(stderr, pid, longest)));
     if let (Some(text), Some(mut pipe)) = (stdin, child.stdin.take()) {
         // A tool that fails before it reads closes the pipe; the tool's own error is reported.
         let _ = pipe.write_all(text.as_bytes());
     }
     let mut stdout = Vec::new();
     if let Some(pipe) = child.stdout.take() {
-        pipe.take(LARGEST + 1).read_to_end(&mut stdout).map_err(start)?;
+        pipe.take(largest + 1).read_to_end(&mut stdout).map_err(start)?;
     }
     let status = child.wait().map_err(start)?;
     let (stderr, is_in_time) = watch.and_then(|watch| watch.join().ok()).unwrap_or_default();
     if !is_in_time {
         return Err(ToolError::Timeout { tool });
     }
-    if stdout.len() as u64 > LARGEST {
+    if stdout.len() as u64 > largest {
         return Err(ToolError::TooLarge { tool });
     }
     if !status.success() {
@@ -158,8 +170,8 @@ pub(super) fn run(
 /// Collects the error output of a tool until the tool ends, and whether it ended in time. A tool
 /// that takes too long is killed.
 #[expect(clippy::disallowed_methods, reason = "a tool has a time limit")]
-fn watch(mut stderr: ChildStderr, pid: Pid) -> (Vec<u8>, bool) {
-    let deadline = Instant::now() + LONGEST;
+fn watch(mut stderr: ChildStderr, pid: Pid, longest: Duration) -> (Vec<u8>, bool) {
+    let deadline = Instant::now() + longest;
     let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -185,6 +197,23 @@ fn watch(mut stderr: ChildStderr, pid: Pid) -> (Vec<u8>, bool) {
 mod tests {
     use super::*;
     use crate::facts::Texts;
+
+    #[test]
+    fn a_tool_is_limited_in_time_and_output() {
+        let (soon, later) = (Duration::from_millis(100), Duration::from_secs(60));
+        // Neither ends by itself, and the first one never reads its input.
+        assert!(matches!(
+            run_within(soon, 9, "sleep", &["1h"], Some(&"x".repeat(1 << 20))),
+            Err(ToolError::Timeout { tool: "sleep" })
+        ));
+        assert!(matches!(
+            run_within(later, 9, "yes", &[], None),
+            Err(ToolError::TooLarge { tool: "yes" })
+        ));
+        assert_eq!(run_within(later, 9, "printf", &["123456789"], None).expect("9"), b"123456789");
+        let failed = run_within(later, 9, "sh", &["-c", "echo why >&2; exit 3"], None);
+        assert!(matches!(failed, Err(ToolError::Failed { stderr, .. }) if stderr == "why"));
+    }
 
     #[test]
     fn characters_that_jujus_yaml_reader_rejects_are_escaped() {

@@ -352,7 +352,7 @@ nonsense
     }
 
     #[test]
-    fn many_problems_are_found_in_linear_time() {
+    fn of_many_problems_each_is_found() {
         let lines = |line: fn(usize) -> String| (0..50_000).map(line).collect::<String>();
         let unknown = lines(|number| format!("unknown_{number} = 1\n"));
         let twice = lines(|_| "pool_mode = session\nlisten_port = 1\n".to_owned());

@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 # Debian installs PgBouncer in sbin, which is not on every user's PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
-.PHONY: help demo test pack integration mutants seeds bench fmt clippy doc deny clean
+.PHONY: help demo test soak pack integration mutants seeds bench fmt clippy doc deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\): ## /make \1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -44,6 +44,10 @@ test: ## Run every test; scripts/test WORD runs those whose names contain WORD
 	echo "$$charm"; \
 	scripts/test && echo "$$charm"
 
+soak: ## Run every test at full extent: all versions, replays and cases of long sweeps
+soak: export SOAK = true
+soak: test
+
 pack: ## Pack the charm with charmcraft for this architecture, and check it
 	scripts/parts
 	scripts/pack
@@ -58,7 +62,8 @@ mutants: ## Reintroduce known bugs; a test must fail for each; NAME=... runs som
 
 seeds: ## Run one scenario in 200 random orders of hooks, and 200 of twenty clients; SEEDS=N runs N
 	cargo build --release --locked --workspace
-	SEEDS=$${SEEDS:-200} cargo test --release --locked --no-fail-fast --test orders --test twenty
+	SOAK=true SEEDS=$${SEEDS:-200} \
+		cargo test --release --locked --no-fail-fast --test orders --test twenty
 
 bench: ## Measure hooks with 1 to 500 clients, and the simulator itself
 	cargo build --release --locked --workspace

@@ -7,6 +7,7 @@ mod common;
 #[path = "pgbouncer/mod.rs"]
 mod programs;
 mod rest;
+mod soak;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use jujusim::{Options, Sim};
 use pgbouncer_k8s::pgbouncer::Version;
 use serde_json::Value;
+use soak::cases;
 
 const LEADER: &str = "pgbouncer-k8s/0";
 const AUTH: &str = "pgbouncer_auth_relation_id";
@@ -175,7 +177,7 @@ const NEW: Version = Version::new(1, 24);
 
 #[test]
 fn after_remove_relation_postgresql_has_no_objects_of_ours() {
-    for (channel, pgbouncer) in [("14", OLD), ("15", OLD), ("16", NEW)] {
+    for (channel, pgbouncer) in cases(1, [("15", OLD), ("14", OLD), ("16", NEW)]) {
         let Some(mut bench) = Bench::serving(channel, pgbouncer) else { continue };
         assert!(bench.made().iter().any(|line| line.starts_with(&format!("role {AUTH}"))));
         bench.go("sql shop \"CREATE TABLE kept (what text)\"");
@@ -192,7 +194,7 @@ fn after_remove_relation_postgresql_has_no_objects_of_ours() {
 
 #[test]
 fn the_leader_cleans_up_or_warns_whichever_unit_goes_first() {
-    for seed in 0..6 {
+    for seed in cases(2, 0..6) {
         let Some(mut bench) = Bench::serving("14", NEW) else { continue };
         bench.go(&format!("seed {seed}"));
         bench.go("remove-relation pgbouncer-k8s:backend-database postgresql-k8s");
@@ -347,7 +349,7 @@ impl ByHand {
 
 #[test]
 fn update_status_repairs_what_somebody_changed_by_hand() {
-    for (channel, pgbouncer) in [("14", OLD), ("15", NEW), ("16", NEW)] {
+    for (channel, pgbouncer) in cases(1, [("16", NEW), ("14", OLD), ("15", NEW)]) {
         let Some(mut by_hand) = ByHand::new(channel, pgbouncer) else { continue };
         for changes in HEALED {
             for change in changes {
@@ -369,7 +371,7 @@ fn update_status_repairs_what_somebody_changed_by_hand() {
 
 #[test]
 fn what_only_its_owner_may_change_is_named_until_it_is_undone() {
-    for (channel, pgbouncer) in [("14", OLD), ("15", NEW), ("16", NEW)] {
+    for (channel, pgbouncer) in cases(1, [("14", OLD), ("15", NEW), ("16", NEW)]) {
         let Some(mut by_hand) = ByHand::new(channel, pgbouncer) else { continue };
         let comment = by_hand.bench.postgres(
             "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = 'relation_id_3'",
@@ -462,7 +464,7 @@ fn if_postgresql_goes_first_a_warning_names_the_role_left_there() {
 /// PostgreSQL's charm may remove our user in its own hook before ours runs; seen on a real Juju.
 #[test]
 fn without_our_user_the_lookup_returns_nothing_and_the_next_relation_removes_it() {
-    for (channel, pgbouncer) in [("14", NEW), ("16", NEW)] {
+    for (channel, pgbouncer) in cases(1, [("16", NEW), ("14", NEW)]) {
         let Some(mut bench) = Bench::serving(channel, pgbouncer) else { continue };
         let lookup = "SET ROLE pgbouncer_auth_relation_id_2; \
                       SELECT username FROM pgbouncer_auth_relation_id_2.get_auth('relation_id_3')";
@@ -630,7 +632,7 @@ fn only_the_removal_of_the_last_postgresql_unit_removes_the_auth_role() {
 
 #[test]
 fn clients_continue_by_themselves_after_a_failover() {
-    for pgbouncer in [OLD, NEW] {
+    for pgbouncer in cases(1, [NEW, OLD]) {
         let Some(mut bench) = Bench::related("14", pgbouncer, "-n 2") else { continue };
         bench.client("shop");
         bench.go("sql shop \"CREATE TABLE sale (at timestamptz)\"");
@@ -770,7 +772,7 @@ fn hooks_connect_to_postgresql_at_most_once_and_only_if_needed() {
 
 #[test]
 fn the_auth_role_is_unprivileged_and_superusers_cannot_log_in() {
-    for channel in ["14", "16"] {
+    for channel in cases(1, ["14", "16"]) {
         let Some(mut bench) = Bench::serving(channel, NEW) else { continue };
         let role = bench.postgres(
             "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, left(rolpassword, 14) \

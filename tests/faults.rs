@@ -8,6 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test sets up the machine it needs")]
 
 mod servers;
+mod soak;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -20,6 +21,7 @@ use pgbouncer_k8s::secret::Secret;
 use servers::cluster::{Cluster, Release, releases};
 use servers::proxy::Proxy;
 use servers::session::Session;
+use soak::cases;
 use tokio_postgres::Config;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -120,7 +122,7 @@ const ROWS: [Row; 6] = [
 #[test]
 fn the_hook_after_a_killed_one_ends_as_if_nothing_had_happened() {
     thread::scope(|scope| {
-        for release in releases() {
+        for release in cases(1, releases()) {
             scope.spawn(move || {
                 let mut bench = Bench::new(&release).expect("a server");
                 for row in &ROWS {

@@ -6,6 +6,7 @@
 mod common;
 #[path = "pgbouncer/mod.rs"]
 mod programs;
+mod soak;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,6 +15,7 @@ use std::path::Path;
 
 use jujusim::{Exit, HookRun, Options, PEBBLE, Sim, pebble_of};
 use pgbouncer_k8s::pgbouncer::Version;
+use soak::cases;
 
 const UNITS: [&str; 3] = ["pgbouncer-k8s/0", "pgbouncer-k8s/1", "pgbouncer-k8s/2"];
 const LEADER: &str = UNITS[0];
@@ -168,7 +170,7 @@ fn writes(runs: &[HookRun]) -> Vec<String> {
 
 #[test]
 fn ten_hooks_without_changes_send_no_signal_and_write_nothing() {
-    for juju in ["3.6.14", "2.9.52"] {
+    for juju in cases(1, ["3.6.14", "2.9.52"]) {
         let mut bench = Bench::serving(juju);
         let reloads: usize = UNITS.iter().map(|unit| bench.reloads(unit)).sum();
         let (mark, bags) = (bench.runs().len(), bench.go("show-unit pgbouncer-k8s/0"));
@@ -298,7 +300,7 @@ fn the_leader_reads_a_unit_only_when_it_changed() {
 
 #[test]
 fn each_hook_reads_only_its_own_client() {
-    for (juju, others) in [("3.6.14", 2), ("2.9.52", 0)] {
+    for (juju, others) in cases(1, [("3.6.14", 2), ("2.9.52", 0)]) {
         let mut bench = Bench::serving(juju);
         for _ in others..2 {
             bench.go("remove-unit pgbouncer-k8s");
@@ -545,18 +547,18 @@ fn a_leader_killed_anywhere_serves_a_new_client_with_one_password() {
     // The hook that answers a client: SQL, secrets, databags, status. The numbers of `sendto` are
     // spread over its statements to PostgreSQL.
     let kills = [
-        "syscall sendto 3 --no-follow",
         "syscall sendto 9 --no-follow",
-        "syscall sendto 12 --no-follow",
         "syscall sendto 16 --no-follow",
-        "syscall sendto 20 --no-follow",
         "secret-add",
-        "secret-add 2",
         "secret-grant",
         "relation-set",
+        "syscall sendto 3 --no-follow",
+        "syscall sendto 12 --no-follow",
+        "syscall sendto 20 --no-follow",
+        "secret-add 2",
         "status-set",
     ];
-    for (number, kill) in kills.iter().enumerate() {
+    for (number, kill) in cases(5, kills).enumerate() {
         let app = format!("app{number}");
         bench.go(&format!("deploy actor:client {app} --config database={app}"));
         bench.go("settle");
@@ -845,22 +847,22 @@ fn a_name_is_written_exactly_or_refused_with_a_reason() {
     let longest = "y".repeat(63);
     let names = [
         ("a\nb", false),
+        ("a\"b", false),
+        (&long, false),
+        ("*", false),
+        ("A.b-c_1", true),
+        (&longest, true),
         ("a]", false),
         ("a=b", false),
         ("a'b", false),
-        ("a\"b", false),
         ("a b", false),
         (" ", false),
-        (&long, false),
         ("pgbouncer", false),
-        ("*", false),
         ("x; DROP DATABASE shop", false),
         ("naïve", false),
-        ("A.b-c_1", true),
-        (&longest, true),
     ];
     let file = std::env::temp_dir().join(format!("name-{}", std::process::id()));
-    for (number, (name, served)) in names.into_iter().enumerate() {
+    for (number, (name, served)) in cases(6, names).enumerate() {
         let app = format!("app{number}");
         bench.go(&format!("deploy actor:client {app} --config database=placeholder"));
         bench.go("settle");

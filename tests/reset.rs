@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test sets up the servers it asks")]
 
 mod servers;
+mod soak;
 
 use std::error::Error;
 
@@ -13,6 +14,7 @@ use servers::bench::Bench;
 use servers::cluster::{Cluster, Release, releases};
 use servers::pgbouncer::{Program, installed};
 use servers::session::Session;
+use soak::cases;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -204,7 +206,7 @@ fn combinations() -> impl Iterator<Item = (Program, &'static str)> {
 /// everything is seen then also shows that this test can fail.
 #[test]
 fn the_next_client_sees_nothing_of_the_previous_one() -> Outcome {
-    for release in releases() {
+    for release in cases(1, releases()) {
         let pair = Pair::start(release)?;
         for (program, mode) in combinations() {
             let [reset, reset_own] = resets();
@@ -230,7 +232,7 @@ fn the_next_client_sees_nothing_of_the_previous_one() -> Outcome {
 
 #[test]
 fn a_prepared_statement_belongs_to_its_client() -> Outcome {
-    for release in releases() {
+    for release in cases(1, releases()) {
         let pair = Pair::start(release)?;
         for program in installed() {
             for (text, kept) in resets().iter().zip(["0", "1"]) {
@@ -265,7 +267,7 @@ fn a_prepared_statement_belongs_to_its_client() -> Outcome {
 
 #[test]
 fn a_connection_that_cannot_be_reset_is_not_reused() -> Outcome {
-    for release in releases() {
+    for release in cases(1, releases()) {
         let pair = Pair::start(release)?;
         pair.primary.psql(
             "operator",
@@ -294,7 +296,7 @@ fn a_connection_that_cannot_be_reset_is_not_reused() -> Outcome {
 /// A standby refuses every query in that level, `DISCARD ALL` included.
 #[test]
 fn a_serializable_client_of_a_standby_does_not_affect_the_next() -> Outcome {
-    for release in releases() {
+    for release in cases(1, releases()) {
         let pair = Pair::start(release)?;
         for (program, mode) in combinations() {
             let [reset, reset_own] = resets();
@@ -318,7 +320,7 @@ fn a_serializable_client_of_a_standby_does_not_affect_the_next() -> Outcome {
 fn a_serializable_role_on_a_standby_does_not_affect_the_next() -> Outcome {
     const ASK: &str = "SELECT pg_backend_pid() || current_setting('shop.tenant', true)";
     let read_committed = |sql: &str| format!("BEGIN ISOLATION LEVEL READ COMMITTED; {sql}; COMMIT");
-    for release in releases() {
+    for release in cases(1, releases()) {
         let pair = Pair::start(release)?;
         let sql =
             "ALTER ROLE client IN DATABASE shop SET default_transaction_isolation = 'serializable'";

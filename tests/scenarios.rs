@@ -7,6 +7,7 @@
 mod common;
 mod pgbouncer;
 mod rest;
+mod soak;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -18,6 +19,26 @@ use std::process::ExitCode;
 use jujusim::{Options, PEBBLE, Sim, compare_transcript, pebble_of, postgresql_of};
 use libtest_mimic::{Arguments, Failed, Trial};
 use pgbouncer_k8s::pgbouncer::Version;
+use soak::cases;
+
+/// Scripts with replays outside a soak: these run in containers, too, on Juju 4.0.15 or with
+/// another PgBouncer or PostgreSQL.
+const REPLAYED: [&str; 14] = [
+    "alone",
+    "backend-lifecycle",
+    "changed-leader",
+    "client-pod",
+    "client-removal",
+    "client-requests",
+    "container-check",
+    "container-drain",
+    "container-port",
+    "kill",
+    "leader",
+    "mixed-unit",
+    "secret-revisions",
+    "two-clients",
+];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -32,7 +53,11 @@ fn main() -> ExitCode {
     let mut trials: Vec<Trial> =
         scripts.flat_map(|script| elsewhere(&script).chain([trial(script)])).collect();
     trials.sort_by(|a, b| a.name().cmp(b.name()));
-    assert!(!trials.is_empty(), "there are no scenarios");
+    for script in REPLAYED {
+        let prefix = format!("{script}-on-");
+        let has_replay = trials.iter().any(|trial| trial.name().starts_with(&prefix));
+        assert!(has_replay, "tests/scenarios/{script}.txt names no replay");
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -42,7 +67,8 @@ fn main() -> ExitCode {
 /// `# Not in containers: ` and why.
 ///
 /// A replay may differ in more than one way from the script's own run: each version has its replay,
-/// but not each pair of versions.
+/// but not each pair of versions. Outside a soak there is only the last replay of a script of
+/// [`REPLAYED`].
 fn elsewhere(script: &Path) -> impl Iterator<Item = Trial> + use<> {
     let name = name(script);
     let text = std::fs::read_to_string(script).expect("a script");
@@ -73,7 +99,10 @@ fn elsewhere(script: &Path) -> impl Iterator<Item = Trial> + use<> {
     let alone =
         jujus[paired..].iter().map(|juju| Place { juju: (*juju).to_owned(), ..own.clone() });
     places.extend(alone.chain(contained));
-    places.into_iter().map(move |place| {
+    // The last one is in containers.
+    places.reverse();
+    let sample = usize::from(REPLAYED.contains(&&*name));
+    cases(sample, places).map(move |place| {
         let script = text.clone();
         Trial::test(format!("{name}-on-{place}"), move || {
             let Some(options) = place.options()? else { return Ok(()) };

@@ -8,6 +8,7 @@ mod attempts;
 #[path = "tenants/matrix.rs"]
 mod matrix;
 mod servers;
+mod soak;
 
 use std::error::Error;
 use std::process::{Child, Command, Stdio};
@@ -18,6 +19,7 @@ use pgbouncer_k8s::pgbouncer::verifier::scram_sha_256;
 use pgbouncer_k8s::postgres::{Client, Credentials, Refused, Roles, Server, Unreachable};
 use pgbouncer_k8s::secret::Secret;
 use servers::cluster::{Cluster, releases};
+use soak::cases;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -31,7 +33,7 @@ struct Bench {
 
 impl Bench {
     fn all() -> Result<Vec<Self>, Box<dyn Error>> {
-        releases().iter().map(|release| Self::on(Cluster::of(release, "")?)).collect()
+        cases(2, releases()).map(|release| Self::on(Cluster::of(&release, "")?)).collect()
     }
 
     fn on(cluster: Cluster) -> Result<Self, Box<dyn Error>> {

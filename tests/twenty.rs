@@ -2,9 +2,10 @@
 //! die, pods are replaced, units come and go and PostgreSQL is away. In the end everybody who is
 //! left is served, and of the others nothing is left.
 //!
-//! Each seed is a test. `SEEDS=200` runs so many; its failure is repeated by `-- seed-17`.
+//! Each seed is a test. `SOAK=true SEEDS=200` runs so many; `-- seed-17` repeats a failure of one.
 
 mod common;
+mod soak;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -14,10 +15,11 @@ use std::process::ExitCode;
 use jujusim::{Entity, Exit, HookRun, Options, PEBBLE, Secret, Sim, pebble_of};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
+use soak::cases;
 
-/// One with secrets and the workload on the units, one without and in containers: each takes a
-/// minute.
-const SEEDS: u64 = 2;
+/// As many as run each Juju with the workload in containers and on the units. Each takes a minute;
+/// outside a soak there is one.
+const SEEDS: u64 = 6;
 
 /// 2.9 has no secrets; 4.0 commits them with the rest.
 const JUJUS: [&str; 3] = ["3.6.14", "2.9.52", "4.0.15"];
@@ -35,8 +37,8 @@ fn main() -> ExitCode {
     common::stage();
     let seeds =
         std::env::var("SEEDS").map_or(SEEDS, |text| text.parse().expect("SEEDS is a number"));
-    let places = JUJUS.into_iter().cycle().zip([false, true].into_iter().cycle());
-    let trials = (0..seeds).zip(places).map(|(seed, (juju, in_containers))| {
+    let places = JUJUS.into_iter().cycle().zip([true, false].into_iter().cycle());
+    let trials = cases(1, (0..seeds).zip(places)).map(|(seed, (juju, in_containers))| {
         let containers = if in_containers { "-in-containers" } else { "" };
         let name = format!("seed-{seed}-juju-{juju}{containers}");
         Trial::test(name, move || live(juju, seed, in_containers))

@@ -19,7 +19,7 @@ use super::leave_root;
 use super::pgbouncer::cache;
 
 /// The versions that the charm works with.
-const MAJORS: [u32; 3] = [14, 15, 16];
+const MAJORS: [u32; 3] = [14, 16, 15];
 
 /// A major version of PostgreSQL that is here.
 #[derive(Clone, Debug)]

@@ -23,6 +23,7 @@ use super::servers::bench::Bench as Process;
 use super::servers::cluster::{Cluster, Release, releases};
 use super::servers::pgbouncer::installed;
 use super::servers::session::Session;
+use super::soak::cases;
 use super::{Bench, COMMENT, Outcome};
 
 const AUTH: &str = "pgbouncer_auth_relation_id_4";
@@ -423,7 +424,7 @@ impl Stage {
 /// Every set of roles, alone and with another client, on every version.
 pub(super) fn check() -> Outcome {
     let mut wrong = Vec::new();
-    for release in releases() {
+    for release in cases(2, releases()) {
         let mut stage = Stage::on(&release)?;
         stage.control()?;
         stage.refuses_all_others()?;

@@ -9,5 +9,7 @@ mod hooks;
 mod listed;
 mod puppets;
 mod servers;
+#[path = "../../../tests/soak/mod.rs"]
+mod soak;
 mod witness;
 mod workload;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::puppets::{options, run};
+use crate::soak::cases;
 
 /// Keys that Juju or the charm writes into every databag.
 const ALIKE: [&str; 11] = [
@@ -322,13 +323,10 @@ fn two_applications_are_related_and_separated_on_juju_3_6() {
 }
 
 #[test]
-fn two_applications_are_related_and_separated_on_juju_2_9() {
-    two_applications("2.9.52");
-}
-
-#[test]
-fn two_applications_are_related_and_separated_on_juju_4_0() {
-    two_applications("4.0.15");
+fn two_applications_are_related_and_separated_on_juju_2_9_and_4_0() {
+    for juju in cases(1, ["4.0.15", "2.9.52"]) {
+        two_applications(juju);
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Measures the simulator: hook-tool calls, with and without a process each, and hooks.
+//! Measures the simulator: hook-tool calls, and hooks.
 //!
 //! The benchmark is its own charm: Juju's environment tells the program that it runs as one.
 
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use jujusim::{Options, Sim, client};
+use jujusim::{Options, Sim};
 
 const CALLS: u32 = 2000;
 const HOOKS: u32 = 200;
@@ -30,8 +30,8 @@ fn measure() {
     .expect("metadata");
     let exe = std::env::current_exe().expect("a path");
     std::fs::copy(exe, charm.path().join("dispatch")).expect("a charm");
-    let tools = Path::new(env!("CARGO_BIN_EXE_jujusim-tool")).to_owned();
-    let mut sim = Sim::new(&Options { tools, ..Options::default() }).expect("a model");
+    let launcher = Path::new(env!("CARGO_BIN_EXE_jujusim-launch")).to_owned();
+    let mut sim = Sim::new(&Options { launcher, ..Options::default() }).expect("a model");
     let mut run = |command: &str| sim.run(command).expect("the command succeeds");
     run(&format!("deploy {}", charm.path().display()));
     run("settle");
@@ -51,16 +51,10 @@ fn measure() {
 fn call_tools() {
     let started = Instant::now();
     for _ in 0..CALLS {
-        let answer = client::ask("is-leader", std::iter::empty()).expect("an answer");
-        assert_eq!(answer.stdout, "True\n");
-    }
-    report("calls over the agent's socket", CALLS, started.elapsed());
-    let started = Instant::now();
-    for _ in 0..CALLS {
         let status = Command::new("is-leader").stdout(Stdio::null()).status().expect("a tool");
         assert!(status.success());
     }
-    report("calls by a process each", CALLS, started.elapsed());
+    report("calls of a hook tool", CALLS, started.elapsed());
     let started = Instant::now();
     for _ in 0..CALLS {
         let status = Command::new("/bin/true").status().expect("a program");

@@ -1,6 +1,6 @@
 //! The socket of a unit's agent, and the messages to a running hook.
 
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic};
 use std::thread;
 
 use crate::error::{Doing as _, Result};
-use crate::tools::Request;
+use crate::tools::{Answer, Request};
+use crate::wire;
 
 /// A message to a unit while one of its hooks runs.
 pub(crate) enum Message {
@@ -57,14 +58,21 @@ impl Agent {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
-                let mut line = String::new();
                 // Ignore a tool that was killed before it sent its request.
-                let Ok(_) = BufReader::new(&stream).read_line(&mut line) else { continue };
-                let Ok(request) = serde_json::from_str(&line) else { continue };
+                let Ok(request) = wire::receive(&stream) else { continue };
                 // Between hooks close the connection without an answer.
                 if locked(&serving).is_none() {
                     continue;
                 }
+                let request = match request {
+                    Ok(request) => request,
+                    Err(text) => {
+                        let stderr = format!("ERROR {text}\n");
+                        let refusal = Answer { code: 1, stderr, ..Answer::default() };
+                        let _ = wire::answer(&stream, &refusal);
+                        continue;
+                    }
+                };
                 if sender.send(Message::Tool { request, stream, late: false }).is_err() {
                     return;
                 }

@@ -15,8 +15,8 @@ use nix::sys::signal::{Signal, raise};
 use serde::{Deserialize, Serialize};
 use wait4::Wait4 as _;
 
-/// The name under which `jujusim-tool` acts as the launcher.
-pub const NAME: &str = "jujusim-launch";
+/// The name of the launcher.
+pub(crate) const NAME: &str = "jujusim-launch";
 
 /// What a hook and the processes it waited for used.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -27,10 +27,10 @@ pub(crate) struct Usage {
     pub(crate) max_rss: u64,
 }
 
-/// A command that runs `program`. The launcher, which is the binary `tools`, runs it if its usage
+/// A command that runs `program`. The launcher runs it if its usage
 /// is to be reported or if it runs in a network namespace.
 pub(crate) fn command(
-    tools: &Path,
+    launcher: &Path,
     report: Option<&Path>,
     network: Option<&Path>,
     program: &Path,
@@ -39,7 +39,7 @@ pub(crate) fn command(
     if report.is_none() && network.is_none() {
         return Command::new(program);
     }
-    let mut command = Command::new(tools);
+    let mut command = Command::new(launcher);
     command.arg0(NAME);
     command.args([report, network].map(|path| path.unwrap_or(Path::new("")))).arg(program);
     command

@@ -3,13 +3,11 @@
 //!
 //! [`Sim::run`] takes commands as a person would type them (`deploy`, `integrate`, `settle`, …);
 //! [`Sim::model`] gives tests typed access; [`check_script`] compares a script with its transcript.
-//! The binary `jujusim` is the command line. The binary `jujusim-tool` is every hook tool, under
-//! the names of its links.
+//! The binary `jujusim` is the command line; the binary `jujusim-launch` starts hooks.
 
 mod actors;
 mod agent;
 mod charm;
-pub mod client;
 mod clock;
 mod commands;
 mod commit;
@@ -40,7 +38,9 @@ mod tables;
 mod tools;
 mod transcript;
 mod version;
+mod wire;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,8 +75,8 @@ pub fn set_up_of(channel: &str) -> Result<Vec<(&'static str, &'static str)>> {
 /// How to create a model.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The `jujusim-tool` binary, to which the hook tools are links.
-    pub tools: PathBuf,
+    /// The `jujusim-launch` binary.
+    pub launcher: PathBuf,
     /// The Juju version to behave as: `3.6.14`, `2.9.52` (without secrets) or `4.0.15`.
     pub juju: String,
     /// A directory with another `pgbouncer`, searched before `PATH`.
@@ -101,14 +101,14 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Expects the tool binary beside the running binary, or one directory above for test binaries
+    /// Expects the launcher beside the running binary, or one directory above for test binaries
     /// in `deps`.
     fn default() -> Options {
         let exe = std::env::current_exe().unwrap_or_default();
         let dir = exe.parent().unwrap_or(Path::new("/"));
         let dir = if dir.ends_with("deps") { dir.parent().unwrap_or(dir) } else { dir };
         Options {
-            tools: dir.join("jujusim-tool"),
+            launcher: dir.join("jujusim-launch"),
             juju: "3.6.14".to_owned(),
             pgbouncer: None,
             postgresql: None,
@@ -141,10 +141,10 @@ pub struct Sim {
 impl Sim {
     /// Creates an empty model.
     pub fn new(options: &Options) -> Result<Sim> {
-        if !options.tools.exists() {
+        if !options.launcher.exists() {
             return Err(Error::refused(format!(
                 "cannot find {}: build it with `cargo build --package jujusim`",
-                options.tools.display()
+                options.launcher.display()
             )));
         }
         sweep();
@@ -217,7 +217,13 @@ impl Sim {
 
     /// Masks passwords, and in transcripts replaces values that change from run to run.
     fn cleaned(&mut self, text: &str) -> String {
-        let masked = transcript::mask(text, &self.model.passwords());
+        self.cleaned_of(&self.model.passwords(), text)
+    }
+
+    /// As [`cleaned`](Self::cleaned), with the model's passwords: finding them takes longer than
+    /// cleaning a line.
+    fn cleaned_of(&mut self, passwords: &BTreeSet<String>, text: &str) -> String {
+        let masked = transcript::mask(text, passwords);
         match &mut self.stable {
             Some(stable) => {
                 // The version depends on the machine's PostgreSQL, not on the script.

@@ -39,8 +39,8 @@ pub struct Model {
     pub(crate) now: Timestamp,
     pub(crate) dir: PathBuf,
     pub(crate) network: Network,
-    /// The binary that the hook tools link to.
-    pub(crate) tools: PathBuf,
+    /// See `Options::launcher`.
+    pub(crate) launcher: PathBuf,
     /// See `Options::measures`.
     pub(crate) measures: bool,
     /// A directory with the chosen PgBouncer, searched before the caller's `PATH`.

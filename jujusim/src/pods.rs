@@ -23,6 +23,7 @@ use crate::model::{
 use crate::network::Network;
 use crate::pooler::Supervisor;
 use crate::tools;
+use crate::wire;
 
 /// The host's own number in a model's network.
 const GATEWAY: u8 = 254;
@@ -47,7 +48,7 @@ impl Model {
             now: EPOCH,
             dir,
             network,
-            tools: options.tools.clone(),
+            launcher: options.launcher.clone(),
             measures: options.measures,
             path: options.pgbouncer.clone(),
             postgresql: options.postgresql.clone(),
@@ -218,7 +219,7 @@ impl Model {
         for tool in tools::names(self.version) {
             let link = dir.join(tool);
             if !link.exists() {
-                symlink(&self.tools, &link).doing(|| format!("create {}", link.display()))?;
+                symlink(wire::HOOK_TOOL, &link).doing(|| format!("create {}", link.display()))?;
             }
         }
         Ok(())

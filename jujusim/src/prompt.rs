@@ -181,8 +181,8 @@ mod tests {
 
     #[test]
     fn ctrl_c_ends_a_command_that_runs_hooks_and_the_model_goes_on() {
-        let tools = std::env::current_exe().expect("this test");
-        let mut sim = Sim::new(&Options { tools, ..Options::default() }).expect("a new model");
+        let launcher = std::env::current_exe().expect("this test");
+        let mut sim = Sim::new(&Options { launcher, ..Options::default() }).expect("a new model");
         sim.run("deploy actor:client shop").expect("an actor");
         for command in ["settle", "step", "wait 1m"] {
             sim.model.interrupts.store(1, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -32,6 +32,7 @@ use crate::launch::{self, Usage};
 use crate::model::{Kind, Model, Pending, UnitName};
 use crate::server::Mark;
 use crate::tools::{self, Answer, Context, Request};
+use crate::wire;
 
 /// The time limit of a hook; then the simulator kills the hook.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(120);
@@ -151,7 +152,7 @@ impl Model {
         // In a pod the charm shares its network with the other containers.
         let network = self.unit(&context.unit)?.pod.as_ref().map(Pod::network);
         let launch = |program: &Path| {
-            launch::command(&self.tools, report.as_deref(), network.as_deref(), program)
+            launch::command(&self.launcher, report.as_deref(), network.as_deref(), program)
         };
         let mut command = match running.faults.iter().find_map(Fault::syscall) {
             Some(syscall) => {
@@ -459,14 +460,12 @@ impl Running {
         }
     }
 
-    fn reply(&mut self, tool: &str, mut stream: &UnixStream, answer: &Answer) {
+    fn reply(&mut self, tool: &str, stream: &UnixStream, answer: &Answer) {
         if let Some(call) = self.run.calls.iter_mut().rfind(|call| call.name == tool) {
             call.code = answer.code;
         }
-        let Ok(mut line) = serde_json::to_string(answer) else { return };
-        line.push('\n');
         // Ignore errors: the caller may have been killed.
-        let _ = stream.write_all(line.as_bytes());
+        let _ = wire::answer(stream, answer);
     }
 
     /// Logs a hook's output line by line; collects the output of an action or command.

@@ -31,7 +31,8 @@ impl Sim {
             Format::Tabular => {
                 let mut tables = status.tables(relations);
                 for table in &mut tables {
-                    table.rewrite(|cell| self.cleaned(cell));
+                    let passwords = self.model.passwords();
+                    table.rewrite(|cell| self.cleaned_of(&passwords, cell));
                 }
                 tables.iter().map(Table::text).collect::<Vec<_>>().join("\n")
             }
@@ -221,7 +222,8 @@ impl Sim {
     /// Formats a table after replacing values that change from run to run by stable names.
     pub(crate) fn table(&mut self, rows: Vec<Vec<String>>) -> String {
         let mut table = Table::of(rows);
-        table.rewrite(|cell| self.cleaned(cell));
+        let passwords = self.model.passwords();
+        table.rewrite(|cell| self.cleaned_of(&passwords, cell));
         table.text()
     }
 }

@@ -121,7 +121,7 @@ fn link(sim: &Sim, options: &Options) -> Result<PathBuf> {
     std::fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
     for name in [client::NAME, client::KUBECTL] {
         let link = dir.join(name);
-        symlink(options.tools.with_file_name("jujusim"), &link)
+        symlink(options.launcher.with_file_name("jujusim"), &link)
             .doing(|| format!("make {}", link.display()))?;
     }
     Ok(dir)

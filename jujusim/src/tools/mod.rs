@@ -13,7 +13,6 @@ mod unit;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::events::Event;
@@ -26,7 +25,7 @@ use flags::{Args, Flag};
 use format::Shown;
 
 /// One call of a hook tool, as sent over the unit's socket.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Request {
     /// `JUJU_CONTEXT_ID`.
     pub context: String,
@@ -41,7 +40,7 @@ pub struct Request {
 }
 
 /// The output and exit code of a hook tool.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The exit code: 0, 1 for an error while running, 2 for a usage error.
     pub code: i32,

@@ -597,8 +597,8 @@ mod tests {
     /// Charms are ordinary consumers of a user's secret.
     #[test]
     fn a_users_secret_is_readable_by_its_grantees() {
-        let tools = std::env::current_exe().expect("this test");
-        let mut sim = Sim::new(&Options { tools, ..Options::default() }).expect("a new model");
+        let launcher = std::env::current_exe().expect("this test");
+        let mut sim = Sim::new(&Options { launcher, ..Options::default() }).expect("a new model");
         for word in ["deploy actor:client shop", "settle"] {
             sim.run(word).expect("an actor");
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jujusim::{Exit, HookRun, Options, Sim};
 
 pub(crate) fn options() -> Options {
-    Options { tools: PathBuf::from(env!("CARGO_BIN_EXE_jujusim-tool")), ..Options::default() }
+    Options { launcher: PathBuf::from(env!("CARGO_BIN_EXE_jujusim-launch")), ..Options::default() }
 }
 
 pub(crate) fn puppet() -> String {

@@ -28,7 +28,10 @@ fn ask(instance: &Instance, command: &str) -> Option<Vec<Vec<String>>> {
     let dir = &instance.sockets;
     let port = setting(&instance.ini, "listen_port").unwrap_or_else(|| "6432".to_owned());
     let mut psql = as_user(&instance.user, "KILL");
+    // A process that was stopped accepts the connection and never answers.
     psql.args([
+        "timeout",
+        "10",
         "psql",
         "-XA",
         "-F",

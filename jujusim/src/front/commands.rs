@@ -105,6 +105,13 @@ impl Front {
                 let path = path.ok_or_else(|| {
                     Error::NotModelled("refresh from Charmhub: use --path".into())
                 })?;
+                // Juju takes only these for paths (`isValidCharmOrBundlePath`).
+                let text = path.to_string_lossy();
+                if !text.starts_with(['.', '/']) {
+                    return Err(Error::refused(format!(
+                        "path {text:?} can not be a relative path"
+                    )));
+                }
                 let dir = charms::local(&path, call, &self.sim.model)?;
                 self.execute("refresh", [app.clone(), "--path".into(), dir.display().to_string()])?;
                 Answer::message(format!(

@@ -266,6 +266,7 @@ fn a_packed_charm_is_unpacked_and_refreshed() {
         juju deploy ./puppet.charm 2>/dev/null
         {IDLE} 2>/dev/null
         juju ssh puppet/0 'test -x var/lib/juju/agents/unit-puppet-0/charm/dispatch && echo runs'
+        juju refresh puppet --path puppet.charm 2>&1 || echo "exit $?"
         juju refresh puppet --path ./puppet.charm 2>&1
         {IDLE} 2>/dev/null
         juju debug-log --replay | grep -c '"upgrade-charm"'
@@ -273,7 +274,11 @@ fn a_packed_charm_is_unpacked_and_refreshed() {
         "#,
         dir.path().display()
     ));
-    assert_eq!(found, "runs\nAdded local charm \"puppet\" to the model\n1\nexit 1\n");
+    assert_eq!(
+        found,
+        "runs\nERROR path \"puppet.charm\" can not be a relative path\nexit 1\n\
+         Added local charm \"puppet\" to the model\n1\nexit 1\n"
+    );
 }
 
 #[test]

@@ -144,8 +144,8 @@ impl Container {
     }
 
     fn read_snapshot(&mut self) -> Result<Snapshot, ProbeError> {
-        let away = |error: PebbleError| ProbeError::Away(error.to_string());
-        let services = self.pebble.services().map_err(away)?;
+        let services =
+            self.pebble.services().map_err(|error| not_probed(&error, ProbeError::Away))?;
         let mut paths =
             vec![self.facts_file(), self.paths.shared(), self.paths.user_list_in_memory()];
         paths.extend((0..PROCESSES_MAX).map(|instance| self.paths.marker(instance)));
@@ -168,10 +168,10 @@ impl Container {
             Err(PebbleError::Api { message, .. }) if message.contains("cannot find executable") => {
                 return Err(ProbeError::NotInImage);
             }
-            Err(error @ (PebbleError::Absent { .. } | PebbleError::TimedOut { .. })) => {
+            Err(error @ PebbleError::TimedOut { .. }) => {
                 return Err(ProbeError::Away(error.to_string()));
             }
-            Err(error) => return Err(ProbeError::NoVersion(error.to_string())),
+            Err(error) => return Err(not_probed(&error, ProbeError::NoVersion)),
         };
         let status = format!("exit status {}", output.status);
         let version = printed_version(output.status == 0, &status, &output.stdout, &output.stderr)?;
@@ -384,16 +384,24 @@ impl fmt::Display for Process {
     }
 }
 
+/// Why a container cannot be probed: `otherwise`, if its Pebble answers in time.
+fn not_probed(error: &PebbleError, otherwise: impl FnOnce(String) -> ProbeError) -> ProbeError {
+    match error {
+        PebbleError::Absent { .. } => ProbeError::Away(error.to_string()),
+        PebbleError::Slow { .. } => ProbeError::Unreadable(error.to_string()),
+        _ => otherwise(error.to_string()),
+    }
+}
+
 /// Why files cannot be read in a container that has just answered: one may be longer than the charm
 /// reads. A pipe is no reason: Pebble reads regular files only.
 fn unreadable(error: &PebbleError) -> ProbeError {
-    match error {
-        PebbleError::Absent { .. } => ProbeError::Away(error.to_string()),
-        _ => ProbeError::Unreadable(format!(
+    not_probed(error, |error| {
+        ProbeError::Unreadable(format!(
             "cannot read PgBouncer's files in the workload container; delete the pod to get new \
              ones: {error}"
-        )),
-    }
+        ))
+    })
 }
 
 /// The text of a file that was read as a whole.

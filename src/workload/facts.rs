@@ -23,7 +23,7 @@ pub enum ProbeError {
     NotInImage,
     /// The workload container cannot be reached, for this reason.
     Away(String),
-    /// The workload container answers, but its files cannot be read, for this reason.
+    /// The workload container answers, but too slowly, or its files cannot be read.
     Unreadable(String),
     /// `pgbouncer --version` fails, for this reason.
     NoVersion(String),

@@ -56,6 +56,15 @@ pub enum PebbleError {
         /// How long it could take.
         limit: Duration,
     },
+    /// Pebble answers, but so slowly that this dispatch stops to ask.
+    #[error(
+        "cannot use Pebble: its answers took {budget:?} in this hook; see its log and the load of \
+         the node, the next hook retries"
+    )]
+    Slow {
+        /// How long all answers together could take.
+        budget: Duration,
+    },
     /// The answer has no form that this version of the charm understands.
     #[error("cannot understand Pebble: {0}; report a bug")]
     Protocol(String),

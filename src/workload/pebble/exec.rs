@@ -72,9 +72,10 @@ impl Pebble {
         let begun = self.post("/v1/exec", &request)?;
         let change = begun.change()?;
         let Started { task_id } = begun.result()?;
-        let run =
-            Run { pebble: self, command, limit, deadline: Instant::now() + limit + ANSWER_LIMIT };
-        let (stdout, stderr) = run.output(&task_id)?;
+        let (stdout, stderr) = self.within(limit + ANSWER_LIMIT, |left| {
+            let run = Run { pebble: self, command, limit, deadline: Instant::now() + left };
+            run.output(&task_id)
+        })?;
         let status = self.wait(&change, ANSWER_LIMIT)?.exit_code()?;
         Ok(Output { status, stdout, stderr })
     }

@@ -45,6 +45,13 @@ impl Parameters {
         let value = text(value, setting.kind).ok_or_else(|| {
             format!("cannot set {name}: its value is neither a word, a number nor a list of words")
         })?;
+        // The charm still reads what an earlier revision published.
+        if name == "server_login_retry" && value.parse().is_ok_and(|seconds: f64| seconds < 0.1) {
+            return Err(format!(
+                "cannot set {name} to {value}: a server that is down would then cost half a \
+                 processor; set it to 0.1 or more"
+            ));
+        }
         self.insert(name, value)
     }
 
@@ -157,6 +164,11 @@ mod tests {
             (
                 "server_tls_sslmode: verify-full",
                 "cannot set server_tls_sslmode to verify-full: certificates are",
+            ),
+            (
+                "server_login_retry: 0.0",
+                "cannot set server_login_retry to 0.0: a server that is down would then cost half \
+                 a processor; set it to 0.1 or more",
             ),
         ] {
             let error = Parameters::parse(yaml).expect_err(yaml);

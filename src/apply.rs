@@ -6,6 +6,7 @@ mod workload;
 
 use anyhow::{Context as _, Result};
 
+use crate::attempts::CANNOT_WRITE;
 use crate::journal::Target;
 use crate::look::Look;
 use crate::plan::{Effect, Note, Plan, Step};
@@ -79,7 +80,7 @@ fn perform(effect: &Effect, look: &mut Look<'_>) -> Result<Option<Wait>> {
                     Effect::NoteAttempt(relation) => handles.attempts.note(*relation),
                     _ => handles.attempts.clear(),
                 };
-                done.context("cannot write into the charm's directory")?;
+                done.context(CANNOT_WRITE)?;
             }
         }
         Effect::Note(note) => take_note(note, look),

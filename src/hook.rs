@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::apply::apply;
+use crate::attempts::CANNOT_WRITE;
 use crate::endpoints::{Row, TABLE, backend_database};
 use crate::event::{Endpoint, Event, RelationEvent, RelationHook, Unit};
 use crate::facts::units;
@@ -38,7 +39,7 @@ fn converge(
     if !event.converges() {
         if is_reset(event) && !handles.journal.is_dry_run() {
             // After `stop` Juju sets a status of its own.
-            handles.last_status.forget(Scope::Unit)?;
+            handles.last_status.forget(Scope::Unit).context(CANNOT_WRITE)?;
         }
         return Ok((waits, None));
     }
@@ -94,7 +95,7 @@ fn converge(
         look.notes_mut().siblings.clear();
         if !look.handles().journal.is_dry_run() {
             // Another leader sets another status meanwhile.
-            look.handles().last_status.forget(Scope::Application)?;
+            look.handles().last_status.forget(Scope::Application).context(CANNOT_WRITE)?;
         }
     }
     commit(look)?;
@@ -189,7 +190,7 @@ fn show(scope: Scope, status: &Status, event: &Event, handles: &mut Handles) -> 
         return Ok(());
     }
     if !is_dry_run {
-        last.forget(scope)?;
+        last.forget(scope).context(CANNOT_WRITE)?;
     }
     match handles.juju.set_status(scope, status) {
         Ok(()) if is_dry_run => {}

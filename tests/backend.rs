@@ -479,7 +479,7 @@ fn without_our_user_the_lookup_returns_nothing_and_the_next_relation_removes_it(
         bench.go("trigger pgbouncer-k8s/0 update-status");
         bench.go("settle");
         let status = bench.status(LEADER);
-        let words = "as relation_id_2: the relation is ending, or this user was changed: ";
+        let words = "as relation_id_2: the relation is ending, or this user was changed (then relate anew): ";
         assert!(status.contains(words), "{status}");
         bench.go("remove-relation pgbouncer-k8s:backend-database postgresql-k8s");
         bench.go("settle");

@@ -56,8 +56,8 @@ fn the_version_is_read_and_a_wrong_password_stays_hidden() -> Outcome {
         error.to_string(),
         format!(
             "cannot connect to database postgres of PostgreSQL at 127.0.0.1:{} as operator: \
-             the relation is ending, or this user was changed: password authentication failed for \
-             user \"operator\"",
+             the relation is ending, or this user was changed (then relate anew): password \
+             authentication failed for user \"operator\"",
             cluster.port
         )
     );
@@ -103,7 +103,10 @@ fn a_connection_to_a_silent_server_times_out() -> Outcome {
         methods: AllowedMethods::Any,
     };
     let error = Server::connect(&credentials).err().ok_or("nobody answers")?;
-    assert!(error.to_string().ends_with("no answer within 5s"), "{error}");
+    assert!(
+        error.to_string().ends_with("no answer within 5s; check that PostgreSQL runs"),
+        "{error}"
+    );
     Ok(())
 }
 

@@ -24,7 +24,7 @@ const LARGEST: u64 = 16 << 20;
 #[derive(Debug, Error)]
 pub enum ToolError {
     /// The tool could not be started, as outside a hook.
-    #[error("cannot start {tool}: {source}")]
+    #[error("cannot start {tool}: {source}; check the unit's agent, Juju retries the hook")]
     Start {
         /// The tool.
         tool: &'static str,

@@ -9,6 +9,9 @@ use super::method::Method;
 /// The class of SQLSTATE codes for refused logins.
 const INVALID_AUTHORIZATION: &str = "28";
 
+/// The remedy where nothing answers.
+const CHECK: &str = "; check that PostgreSQL runs";
+
 /// Why a connection gave no answer, or an error.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
@@ -19,7 +22,7 @@ pub enum ConnectionError {
     #[error("no host is known")]
     NoHost,
     /// The server is a replica.
-    #[error("it accepts no changes; is the primary gone?")]
+    #[error("it accepts no changes; check that PostgreSQL has a primary")]
     ReadOnly,
     /// There is no connection, or the server reports an error.
     #[error("{}", described(.0))]
@@ -76,9 +79,21 @@ impl ConnectionError {
             _ => None,
         };
         if code.is_some_and(|code| code.starts_with(INVALID_AUTHORIZATION)) {
-            "the relation is ending, or this user was changed: "
+            "the relation is ending, or this user was changed (then relate anew): "
         } else {
             ""
+        }
+    }
+
+    /// What to do, after a reason that does not say so itself.
+    fn remedy(&self) -> &'static str {
+        match self {
+            Self::Sql(error) if is_of_tls(error) || !self.guess().is_empty() => "",
+            Self::Sql(error) if error.as_db_error().is_some() => "; see PostgreSQL's log",
+            Self::Silent(_) | Self::NoHost | Self::Runtime(_) | Self::Socket(_) | Self::Sql(_) => {
+                CHECK
+            }
+            _ => "",
         }
     }
 
@@ -94,8 +109,9 @@ impl ConnectionError {
 /// The charm could not connect or log in.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot connect to database {database} of PostgreSQL at {hosts} as {user}: {}{source}",
-    source.guess()
+    "cannot connect to database {database} of PostgreSQL at {hosts} as {user}: {}{source}{}",
+    source.guess(),
+    source.remedy()
 )]
 pub struct Unreachable {
     /// The first host, with its port, and the number of others.
@@ -171,7 +187,7 @@ pub enum Refused {
         database: String,
     },
     /// A statement failed.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {source}{}", source.remedy())]
     Statement {
         /// What the statement was to do, without any secret.
         what: String,
@@ -200,10 +216,43 @@ fn described(error: &tokio_postgres::Error) -> String {
     for cause in iter::successors(error.source(), |&cause| cause.source()) {
         words = format!("{words}: {cause}");
     }
-    // The library distinguishes its errors only by their texts.
-    if words.starts_with("error performing TLS handshake") {
+    if is_of_tls(error) {
         words += "; give PostgreSQL TLS 1.2 or later and a certificate of X.509 version 3 with a \
                   key of RSA (2048 bits or more), P-256, P-384 or Ed25519, or turn its TLS off";
     }
-    words
+    // The message around says that the charm cannot connect.
+    words.strip_prefix("error connecting to server: ").unwrap_or(&words).to_owned()
+}
+
+/// Whether the TLS handshake failed. The library distinguishes its errors only by their texts.
+fn is_of_tls(error: &tokio_postgres::Error) -> bool {
+    error.to_string().starts_with("error performing TLS handshake")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_for_no_connection_has_a_remedy() {
+        let refused = || io::ErrorKind::ConnectionRefused.into();
+        for (source, remedy) in [
+            (ConnectionError::Silent(Duration::from_secs(3)), "; check that PostgreSQL runs"),
+            (ConnectionError::NoHost, "; check that PostgreSQL runs"),
+            (ConnectionError::Runtime(refused()), "; check that PostgreSQL runs"),
+            (ConnectionError::Socket(refused()), "; check that PostgreSQL runs"),
+            (ConnectionError::ReadOnly, "; check that PostgreSQL has a primary"),
+            (ConnectionError::ClearPassword, "or turn on its TLS"),
+            (ConnectionError::NotScram(Method::Md5), "or relate to PostgreSQL anew"),
+            (ConnectionError::AnswerTooLong, "; check that PostgreSQL listens there"),
+        ] {
+            let text = Unreachable {
+                hosts: "pg:5432".into(),
+                database: "pgbouncer".into(),
+                user: "relation_id_2".into(),
+                source,
+            };
+            assert!(text.to_string().ends_with(remedy), "{text}");
+        }
+    }
 }

@@ -8,12 +8,15 @@ use anyhow::{Context as _, Result};
 use crate::apply::apply;
 use crate::attempts::CANNOT_WRITE;
 use crate::endpoints::{Row, TABLE, backend_database};
-use crate::event::{Endpoint, Event, RelationEvent, RelationHook, Unit};
+use crate::event::{Endpoint, Event, RelationEvent, RelationHook, Unit, WorkloadHook};
 use crate::facts::units;
 use crate::journal::{Journal, Outcome};
+use crate::juju::Owner;
 pub use crate::look::Counted;
 use crate::look::{Handles, Look};
 use crate::notes::{Leaving, Trust};
+use crate::peer_bag::TROUBLE;
+use crate::plan::Bag;
 use crate::printable;
 use crate::status::{self, Scope, Status, Wait};
 
@@ -86,6 +89,7 @@ fn converge(
     for wait in &waits {
         tracing::debug!("wait: {wait}");
     }
+    report_trouble(look, &waits)?;
     let serving = if waits.is_empty() { look.serving()? } else { String::new() };
     let status = status::of(&waits, &serving);
     if look.is_leader()? {
@@ -173,6 +177,27 @@ fn is_leaving(look: &mut Look<'_>) -> Result<bool> {
     let goal = look.goal(&app)?.filter(|goal| !goal.is_empty());
     let staying = goal.as_ref().map(|goal| goal.staying().collect::<Vec<_>>());
     Ok(units::is_left_out(&name, staying.as_deref()))
+}
+
+/// Reports a trouble of this unit to the leader, for the application's status. A trouble that ends
+/// before `update-status`, as while a pod is replaced, wakes no other unit; a leader shows its own
+/// status.
+fn report_trouble(look: &mut Look<'_>, waits: &BTreeSet<Wait>) -> Result<()> {
+    let mut trouble = waits.iter().map(Wait::cause).find(|cause| cause.is_of_one_unit());
+    if look.leads()? {
+        trouble = None;
+    }
+    let is_reported = look.bag(Bag::PeerUnit)?.contains_key(TROUBLE);
+    let is_checked = matches!(
+        look.event(),
+        Event::UpdateStatus | Event::Workload { hook: WorkloadHook::CheckFailed, .. }
+    );
+    if is_reported || is_checked {
+        let word = trouble.map(|cause| cause.kind().to_string());
+        let peers = look.peers();
+        look.handles().juju.set(peers, &Owner::Unit, TROUBLE, word.as_deref())?;
+    }
+    Ok(())
 }
 
 /// Adds the name of a row with waits to `deferred`, once for all rows of that name.

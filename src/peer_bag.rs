@@ -20,6 +20,9 @@ pub const PROCESSES: &str = "processes";
 /// Unit. The hash of the [`DATABASES`] that the unit's processes have loaded. The leader reads it:
 /// a client gets its credentials after all units have loaded its database.
 pub const DATABASES_LOADED: &str = "pgb_dbs";
+/// Unit. The word of a follower's status, while the unit has a trouble of its own. The leader reads
+/// it: the application's status names the unit.
+pub const TROUBLE: &str = "unit_status";
 
 /// App. The leader's [`HOSTNAME`], required by the specification; no unit of this charm reads it.
 pub const LEADER_HOSTNAME: &str = "leader_hostname";

@@ -207,6 +207,22 @@ causes! {
         remedy "The charm retries. `juju debug-log` shows Juju's reason."
 }
 
+impl Cause {
+    /// Whether the cause lies in one unit and says nothing about the application.
+    pub fn is_of_one_unit(self) -> bool {
+        matches!(
+            self,
+            Self::NotOnMachine
+                | Self::NotInImage
+                | Self::NoVersion
+                | Self::Away
+                | Self::Published
+                | Self::NotLoaded
+                | Self::Unhealthy
+        )
+    }
+}
+
 /// The longest message of a status, in characters. The log has the whole message.
 const LONGEST: usize = 200;
 
@@ -252,17 +268,23 @@ pub struct Serving {
     pub processes: usize,
     /// The other units that have not loaded the leader's databases; empty on a follower.
     pub behind: Vec<String>,
+    /// The other units that report a trouble of their own; empty on a follower.
+    pub not_active: Vec<String>,
 }
 
 /// Renders the message of an active unit.
 pub fn serving(serving: &Serving) -> String {
-    let Serving { databases, pool_mode, port, processes, behind } = serving;
+    let Serving { databases, pool_mode, port, processes, behind, not_active } = serving;
     let plural = if *databases == 1 { "" } else { "s" };
-    let behind =
-        if behind.is_empty() { String::new() } else { format!("; behind: {}", behind.join(", ")) };
-    format!(
-        "{databases} database{plural}, {pool_mode} pooling, port {port}, {processes} processes{behind}"
-    )
+    let mut text = format!(
+        "{databases} database{plural}, {pool_mode} pooling, port {port}, {processes} processes"
+    );
+    for (what, units) in [("behind", behind), ("not active", not_active)] {
+        if !units.is_empty() {
+            text.extend(["; ", what, ": ", &units.join(", ")]);
+        }
+    }
+    text
 }
 
 impl Wait {
@@ -356,12 +378,18 @@ mod tests {
             port: 6432,
             processes: 2,
             behind: Vec::new(),
+            not_active: Vec::new(),
         };
         assert_eq!(serving(&one), "1 database, session pooling, port 6432, 2 processes");
-        let behind = Serving { databases: 0, behind: vec!["p/1".into(), "p/2".into()], ..one };
+        let behind = Serving {
+            databases: 0,
+            behind: vec!["p/1".into(), "p/2".into()],
+            not_active: vec!["p/3".into()],
+            ..one
+        };
         assert_eq!(
             serving(&behind),
-            "0 databases, session pooling, port 6432, 2 processes; behind: p/1, p/2"
+            "0 databases, session pooling, port 6432, 2 processes; behind: p/1, p/2; not active: p/3"
         );
     }
 

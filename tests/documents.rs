@@ -30,7 +30,9 @@ the status. The application shows the leader's status.
 ## active
 
 `2 databases, session pooling, port 6432, 2 processes`: what is served, and by how many PgBouncer
-processes on this unit. On the leader, `behind: …` names units that do not serve all of it yet.
+processes on this unit. On the leader, `behind: …` names units that do not serve all of it yet, and
+`not active: …` names units that have had a trouble of their own for some time: their status shows
+it.
 ";
 
 const OPTIONS: &str = "\

@@ -368,6 +368,36 @@ fn a_leader_that_lost_its_lease_for_one_hook_keeps_waiting_clients() {
 }
 
 #[test]
+fn a_short_trouble_of_a_unit_wakes_no_other_unit() {
+    let mut bench = Bench::deployed("3.6.14", "");
+    let file = bench.0.model().unit_root(FOLLOWER).expect("a unit");
+    let file = file.join("var/lib/pgbouncer/shared.ini");
+    std::fs::remove_file(&file).expect("a file");
+    std::fs::create_dir_all(file.join("in-the-way")).expect("a directory");
+    bench.go("config pgbouncer-k8s max_db_connections=61");
+    bench.go("settle");
+    assert!(bench.status(FOLLOWER).contains("cannot write"), "{}", bench.status(FOLLOWER));
+    assert!(!bench.peer_bag(FOLLOWER).contains_key("unit_status"));
+
+    // A trouble that lasts is reported once.
+    let mark = bench.runs().len();
+    for _ in 0..3 {
+        bench.go(&format!("trigger {FOLLOWER} update-status"));
+        bench.go("settle");
+    }
+    assert_eq!(bench.peer_bag(FOLLOWER)["unit_status"], "waiting");
+    assert_eq!(bench.since(mark).iter().filter(|run| run.unit == LEADER).count(), 1);
+    let named = format!("; not active: {FOLLOWER}");
+    assert!(bench.status(LEADER).ends_with(&named), "{}", bench.status(LEADER));
+
+    std::fs::remove_dir_all(&file).expect("the directory");
+    bench.go(&format!("trigger {FOLLOWER} update-status"));
+    bench.go("settle");
+    assert!(!bench.peer_bag(FOLLOWER).contains_key("unit_status"));
+    assert!(!bench.status(LEADER).contains("not active"), "{}", bench.status(LEADER));
+}
+
+#[test]
 fn a_hook_of_a_rejected_client_serves_other_waiting_clients() {
     let mut bench = Bench::deployed("3.6.14", "");
     bench.go("deploy actor:client shop --config database=shop");

@@ -11,12 +11,12 @@ use crate::facts::configuration::Config;
 use crate::facts::units::LoadedUnit;
 use crate::juju::{Goal, Owner};
 use crate::notes::Trust;
-use crate::peer_bag::{ADDRESS, DATABASES_LOADED, HOSTNAME, PGBOUNCER_VERSION};
+use crate::peer_bag::{ADDRESS, DATABASES_LOADED, HOSTNAME, PGBOUNCER_VERSION, TROUBLE};
 use crate::plan::Bag;
 use crate::status::{self, Serving};
 
 /// The keys of another unit's bag that this charm reads and notes.
-const KEPT: [&str; 4] = [ADDRESS, DATABASES_LOADED, HOSTNAME, PGBOUNCER_VERSION];
+const KEPT: [&str; 5] = [ADDRESS, DATABASES_LOADED, HOSTNAME, PGBOUNCER_VERSION, TROUBLE];
 
 impl Look<'_> {
     /// The units that the model plans for our or a related application.
@@ -76,10 +76,12 @@ impl Look<'_> {
             self.notes.siblings.clear();
         }
         if self.trust == Trust::Recheck {
-            // An operator may have skipped the hook in which a unit reported its load.
+            // An operator may have skipped the hook in which a unit reported that it is well.
             let own = self.bag(Bag::PeerUnit)?.get(DATABASES_LOADED).cloned();
             let siblings = &mut self.notes.siblings;
-            siblings.retain(|_, texts| texts.get(DATABASES_LOADED) == own.as_ref());
+            siblings.retain(|_, texts| {
+                texts.get(DATABASES_LOADED) == own.as_ref() && !texts.contains_key(TROUBLE)
+            });
             let is_in_step = |unit: &String| siblings.contains_key(unit);
             self.notes.units = self.notes.units.take().filter(|units| units.iter().all(is_in_step));
         }
@@ -114,19 +116,23 @@ impl Look<'_> {
         Ok(units)
     }
 
-    /// The other units that have not loaded the leader's databases; empty on a follower.
-    pub fn units_behind(&mut self) -> Result<Vec<String>> {
+    /// The other units that have not loaded the leader's databases, and those that report a trouble
+    /// of their own; empty on a follower.
+    pub fn units_behind(&mut self) -> Result<(Vec<String>, Vec<String>)> {
+        let (mut behind, mut not_active) = (Vec::new(), Vec::new());
         if !self.leads()? {
-            return Ok(Vec::new());
+            return Ok((behind, not_active));
         }
         let own = self.bag(Bag::PeerUnit)?.get(DATABASES_LOADED).cloned();
-        let mut behind = Vec::new();
         for unit in self.siblings()? {
-            if self.sibling(&unit)?.get(DATABASES_LOADED) != own.as_ref() {
+            let texts = self.sibling(&unit)?;
+            if texts.contains_key(TROUBLE) {
+                not_active.push(unit);
+            } else if texts.get(DATABASES_LOADED) != own.as_ref() {
                 behind.push(unit);
             }
         }
-        Ok(behind)
+        Ok((behind, not_active))
     }
 
     /// Describes what this unit serves, for its status.
@@ -139,6 +145,7 @@ impl Look<'_> {
         };
         let Some(Config { shared, .. }) = config else { return Ok(String::new()) };
         let databases = self.databases()?;
+        let (behind, not_active) = self.units_behind()?;
         Ok(status::serving(&Serving {
             databases: databases
                 .entries
@@ -149,7 +156,8 @@ impl Look<'_> {
             pool_mode: shared.pool_mode,
             port: shared.listen_port,
             processes: self.probe().map_or(0, |probe| probe.places.len()),
-            behind: self.units_behind()?,
+            behind,
+            not_active,
         }))
     }
 }

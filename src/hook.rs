@@ -15,7 +15,7 @@ use crate::juju::Owner;
 pub use crate::look::Counted;
 use crate::look::{Handles, Look};
 use crate::notes::{Leaving, Trust};
-use crate::peer_bag::TROUBLE;
+use crate::peer_bag::{SCRAM, TROUBLE};
 use crate::plan::Bag;
 use crate::printable;
 use crate::status::{self, Scope, Status, Wait};
@@ -238,6 +238,10 @@ fn is_reset(event: &Event) -> bool {
 
 /// Passes the notes and every changed databag to Juju.
 fn commit(look: &mut Look<'_>) -> Result<()> {
+    if let Some(relation) = look.scram_login().map(|relation| relation.to_string()) {
+        let peers = look.peers();
+        look.handles().juju.set(peers, &Owner::App, SCRAM, Some(&relation))?;
+    }
     let notes = look.notes().render();
     let juju = &mut look.handles().juju;
     for (key, value) in &notes {

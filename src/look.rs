@@ -75,6 +75,7 @@ pub struct Look<'a> {
     counted: Counted,
     handles: &'a mut Handles,
     notes: Notes,
+    scram_login: Option<RelationId>,
     parsed: Parsed,
 }
 
@@ -166,6 +167,7 @@ impl<'a> Look<'a> {
             counted,
             handles,
             notes,
+            scram_login: None,
             parsed: Parsed::default(),
         }))
     }

@@ -32,9 +32,6 @@ pub struct Notes {
     /// The port on which PgBouncer could not listen here. A failed load writes it. The options then
     /// count as invalid, so that not every hook tries the port again.
     pub refused_port: Option<u16>,
-    /// The relation with PostgreSQL over which this unit has logged in by SCRAM. A login writes it,
-    /// and later logins over this relation use nothing weaker; a new relation begins anew.
-    pub scram: Option<RelationId>,
     /// The application on the other side of a relation. The relation's hooks write it; it saves
     /// the other hooks a `relation-list --app`.
     pub remote_apps: BTreeMap<RelationId, String>,
@@ -135,7 +132,6 @@ impl Notes {
             leaving: Leaving::read(text(LEAVING)),
             open_port: number(PORT),
             refused_port: number(REFUSED_PORT),
-            scram: text(SCRAM).parse().ok(),
             remote_apps: json(text(REMOTE_APPS)),
             backends: json(text(BACKENDS)),
             units: json(text(UNITS)),
@@ -154,7 +150,6 @@ impl Notes {
             leaving,
             open_port,
             refused_port,
-            scram,
             remote_apps,
             backends,
             units,
@@ -168,7 +163,6 @@ impl Notes {
             (LEAVING.to_owned(), leaving.render().to_owned()),
             (PORT.to_owned(), or_empty(open_port.as_ref())),
             (REFUSED_PORT.to_owned(), or_empty(refused_port.as_ref())),
-            (SCRAM.to_owned(), or_empty(scram.as_ref())),
             (REMOTE_APPS.to_owned(), to_json(remote_apps, remote_apps.is_empty())),
             (BACKENDS.to_owned(), to_json(backends, backends.is_none())),
             (UNITS.to_owned(), to_json(units, units.is_none())),
@@ -184,7 +178,6 @@ const DEFERRED: &str = "deferred";
 const LEAVING: &str = "leaving";
 const PORT: &str = "port";
 const REFUSED_PORT: &str = "refused-port";
-const SCRAM: &str = "scram";
 const REMOTE_APPS: &str = "remote-apps";
 const BACKENDS: &str = "backends";
 const UNITS: &str = "units";
@@ -259,7 +252,6 @@ mod tests {
             leaving: Leaving::Finished,
             open_port: Some(6432),
             refused_port: Some(80),
-            scram: Some(RelationId(2)),
             remote_apps: BTreeMap::from([(RelationId(2), "postgresql-k8s".into())]),
             backends: Some(Vec::new()),
             units: Some(vec!["p/1".into()]),

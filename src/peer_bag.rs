@@ -44,6 +44,9 @@ pub const ADMIN_PASSWORD: &str = "admin_password";
 /// App. The note of what is installed in PostgreSQL, see [`GetAuth`]. It saves the leader a
 /// connection to PostgreSQL; followers read whether the lookup was removed.
 pub const GET_AUTH: &str = "get_auth";
+/// App. The relation with PostgreSQL over which a leader has logged in by SCRAM. Every later login
+/// over this relation, also of the next leader, uses nothing weaker; a new relation begins anew.
+pub const SCRAM: &str = "scram";
 /// App. The relations that have requested a database and may have no answer yet. It saves the next
 /// leader from reading the bags of all clients.
 pub const QUEUE: &str = "newest_clients";
@@ -73,6 +76,11 @@ impl<'a> AppBag<'a> {
     /// [`GET_AUTH`]; a malformed text counts as absent.
     pub fn get_auth(self) -> Option<GetAuth> {
         GetAuth::parse(self.text(GET_AUTH)?)
+    }
+
+    /// [`SCRAM`].
+    pub fn scram(self) -> Option<RelationId> {
+        self.text(SCRAM)?.parse().ok()
     }
 
     /// [`ROUNDS`]; 0 if the leader does not wait for `pg_hba.conf`.

@@ -409,7 +409,7 @@ fn a_later_hook_does_not_log_in_by_less_than_scram() {
     common::stage();
     let mut bench = Bench(Sim::new(&Options::default()).expect("a model"));
     for line in [
-        "deploy ./pgbouncer-k8s",
+        "deploy ./pgbouncer-k8s -n 2",
         "deploy actor:postgresql postgresql-k8s",
         "settle",
         "integrate pgbouncer-k8s:backend-database postgresql-k8s",
@@ -433,14 +433,20 @@ fn a_later_hook_does_not_log_in_by_less_than_scram() {
         bench.postgres("SELECT pg_conf_load_time()", "postgres") != loaded
     });
     assert!(is_reloaded, "PostgreSQL has not read pg_hba.conf");
-    bench.go("trigger pgbouncer-k8s/0 update-status");
-    bench.go("settle");
-    let refused = bench.status(LEADER);
-    assert!(
-        refused.starts_with("blocked: cannot connect to database pgbouncer of PostgreSQL")
-            && refused.contains("the server asks for no password, and used SCRAM before"),
-        "{refused}"
-    );
+    // The next leader never logged in itself.
+    for (change, leader) in [
+        ("trigger pgbouncer-k8s/0 update-status", LEADER),
+        ("leader pgbouncer-k8s/1", "pgbouncer-k8s/1"),
+    ] {
+        bench.go(change);
+        bench.go("settle");
+        let refused = bench.status(leader);
+        assert!(
+            refused.starts_with("blocked: cannot connect to database pgbouncer of PostgreSQL")
+                && refused.contains("the server asks for no password, and used SCRAM before"),
+            "{refused}"
+        );
+    }
     // Another relation begins anew.
     bench.go("remove-relation pgbouncer-k8s:backend-database postgresql-k8s");
     bench.go("settle");

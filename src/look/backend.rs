@@ -147,13 +147,18 @@ impl Look<'_> {
         })
     }
 
-    /// Connects to PostgreSQL, and notes a login by SCRAM.
+    /// The relation over which this dispatch has logged in to PostgreSQL by SCRAM.
+    pub fn scram_login(&self) -> Option<RelationId> {
+        self.scram_login
+    }
+
+    /// Connects to PostgreSQL, and remembers a login by SCRAM.
     fn connect(&mut self) -> Result<Result<Server, Wait>> {
         let Some(backend) = self.backend()? else { return Ok(Err(Wait::NoBackend)) };
         let Some(mut credentials) = self.credentials(&backend)? else {
             return Ok(Err(Wait::Backend));
         };
-        if self.notes.scram == Some(backend.relation) {
+        if self.app_bag()?.scram() == Some(backend.relation) {
             credentials.methods = AllowedMethods::Scram;
         }
         let server = match Server::connect(&credentials) {
@@ -161,7 +166,7 @@ impl Look<'_> {
             Err(error) => return Ok(Err(Wait::Unreachable(error.to_string()))),
         };
         if server.has_used_scram() {
-            self.notes.scram = Some(backend.relation);
+            self.scram_login = Some(backend.relation);
         }
         Ok(Ok(server))
     }

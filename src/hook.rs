@@ -92,11 +92,17 @@ fn converge(
     report_trouble(look, &waits)?;
     let serving = if waits.is_empty() { look.serving()? } else { String::new() };
     let status = status::of(&waits, &serving);
-    if look.is_leader()? {
+    let leads = look.is_leader()?;
+    let following = &mut look.notes_mut().following;
+    *following = following.after(leads);
+    if leads {
+        look.note_options()?;
         show(Scope::Application, &status, event, look.handles())?;
     } else {
-        // Of use only to the leader, and a new leader reads all units again.
+        // Of use only to the leader, and a new leader reads all of them again.
         look.notes_mut().siblings.clear();
+        look.notes_mut().client_relations = None;
+        look.notes_mut().options = None;
         if !look.handles().journal.is_dry_run() {
             // Another leader sets another status meanwhile.
             look.handles().last_status.forget(Scope::Application).context(CANNOT_WRITE)?;

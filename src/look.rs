@@ -27,7 +27,7 @@ use crate::facts::users::FoundUsers;
 use crate::journal::Journal;
 use crate::juju::Juju;
 use crate::last_status::LastStatus;
-use crate::notes::{Leaving, Notes, Trust};
+use crate::notes::{Following, Leaving, Notes, Trust};
 use crate::peer_bag::PGBOUNCER_VERSION;
 use crate::pgbouncer::Version;
 use crate::plan::Bag;
@@ -236,6 +236,9 @@ impl<'a> Look<'a> {
 
     /// Whether this unit holds leadership.
     pub fn is_leader(&mut self) -> Result<bool> {
+        if self.trust == Trust::Full && self.notes.following == Following::Yes {
+            return Ok(false);
+        }
         Ok(self.handles.juju.is_leader()?)
     }
 
@@ -322,10 +325,7 @@ impl<'a> Look<'a> {
 
     /// The options in force, and the options that are invalid.
     pub fn options(&mut self) -> Result<ChosenOptions> {
-        let wanted = match &self.parsed.options {
-            Some(wanted) => wanted.clone(),
-            None => self.parsed.options.insert(Options::parse(self.handles.juju.config()?)).clone(),
-        };
+        let wanted = self.wanted_options()?;
         let mut facts = OptionFacts {
             wanted,
             // A unit with another version omits the settings that its version does not know.
@@ -340,6 +340,46 @@ impl<'a> Look<'a> {
                 self.kept().config.as_ref().map(|config| Options::of(config.shared.clone()));
         }
         Ok(ChosenOptions::choose(facts))
+    }
+
+    /// The options that the operator set, or all that are invalid. Without news they are those that
+    /// the leader published.
+    fn wanted_options(&mut self) -> Result<Result<Options, Vec<InvalidOption>>> {
+        if let Some(wanted) = &self.parsed.options {
+            return Ok(wanted.clone());
+        }
+        let wanted = match self.noted_options()? {
+            Some(options) => Ok(options),
+            None => Options::parse(self.handles.juju.config()?),
+        };
+        Ok(self.parsed.options.insert(wanted).clone())
+    }
+
+    /// Checks the options about clients outside the cluster.
+    pub fn check_exposure(&mut self) -> Result<Result<(), InvalidOption>> {
+        if self.noted_options()?.is_some() {
+            return Ok(Ok(()));
+        }
+        Ok(Options::check_exposure(self.handles.juju.config()?))
+    }
+
+    /// The published options, if they are still those that this leader published.
+    fn noted_options(&mut self) -> Result<Option<Options>> {
+        if self.trust != Trust::Full || *self.event == Event::ConfigChanged {
+            return Ok(None);
+        }
+        let Some(noted) = self.notes.options.clone() else { return Ok(None) };
+        Ok(self.published()?.options().filter(|options| options.digest() == noted))
+    }
+
+    /// Notes the options for later hooks, if all are valid and published.
+    pub fn note_options(&mut self) -> Result<()> {
+        let wanted = self.wanted_options()?.ok().filter(|_| self.notes.refused_port.is_none());
+        let is_valid = self.check_exposure()?.is_ok();
+        let published =
+            self.published()?.options().filter(|options| wanted.as_ref() == Some(options));
+        self.notes.options = published.filter(|_| is_valid).map(|options| options.digest());
+        Ok(())
     }
 
     /// Number of recorded attempts to answer this client; each may have failed.

@@ -32,11 +32,20 @@ pub struct Notes {
     /// The port on which PgBouncer could not listen here. A failed load writes it. The options then
     /// count as invalid, so that not every hook tries the port again.
     pub refused_port: Option<u16>,
+    /// What the last hooks learned about leadership. Every hook writes it; it saves followers an
+    /// `is-leader`.
+    pub following: Following,
     /// The application on the other side of a relation. The relation's hooks write it; it saves
     /// the other hooks a `relation-list --app`.
     pub remote_apps: BTreeMap<RelationId, String>,
     /// The relations of `backend-database`. They save a `relation-ids` in the hooks of others.
     pub backends: Option<Vec<RelationId>>,
+    /// The relations of `database`, on the leader. Their hooks correct them; they save a
+    /// `relation-ids`.
+    pub client_relations: Option<Vec<RelationId>>,
+    /// The digest of the options, on the leader, if all are valid and published. It saves a
+    /// `config-get` until `config-changed`.
+    pub options: Option<String>,
     /// The other units of the application. The leader writes and reads them, and the hook about a
     /// unit corrects them; they save a `relation-list`.
     pub units: Option<Vec<String>>,
@@ -79,9 +88,51 @@ impl Leaving {
     }
 }
 
+/// Whether another unit leads, by the last hooks. Juju runs `leader-elected` on a unit that begins
+/// to lead, so a follower need not ask in each hook. A lease that is lost and regained within one
+/// hook causes no event, so only the second hook in a row without the lease makes a follower.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Following {
+    /// The last hook had the lease, or the unit is new.
+    #[default]
+    No,
+    /// The last hook did not have the lease, the hook before had it.
+    Once,
+    /// Another unit leads.
+    Yes,
+}
+
+impl Following {
+    /// The note after a hook that had the lease, or did not.
+    #[must_use]
+    pub fn after(self, leads: bool) -> Self {
+        match (leads, self) {
+            (true, _) => Self::No,
+            (false, Self::No) => Self::Once,
+            (false, _) => Self::Yes,
+        }
+    }
+
+    fn read(text: &str) -> Self {
+        match text {
+            "once" => Self::Once,
+            "true" => Self::Yes,
+            _ => Self::No,
+        }
+    }
+
+    fn render(self) -> &'static str {
+        match self {
+            Self::No => "",
+            Self::Once => "once",
+            Self::Yes => "true",
+        }
+    }
+}
+
 /// The users that this unit read from the peer secret. Their list is in this unit's files; the
-/// passwords are nowhere but in the secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// passwords are nowhere but in the secret. The default notes that there is no secret yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownUsers {
     /// The revision of the secret, as the leader publishes it.
     pub revision: String,
@@ -132,8 +183,11 @@ impl Notes {
             leaving: Leaving::read(text(LEAVING)),
             open_port: number(PORT),
             refused_port: number(REFUSED_PORT),
+            following: Following::read(text(FOLLOWING)),
             remote_apps: json(text(REMOTE_APPS)),
             backends: json(text(BACKENDS)),
+            client_relations: json(text(CLIENT_RELATIONS)),
+            options: Some(text(OPTIONS).to_owned()).filter(|digest| !digest.is_empty()),
             units: json(text(UNITS)),
             users: json(text(USERS)),
             siblings: json(text(SIBLINGS)),
@@ -150,8 +204,11 @@ impl Notes {
             leaving,
             open_port,
             refused_port,
+            following,
             remote_apps,
             backends,
+            client_relations,
+            options,
             units,
             users,
             siblings,
@@ -163,8 +220,11 @@ impl Notes {
             (LEAVING.to_owned(), leaving.render().to_owned()),
             (PORT.to_owned(), or_empty(open_port.as_ref())),
             (REFUSED_PORT.to_owned(), or_empty(refused_port.as_ref())),
+            (FOLLOWING.to_owned(), following.render().to_owned()),
             (REMOTE_APPS.to_owned(), to_json(remote_apps, remote_apps.is_empty())),
             (BACKENDS.to_owned(), to_json(backends, backends.is_none())),
+            (CLIENT_RELATIONS.to_owned(), to_json(client_relations, client_relations.is_none())),
+            (OPTIONS.to_owned(), or_empty(options.as_ref())),
             (UNITS.to_owned(), to_json(units, units.is_none())),
             (USERS.to_owned(), to_json(users, users.is_none())),
             (SIBLINGS.to_owned(), to_json(siblings, siblings.is_empty())),
@@ -178,8 +238,11 @@ const DEFERRED: &str = "deferred";
 const LEAVING: &str = "leaving";
 const PORT: &str = "port";
 const REFUSED_PORT: &str = "refused-port";
+const FOLLOWING: &str = "following";
 const REMOTE_APPS: &str = "remote-apps";
 const BACKENDS: &str = "backends";
+const CLIENT_RELATIONS: &str = "client-relations";
+const OPTIONS: &str = "options";
 const UNITS: &str = "units";
 const USERS: &str = "users";
 const SIBLINGS: &str = "siblings";
@@ -252,8 +315,11 @@ mod tests {
             leaving: Leaving::Finished,
             open_port: Some(6432),
             refused_port: Some(80),
+            following: Following::Once,
             remote_apps: BTreeMap::from([(RelationId(2), "postgresql-k8s".into())]),
             backends: Some(Vec::new()),
+            options: Some("pgb-cd".into()),
+            client_relations: Some(vec![RelationId(6), RelationId(7)]),
             units: Some(vec!["p/1".into()]),
             users: Some(KnownUsers { revision: "3".into(), digest: "pgb-ab".into() }),
             siblings: BTreeMap::from([(
@@ -271,6 +337,20 @@ mod tests {
         assert_eq!(Notes::read(&notes.render()), notes);
         let clients = &notes.render()["clients"];
         assert_eq!(clients, r#"{"queue":"6 7","6":{"waiting":1},"7":"missing"}"#);
+    }
+
+    #[test]
+    fn a_unit_follows_after_two_hooks_without_the_lease() {
+        let after = |leads: &[bool]| {
+            leads
+                .iter()
+                .fold(Following::No, |note, leads| Following::read(note.after(*leads).render()))
+        };
+        assert_eq!(after(&[true, false]), Following::Once);
+        assert_eq!(after(&[false, false]), Following::Yes);
+        assert_eq!(after(&[false, true, false]), Following::Once);
+        assert_eq!(after(&[false, false, false]), Following::Yes);
+        assert_eq!(after(&[false, false, true]), Following::No);
     }
 
     #[test]

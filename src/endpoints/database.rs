@@ -16,7 +16,7 @@ use anyhow::Result;
 pub use self::admit::plan as admit;
 pub use self::answer::plan as answer;
 use self::queue::ClientQueue;
-use crate::event::{Endpoint, RelationId};
+use crate::event::RelationId;
 use crate::look::Look;
 use crate::notes::{ClientNote, Trust};
 use crate::pgbouncer::Origin;
@@ -50,7 +50,7 @@ pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
     let needs_relations = !is_known || look.trust() == Trust::Recheck;
     let due = Due {
         trust: look.trust(),
-        relations: if needs_relations { look.relations(Endpoint::Database)? } else { Vec::new() },
+        relations: if needs_relations { look.client_relations()? } else { Vec::new() },
         entered: is_known.then(|| {
             databases
                 .entries

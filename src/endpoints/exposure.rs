@@ -3,14 +3,18 @@
 
 use anyhow::Result;
 
-use crate::facts::options::{InvalidOption, Options};
+use crate::facts::options::InvalidOption;
 use crate::look::Look;
 use crate::plan::Plan;
 use crate::status::Wait;
 
-/// Reports an option that requests access from outside the cluster.
+/// Reports an option that requests access from outside the cluster. Like every invalid option, it
+/// is the leader's to report.
 pub fn plan(look: &mut Look<'_>) -> Result<Plan> {
-    Ok(decide(Options::check_exposure(look.config()?)))
+    if !look.leads()? {
+        return Ok(Plan::default());
+    }
+    Ok(decide(look.check_exposure()?))
 }
 
 fn decide(exposure: Result<(), InvalidOption>) -> Plan {

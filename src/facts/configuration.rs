@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::event::RelationId;
 use crate::facts::backend::{Endpoints, Servers};
 use crate::facts::bounded;
 use crate::facts::options::Options;
@@ -106,6 +107,13 @@ impl PublishedConfig {
         let config = self.config.as_ref()?.as_ref().ok()?;
         Some(Options::of(config.shared.clone()))
     }
+}
+
+/// The relations that have an entry in `databases` but are not in `relations`.
+pub fn missing(relations: &[RelationId], databases: &PgbDbs) -> Vec<RelationId> {
+    let entries = databases.0.iter().filter(|(_, entry)| !entry.legacy);
+    let entered = entries.filter_map(|(origin, _)| origin.relation()).map(RelationId);
+    entered.filter(|relation| !relations.contains(relation)).collect()
 }
 
 /// Builds the configuration that all units share. `others` are databases that no client requested

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::pgbouncer::{Parameters, PoolMode, SharedConfig, Version};
+use crate::pgbouncer::{Parameters, PoolMode, SharedConfig, Version, hex};
 
 /// The options of `config.yaml`, each with a valid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +119,11 @@ impl Options {
             ..
         } = config;
         Self { listen_port, pool_mode, max_db_connections, max_prepared_statements, parameters }
+    }
+
+    /// `pgb-` and 24 hexadecimal digits of a SHA-256 digest of all values.
+    pub fn digest(&self) -> String {
+        format!("pgb-{}", &hex(&Sha256::digest(format!("{self:?}")))[..24])
     }
 
     /// Checks the options about clients outside the cluster. The check is separate from

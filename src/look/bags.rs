@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anyhow::Result;
-use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::Look;
 use crate::event::{Endpoint, Event, RelationEvent, RelationHook, RelationId};
 use crate::facts::Texts;
-use crate::facts::configuration::{Databases, PublishedConfig};
+use crate::facts::configuration::{Databases, PublishedConfig, missing};
 use crate::facts::users::{FoundUsers, Store};
 use crate::juju::{Owner, labels, place};
 use crate::notes::{KnownUsers, Notes, Trust};
@@ -21,11 +20,6 @@ use crate::plan::Bag;
 use crate::secret::Secret;
 
 impl Look<'_> {
-    /// The charm's options that have a value.
-    pub fn config(&mut self) -> Result<&Map<String, Value>> {
-        Ok(self.handles.juju.config()?)
-    }
-
     /// One of our databags, including the changes of this dispatch.
     pub fn bag(&mut self, bag: Bag) -> Result<&Texts> {
         let (relation, owner) = place(bag, self.peers);
@@ -51,6 +45,26 @@ impl Look<'_> {
     /// The relations of an endpoint, by number.
     pub fn relations(&mut self, endpoint: Endpoint) -> Result<Vec<RelationId>> {
         Ok(self.handles.juju.relations(endpoint)?)
+    }
+
+    /// The relations of clients, by number. The notes have them, unless a relation with an entry in
+    /// the databases is not in the notes: that a relation has ended is decided only by a list of
+    /// Juju.
+    pub fn client_relations(&mut self) -> Result<Vec<RelationId>> {
+        if self.trust == Trust::Full
+            && let Some(noted) = self.notes.client_relations.clone()
+            && missing(&noted, &self.databases()?.entries).is_empty()
+        {
+            return Ok(noted);
+        }
+        let relations = self.relations(Endpoint::Database)?;
+        // While a relation ends, only Juju knows whether it still accepts an answer.
+        let ends = |event: &RelationEvent| {
+            matches!(event.hook, RelationHook::Departed | RelationHook::Broken)
+        };
+        let is_final = !self.event_of(Endpoint::Database).is_some_and(ends);
+        self.notes.client_relations = is_final.then(|| relations.clone());
+        Ok(relations)
     }
 
     /// The units on the other side of a relation; in the peer relation, the other units.
@@ -93,6 +107,16 @@ impl Look<'_> {
             // Some versions of Juju still list a relation in its -broken hook.
             self.handles.juju.drop_relation(*endpoint, *relation)?;
             self.notes.remote_apps.remove(relation);
+        }
+        if *endpoint == Endpoint::Database {
+            match (hook, &mut self.notes.client_relations) {
+                (RelationHook::Departed | RelationHook::Broken, noted) => *noted = None,
+                (_, Some(noted)) if !noted.contains(relation) => {
+                    noted.push(*relation);
+                    noted.sort();
+                }
+                _ => {}
+            }
         }
         if *endpoint == Endpoint::BackendDatabase && *hook == RelationHook::Departed {
             // After its last unit has left, Juju no longer lists an ending relation, although its
@@ -173,7 +197,12 @@ impl Look<'_> {
             return Ok(None);
         }
         let published = self.published_users()?;
-        if self.is_leader()? {
+        // A hook of `backend-database` may have failed after it stored a secret, and runs again.
+        let is_noted_absent = published.is_none()
+            && self.trust == Trust::Full
+            && self.event_of(Endpoint::BackendDatabase).is_none()
+            && self.notes.users == Some(KnownUsers::default());
+        if !is_noted_absent && self.is_leader()? {
             let info = self.handles.juju.secret_info(&labels::peer_label(&self.unit.app))?;
             let revision = info.map(|info| info.revision.map(|revision| revision.to_string()));
             if revision != published.clone().map(Some) {
@@ -205,6 +234,9 @@ impl Look<'_> {
         }
         let found = self.users()?;
         if found.is_known {
+            if self.published_users()?.is_none() && self.is_leader()? {
+                self.notes.users = Some(KnownUsers::default());
+            }
             return Ok(());
         }
         let digest = match &found.users {

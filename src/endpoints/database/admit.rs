@@ -8,7 +8,7 @@ use super::queue::{ClientQueue, Selection};
 use super::serving::ServingBackend;
 use crate::event::{Endpoint, RelationId};
 use crate::facts::Texts;
-use crate::facts::configuration::Databases;
+use crate::facts::configuration::{Databases, missing};
 use crate::facts::lookup::GetAuth;
 use crate::look::Look;
 use crate::notes::{ClientNote, ClientNotes, Trust};
@@ -58,7 +58,7 @@ pub fn plan(look: &mut Look<'_>) -> Result<Plan> {
 
 fn gather(look: &mut Look<'_>) -> Result<Admission> {
     let databases = look.databases()?.as_ref().clone();
-    let relations = look.relations(Endpoint::Database)?;
+    let relations = look.client_relations()?;
     let queue = ClientQueue::gather(look)?;
     let trust = look.trust();
     let ended = look.ended(Endpoint::Database);
@@ -357,13 +357,6 @@ fn enter_others(seen: &Admission, databases: &PgbDbs) -> Plan {
         _ => {}
     }
     plan
-}
-
-/// The relations that have an entry in `databases` but do not exist.
-fn missing(relations: &[RelationId], databases: &PgbDbs) -> Vec<RelationId> {
-    let entries = databases.0.iter().filter(|(_, entry)| !entry.legacy);
-    let entered = entries.filter_map(|(origin, _)| origin.relation()).map(RelationId);
-    entered.filter(|relation| !relations.contains(relation)).collect()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::client::{self, Answered, Client, DATABASE, Request, Standing};
 use super::queue::{ClientQueue, Steps};
 use super::reach::Reach;
 use super::serving::ServingBackend;
-use crate::event::{Endpoint, RelationId};
+use crate::event::RelationId;
 use crate::facts::lookup::Lookup;
 use crate::look::Look;
 use crate::notes::{ClientNote, Trust};
@@ -105,7 +105,7 @@ fn gather(look: &mut Look<'_>) -> Result<Answering> {
     let databases = look.databases()?;
     let before = look.databases_before()?;
     let queue = ClientQueue::gather(look)?;
-    let relations = look.relations(Endpoint::Database)?;
+    let relations = look.client_relations()?;
     let is_entered = |id: &RelationId| databases.entries.0.contains_key(&Origin::Relation(id.0));
     let open = |is_such: fn(ClientNote) -> bool| {
         let such = queue.noted_as(is_such).into_iter();
@@ -280,7 +280,7 @@ pub fn updates(look: &mut Look<'_>) -> Result<Updates> {
     if now.is_some() && before == now {
         return Ok(Updates { answers: Vec::new(), published: now });
     }
-    if look.relations(Endpoint::Database)?.is_empty() {
+    if look.client_relations()?.is_empty() {
         return Ok(Updates::default());
     }
     let clients = client::read_all(look)?;

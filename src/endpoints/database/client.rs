@@ -133,7 +133,7 @@ pub fn read(look: &mut Look<'_>, relation: RelationId, standing: Standing) -> Re
 
 /// Reads the relation and the password of every client.
 pub fn read_all(look: &mut Look<'_>) -> Result<Vec<Client>> {
-    let relations = look.relations(Endpoint::Database)?;
+    let relations = look.client_relations()?;
     relations.into_iter().map(|relation| read(look, relation, Standing::Unknown)).collect()
 }
 

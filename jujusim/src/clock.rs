@@ -1,9 +1,14 @@
-//! The model's clock. It stands still while hooks run; script commands move it.
+//! The model's clock. It stands still while hooks run; script commands move it. After the command
+//! `clock` it runs on with the real clock, and hooks see it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
+use crate::error::{Doing as _, Error, Result};
 use crate::model::{Held, Model, Stage, UnitName};
 
 /// How long a leader's lease lasts. After a leader is lost the application has no leader for this
@@ -24,7 +29,67 @@ pub(crate) fn back_off(failures: u32) -> SignedDuration {
     (RETRY * factor).min(LONGEST_RETRY)
 }
 
+/// The real time, in whole seconds.
+fn real() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
 impl Model {
+    /// The time after a duration from now: `90s`, `5m`, `1h30m`, `30d`.
+    pub(crate) fn later(&self, duration: &str) -> Result<Timestamp> {
+        let span = duration.parse::<Span>().ok().filter(|span| !span.is_negative());
+        let length =
+            span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
+        length.and_then(|length| self.now.checked_add(length).ok()).ok_or_else(|| {
+            Error::refused(format!("invalid duration {duration:?}; write 90s, 5m or 30d"))
+        })
+    }
+
+    /// Shows the model's clock to hooks from now on, after moving the clock to the real time.
+    pub(crate) fn show_clock(&mut self) -> Result<()> {
+        if self.ahead.is_none() {
+            let mut compiler = Command::new("cc");
+            compiler.args(["-shared", "-fPIC", "-O1", "-x", "c", "-", "-o"]).arg(self.shim());
+            let compiled = compiler.stdin(Stdio::piped()).spawn().and_then(|mut child| {
+                if let Some(mut stdin) = child.stdin.take() {
+                    stdin.write_all(include_bytes!("clock.c"))?;
+                }
+                child.wait()
+            });
+            let compiled = compiled.doing(|| {
+                "run cc, which `clock` needs; install a C compiler: scripts/parts".to_owned()
+            })?;
+            if !compiled.success() {
+                return Err(Error::refused("cc cannot compile jujusim/src/clock.c: see above"));
+            }
+            self.ahead = Some(SignedDuration::ZERO);
+        }
+        self.follow_real_clock();
+        Ok(())
+    }
+
+    /// If hooks see the model's clock, moves it as far as real time has passed.
+    pub(crate) fn follow_real_clock(&mut self) {
+        if let Some(ahead) = self.ahead {
+            self.advance(real().saturating_add(ahead).unwrap_or(self.now));
+        }
+    }
+
+    /// The variables that show the model's clock to a hook.
+    pub(crate) fn clock_variables(&self) -> Vec<(&'static str, String)> {
+        let Some(ahead) = self.ahead else { return Vec::new() };
+        vec![
+            ("LD_PRELOAD", self.shim().display().to_string()),
+            ("JUJUSIM_CLOCK", ahead.as_secs().to_string()),
+        ]
+    }
+
+    /// The library that moves the time of day of a process.
+    fn shim(&self) -> PathBuf {
+        self.dir.join("clock.so")
+    }
+
     /// When the next failed hook may be retried or the next lease becomes free.
     pub(crate) fn next_retry_or_lease(&self) -> Option<Timestamp> {
         let retries =
@@ -50,6 +115,8 @@ impl Model {
     /// Moves the clock forward, never back, and assigns expired leases.
     pub(crate) fn advance(&mut self, to: Timestamp) {
         self.now = self.now.max(to);
+        let ahead = |before: SignedDuration| before.max(self.now.duration_since(real()));
+        self.ahead = self.ahead.map(ahead);
         let vacant: Vec<String> = self
             .apps
             .iter()

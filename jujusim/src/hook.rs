@@ -159,6 +159,7 @@ impl Model {
         ];
         let of_release = self.version.variables().iter();
         variables.extend(of_release.map(|(name, value)| (*name, (*value).to_owned())));
+        variables.extend(self.clock_variables());
         variables.extend(tools::relations::environment(self, context));
         match &context.event {
             Event::Exec { .. } => {}

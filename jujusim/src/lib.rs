@@ -234,9 +234,13 @@ impl Sim {
                     .filter(|app| matches!(app.kind, model::Kind::Actor(..)));
                 let versions =
                     actors.map(|app| app.version.as_str()).filter(|version| !version.is_empty());
-                versions.fold(stable.rename(&masked), |text, version| {
+                let text = versions.fold(stable.rename(&masked), |text, version| {
                     text.replace(version, "‹version›")
-                })
+                });
+                match self.model.ahead {
+                    Some(_) => text.replace(&report::time(&self.model), "‹time›"),
+                    None => text,
+                }
             }
             None => masked,
         }

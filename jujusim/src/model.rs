@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, mpsc};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::actors::Actor;
@@ -37,6 +37,10 @@ pub struct Model {
     pub version: Version,
     /// The model's clock: stands still while hooks run, and is moved by commands.
     pub(crate) now: Timestamp,
+    /// How far the clock is ahead of the real one; `None` while hooks see the real time.
+    pub(crate) ahead: Option<SignedDuration>,
+    /// Whether no unit gets `secret-expired`.
+    pub(crate) loses_expiry: bool,
     pub(crate) dir: PathBuf,
     pub(crate) network: Network,
     /// See `Options::launcher`.

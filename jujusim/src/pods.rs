@@ -29,7 +29,7 @@ use crate::wire;
 const GATEWAY: u8 = 254;
 
 /// The start of a model's clock, 2026-01-01T00:00:00Z: fixed, so that transcripts do not depend on
-/// the date.
+/// the date. The command `clock` moves it to the real date.
 const EPOCH: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
 impl Model {
@@ -46,6 +46,8 @@ impl Model {
             uuid: [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"),
             version: options.juju.parse()?,
             now: EPOCH,
+            ahead: None,
+            loses_expiry: false,
             dir,
             network,
             launcher: options.launcher.clone(),

@@ -9,7 +9,7 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::charm::Charm;
 use crate::error::{Error, Result};
-use crate::model::{App, Kind};
+use crate::model::{App, Kind, Model};
 
 pub(crate) use app::ApplicationInfo;
 pub(crate) use status::Status;
@@ -55,6 +55,11 @@ pub(crate) fn json(value: &impl Serialize) -> String {
 
 pub(crate) fn yaml(value: &impl Serialize) -> String {
     serde_yaml::to_string(value).unwrap_or_default()
+}
+
+/// The controller's time of day.
+pub(crate) fn time(model: &Model) -> String {
+    model.now.strftime("%H:%M:%SZ").to_string()
 }
 
 /// A charm's URL: an actor stands for a Charmhub charm.

@@ -81,7 +81,7 @@ impl Model {
         let due = |time: Option<Timestamp>| time.is_some_and(|time| time <= self.now);
         let expired = |(id, secret): (&String, &Secret)| {
             let event = Event::SecretExpired { id: id.clone(), revision: secret.latest };
-            (owned(secret) && due(secret.expire)).then_some(event)
+            (owned(secret) && due(secret.expire) && !self.loses_expiry).then_some(event)
         };
         let rotate = |(id, secret): (&String, &Secret)| {
             (owned(secret) && due(secret.next_rotate))

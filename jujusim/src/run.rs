@@ -99,6 +99,7 @@ impl Sim {
 
 impl Model {
     fn begin(&mut self, name: &UnitName, event: &Event) -> Result<Running> {
+        self.follow_real_clock();
         let unit = self.unit_mut(name)?;
         let inbox = unit.receiver.take();
         let inbox = inbox.ok_or_else(|| Error::refused(format!("a hook of {name} is running")))?;

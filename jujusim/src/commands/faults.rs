@@ -172,6 +172,18 @@ impl Sim {
         Ok(String::new())
     }
 
+    /// `lose secret-expired|none`: `secret-expired` reaches no unit, until `none`.
+    pub(crate) fn lose(&mut self, mut args: Arguments) -> Result<String> {
+        let what = args.next("secret-expired or none")?;
+        args.end()?;
+        self.model.loses_expiry = match what.as_str() {
+            "secret-expired" => true,
+            "none" => false,
+            other => return Err(Error::NotModelled(format!("the loss of {other:?}"))),
+        };
+        Ok(String::new())
+    }
+
     /// `lose-agent UNIT`: runs no hook of the unit until `release UNIT`. A lost leader does not
     /// renew its lease.
     pub(crate) fn lose_agent(&mut self, mut args: Arguments) -> Result<String> {

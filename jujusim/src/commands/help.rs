@@ -128,6 +128,12 @@ pub(crate) const COMMANDS: &[Command] = &[
         Sim::wait,
     ),
     command(
+        "clock",
+        "+DURATION",
+        "moves the clock at once (`+9m`, `+30d`, `+0s`) and runs no hook: each timer is then due once; from the first such command on hooks see the model's clock, which runs on with the real one (needs `cc`)",
+        Sim::clock,
+    ),
+    command(
         "seed",
         "N|none",
         "sets the seed that decides where Juju's order is arbitrary; without a seed the first candidate is chosen",
@@ -162,6 +168,12 @@ pub(crate) const COMMANDS: &[Command] = &[
         "UNIT ENDPOINT[:ID]",
         "withholds `-joined` and `-changed` of the relation from the unit until `release`",
         Sim::hold,
+    ),
+    command(
+        "lose",
+        "secret-expired|none",
+        "withholds `secret-expired` from every unit from now on, as a Juju that loses it; `none` ends this",
+        Sim::lose,
     ),
     command(
         "lose-agent",

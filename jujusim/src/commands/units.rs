@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Arguments;
@@ -185,14 +185,10 @@ impl Sim {
     /// `wait DURATION`: settles and advances the clock, with everything due until then:
     /// `update-status`, retries, leases, secrets.
     pub(crate) fn wait(&mut self, mut args: Arguments) -> Result<String> {
-        let text = args.next("a duration (90s, 5m)")?;
+        let length = args.next("a duration (90s, 5m)")?;
         args.end()?;
-        let end = text
-            .parse()
-            .ok()
-            .and_then(|span: SignedDuration| self.model.now.checked_add(span).ok());
-        let end = end
-            .ok_or_else(|| Error::refused(format!("invalid duration {text:?}; write 90s or 5m")))?;
+        self.model.follow_real_clock();
+        let end = self.model.later(&length)?;
         let mut printed = String::new();
         loop {
             let settled = self.settle_until(end, false)?;
@@ -206,6 +202,15 @@ impl Sim {
         }
         self.model.advance(end);
         Ok(printed)
+    }
+
+    /// `clock +DURATION`: moves the clock at once, and shows it to hooks from now on.
+    pub(crate) fn clock(&mut self, mut args: Arguments) -> Result<String> {
+        let length = args.next("a duration (+9m, +30d)")?;
+        args.end()?;
+        self.model.show_clock()?;
+        self.model.advance(self.model.later(&length)?);
+        Ok(String::new())
     }
 
     /// `model-config automatically-retry-hooks=true|false`

@@ -153,7 +153,7 @@ impl Status {
             },
             machines: BTreeMap::new(),
             applications: Ordered(applications.collect()),
-            controller: Controller { timestamp: model.now.strftime("%H:%M:%SZ").to_string() },
+            controller: Controller { timestamp: super::time(model) },
             integrations,
         }
     }

@@ -861,6 +861,40 @@ fn secrets_rotate_and_expire_with_time() {
 }
 
 #[test]
+fn hooks_see_a_clock_that_was_moved() {
+    let mut sim = model(&["deploy PUPPET", "settle"]);
+    for (command, moved) in
+        [("settle", 0), ("clock +0s", 0), ("clock +30d", 2_592_000), ("wait 1h", 2_595_600)]
+    {
+        run(&mut sim, command);
+        let seen: u64 = tool(&mut sim, "puppet/0", "date +%s").1.trim().parse().expect("a time");
+        let real = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+        assert!((moved..moved + 10).contains(&(seen + 5 - real)), "{command}: {seen} at {real}");
+    }
+}
+
+#[test]
+fn a_secret_expires_at_the_time_that_hooks_see_unless_the_event_is_lost() {
+    let mut sim = model(&["deploy PUPPET", "clock +0s", "settle"]);
+    script(&sim, "puppet/0", "secret-expired", "date +%s");
+    let at = "$(date --utc --date '+20 days' +%Y-%m-%dT%H:%M:%SZ)";
+    let add = format!("sh -c \"secret-add --label top --expire {at} password=one\"");
+    assert_eq!(tool(&mut sim, "puppet/0", &add).0, 0);
+    let expired = |sim: &mut Sim, command: &str| {
+        let start = runs(sim);
+        run(sim, command);
+        run(sim, "settle");
+        since(sim, start).iter().filter(|hook| hook.ends_with("secret-expired")).count()
+    };
+    assert_eq!(expired(&mut sim, "clock +19d"), 0);
+    assert_eq!(expired(&mut sim, "lose secret-expired"), 0);
+    assert_eq!(expired(&mut sim, "clock +1d"), 0);
+    assert_eq!(expired(&mut sim, "lose none"), 1);
+    refused(&mut sim, "clock -1d", "invalid duration");
+    refused(&mut sim, "lose leader-elected", "does not model");
+}
+
+#[test]
 fn a_users_secret_is_readable_once_it_is_granted() {
     let mut sim = model(&["deploy PUPPET", "settle"]);
     let uri = run(&mut sim, "add-secret mine password=one").trim().to_owned();

@@ -167,7 +167,7 @@ const RUNS: [&str; 4] = ["settle", "step", "wait", "exec"];
 fn a_too_long_duration_is_refused() {
     let mut sim = model(&[]);
     let error = sim.run("wait 999999999h").expect_err("too long").to_string();
-    assert_eq!(error, "invalid duration \"999999999h\"; write 90s or 5m");
+    assert_eq!(error, "invalid duration \"999999999h\"; write 90s, 5m or 30d");
 }
 
 #[test]

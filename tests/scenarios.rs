@@ -105,7 +105,7 @@ fn elsewhere(script: &Path) -> impl Iterator<Item = Trial> + use<> {
     cases(sample, places).map(move |place| {
         let script = text.clone();
         Trial::test(format!("{name}-on-{place}"), move || {
-            let Some(options) = place.options()? else { return Ok(()) };
+            let Some(options) = place.options(&script)? else { return Ok(()) };
             play(&script, &options).map(drop)
         })
     })
@@ -151,7 +151,12 @@ impl Place {
     }
 
     /// None where a part is not installed, which is said. Under `CI=true` all are.
-    fn options(&self) -> Result<Option<Options>, Failed> {
+    fn options(&self, script: &str) -> Result<Option<Options>, Failed> {
+        if script.contains("deploy ./tls-provider")
+            && let Err(error) = common::stage_tls_provider()
+        {
+            return self.not_here(&error.to_string());
+        }
         let mut options = Options {
             juju: self.juju.clone(),
             postgresql: self.postgresql.clone(),
@@ -215,8 +220,8 @@ fn name(script: &Path) -> String {
 fn trial(script: PathBuf) -> Trial {
     let name = name(&script);
     Trial::test(name.clone(), move || {
-        let Some(options) = Place::of(&name).options()? else { return Ok(()) };
         let text = std::fs::read_to_string(&script).expect("a script");
+        let Some(options) = Place::of(&name).options(&text)? else { return Ok(()) };
         let printed = play(&text, &options)?;
         compare_transcript(&script, &printed).map_err(|error| failed(&error))
     })

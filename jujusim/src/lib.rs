@@ -62,6 +62,16 @@ pub use version::Version;
 use error::Doing as _;
 use transcript::Stable;
 
+/// The virtual environment with this Python module that `scripts/ops` keeps; an error if it is not
+/// there. A charm runs `venv/bin/python`, a link to it.
+pub fn python_of(module: &str) -> Result<PathBuf> {
+    let venv = server::cache().join(module);
+    if venv.join("requirements.txt").exists() {
+        return Ok(venv);
+    }
+    Err(Error::refused(format!("no {module} in {}: run scripts/ops", venv.display())))
+}
+
 /// The directory with the programs of a channel's PostgreSQL; fails if they are not installed.
 pub fn postgresql_of(channel: &str) -> Result<PathBuf> {
     server::Release::find(actors::Track::of(channel)?.major()).map(|release| release.programs)

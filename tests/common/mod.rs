@@ -15,6 +15,28 @@ pub(crate) fn stage() {
     STAGED.get_or_init(|| lay_out().expect("the charm can be laid out"));
 }
 
+/// Lays out the authority of tests/charms beside the charm, so that scripts say `deploy
+/// ./tls-provider`. Fails if Canonical's library is not installed.
+#[allow(dead_code, reason = "few tests need certificates")]
+pub(crate) fn stage_tls_provider() -> jujusim::Result<()> {
+    static STAGED: OnceLock<()> = OnceLock::new();
+    let venv = jujusim::python_of("charmlibs")?;
+    STAGED.get_or_init(|| {
+        let charm = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charms/tls-provider");
+        let files = ["metadata.yaml", "config.yaml", "actions.yaml", "dispatch", "src"];
+        let links = files.map(|file| (charm.join(file), file)).into_iter().chain([(venv, "venv")]);
+        fs::create_dir_all("tls-provider").expect("a directory");
+        for (from, name) in links {
+            // Another test may be deploying the charm.
+            let to = Path::new("tls-provider").join(name);
+            let new = to.with_extension(format!("new-{}", std::process::id()));
+            std::os::unix::fs::symlink(from, &new).expect("a new link");
+            fs::rename(new, to).expect("the directory is ours");
+        }
+    });
+    Ok(())
+}
+
 fn lay_out() -> io::Result<()> {
     // Benchmarks and tests may run at the same time.
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };

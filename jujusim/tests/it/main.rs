@@ -1,6 +1,7 @@
 //! Tests of the simulator through its public interface.
 
 mod agent;
+mod certificates;
 mod commands;
 mod containers;
 mod contract;

@@ -28,30 +28,17 @@ const ALIKE: [&str; 11] = [
     "accents",
 ];
 
-/// Python with ops, as installed by scripts/ops. With `CI=true` it must exist.
-fn python() -> Option<PathBuf> {
-    let variable =
-        |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = variable("PGBOUNCER_K8S_CACHE").unwrap_or_else(|| {
-        if nix::unistd::geteuid().is_root() {
-            return "/var/cache/pgbouncer-k8s".into();
+/// Python with this module, as installed by scripts/ops. With `CI=true` it must exist.
+pub(crate) fn python(module: &str) -> Option<PathBuf> {
+    match jujusim::python_of(module) {
+        Ok(venv) => Some(venv),
+        Err(error) => {
+            assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{error}");
+            // Not `eprintln!`: its output is hidden when a test passes.
+            let _ = writeln!(std::io::stderr(), "NOT RUN: a test of a charm in Python: {error}");
+            None
         }
-        let home = || variable("HOME").unwrap_or_default().join(".cache");
-        variable("XDG_CACHE_HOME").unwrap_or_else(home).join("pgbouncer-k8s")
-    });
-    let venv = cache.join("ops");
-    if venv.join("requirements.txt").exists() {
-        return Some(venv);
     }
-    assert!(
-        !std::env::var("CI").is_ok_and(|ci| ci == "true"),
-        "no ops in {}: run scripts/ops",
-        venv.display()
-    );
-    // Not `eprintln!`: its output is hidden when a test passes.
-    let _ =
-        writeln!(std::io::stderr(), "NOT RUN: a test of the witness needs ops: run scripts/ops");
-    None
 }
 
 fn charm() -> PathBuf {
@@ -67,7 +54,7 @@ struct Stage {
 impl Stage {
     /// `None` if ops is not installed.
     fn new(juju: &str, commands: &[&str]) -> Option<Stage> {
-        let python = python()?;
+        let python = python("ops")?;
         let dir = tempfile::tempdir().expect("a temporary directory");
         let copied =
             Command::new("cp").arg("-a").arg(charm()).arg(dir.path()).status().expect("cp");
@@ -494,7 +481,7 @@ fn the_witness_reports_wrong_answers() {
 
 #[test]
 fn ops_can_read_our_own_charm() {
-    let Some(venv) = python() else { return };
+    let Some(venv) = python("ops") else { return };
     // The charm's directory as it was packed, at its original place.
     let packed = std::env::var_os("PGBOUNCER_K8S_CHARM").map(PathBuf::from);
     let root = packed.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));

@@ -35,6 +35,7 @@ mod run;
 mod secret;
 mod server;
 mod tables;
+mod tls;
 mod tools;
 mod transcript;
 mod version;

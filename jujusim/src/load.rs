@@ -10,11 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postgres::NoTls;
-
 use crate::error::{Doing as _, Result};
 use crate::pooler::as_postgres;
 use crate::server::Release;
+use crate::tls;
 
 /// Where a process logs in.
 #[derive(Clone)]
@@ -177,7 +176,7 @@ impl Target {
         let mut config = postgres::Config::new();
         config.host(&self.address.to_string()).port(port).user(&self.user).password(&self.password);
         config.dbname(&self.database).connect_timeout(Duration::from_secs(10));
-        config.connect(NoTls)?.simple_query("SELECT 1").map(drop)
+        config.connect(tls::prefer())?.simple_query("SELECT 1").map(drop)
     }
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod cluster;
 mod log;
 mod release;
+mod tls;
 
 pub(crate) use release::cache;
 
@@ -29,6 +30,7 @@ pub(crate) use cluster::Cluster;
 pub(crate) use log::Mark;
 pub use log::Sql;
 pub(crate) use release::Release;
+pub(crate) use tls::Tls;
 
 /// The port of every server; each server has its own address.
 pub(crate) const PORT: u16 = 5432;
@@ -105,9 +107,45 @@ impl Server {
             fs::remove_dir_all(&data).doing(|| format!("remove {}", data.display()))?;
         }
         self.copy_template()?;
+        self.admit_everybody(guarded, false)
+    }
+
+    /// Writes the `pg_hba.conf` from which the server starts: with an observer, which adds lines,
+    /// or for everybody.
+    fn admit_everybody(&self, guarded: bool, tls: bool) -> Result<()> {
+        let host = access::line_type(tls);
         // The md5 method also accepts SCRAM verifiers.
-        let everybody = "local all,replication postgres trust\nhost all all 127.0.0.0/8 md5\n";
-        self.write("pg_hba.conf", if guarded { access::BASE_RULES } else { everybody })
+        let everybody =
+            format!("local all,replication postgres trust\n{host} all all 127.0.0.0/8 md5\n");
+        self.write("pg_hba.conf", if guarded { access::BASE_RULES } else { &everybody })
+    }
+
+    /// Gives the server a certificate, or none; it serves TLS from its next start or reload on.
+    fn certify(&self, tls: Option<&Tls>, guarded: bool) -> Result<()> {
+        if !guarded {
+            self.admit_everybody(guarded, tls.is_some())?;
+        }
+        let Some(tls) = tls else {
+            let file = self.dir.join("data/server.crt");
+            return match fs::remove_file(&file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(error).doing(|| format!("remove {}", file.display()))
+                }
+                _ => Ok(()),
+            };
+        };
+        let (certificate, key) = tls.issue(self.address)?;
+        self.write("server.key", &key)?;
+        let file = self.dir.join("data/server.key");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600))
+            .doing(|| format!("change the mode of {}", file.display()))?;
+        self.write("server.crt", &certificate)
+    }
+
+    /// Makes a running server read its settings, `pg_hba.conf` and certificate again, and waits
+    /// until it has.
+    fn reload(&self) -> Result<()> {
+        access::reload(&self.dir).doing(|| format!("reload the server in {}", self.dir.display()))
     }
 
     /// Writes the settings: as a standby of the primary in the given directory, or as a primary.
@@ -124,6 +162,9 @@ impl Server {
                 socket.display()
             );
             self.write("standby.signal", "")?;
+        }
+        if self.dir.join("data/server.crt").exists() {
+            settings.push_str("ssl = on\n");
         }
         self.write("postgresql.auto.conf", &settings)
     }

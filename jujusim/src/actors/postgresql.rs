@@ -26,6 +26,8 @@ pub(super) struct Postgresql {
     version: String,
     /// The databag content that is the same for all clients.
     published: Mutex<Bag>,
+    /// The CA that all clients have; `None` without TLS.
+    published_ca: Mutex<Option<String>>,
     /// Whether the clients' passwords should change in the leader's next hook.
     rotation: AtomicBool,
 }
@@ -48,6 +50,7 @@ impl Postgresql {
             track,
             version,
             published: Mutex::new(published),
+            published_ca: Mutex::new(None),
             rotation: AtomicBool::new(false),
         })
     }
@@ -120,7 +123,9 @@ impl Postgresql {
     fn publish_changes(&self, port: &mut Port<'_>) -> Done {
         let answer = self.server_answer(port);
         let rotates = self.rotation.load(Ordering::Relaxed);
-        if answer == *lock(&self.published) && !rotates || !leads(port)? {
+        let ca = self.ca();
+        let certifies = ca != *lock(&self.published_ca);
+        if answer == *lock(&self.published) && !rotates && !certifies || !leads(port)? {
             return Ok(());
         }
         for id in strings(&port.json("relation-ids", &["database"])?) {
@@ -142,12 +147,22 @@ impl Postgresql {
                 let new = self.credentials(port, relation, &asked, &password)?;
                 // A new revision of a secret keeps the secret's URI.
                 own.extend(new.into_iter().filter(|(key, _)| !key.starts_with("secret-")));
+            } else if certifies {
+                let asked = remote_bag(port, relation)?;
+                let new = hand_out(port, relation, &asked, tls_fields(ca.as_deref()))?;
+                own.extend(new.into_iter().filter(|(key, _)| !key.starts_with("secret-")));
             }
             publish(port, relation, &before, own)?;
         }
         *lock(&self.published) = answer;
+        *lock(&self.published_ca) = ca;
         self.rotation.store(false, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The CA of the servers' certificates.
+    fn ca(&self) -> Option<String> {
+        lock(&self.cluster).tls().map(|tls| tls.published.clone())
     }
 
     /// The answer's fields about the servers. Fields named by the option `withhold` are empty.
@@ -175,30 +190,14 @@ impl Postgresql {
         let database = asked.get("database").map(String::as_str).unwrap_or_default();
         let endpoint = endpoint_of(lock(&self.cluster).primary().address);
         let uri = format!("postgresql://{user}:{password}@{endpoint}/{database}");
-        let fields = [
+        let mut fields = vec![
             ("user", "username", user),
             ("user", "password", password.to_owned()),
             ("user", "uris", uri.clone()),
             ("user", "read-only-uris", uri),
-            ("tls", "tls", "False".to_owned()),
         ];
-        let requested = asked
-            .get("requested-secrets")
-            .and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
-        let requested = requested.filter(|_| port.has_secrets()).unwrap_or_default();
-        let (mut plain, mut groups) = (Bag::new(), BTreeMap::<&str, Bag>::new());
-        for (group, field, value) in fields {
-            if requested.iter().any(|name| name == field) {
-                groups.entry(group).or_default().insert(field.to_owned(), value);
-            } else if field != "read-only-uris" {
-                plain.insert(field.to_owned(), value);
-            }
-        }
-        for (group, content) in groups {
-            let uri = share(port, &relation.to_string(), group, &content)?;
-            plain.insert(format!("secret-{group}"), uri);
-        }
-        Ok(plain)
+        fields.extend(tls_fields(self.ca().as_deref()));
+        hand_out(port, relation, asked, fields)
     }
 
     /// Makes the server log each message of the new role, and waits for a short time until the role
@@ -257,6 +256,41 @@ impl Postgresql {
         server.sql("postgres", &format!("DROP ROLE {role}"))?;
         Ok(())
     }
+}
+
+/// Groups, names and values of the fields about TLS. Without TLS the CA is empty.
+fn tls_fields(ca: Option<&str>) -> Vec<(&'static str, &'static str, String)> {
+    let tls = if ca.is_some() { "True" } else { "False" };
+    vec![("tls", "tls", tls.to_owned()), ("tls", "tls-ca", ca.unwrap_or_default().to_owned())]
+}
+
+/// Puts fields into secrets as far as the client requested them there; returns the databag's
+/// fields.
+fn hand_out(
+    port: &mut Port<'_>,
+    relation: u32,
+    asked: &Bag,
+    fields: Vec<(&'static str, &'static str, String)>,
+) -> Done<Bag> {
+    let requested = asked
+        .get("requested-secrets")
+        .and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
+    let requested = requested.filter(|_| port.has_secrets()).unwrap_or_default();
+    let (mut plain, mut groups) = (Bag::new(), BTreeMap::<&str, Bag>::new());
+    for (group, field, value) in fields {
+        if !requested.iter().any(|name| name == field) {
+            if field != "read-only-uris" {
+                plain.insert(field.to_owned(), value);
+            }
+        } else if !value.is_empty() {
+            groups.entry(group).or_default().insert(field.to_owned(), value);
+        }
+    }
+    for (group, content) in groups {
+        let uri = share(port, &relation.to_string(), group, &content)?;
+        plain.insert(format!("secret-{group}"), uri);
+    }
+    Ok(plain)
 }
 
 /// The fields about the servers, the same for every client.

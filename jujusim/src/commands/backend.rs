@@ -7,18 +7,27 @@ use super::Arguments;
 use crate::Sim;
 use crate::error::{Error, Result};
 use crate::model::{Kind, Model, UnitName};
-use crate::server::Cluster;
+use crate::server::{Cluster, Tls};
 
 /// How long to wait for an observer.
 const OBSERVER_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Sim {
-    /// `postgresql stop|start|freeze|thaw|failover|rotate|noticed [APP]`
+    /// `postgresql stop|start|freeze|thaw|failover|rotate|noticed|tls KIND [APP]`
     pub(crate) fn postgresql(&mut self, mut args: Arguments) -> Result<String> {
         let what = args.next("an operation")?;
+        let tls = if what == "tls" { Some(args.next("what certificates")?) } else { None };
         let app = args.maybe().unwrap_or_else(|| "postgresql-k8s".to_owned());
         args.end()?;
         match what.as_str() {
+            "tls" => {
+                let kind = tls.filter(|kind| kind != "off");
+                let tls =
+                    kind.map(|kind| Tls::make(&kind, &self.model.dir, &app, &self.model.name));
+                let tls = tls.transpose()?;
+                self.model.cluster(&app)?.set_tls(tls)?;
+                self.model.wake_leader(&app);
+            }
             "stop" => self.model.cluster(&app)?.stop(),
             "start" => {
                 self.model.cluster(&app)?.start()?;

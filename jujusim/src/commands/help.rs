@@ -308,8 +308,8 @@ pub(crate) const COMMANDS: &[Command] = &[
     ),
     command(
         "postgresql",
-        "stop|start|freeze|thaw|failover|rotate|noticed [APP]",
-        "stops or starts the servers; `freeze`: the primary answers no client and keeps its connections, until `thaw`; `failover` kills the primary and promotes a standby; `rotate` gives clients new passwords; `noticed` waits until the observer has admitted all existing roles",
+        "stop|start|freeze|thaw|failover|rotate|noticed|tls KIND [APP]",
+        "stops or starts the servers; `freeze`: the primary answers no client and keeps its connections, until `thaw`; `failover` kills the primary and promotes a standby; `rotate` gives clients new passwords; `noticed` waits until the observer has admitted all existing roles; `tls` gives the servers certificates, publishes their CA and admits only connections with TLS: `on`, `rotate` (a new CA), `intermediate` (publishes an intermediate without its root), `wrong-ca` (publishes a CA that signed nothing), `expired`, `foreign` (another host name), or `off`",
         Sim::postgresql,
     ),
     command("pooler", "APP", "shows what PgBouncer's processes have loaded", Sim::pooler),

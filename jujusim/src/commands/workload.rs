@@ -6,8 +6,6 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postgres::NoTls;
-
 use super::Arguments;
 use crate::Sim;
 use crate::console;
@@ -17,6 +15,7 @@ use crate::load::{Load, Target};
 use crate::model::{Bag, Model, Unit, UnitName};
 use crate::pooler::{self, Instance};
 use crate::server::cells;
+use crate::tls;
 
 /// How long a client waits for an answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -321,7 +320,8 @@ fn query(login: &Login, address: Ipv4Addr, statement: &str) -> Result<String> {
     let statement = statement.to_owned();
     // Only connecting can have a timeout: a thread that waits for a frozen server is abandoned.
     thread::spawn(move || {
-        let answer = config.connect(NoTls).and_then(|mut client| client.simple_query(&statement));
+        let answer =
+            config.connect(tls::prefer()).and_then(|mut client| client.simple_query(&statement));
         let _ = sender.send(answer);
     });
     let silent = |_| Error::refused(format!("no answer within {} s", ANSWER.as_secs()));

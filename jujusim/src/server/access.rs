@@ -56,6 +56,13 @@ struct Watched {
     /// Each server with the lines that it has loaded.
     members: BTreeMap<PathBuf, String>,
     delay: Duration,
+    /// Whether the servers admit connections with TLS only.
+    tls: bool,
+}
+
+/// The type of a line of `pg_hba.conf` for clients.
+pub(super) fn line_type(tls: bool) -> &'static str {
+    if tls { "hostssl" } else { "host" }
 }
 
 impl Observer {
@@ -65,6 +72,7 @@ impl Observer {
             primary: None,
             members: BTreeMap::new(),
             delay: Duration::from_millis(200),
+            tls: false,
         }));
         let (end, ended) = channel();
         let seen = Arc::clone(&watched);
@@ -92,6 +100,11 @@ impl Observer {
         lock(&self.watched).delay = delay;
     }
 
+    /// Sets whether the servers admit connections with TLS only.
+    pub(super) fn set_tls(&self, tls: bool) {
+        lock(&self.watched).tls = tls;
+    }
+
     /// Waits for changes if the delay is short; returns at once if the delay is long.
     pub(crate) fn wait_if_short(&self) {
         if lock(&self.watched).delay <= SHORT_DELAY {
@@ -103,9 +116,12 @@ impl Observer {
     pub(crate) fn wait(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         loop {
-            let primary = lock(&self.watched).primary.clone();
+            let (primary, tls) = {
+                let watched = lock(&self.watched);
+                (watched.primary.clone(), watched.tls)
+            };
             let client = primary.and_then(|primary| superuser(&primary, "postgres").ok());
-            let wanted = client.and_then(|mut client| rules(self.method, &mut client).ok());
+            let wanted = client.and_then(|mut client| rules(self.method, tls, &mut client).ok());
             if wanted.is_some_and(|wanted| {
                 lock(&self.watched).members.values().all(|lines| *lines == wanted)
             }) {
@@ -132,11 +148,11 @@ fn observe(method: Method, watched: &Mutex<Watched>, ended: &Receiver<()>) {
     let mut connection: Option<(PathBuf, Client)> = None;
     let mut changed: Option<Instant> = None;
     // The lines of the last check, and the snapshot of the transactions that it saw.
-    let mut last: Option<(String, String)> = None;
+    let mut last: Option<((String, bool), String)> = None;
     while ended.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-        let (primary, members, delay) = {
+        let (primary, members, delay, tls) = {
             let watched = lock(watched);
-            (watched.primary.clone(), watched.members.clone(), watched.delay)
+            (watched.primary.clone(), watched.members.clone(), watched.delay, watched.tls)
         };
         let Some(primary) = primary else { continue };
         connection.take_if(|(server, client)| *server != primary || client.is_closed());
@@ -147,10 +163,10 @@ fn observe(method: Method, watched: &Mutex<Watched>, ended: &Receiver<()>) {
         // If the server is down, try again at the next check.
         let Some((_, client)) = &mut connection else { continue };
         // Only a transaction changes roles.
-        let Ok(seen) = snapshot(client) else { continue };
+        let Ok(seen) = snapshot(client).map(|seen| (seen, tls)) else { continue };
         let wanted = match last.take().filter(|(before, _)| *before == seen) {
             Some((_, lines)) => lines,
-            None => match rules(method, client) {
+            None => match rules(method, tls, client) {
                 Ok(lines) => lines,
                 Err(_) => continue,
             },
@@ -183,7 +199,7 @@ fn snapshot(client: &mut Client) -> Result<String, postgres::Error> {
 }
 
 /// The lines for the existing roles.
-fn rules(method: Method, client: &mut Client) -> Result<String, postgres::Error> {
+fn rules(method: Method, tls: bool, client: &mut Client) -> Result<String, postgres::Error> {
     let mut text = BASE_RULES.to_owned();
     for row in client.query(ROLES, &[])? {
         let (role, superuser): (String, bool) = (row.get(0), row.get(1));
@@ -194,8 +210,8 @@ fn rules(method: Method, client: &mut Client) -> Result<String, postgres::Error>
             databases.iter().map(|name| identifier(name)).collect::<Vec<_>>().join(",")
         };
         if !databases.is_empty() {
-            let _ =
-                writeln!(text, "host {databases} {} all {}", identifier(&role), method.of(&role));
+            let (host, role, method) = (line_type(tls), identifier(&role), method.of(&role));
+            let _ = writeln!(text, "{host} {databases} {role} all {method}");
         }
     }
     Ok(text)
@@ -208,12 +224,17 @@ const ROLES: &str = "
                        AND has_database_privilege(r.oid, pg_database.oid, 'CONNECT') ORDER BY 1)
     FROM pg_roles r WHERE rolcanlogin ORDER BY 1";
 
-/// Writes the file and waits until the server has loaded it. A server that is not running loads it
-/// at its start.
+/// Writes the file and waits until the server has loaded it.
 fn write(server: &Path, rules: &str) -> std::io::Result<()> {
     let new = server.join("data/pg_hba.new");
     fs::write(&new, rules)?;
     fs::rename(&new, server.join("data/pg_hba.conf"))?;
+    reload(server)
+}
+
+/// Makes the server load its files, and waits until it has. A server that is not running loads
+/// them at its start.
+pub(super) fn reload(server: &Path) -> std::io::Result<()> {
     let Some(before) = loaded(server, "SELECT pg_conf_load_time(), pg_reload_conf()") else {
         return Ok(());
     };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Method, Observer, Release, Server};
+use super::{Method, Observer, Release, Server, Tls};
 use crate::error::{Error, Result};
 
 /// How long a standby may take to catch up with the primary.
@@ -20,6 +20,7 @@ pub(crate) struct Cluster {
     method: Option<Method>,
     members: BTreeMap<u32, Server>,
     primary: u32,
+    tls: Option<Tls>,
     /// Declared after the servers, and so dropped after them: its connection ends with them.
     observer: Option<Observer>,
 }
@@ -39,6 +40,7 @@ impl Cluster {
             method,
             members: BTreeMap::new(),
             primary: 0,
+            tls: None,
             observer: method.map(Observer::start),
         };
         cluster.add(0, address)?;
@@ -78,6 +80,27 @@ impl Cluster {
         if let Some(observer) = &self.observer {
             observer.set_delay(delay);
         }
+    }
+
+    /// The authority of the servers' certificates, if the servers have TLS.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// Gives each server a certificate of this authority, and admits connections with TLS only; or
+    /// ends TLS. Connections stay.
+    pub(crate) fn set_tls(&mut self, tls: Option<Tls>) -> Result<()> {
+        self.tls = tls;
+        let primary = self.primary().dir().to_owned();
+        for (number, server) in &self.members {
+            server.certify(self.tls.as_ref(), self.method.is_some())?;
+            server.follow((*number != self.primary).then_some(&primary))?;
+            server.reload()?;
+        }
+        if let Some(observer) = &self.observer {
+            observer.set_tls(self.tls.is_some());
+        }
+        Ok(())
     }
 
     /// Freezes or continues the primary.
@@ -149,7 +172,7 @@ impl Cluster {
     /// the others lack.
     fn start_member(&mut self, number: u32) -> Result<()> {
         let primary = (number != self.primary).then(|| self.primary().dir().to_owned());
-        let method = self.method;
+        let (method, tls) = (self.method, self.tls.clone());
         let Some(server) = self.members.get_mut(&number) else { return Ok(()) };
         if server.is_running() {
             return Ok(());
@@ -159,6 +182,9 @@ impl Cluster {
                 observer.forget(server.dir());
             }
             server.renew(method.is_some())?;
+        }
+        if tls.is_some() {
+            server.certify(tls.as_ref(), method.is_some())?;
         }
         server.follow(primary.as_deref())?;
         server.start()?;

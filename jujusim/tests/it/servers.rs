@@ -310,3 +310,66 @@ fn withheld_values_are_published_when_released() {
     run(&mut sim, "settle");
     assert_eq!(keys(&sim), [true, true, true]);
 }
+
+/// `tls` and `tls-ca` of the client `shop`, which can log in.
+fn tls_of(sim: &mut jujusim::Sim, commands: &[&str]) -> (String, Option<String>) {
+    for command in commands {
+        run(sim, command);
+    }
+    run(sim, "settle");
+    assert_eq!(run(sim, "sql shop 'SELECT 1'"), "1\n");
+    let secret = sim.model().secret("database.0.tls.secret").expect("a secret").content();
+    (secret["tls"].clone(), secret.get("tls-ca").cloned())
+}
+
+#[test]
+fn servers_have_certificates_whose_authority_clients_get() {
+    for channel in ["14/stable", "16/stable"] {
+        let asks = r#"requested-secrets='["username", "password", "tls", "tls-ca"]'"#;
+        let client = format!("deploy actor:client shop --config database=shop --config {asks}");
+        let commands = [&client, "integrate shop postgresql-k8s"];
+        let Some(mut sim) = server(channel, "", &commands) else { continue };
+        let off = ("False".to_owned(), None);
+        assert_eq!(tls_of(&mut sim, &[]), off);
+        let mut cas = Vec::new();
+        for (kind, refusal) in [
+            ("on", ""),
+            ("rotate", ""),
+            ("wrong-ca", "certificate verify failed"),
+            ("intermediate", "certificate verify failed"),
+            ("expired", "certificate verify failed"),
+            ("foreign", "does not match host name"),
+        ] {
+            let (tls, ca) = tls_of(&mut sim, &[&format!("postgresql tls {kind}")]);
+            assert_eq!(tls, "True", "{kind}");
+            let ca = ca.expect("a CA");
+            let error = psql(&sim, "verify-full", &ca);
+            let is_wanted = error.contains(refusal) && error.is_empty() == refusal.is_empty();
+            assert!(is_wanted, "{channel} {kind}: {error}");
+            let plain = psql(&sim, "disable", "");
+            assert!(plain.contains("no encryption"), "{channel} {kind}: {plain}");
+            assert!(!cas.contains(&ca), "{kind} has its own authority");
+            cas.push(ca);
+        }
+        assert_eq!(tls_of(&mut sim, &["postgresql tls off"]), off);
+        assert_eq!(psql(&sim, "disable", ""), "");
+    }
+}
+
+/// What psql says with this `sslmode` and CA, as the client `shop`; nothing if it logs in.
+fn psql(sim: &jujusim::Sim, mode: &str, ca: &str) -> String {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("ca.crt");
+    std::fs::write(&file, ca).expect("a file");
+    let bag = sim.model().bag(0, "postgresql-k8s");
+    let host = bag["endpoints"].split(':').next().expect("a host");
+    let secret = sim.model().secret("database.0.user.secret").expect("a secret").content();
+    let (user, root) = (&secret["username"], file.display());
+    let login = format!("host={host} user={user} dbname=shop sslmode={mode} sslrootcert={root}");
+    let output = std::process::Command::new("psql")
+        .args(["-XAtc", "SELECT 1", &login])
+        .env("PGPASSWORD", &secret["password"])
+        .output()
+        .expect("psql");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}

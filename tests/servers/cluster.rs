@@ -17,6 +17,7 @@ use pgbouncer_k8s::secret::Secret;
 
 use super::leave_root;
 use super::pgbouncer::cache;
+use super::tls::{Authority, Identity};
 
 /// The versions that the charm works with.
 const MAJORS: [u32; 3] = [14, 16, 15];
@@ -147,18 +148,41 @@ impl Cluster {
     /// From now on the server offers TLS, with a certificate that nobody vouches for, and has read
     /// `pg_hba.conf` again.
     pub(crate) fn offer_tls(&self) -> Result<(), Box<dyn Error>> {
+        self.serve_tls(&Authority::new().sign("somebody", "DNS:somebody", 1), None)
+    }
+
+    /// From now on the server has this certificate, verifies those of clients against these CAs if
+    /// there are any, and has read `pg_hba.conf` again: see [`Cluster::admit`].
+    pub(crate) fn serve_tls(
+        &self,
+        identity: &Identity,
+        clients: Option<&Path>,
+    ) -> Result<(), Box<dyn Error>> {
         let data = self.directory.join("data");
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=somebody"])
-            .arg("-keyout")
-            .arg(data.join("server.key"))
-            .arg("-out")
-            .arg(data.join("server.crt"))
-            .output()?;
-        assert!(made.status.success(), "openssl: {made:?}");
+        fs::write(data.join("server.crt"), &identity.certificate)?;
+        let key = data.join("server.key");
+        fs::write(&key, &identity.key)?;
+        fs::set_permissions(key, Permissions::from_mode(0o600))?;
+        let cas = clients.map(|cas| cas.display().to_string()).unwrap_or_default();
+        self.psql("operator", "postgres", &format!("ALTER SYSTEM SET ssl_ca_file = '{cas}'"))?;
         self.psql("operator", "postgres", "ALTER SYSTEM SET ssl = on")?;
-        self.psql("operator", "postgres", "SELECT pg_reload_conf()")?;
+        self.reload()?;
         self.wait_for("SELECT current_setting('ssl')::boolean")
+    }
+
+    /// From now on these lines of `pg_hba.conf` hold for TCP, such as `hostssl all all all
+    /// scram-sha-256`; the Unix socket trusts everybody.
+    pub(crate) fn admit(&self, lines: &str) -> Result<(), Box<dyn Error>> {
+        let file = self.directory.join("data/pg_hba.conf");
+        fs::write(file, format!("local all all trust\n{lines}\n"))?;
+        self.reload()
+    }
+
+    /// Makes the server load its files, and waits until new sessions see that it has.
+    fn reload(&self) -> Result<(), Box<dyn Error>> {
+        let before = self.psql("operator", "postgres", "SELECT pg_conf_load_time()")?;
+        self.psql("operator", "postgres", "SELECT pg_reload_conf()")?;
+        self.wait_for(&format!("SELECT pg_conf_load_time() <> '{before}'"))
     }
 
     pub(crate) fn connect(&self) -> Result<Server, Box<dyn Error>> {

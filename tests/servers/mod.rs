@@ -8,6 +8,7 @@ pub(crate) mod cluster;
 pub(crate) mod pgbouncer;
 pub(crate) mod proxy;
 pub(crate) mod session;
+pub(crate) mod tls;
 pub(crate) mod wire;
 
 use std::sync::Once;

@@ -49,9 +49,9 @@ impl Model {
     /// Shows the model's clock to hooks from now on, after moving the clock to the real time.
     pub(crate) fn show_clock(&mut self) -> Result<()> {
         if self.ahead.is_none() {
-            let mut compiler = Command::new("cc");
-            compiler.args(["-shared", "-fPIC", "-O1", "-x", "c", "-", "-o"]).arg(self.shim());
-            let compiled = compiler.stdin(Stdio::piped()).spawn().and_then(|mut child| {
+            let mut cc = Command::new("cc");
+            cc.args(["-shared", "-fPIC", "-O1", "-x", "c", "-", "-o"]).arg(self.shim());
+            let compiled = cc.stdin(Stdio::piped()).spawn().and_then(|mut child| {
                 if let Some(mut stdin) = child.stdin.take() {
                     stdin.write_all(include_bytes!("clock.c"))?;
                 }

@@ -67,8 +67,8 @@ impl Tls {
             }
             _ => "ca",
         };
-        tls.published = tls.read(&format!("{published}.crt"))?.trim_end().to_owned();
-        Ok(tls)
+        let certificate = tls.read(&format!("{published}.crt"))?;
+        Ok(Tls { published: certificate.trim_end().to_owned(), ..tls })
     }
 
     /// A certificate with its chain, and its key, for the server at an address.

@@ -24,7 +24,7 @@ fn serve(bench: &Bench, identity: &Identity) -> Outcome {
     Ok(fs::write(bench.path("server.crt"), &identity.certificate)?)
 }
 
-fn login<'a>(server: SocketAddr, root: &'a Path) -> Verified<'a> {
+fn login(server: SocketAddr, root: &Path) -> Verified<'_> {
     let (user, password, database) = ("app", "secret", "d");
     Verified { server, host: "pooler.test", root, user, password, database, more: "" }
 }
@@ -78,8 +78,8 @@ fn a_handshake_shows_the_certificate_and_both_sides_refuse_wrong_ones() -> Outco
             let mine = ours.sign("app", "DNS:app", 1);
             fs::write(bench.path("mine.crt"), &mine.certificate)?;
             fs::write(bench.path("mine.key"), &mine.key)?;
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-            fs::set_permissions(bench.path("mine.key"), mode)?;
+            let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            fs::set_permissions(bench.path("mine.key"), private)?;
             let more =
                 format!("sslcert={} sslkey={}", bench.path("mine.crt"), bench.path("mine.key"));
             let with = Verified { more: &more, ..login(server, &root) };

@@ -51,7 +51,7 @@ pub(crate) fn handshake(server: SocketAddr) -> Result<Handshake, String> {
 pub(crate) fn fingerprint(pem: &str) -> String {
     let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
     let bytes = STANDARD.decode(body).expect("a certificate as PEM");
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 /// A login that verifies the server's certificate and the name in it.

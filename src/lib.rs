@@ -22,6 +22,7 @@ pub mod peer_bag;
 pub mod pgbouncer;
 pub mod printable;
 pub mod secret;
+pub mod x509;
 
 pub mod attempts;
 pub mod journal;

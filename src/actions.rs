@@ -8,6 +8,8 @@ use crate::event::{Event, RelationId, Unit};
 use crate::hook::{self, Counted};
 use crate::journal::{Change, Journal, Outcome, Target};
 use crate::juju::Juju;
+use crate::look::Look;
+use crate::x509::PrivateKey;
 
 /// Runs an action and passes its results, or its failure, to Juju.
 pub fn run(action: &str, unit: &Unit) -> Result<()> {
@@ -26,6 +28,12 @@ pub fn run(action: &str, unit: &Unit) -> Result<()> {
             };
             Ok(reconciled(&outcome, name))
         }
+        "set-tls-private-key" => match new_key(&mut juju)? {
+            Ok(key) => {
+                Ok(reconciled(&hook::run_with_key(unit, key)?, |_| "the provider".to_owned()))
+            }
+            Err(reason) => Err(reason),
+        },
         "show-config" => {
             let outcome =
                 hook::run(unit, &Event::ConfigChanged, Journal::dry_run(), Counted::Nothing)?;
@@ -38,6 +46,15 @@ pub fn run(action: &str, unit: &Unit) -> Result<()> {
         Err(reason) => juju.fail_action(&reason)?,
     }
     Ok(())
+}
+
+/// The key that the action brings, or a generated one.
+fn new_key(juju: &mut Juju) -> Result<std::result::Result<PrivateKey, String>> {
+    let Some(text) = juju.action_parameter("private-key")? else {
+        return Ok(Ok(Look::fresh_key()?));
+    };
+    let key = PrivateKey::parse(text.reveal());
+    Ok(key.map_err(|error| format!("cannot use the private key: {error}")))
 }
 
 /// The longest result in bytes: a result is one argument of a hook tool.
@@ -120,9 +137,6 @@ fn configuration(outcome: &Outcome) -> Results {
 /// The reason for the failure of an action that is not implemented.
 fn refusal(action: &str) -> String {
     match action {
-        "set-tls-private-key" => {
-            "set-tls-private-key is not supported yet: this revision serves without TLS".into()
-        }
         "pre-upgrade-check" | "resume-upgrade" => {
             format!(
                 "{action} is not supported yet: run juju refresh without it; Juju upgrades one unit \

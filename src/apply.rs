@@ -53,6 +53,9 @@ fn perform(effect: &Effect, look: &mut Look<'_>) -> Result<Option<Wait>> {
         Effect::SetPeerSecret { content, adopt } => {
             juju::set_peer_secret(content, adopt.as_deref(), look)?;
         }
+        Effect::SetUnitSecret { content, adopt } => {
+            juju::set_unit_secret(content, adopt.as_deref(), look)?;
+        }
         Effect::SetClientSecret(relation, group, content) => {
             juju::set_client_secret(*relation, group, content, look)?;
         }
@@ -97,6 +100,8 @@ fn take_note(note: &Note, look: &mut Look<'_>) {
         Note::Client(relation, note) => {
             notes.clients.notes.insert(*relation, *note);
         }
+        Note::CaRelations(relations) => notes.ca_relations.clone_from(relations),
+        Note::Certificate(note) => notes.certificate = Some(note.clone()),
         Note::ClientDone(relation) => {
             notes.clients.notes.remove(relation);
         }

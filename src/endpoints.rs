@@ -4,10 +4,12 @@
 //! returns a [`Plan`]. To add an endpoint, add its file and its row.
 
 pub mod backend_database;
+pub mod certificates;
 pub mod database;
 pub mod exposure;
 pub mod not_built;
 pub mod peers;
+pub mod receive_ca_cert;
 pub mod secrets;
 
 use anyhow::Result;
@@ -42,13 +44,14 @@ enum Work {
 
 /// The rows. `database` has two: `admit` enters databases, the row `pgb-peers` loads them, and
 /// `answer` then gives clients their credentials.
-pub const TABLE: [Row; 14] = [
+pub const TABLE: [Row; 15] = [
     Row::of(Endpoint::BackendDatabase, backend_database::is_due, backend_database::plan),
     Row::of(Endpoint::Database, database::is_due, database::admit),
     Row::new("pgb-peers-created", is_peers_created, peers::created),
     Row::not_built(Endpoint::Db),
     Row::not_built(Endpoint::DbAdmin),
-    Row::not_built(Endpoint::Certificates),
+    Row::of(Endpoint::ReceiveCaCert, receive_ca_cert::is_due, receive_ca_cert::plan),
+    Row::of(Endpoint::Certificates, certificates::is_due, certificates::plan),
     Row::not_built(Endpoint::MetricsEndpoint),
     Row::not_built(Endpoint::GrafanaDashboard),
     Row::not_built(Endpoint::Logging),

@@ -170,6 +170,7 @@ endpoints! {
     Db = "db",
     DbAdmin = "db-admin",
     Certificates = "certificates",
+    ReceiveCaCert = "receive-ca-cert",
     MetricsEndpoint = "metrics-endpoint",
     GrafanaDashboard = "grafana-dashboard",
     Logging = "logging",

@@ -2,10 +2,12 @@
 //! and parses each fact once.
 
 pub mod backend;
+pub mod certificates;
 pub mod configuration;
 pub mod local;
 pub mod lookup;
 pub mod options;
+pub mod tls;
 pub mod units;
 pub mod users;
 

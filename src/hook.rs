@@ -19,6 +19,7 @@ use crate::peer_bag::{SCRAM, TROUBLE};
 use crate::plan::Bag;
 use crate::printable;
 use crate::status::{self, Scope, Status, Wait};
+use crate::x509::PrivateKey;
 
 /// The longest text of a wait in an outcome, in characters.
 const LONGEST: usize = 10_000;
@@ -26,7 +27,17 @@ const LONGEST: usize = 10_000;
 /// Handles one event, really or as a dry run. An error fails the hook: Juju then discards the
 /// uncommitted changes and retries the hook.
 pub fn run(unit: &Unit, event: &Event, journal: Journal, counted: Counted) -> Result<Outcome> {
-    let mut handles = Handles::new(unit, journal);
+    run_with(unit, event, Handles::new(unit, journal), counted)
+}
+
+/// As [`run`], with a new private key for this unit.
+pub fn run_with_key(unit: &Unit, key: PrivateKey) -> Result<Outcome> {
+    let mut handles = Handles::new(unit, Journal::real());
+    handles.new_key = Some(key);
+    run_with(unit, &Event::ConfigChanged, handles, Counted::Loaded)
+}
+
+fn run_with(unit: &Unit, event: &Event, mut handles: Handles, counted: Counted) -> Result<Outcome> {
     let (waits, status) = converge(unit, event, &mut handles, counted)?;
     let waits = waits.iter().map(|wait| printable::line(&wait.to_string(), LONGEST)).collect();
     Ok(Outcome { waits, status, files: handles.loaded_files.take(), ..handles.journal.outcome() })

@@ -351,6 +351,11 @@ impl Juju {
         self.change("status-set", &[scope, &[&kind, "--", &status.message]].concat())
     }
 
+    /// The value of an action's parameter; `None` if it is not set.
+    pub fn action_parameter(&mut self, name: &str) -> Result<Option<Secret>, ToolError> {
+        query("action-get", &[name])
+    }
+
     /// Sets the results of an action. Names consist of lower-case letters, digits and hyphens.
     pub fn set_results(&mut self, results: &[(&str, String)]) -> Result<(), ToolError> {
         let args: Vec<String> =

@@ -6,6 +6,7 @@
 
 mod backend;
 mod bags;
+mod tls;
 mod units;
 
 use std::cell::OnceCell;
@@ -23,6 +24,7 @@ use crate::facts::backend::Backend;
 use crate::facts::configuration::{Databases, PublishedConfig};
 use crate::facts::local::{self, Kept, LocalPgbouncer};
 use crate::facts::options::{ChosenOptions, InvalidOption, OptionFacts, Options};
+use crate::facts::tls::CheckedTls;
 use crate::facts::users::FoundUsers;
 use crate::journal::Journal;
 use crate::juju::Juju;
@@ -35,6 +37,7 @@ use crate::postgres::Server;
 use crate::secret::Secret;
 use crate::status::Wait;
 use crate::workload::{Container, Disk, Files, Paths, Probe, ProbeError, Saved, Workload};
+use crate::x509::PrivateKey;
 
 /// The handles to everything outside the process. Each connects when it is first needed.
 pub struct Handles {
@@ -54,6 +57,8 @@ pub struct Handles {
     pub admission: Duration,
     /// The files that the processes loaded in this dispatch.
     pub loaded_files: Option<Files>,
+    /// The private key that an operator brings in this dispatch.
+    pub new_key: Option<PrivateKey>,
     paths: Paths,
 }
 
@@ -93,6 +98,7 @@ struct Parsed {
     users: Memo<(Texts, Fields), FoundUsers>,
     kept: Memo<Saved, Kept>,
     options: Option<Result<Options, Vec<InvalidOption>>>,
+    tls: Option<Rc<CheckedTls>>,
     backend: OnceCell<Option<Rc<Backend>>>,
     /// The users in this unit's files, if this dispatch needs no others.
     known_users: OnceCell<Option<Rc<FoundUsers>>>,
@@ -136,6 +142,7 @@ impl Handles {
             server: None,
             admission: Duration::from_secs(3),
             loaded_files: None,
+            new_key: None,
             paths,
         }
     }
@@ -331,10 +338,15 @@ impl<'a> Look<'a> {
             // A unit with another version omits the settings that its version does not know.
             version: self.own_version()?.unwrap_or(Version::NEWEST),
             refused_port: self.notes.refused_port,
+            unmet_tls: Vec::new(),
             published: self.published()?.options(),
             kept: None,
             is_reachable: self.probe().is_ok(),
         };
+        if let Ok(wanted) = &facts.wanted {
+            let checked = self.checked_tls(&wanted.clone())?;
+            facts.unmet_tls.clone_from(&checked.unmet);
+        }
         if facts.published.is_none() {
             facts.kept =
                 self.kept().config.as_ref().map(|config| Options::of(config.shared.clone()));

@@ -54,6 +54,12 @@ pub struct Notes {
     /// The databags of other units in `pgb-peers`, on the leader. The hook about a change writes
     /// them; they save a `relation-get` for each unit in every hook.
     pub siblings: BTreeMap<String, Texts>,
+    /// This unit's certificate. `certificates` writes and reads it; `None` until the row has read
+    /// what an earlier charm stored.
+    pub certificate: Option<CertificateNote>,
+    /// The relations of `receive-ca-cert`. The relation's hooks write it; it saves a
+    /// `relation-ids`.
+    pub ca_relations: Vec<RelationId>,
     /// The clients with work left. `database` writes and reads them.
     pub clients: ClientNotes,
 }
@@ -141,6 +147,23 @@ pub struct KnownUsers {
     pub digest: String,
 }
 
+/// The certificate that this unit serves, and when it needs another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateNote {
+    /// The relation with the provider. It saves a `relation-ids`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relation: Option<RelationId>,
+    /// 16 hexadecimal digits of the SHA-256 digest of the file with the key and the certificate;
+    /// empty without a certificate. The file saves a `secret-get` while it has this digest.
+    pub digest: String,
+    /// The digest of the DNS names for which the last request was made.
+    pub names: String,
+    /// When to request a new certificate, in seconds since 1970; `None` while no certificate
+    /// answers the last request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_at: Option<u64>,
+}
+
 /// The clients with work left, as noted by the leader.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientNotes {
@@ -191,6 +214,8 @@ impl Notes {
             units: json(text(UNITS)),
             users: json(text(USERS)),
             siblings: json(text(SIBLINGS)),
+            certificate: json(text(CERTIFICATE)),
+            ca_relations: json(text(CA_RELATIONS)),
             clients: json(text(CLIENTS)),
         }
     }
@@ -212,6 +237,8 @@ impl Notes {
             units,
             users,
             siblings,
+            certificate,
+            ca_relations,
             clients,
         } = self;
         Texts::from([
@@ -228,6 +255,8 @@ impl Notes {
             (UNITS.to_owned(), to_json(units, units.is_none())),
             (USERS.to_owned(), to_json(users, users.is_none())),
             (SIBLINGS.to_owned(), to_json(siblings, siblings.is_empty())),
+            (CERTIFICATE.to_owned(), to_json(certificate, certificate.is_none())),
+            (CA_RELATIONS.to_owned(), to_json(ca_relations, ca_relations.is_empty())),
             (CLIENTS.to_owned(), to_json(clients, *clients == ClientNotes::default())),
         ])
     }
@@ -246,6 +275,8 @@ const OPTIONS: &str = "options";
 const UNITS: &str = "units";
 const USERS: &str = "users";
 const SIBLINGS: &str = "siblings";
+const CERTIFICATE: &str = "certificate";
+const CA_RELATIONS: &str = "ca-relations";
 const CLIENTS: &str = "clients";
 
 fn json<T: for<'a> Deserialize<'a> + Default>(text: &str) -> T {
@@ -326,6 +357,13 @@ mod tests {
                 "p/1".into(),
                 Texts::from([("hostname".into(), "p-1".into())]),
             )]),
+            certificate: Some(CertificateNote {
+                relation: Some(RelationId(5)),
+                digest: "ab".into(),
+                names: "cd".into(),
+                renew_at: Some(1_800_000_000),
+            }),
+            ca_relations: vec![RelationId(8)],
             clients: ClientNotes {
                 queue: "6 7".into(),
                 notes: BTreeMap::from([

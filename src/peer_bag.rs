@@ -24,6 +24,17 @@ pub const DATABASES_LOADED: &str = "pgb_dbs";
 /// it: the application's status names the unit.
 pub const TROUBLE: &str = "unit_status";
 
+/// Unit and app. The CAs by which clients verify the unit's certificate, and those of all units that
+/// the leader has published to clients. The leader reads the former; a unit serves the certificate
+/// of another CA only when the latter has that CA.
+pub const TLS_CA: &str = "tls_ca";
+
+/// App. The CAs of clients' certificates, while the option `client_tls_sslmode` demands them. Every
+/// unit reads it.
+pub const CLIENT_CA: &str = "client_tls_ca";
+/// App. The CAs of PostgreSQL's certificate, while the option `server_tls_sslmode` demands them.
+/// Every unit reads it.
+pub const SERVER_CA: &str = "server_tls_ca";
 /// App. The leader's [`HOSTNAME`], required by the specification; no unit of this charm reads it.
 pub const LEADER_HOSTNAME: &str = "leader_hostname";
 /// App. The configuration: a whole `pgbouncer.ini` without the settings of a single unit. Followers

@@ -10,6 +10,7 @@ pub mod ini;
 pub mod instance;
 pub mod layers;
 mod names;
+mod openssl;
 pub mod parameters;
 pub mod reset;
 pub mod settings;
@@ -21,10 +22,10 @@ pub mod verifier;
 pub mod version;
 
 pub use auth::Auth;
-pub use choices::{AuthType, PoolMode};
+pub use choices::{AuthType, PoolMode, SslMode};
 pub use databases::{Entry, Origin, PgbDbs, hash};
 pub use difference::{Difference, Need};
-pub use instance::{InstanceConfig, Place, Unit};
+pub use instance::{InstanceConfig, Place, TlsFile, TlsFiles, Unit};
 pub use names::{
     AUTH_DATABASE, AUTH_DATABASE_READONLY, AUTH_USER_PREFIX, DATABASE_NAME_LIMIT, DatabaseName,
 };

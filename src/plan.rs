@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::event::RelationId;
-use crate::notes::{ClientNote, ClientNotes};
+use crate::notes::{CertificateNote, ClientNote, ClientNotes};
 use crate::postgres::Roles;
 use crate::secret::Secret;
 use crate::status::{ClientName, Wait};
@@ -46,6 +46,13 @@ pub enum Effect {
     Set(Bag, String, Value),
     /// Replaces the content of the app secret with the label `pgb-peers.<app>.app`.
     SetPeerSecret {
+        /// All fields.
+        content: BTreeMap<String, Secret>,
+        /// The URI of an older layout's secret, which is relabelled instead of adding a new secret.
+        adopt: Option<String>,
+    },
+    /// Replaces the content of this unit's own secret with the label `pgb-peers.<app>.unit`.
+    SetUnitSecret {
         /// All fields.
         content: BTreeMap<String, Secret>,
         /// The URI of an older layout's secret, which is relabelled instead of adding a new secret.
@@ -141,6 +148,10 @@ pub enum Note {
     Clients(ClientNotes),
     /// Why a client has work left.
     Client(RelationId, ClientNote),
+    /// The relations of `receive-ca-cert`.
+    CaRelations(Vec<RelationId>),
+    /// This unit's certificate.
+    Certificate(CertificateNote),
     /// The client has no work left.
     ClientDone(RelationId),
 }
@@ -306,6 +317,10 @@ impl fmt::Display for Effect {
                 write!(f, "set the peer secret: {}", Fields(content))?;
                 adopt.as_ref().map_or(Ok(()), |_| f.write_str(", adopting the old one"))
             }
+            Self::SetUnitSecret { content, adopt } => {
+                write!(f, "set the unit's secret: {}", Fields(content))?;
+                adopt.as_ref().map_or(Ok(()), |_| f.write_str(", adopting the old one"))
+            }
             Self::SetClientSecret(relation, group, content) => {
                 write!(f, "set the secret database.{relation}.{group}: {}", Fields(content))
             }
@@ -358,6 +373,8 @@ impl fmt::Display for Note {
                 write!(f, "clients {}", clients.join(", "))
             }
             Self::Client(relation, note) => write!(f, "client {relation} {note:?}"),
+            Self::CaRelations(relations) => write!(f, "relations of receive-ca-cert {relations:?}"),
+            Self::Certificate(note) => write!(f, "certificate {note:?}"),
             Self::ClientDone(relation) => write!(f, "client {relation} is done"),
         }
     }

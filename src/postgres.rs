@@ -15,6 +15,7 @@ mod method;
 mod roles;
 mod seen;
 mod server;
+mod tls;
 mod version;
 
 pub use self::{
@@ -26,5 +27,6 @@ pub use self::{
     roles::Roles,
     seen::{Lack, Place},
     server::Server,
+    tls::{TlsDemand, unverified},
     version::ServerVersion,
 };

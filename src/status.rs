@@ -160,6 +160,17 @@ causes! {
     NotBuilt(endpoint: Endpoint) Blocked "relation {} is not supported yet: remove it"
         when "A relation exists that this revision does not support."
         remedy "`juju remove-relation`. All other relations are served."
+    NoCertificate(mode: String) Blocked "cannot serve clients: client_tls_sslmode is {} and this \
+        unit has no certificate; integrate certificates, or set another mode"
+        when "The option `client_tls_sslmode` demands TLS and the unit has no certificate yet. The \
+            unit keeps running its last configuration; a new unit serves no clients."
+        remedy "`juju integrate pgbouncer-k8s:certificates PROVIDER`, or check the provider's \
+            status; otherwise set `client_tls_sslmode` to `prefer`."
+    CertificateRefused(app: String, reason: String) Blocked "cannot get a certificate: {} refuses \
+        the request: {}; change its policy"
+        when "The provider of certificates refuses this unit's request. A certificate that the \
+            unit already has stays in use."
+        remedy "Change the provider's policy as its message says, or integrate another provider."
     Away Waiting "PgBouncer container currently unavailable"
         when "Pebble in the workload container does not answer."
         remedy "Wait for the container. If it does not start, `kubectl describe pod` shows the \
@@ -184,6 +195,7 @@ causes! {
             "cannot reach instance {} of PgBouncer: it does not listen on port {}; see its log, \
                 or set another listen_port",
             "cannot log in to instance {} of PgBouncer with its new user list: {}; see its log",
+            "cannot confirm that PgBouncer serves its certificate on port {}: {}; see its log",
             "cannot write {}: no space left on device; free space there, the next hook retries",
             "cannot write {}: {}";
         when "The charm could not verify that a PgBouncer process runs its current configuration. \
@@ -201,6 +213,15 @@ causes! {
     Admission(role: String) Waiting "waiting for PostgreSQL to admit {} (pg_hba.conf)"
         when "PostgreSQL has created a role but does not admit its logins yet."
         remedy "None needed for half a minute; then check PostgreSQL's status."
+    Certificate(reason: String) Waiting "{}"
+        such as "waiting for a certificate from {}",
+            "waiting until clients know the CA of the new certificate",
+            "the certificate has expired; waiting for a new one from {}",
+            "{} has revoked the certificate; waiting for a new one";
+        when "The unit is integrated with a provider of certificates and lacks a valid certificate, \
+            or does not serve its new one yet. Without a certificate the unit serves clients \
+            without TLS."
+        remedy "Check the provider's status and that it signs requests."
     Attempts(client: ClientName) Waiting "cannot answer {}: Juju rejected the hook \
         twice; retrying, see juju debug-log"
         when "Two hooks that gave a client its credentials failed when Juju committed them."

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use pgbouncer_k8s::pgbouncer::{
     AUTH_DATABASE, Auth, AuthType, Database, InstanceConfig, Parameters, Place, PoolMode,
-    SharedConfig, Unit, User, UserList, Version,
+    SharedConfig, SslMode, TlsFiles, Unit, User, UserList, Version,
 };
 use pgbouncer_k8s::secret::Secret;
 use servers::bench::Bench;
@@ -136,6 +136,8 @@ impl Pooler {
             // All processes of a test share one PostgreSQL.
             max_db_connections: 8,
             max_prepared_statements: 100,
+            client_tls_sslmode: SslMode::Prefer,
+            server_tls_sslmode: SslMode::Prefer,
             parameters: Parameters::default(),
         };
         let plain = |name: &str| User { name: name.to_owned(), secret: Secret::new("its own") };
@@ -145,6 +147,7 @@ impl Pooler {
             auth_file: bench.path("userlist.txt"),
             places: vec![Place::at(&bench.path("instance_0"))],
             version: program.version,
+            tls: TlsFiles::default(),
         };
         fs::write(bench.path("userlist.txt"), users.file_text()?)?;
         bench.start(&InstanceConfig::derive(&shared, &users, &unit, 0)?.text)?;

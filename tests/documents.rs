@@ -93,6 +93,8 @@ fn shown(cause: Cause) -> Option<(&'static str, &'static str)> {
         Cause::NoBackend => ("statuses", "waiting for backend database relation to initialise"),
         Cause::Client => ("client-requests", "cannot serve"),
         Cause::NotBuilt => ("not-built", "is not supported yet: remove it"),
+        Cause::NoCertificate => ("certificates", "this unit has no certificate"),
+        Cause::CertificateRefused => ("certificates", "refuses the request"),
         Cause::Away => ("container-restarts", "PgBouncer container currently unavailable"),
         Cause::Peers => ("statuses", "waiting for the peer relation"),
         Cause::Leader => ("statuses", "waiting for the leader to publish its configuration"),
@@ -101,6 +103,7 @@ fn shown(cause: Cause) -> Option<(&'static str, &'static str)> {
         Cause::Unhealthy => ("container-check", "health check"),
         Cause::Units => ("client-units-in-step", "to load a new database"),
         Cause::Admission => ("client-admission", "(pg_hba.conf)"),
+        Cause::Certificate => ("certificates", "waiting for a certificate from"),
         Cause::Attempts => ("statuses", "Juju rejected the hook twice"),
     })
 }
@@ -184,6 +187,7 @@ fn relations() -> String {
                 Endpoint::Certificates => {
                     "`self-signed-certificates` and other certificate providers"
                 }
+                Endpoint::ReceiveCaCert => "applications that provide a CA to trust",
                 Endpoint::MetricsEndpoint => "Prometheus",
                 Endpoint::GrafanaDashboard => "Grafana",
                 Endpoint::Logging => "Loki",
@@ -233,6 +237,7 @@ fn every_reason_is_in_the_reference() {
         NotLoaded::NotRunning { instance }.to_string(),
         NotLoaded::NotConfirmed { instance, reason: reason.clone() }.to_string(),
         NotLoaded::NotListening { instance, port: 81 }.to_string(),
+        NotLoaded::CertificateNotServed { port: 81, reason: reason.clone() }.to_string(),
         NotLoaded::DiskFull { what: "/var/lib/pgbouncer/shared.ini".into() }.to_string(),
         NotLoaded::UserListRefused { instance, reason }.to_string(),
     ];

@@ -16,7 +16,9 @@ use std::sync::LazyLock;
 use std::thread;
 
 use pgbouncer_k8s::pgbouncer::verifier::{ITERATIONS, scram_sha_256};
-use pgbouncer_k8s::postgres::{AllowedMethods, Client, Credentials, Place, Roles, Server};
+use pgbouncer_k8s::postgres::{
+    AllowedMethods, Client, Credentials, Place, Roles, Server, TlsDemand,
+};
 use pgbouncer_k8s::secret::Secret;
 use servers::cluster::{Cluster, Release, releases};
 use servers::proxy::Proxy;
@@ -293,6 +295,7 @@ impl Bench {
             password: Secret::new("x"),
             database: MAIN.to_owned(),
             methods: AllowedMethods::Any,
+            tls: TlsDemand::default(),
         };
         Ok(Server::connect(&credentials)?)
     }

@@ -17,7 +17,7 @@ use std::{
 
 use nix::unistd::{getegid, geteuid};
 use pgbouncer_k8s::{
-    postgres::{AllowedMethods, Credentials, Server},
+    postgres::{AllowedMethods, Credentials, Server, TlsDemand},
     secret::Secret,
     workload::console::{Console, ConsoleError},
 };
@@ -63,6 +63,7 @@ impl<T: Send + 'static> Impostor<T> {
             password: Secret::new("operator's password"),
             database: "postgres".to_owned(),
             methods: AllowedMethods::Any,
+            tls: TlsDemand::default(),
         };
         (Self(thread), credentials)
     }

@@ -15,7 +15,7 @@ use std::{
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use pgbouncer_k8s::{
     pgbouncer::verifier::{ITERATIONS, matches, md5, scram_sha_256},
-    postgres::{AllowedMethods, Client, Credentials, Refused, Roles, Server},
+    postgres::{AllowedMethods, Client, Credentials, Refused, Roles, Server, TlsDemand},
     secret::Secret,
 };
 use servers::cluster::Cluster;
@@ -101,6 +101,7 @@ fn a_connection_to_a_silent_server_times_out() -> Outcome {
         password: Secret::new("x"),
         database: "postgres".to_owned(),
         methods: AllowedMethods::Any,
+        tls: TlsDemand::default(),
     };
     let error = Server::connect(&credentials).err().ok_or("nobody answers")?;
     assert!(
@@ -142,6 +143,7 @@ fn a_failed_handshake_names_the_remedy() -> Outcome {
         password: Secret::new("x"),
         database: "postgres".to_owned(),
         methods: AllowedMethods::Any,
+        tls: TlsDemand::default(),
     };
     let confused = thread::spawn(move || -> io::Result<()> {
         let (mut connection, _) = server.accept()?;

@@ -6,7 +6,8 @@ use pgbouncer_k8s::pgbouncer::ini::{ConnectionString, Ini};
 use pgbouncer_k8s::pgbouncer::settings::{Initial, Kind, Section, Setting, TABLE};
 use pgbouncer_k8s::pgbouncer::validate::validate;
 use pgbouncer_k8s::pgbouncer::{
-    Auth, AuthType, Database, Parameters, PoolMode, SharedConfig, User, UserList, Version, hash,
+    Auth, AuthType, Database, Parameters, PoolMode, SharedConfig, SslMode, User, UserList, Version,
+    hash,
 };
 use pgbouncer_k8s::secret::Secret;
 use proptest::collection::{btree_map, vec};
@@ -89,6 +90,8 @@ fn value(kind: Kind) -> BoxedStrategy<String> {
         Kind::Time => "[0-9]{1,9}(\\.[0-9]{1,3})?".boxed(),
         Kind::Path | Kind::MaybePath | Kind::SocketDirectory => "/[a-z ]{0,20}[a-z]".boxed(),
         Kind::List | Kind::Addresses => "[a-z]{1,9}(,[a-z]{1,9})?".boxed(),
+        Kind::Ciphers => select(&["secure", "HIGH:!aNULL"][..]).prop_map_into().boxed(),
+        Kind::Suites => "(TLS_AES_128_GCM_SHA256:){0,2}TLS_AES_256_GCM_SHA384".boxed(),
         Kind::Text | Kind::Short(_) | Kind::Database => "[a-z,;'=]{1,20}".boxed(),
     }
 }
@@ -127,6 +130,15 @@ fn plain_or_refused(
         })
         .ok()
 }
+
+const SSL_MODES: [SslMode; 6] = [
+    SslMode::Disable,
+    SslMode::Allow,
+    SslMode::Prefer,
+    SslMode::Require,
+    SslMode::VerifyCa,
+    SslMode::VerifyFull,
+];
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
@@ -178,6 +190,8 @@ proptest! {
         listen_port: u16,
         max_db_connections: u32,
         max_prepared_statements: u16,
+        client_tls_sslmode in select(&SSL_MODES[..]),
+        server_tls_sslmode in select(&SSL_MODES[..]),
         pool_mode in select(&[PoolMode::Session, PoolMode::Transaction, PoolMode::Statement][..]),
         parameters in select(&["", "{verbose: 2, dns_max_ttl: 9}", "ignore_startup_parameters: [a, b]", "server_check_query: ''"][..]),
     ) {
@@ -199,6 +213,8 @@ proptest! {
             pool_mode,
             max_db_connections,
             max_prepared_statements,
+            client_tls_sslmode,
+            server_tls_sslmode,
             parameters: Parameters::parse(parameters).expect("a map"),
         };
         if let Ok(text) = config.render() {

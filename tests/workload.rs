@@ -22,7 +22,7 @@ use nix::{
     unistd::{Pid, User, geteuid},
 };
 use pgbouncer_k8s::{
-    pgbouncer::{InstanceConfig, UserList, Version},
+    pgbouncer::{InstanceConfig, TlsFiles, UserList, Version},
     secret::Secret,
     workload::{Disk, Files, Loaded, NotLoaded, Paths, Workload},
 };
@@ -130,6 +130,7 @@ impl Unit {
             users: UserList::parse("\"prober\" \"its password\"").expect("it is a user list"),
             proof: Some(("prober".to_owned(), Secret::new("its password"))),
             version: self.program.version,
+            tls: TlsFiles::default(),
             port: 6432,
             instances: (0..instances).map(file).collect(),
         }

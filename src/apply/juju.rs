@@ -30,7 +30,17 @@ pub(super) fn set_peer_secret(
     look: &mut Look<'_>,
 ) -> Result<()> {
     let label = labels::peer_label(&look.unit().app);
-    look.handles().juju.set_secret(&label, content, adopt)?;
+    look.handles().juju.set_secret(&label, &Owner::App, content, adopt)?;
+    Ok(())
+}
+
+pub(super) fn set_unit_secret(
+    content: &BTreeMap<String, Secret>,
+    adopt: Option<&str>,
+    look: &mut Look<'_>,
+) -> Result<()> {
+    let label = labels::unit_label(&look.unit().app);
+    look.handles().juju.set_secret(&label, &Owner::Unit, content, adopt)?;
     Ok(())
 }
 
@@ -42,7 +52,8 @@ pub(super) fn set_client_secret(
 ) -> Result<()> {
     let key = format!("secret-{group}");
     let juju = &mut look.handles().juju;
-    let uri = juju.set_secret(&labels::client_label(relation, group), content, None)?;
+    let uri =
+        juju.set_secret(&labels::client_label(relation, group), &Owner::App, content, None)?;
     let published = juju.bag(relation, &Owner::App)?.get(&key);
     // After a suspension, the bag may still have the URI of a secret that was removed.
     if published.is_none_or(|published| secret_id(published) != secret_id(&uri)) {

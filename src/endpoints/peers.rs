@@ -9,14 +9,15 @@ use crate::endpoints::database::answer;
 use crate::facts::configuration::{Config, configuration};
 use crate::facts::local::{Kept, LocalPgbouncer};
 use crate::facts::options::{InvalidOption, Options};
+use crate::facts::tls::Material;
 use crate::facts::users::{Store, Users, stats_user};
 use crate::look::Look;
 use crate::notes::ClientNotes;
 use crate::peer_bag::{
-    ADMIN_PASSWORD, AUTH, AUTH_REVISION, CONFIG, DATABASES_LOADED, HOSTNAME, LEADER_HOSTNAME,
-    MONITORING_PASSWORD, PGBOUNCER_VERSION, PROCESSES, field,
+    ADMIN_PASSWORD, AUTH, AUTH_REVISION, CLIENT_CA, CONFIG, DATABASES_LOADED, HOSTNAME,
+    LEADER_HOSTNAME, MONITORING_PASSWORD, PGBOUNCER_VERSION, PROCESSES, SERVER_CA, field,
 };
-use crate::pgbouncer::{InstanceConfig, UserList};
+use crate::pgbouncer::{InstanceConfig, Unit, UserList};
 use crate::plan::{Bag, Effect, Note, Plan, Step, Value};
 use crate::secret::Secret;
 use crate::status::Wait;
@@ -53,6 +54,8 @@ pub struct Changed {
     pub noted_version: Option<String>,
     /// The port that Juju has opened; `None` where Juju does not open ports.
     pub opened_port: Option<OpenedPort>,
+    /// The keys and certificates to use.
+    pub material: Material,
     /// Whether PostgreSQL is related; determined only for a configuration without PostgreSQL.
     pub has_backend: bool,
 }
@@ -79,6 +82,8 @@ pub struct LeaderView {
     pub store: Store,
     /// The changed values for clients that have credentials.
     pub updates: answer::Updates,
+    /// The CAs to publish to the other units, by key.
+    pub cas: Vec<(&'static str, Value)>,
 }
 
 /// The facts that a follower gathers.
@@ -160,6 +165,7 @@ fn decide_changed(look: &mut Look<'_>) -> Result<Plan> {
     let seen = Changed {
         has_backend: lacks_backend && look.backend()?.is_some(),
         local,
+        material: look.material()?,
         hostname: look.hostname(),
         leadership,
         stats_user: stats_user(&look.unit().app),
@@ -188,13 +194,33 @@ fn leader_view(look: &mut Look<'_>) -> Result<LeaderView> {
         }
     }
     Ok(LeaderView {
-        config,
         invalid,
         at_old_port,
         users: look.users()?.users.clone(),
         store: look.store()?,
         updates: answer::updates(look)?,
+        cas: cas(look, config.as_ref())?,
+        config,
     })
+}
+
+/// The CAs that the configuration needs, and the removal of others.
+fn cas(look: &mut Look<'_>, config: Option<&Config>) -> Result<Vec<(&'static str, Value)>> {
+    let Some(Config { shared, .. }) = config else { return Ok(Vec::new()) };
+    let material = look.material()?;
+    let mut cas = Vec::new();
+    for (key, mode, text) in [
+        (CLIENT_CA, shared.client_tls_sslmode, material.client_ca),
+        (SERVER_CA, shared.server_tls_sslmode, material.server_ca),
+    ] {
+        let is_published = look.app_bag()?.text(key).is_some();
+        match text.filter(|_| mode.verifies()) {
+            Some(text) => cas.push((key, Value::Text(text))),
+            None if is_published => cas.push((key, Value::Absent)),
+            None => {}
+        }
+    }
+    Ok(cas)
 }
 
 fn follower_view(look: &mut Look<'_>) -> Result<FollowerView> {
@@ -289,6 +315,9 @@ pub fn decide(seen: &Changed) -> Plan {
             let mut published = answer::publish(&view.updates);
             let Some(config) = &view.config else { return plan };
             published.set(Bag::PeerApp, CONFIG, config.text.as_str());
+            for (key, value) in &view.cas {
+                published.set(Bag::PeerApp, *key, value.clone());
+            }
             // A new port is published after the leader's own processes listen on it. Otherwise a
             // port that no process can use would stop all units.
             let (at_once, after_load) = if view.at_old_port.is_some() {
@@ -404,8 +433,10 @@ impl Serving<'_> {
     fn files(&self, config: &Config, local: &LocalPgbouncer) -> Result<Files, Wait> {
         let nobody = UserList::default();
         let list = self.list(config).unwrap_or(&nobody);
-        let instances: Result<Vec<_>, _> = (0..local.unit.processes())
-            .map(|instance| InstanceConfig::derive(&config.shared, list, &local.unit, instance))
+        let tls = self.seen.material.files(&config.shared, &local.unit.auth_file)?;
+        let unit = Unit { tls, ..local.unit.clone() };
+        let instances: Result<Vec<_>, _> = (0..unit.processes())
+            .map(|instance| InstanceConfig::derive(&config.shared, list, &unit, instance))
             .collect();
         // Without the statistics user in the list, no login can prove that the list was read.
         let stats_user = &self.seen.stats_user;
@@ -418,7 +449,8 @@ impl Serving<'_> {
             shared: config.text.clone(),
             users: list.clone(),
             proof,
-            version: local.unit.version,
+            version: unit.version,
+            tls: unit.tls,
             port: config.shared.listen_port,
             instances: instances.map_err(|error| {
                 Wait::NotLoaded(format!("cannot render pgbouncer.ini: {error}"))
@@ -496,7 +528,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use crate::facts::configuration::tests::{config_of, options, user_list};
-    use crate::pgbouncer::{Place, PoolMode, Unit, Version};
+    use crate::pgbouncer::{Place, PoolMode, TlsFiles, Version};
 
     #[track_caller]
     fn check(plan: &Plan, expected: &str) {
@@ -538,6 +570,7 @@ mod tests {
             users: Some(users()),
             store: published(),
             updates: answer::Updates::default(),
+            cas: Vec::new(),
         }
     }
 
@@ -566,6 +599,7 @@ mod tests {
             auth_file: "/dev/shm/pgbouncer-k8s-1/userlist.txt".into(),
             places: [0, 1].map(|n| Place::at(&format!("/var/lib/pgbouncer/instance_{n}"))).to_vec(),
             version: Version::new(1, 24),
+            tls: TlsFiles::default(),
         }
     }
 
@@ -592,6 +626,7 @@ mod tests {
             stats_user: "pgbouncer_stats_pgbouncer_k8s".into(),
             noted_version: Some("1.24.0".into()),
             opened_port: None,
+            material: Material::default(),
             has_backend: false,
         }
     }
@@ -838,7 +873,7 @@ set peer unit pgb_dbs = {}",
 
     #[test]
     fn changed_on_a_follower_with_a_valid_configuration_and_no_users_keeps_the_users_it_has() {
-        let kept = Kept { config: None, users: Some(users().list) };
+        let kept = Kept { users: Some(users().list), ..Kept::default() };
         let plan = change(
             Leadership::Follower(FollowerView { users: None, kept, ..follower() }),
             nothing_loaded(),
@@ -854,7 +889,7 @@ set peer unit pgb_dbs = {}",
             &Options { pool_mode: PoolMode::Transaction, ..options() },
             Some(&users().list),
         );
-        let kept = Kept { config: Some(old.clone()), users: None };
+        let kept = Kept { config: Some(old.clone()), ..Kept::default() };
         let plan = change(
             Leadership::Follower(FollowerView { published: Ok(None), kept, ..follower() }),
             nothing_loaded(),
@@ -865,7 +900,7 @@ set peer unit pgb_dbs = {}",
 
     #[test]
     fn changed_on_a_follower_without_valid_configuration_and_users_keeps_both() {
-        let kept = Kept { config: Some(config()), users: Some(users().list) };
+        let kept = Kept { config: Some(config()), users: Some(users().list), ..Kept::default() };
         let published = Err("line 3".into());
         let here = loaded(&config(), &users().list);
         let plan = change(

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::event::{RelationId, secret_id};
 use crate::facts::Texts;
-use crate::postgres::{AllowedMethods, Credentials, ServerVersion};
+use crate::postgres::{AllowedMethods, Credentials, ServerVersion, TlsDemand};
 use crate::secret::Secret;
+use crate::x509::Bundle;
 
 /// The number of hosts that PostgreSQL may publish.
 const MOST_HOSTS: usize = 32;
@@ -94,6 +95,19 @@ impl Backend {
         self.remote.get(SECRET).map(String::as_str).filter(|uri| is_secret_uri(uri))
     }
 
+    /// The URI of the secret about TLS.
+    pub fn tls_secret(&self) -> Option<&str> {
+        self.remote.get(TLS_SECRET).map(String::as_str).filter(|uri| is_secret_uri(uri))
+    }
+
+    /// The CAs of PostgreSQL's certificate: from the secret's `content`, else plain from the bag;
+    /// empty without TLS.
+    pub fn cas(&self, content: Option<&BTreeMap<String, Secret>>) -> Bundle {
+        let in_secret = content.and_then(|content| content.get("tls-ca")).map(Secret::reveal);
+        let text = in_secret.or_else(|| self.remote.get("tls-ca").map(String::as_str));
+        text.and_then(Bundle::parse).unwrap_or_default()
+    }
+
     /// The credentials: from the secret's `content`, else plain from the bag.
     pub fn credentials(&self, content: Option<&BTreeMap<String, Secret>>) -> Option<Credentials> {
         let value = |key: &str| {
@@ -108,12 +122,16 @@ impl Backend {
             password,
             database: self.database.clone(),
             methods: AllowedMethods::Any,
+            tls: TlsDemand::default(),
         })
     }
 }
 
 /// The key with the URI of the secret with our credentials.
 const SECRET: &str = "secret-user";
+
+/// The key with the URI of the secret about TLS.
+const TLS_SECRET: &str = "secret-tls";
 
 /// Whether a text could be the URI of a secret: `<id>`, `secret:<id>` or `secret://<model>/<id>`.
 /// For any other text `secret-get` fails, and the hook with it.

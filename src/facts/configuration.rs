@@ -197,6 +197,8 @@ pub fn configuration(
         pool_mode: options.pool_mode,
         max_db_connections: options.max_db_connections,
         max_prepared_statements: options.max_prepared_statements,
+        client_tls_sslmode: options.client_tls_sslmode,
+        server_tls_sslmode: options.server_tls_sslmode,
         parameters: options.parameters.clone(),
     }
 }
@@ -205,7 +207,7 @@ pub fn configuration(
 pub(crate) mod tests {
     use super::*;
     use crate::facts::Texts;
-    use crate::pgbouncer::{Entry, Origin, Parameters, PoolMode, User};
+    use crate::pgbouncer::{Entry, Origin, Parameters, PoolMode, SslMode, User};
     use crate::secret::Secret;
 
     /// The defaults of `config.yaml`.
@@ -215,6 +217,8 @@ pub(crate) mod tests {
             pool_mode: PoolMode::Session,
             max_db_connections: 100,
             max_prepared_statements: 100,
+            client_tls_sslmode: SslMode::Prefer,
+            server_tls_sslmode: SslMode::Prefer,
             parameters: Parameters::default(),
         }
     }

@@ -1,7 +1,7 @@
 //! The facts about this unit's own PgBouncer: its processes and its files.
 
 use crate::facts::configuration::Config;
-use crate::pgbouncer::{SharedConfig, Unit, UserList, Version};
+use crate::pgbouncer::{SharedConfig, TlsFiles, Unit, UserList, Version};
 use crate::secret::Secret;
 use crate::status::Wait;
 use crate::workload::{Probe, ProbeError, Saved};
@@ -22,6 +22,8 @@ pub struct Kept {
     pub config: Option<Config>,
     /// The last user list that this unit loaded.
     pub users: Option<UserList>,
+    /// The private key and certificates that this unit loaded, in PEM.
+    pub identity: Option<Secret>,
 }
 
 impl Kept {
@@ -32,7 +34,11 @@ impl Kept {
             Some(Config { shared, text })
         };
         let users = |text: Secret| UserList::parse(text.reveal()).ok();
-        Self { config: saved.config.and_then(config), users: saved.users.and_then(users) }
+        Self {
+            config: saved.config.and_then(config),
+            users: saved.users.and_then(users),
+            identity: saved.identity,
+        }
     }
 }
 
@@ -40,7 +46,9 @@ impl Kept {
 pub fn unit(probe: Probe, listen_addr: String) -> Result<Unit, Wait> {
     let Probe { version, auth_file, places } = probe;
     match Version::parse(&version) {
-        Some(version) => Ok(Unit { listen_addr, auth_file, places, version }),
+        Some(version) => {
+            Ok(Unit { listen_addr, auth_file, places, version, tls: TlsFiles::default() })
+        }
         None => Err(Wait::NoVersion(format!("{version:?} is not a version"))),
     }
 }
@@ -65,10 +73,13 @@ mod tests {
     #[test]
     fn incomplete_files_count_as_missing() {
         let config = config_of(&options(), None);
-        let kept = Kept::read(Saved { config: Some(config.text.clone()), users: None });
-        assert_eq!(kept, Kept { config: Some(config), users: None });
-        let saved =
-            Saved { config: Some("[pgbouncer]\n".into()), users: Some(Secret::new("nonsense")) };
+        let kept = Kept::read(Saved { config: Some(config.text.clone()), ..Saved::default() });
+        assert_eq!(kept, Kept { config: Some(config), ..Kept::default() });
+        let saved = Saved {
+            config: Some("[pgbouncer]\n".into()),
+            users: Some(Secret::new("nonsense")),
+            identity: None,
+        };
         assert_eq!(Kept::read(saved), Kept::default());
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::pgbouncer::{Parameters, PoolMode, SharedConfig, Version, hex};
+use crate::pgbouncer::{Parameters, PoolMode, SharedConfig, SslMode, Version, hex};
 
 /// The options of `config.yaml`, each with a valid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,10 @@ pub struct Options {
     pub max_db_connections: u32,
     /// Number of prepared statements kept on each server connection; 0 turns tracking off.
     pub max_prepared_statements: u16,
+    /// How much TLS clients must use.
+    pub client_tls_sslmode: SslMode,
+    /// How much TLS PgBouncer demands of PostgreSQL.
+    pub server_tls_sslmode: SslMode,
     /// Other settings of PgBouncer.
     pub parameters: Parameters,
 }
@@ -37,6 +41,16 @@ pub enum InvalidOption {
         /// The values that the option accepts.
         remedy: &'static str,
     },
+    /// A mode of TLS that cannot be met now.
+    #[error("{option} is {mode}: {reason}")]
+    Unmet {
+        /// The name of the option in `config.yaml`.
+        option: &'static str,
+        /// Its value.
+        mode: String,
+        /// The reason and the remedy.
+        reason: String,
+    },
     /// Invalid settings in `pgbouncer-parameters`, with the reasons.
     #[error("pgbouncer-parameters: {0}")]
     Parameters(String),
@@ -46,9 +60,14 @@ impl InvalidOption {
     /// The name of the option in `config.yaml`.
     pub fn option(&self) -> &'static str {
         match self {
-            Self::Value { option, .. } => option,
+            Self::Value { option, .. } | Self::Unmet { option, .. } => option,
             Self::Parameters(_) => "pgbouncer-parameters",
         }
+    }
+
+    /// A mode of TLS that cannot be met now, with the reason.
+    pub fn unmet(option: &'static str, mode: SslMode, reason: String) -> Self {
+        Self::Unmet { option, mode: mode.to_string(), reason }
     }
 
     /// A port on which PgBouncer could not listen.
@@ -94,6 +113,8 @@ impl Options {
             "a number between 0 (off) and 1000",
         );
         let max_prepared_statements = valid(statements, &mut invalid);
+        let client_tls_sslmode = valid(sslmode(config, "client_tls_sslmode"), &mut invalid);
+        let server_tls_sslmode = valid(sslmode(config, "server_tls_sslmode"), &mut invalid);
         let parameters = Parameters::parse(&text(config, "pgbouncer-parameters", ""));
         let parameters = valid(parameters.map_err(InvalidOption::Parameters), &mut invalid);
         let options = || {
@@ -102,6 +123,8 @@ impl Options {
                 pool_mode: pool_mode?,
                 max_db_connections: max_db_connections?,
                 max_prepared_statements: max_prepared_statements?,
+                client_tls_sslmode: client_tls_sslmode?,
+                server_tls_sslmode: server_tls_sslmode?,
                 parameters: parameters?,
             })
         };
@@ -115,10 +138,20 @@ impl Options {
             pool_mode,
             max_db_connections,
             max_prepared_statements,
+            client_tls_sslmode,
+            server_tls_sslmode,
             parameters,
             ..
         } = config;
-        Self { listen_port, pool_mode, max_db_connections, max_prepared_statements, parameters }
+        Self {
+            listen_port,
+            pool_mode,
+            max_db_connections,
+            max_prepared_statements,
+            client_tls_sslmode,
+            server_tls_sslmode,
+            parameters,
+        }
     }
 
     /// `pgb-` and 24 hexadecimal digits of a SHA-256 digest of all values.
@@ -170,6 +203,8 @@ pub struct OptionFacts {
     pub version: Version,
     /// The port on which PgBouncer could not listen here.
     pub refused_port: Option<u16>,
+    /// The modes of TLS that cannot be met now.
+    pub unmet_tls: Vec<InvalidOption>,
     /// The options of the published configuration.
     pub published: Option<Options>,
     /// The options of the configuration in this unit's files.
@@ -182,8 +217,14 @@ impl ChosenOptions {
     /// Chooses the options in force. If one option is invalid, all options keep their last valid
     /// values, so that clients and changes of the primary are still handled.
     pub fn choose(facts: OptionFacts) -> Self {
-        let OptionFacts { wanted, version, refused_port, published, kept, is_reachable } = facts;
-        match wanted.and_then(|options| options.check(version, refused_port).map(|()| options)) {
+        let OptionFacts { wanted, version, refused_port, unmet_tls, published, kept, is_reachable } =
+            facts;
+        let checked = wanted.and_then(|options| {
+            let mut invalid = options.check(version, refused_port).err().unwrap_or_default();
+            invalid.extend(unmet_tls);
+            if invalid.is_empty() { Ok(options) } else { Err(invalid) }
+        });
+        match checked {
             Ok(mut options) => {
                 // The port changes only while the leader's own processes can try it first.
                 if let Some(last) = published.filter(|_| !is_reachable) {
@@ -229,6 +270,12 @@ fn pool_mode(config: &Map<String, Value>) -> Result<PoolMode, InvalidOption> {
     let value = text(config, "pool_mode", "session");
     PoolMode::parse(&value)
         .ok_or_else(|| invalid("pool_mode", &value.into(), "session, transaction or statement"))
+}
+
+fn sslmode(config: &Map<String, Value>, option: &'static str) -> Result<SslMode, InvalidOption> {
+    let value = text(config, option, "prefer");
+    let remedy = "disable, allow, prefer, require, verify-ca or verify-full";
+    SslMode::parse(&value).ok_or_else(|| invalid(option, &value.into(), remedy))
 }
 
 fn expose_external(config: &Map<String, Value>) -> Result<(), InvalidOption> {
@@ -280,6 +327,8 @@ mod tests {
             pool_mode: PoolMode::Session,
             max_db_connections: 100,
             max_prepared_statements: 100,
+            client_tls_sslmode: SslMode::Prefer,
+            server_tls_sslmode: SslMode::Prefer,
             parameters: Parameters::default(),
         };
         assert_eq!(options(&json!({})), Ok(expected.clone()));
@@ -355,6 +404,7 @@ mod tests {
             wanted: Ok(options(6543)),
             version: Version::new(1, 18),
             refused_port: None,
+            unmet_tls: Vec::new(),
             published: Some(options(6432)),
             kept: Some(options(6000)),
             is_reachable: true,

@@ -12,6 +12,16 @@ pub fn old_peer_label(app: &str) -> String {
     format!("{app}.app")
 }
 
+/// The label of the secret that this unit has for itself.
+pub fn unit_label(app: &str) -> String {
+    format!("pgb-peers.{app}.unit")
+}
+
+/// The label of that secret in an older layout.
+pub fn old_unit_label(app: &str) -> String {
+    format!("{app}.unit")
+}
+
 /// The label of a secret with a client's credentials; `group` is `user` or `tls`.
 pub fn client_label(relation: RelationId, group: &str) -> String {
     format!("database.{relation}.{group}.secret")
@@ -20,4 +30,9 @@ pub fn client_label(relation: RelationId, group: &str) -> String {
 /// The label under which each unit reads the secret with PostgreSQL's credentials.
 pub fn backend_label(relation: RelationId) -> String {
     format!("backend-database.{relation}.user.secret")
+}
+
+/// The label under which each unit reads the secret about PostgreSQL's TLS.
+pub fn backend_tls_label(relation: RelationId) -> String {
+    format!("backend-database.{relation}.tls.secret")
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::info::SecretInfo;
 use super::tool::{ToolError, absent_is_none, query, to_yaml};
-use super::{Juju, keys};
+use super::{Juju, Owner, keys};
 use crate::event::{RelationId, secret_id};
 use crate::facts::Texts;
 use crate::secret::Secret;
@@ -92,7 +92,7 @@ impl Juju {
         Ok(info)
     }
 
-    /// Sets the content of the application's secret with `label` and returns its URI. Uses the
+    /// Sets the content of our secret with `label` and returns its URI. Uses the
     /// secret with that label, else relabels the secret `adopt`, else adds a secret. An equal
     /// content writes nothing.
     ///
@@ -101,6 +101,7 @@ impl Juju {
     pub fn set_secret(
         &mut self,
         label: &str,
+        owner: &Owner,
         content: &BTreeMap<String, Secret>,
         adopt: Option<&str>,
     ) -> Result<String, ToolError> {
@@ -116,7 +117,8 @@ impl Juju {
             uri
         } else {
             revision = Some(1);
-            self.write_secret("secret-add", &["--label", label, "--owner", "application"], content)?
+            let owner = if *owner == Owner::Unit { "unit" } else { "application" };
+            self.write_secret("secret-add", &["--label", label, "--owner", owner], content)?
         };
         self.secrets.insert(label.to_owned(), Some(content.clone()));
         self.infos.insert(

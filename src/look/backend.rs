@@ -11,7 +11,7 @@ use crate::facts::lookup::Lookup;
 use crate::facts::units::{looks_everywhere, sibling_looks_everywhere};
 use crate::juju::labels;
 use crate::notes::Trust;
-use crate::postgres::{AllowedMethods, Credentials, Refused, Server};
+use crate::postgres::{AllowedMethods, Credentials, Refused, Server, TlsDemand};
 use crate::status::Wait;
 
 impl Look<'_> {
@@ -138,7 +138,8 @@ impl Look<'_> {
     /// for a few seconds at most.
     pub fn server(&mut self) -> Result<Result<&mut Server, Wait>> {
         if self.handles.server.is_none() {
-            self.handles.server = Some(self.connect()?);
+            let demand = self.tls_in_force()?;
+            self.handles.server = Some(self.connect(&demand)?);
         }
         Ok(match &mut self.handles.server {
             Some(Ok(server)) => Ok(server),
@@ -152,12 +153,13 @@ impl Look<'_> {
         self.scram_login
     }
 
-    /// Connects to PostgreSQL, and remembers a login by SCRAM.
-    fn connect(&mut self) -> Result<Result<Server, Wait>> {
+    /// Connects to PostgreSQL with this much TLS, and remembers a login by SCRAM.
+    pub(super) fn connect(&mut self, demand: &TlsDemand) -> Result<Result<Server, Wait>> {
         let Some(backend) = self.backend()? else { return Ok(Err(Wait::NoBackend)) };
         let Some(mut credentials) = self.credentials(&backend)? else {
             return Ok(Err(Wait::Backend));
         };
+        credentials.tls = demand.clone();
         if self.app_bag()?.scram() == Some(backend.relation) {
             credentials.methods = AllowedMethods::Scram;
         }

@@ -87,7 +87,7 @@ impl Look<'_> {
 
     /// The application on the other side of a relation. The relation's own hooks have it in their
     /// environment; other hooks find it in the notes, because it never changes.
-    pub(super) fn remote_app(&mut self, relation: RelationId) -> Result<Option<String>> {
+    pub fn remote_app(&mut self, relation: RelationId) -> Result<Option<String>> {
         if let Some(app) = known_app(self.event, relation, &self.notes) {
             self.notes.remote_apps.insert(relation, app.clone());
             return Ok(Some(app));

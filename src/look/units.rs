@@ -11,12 +11,14 @@ use crate::facts::configuration::Config;
 use crate::facts::units::LoadedUnit;
 use crate::juju::{Goal, Owner};
 use crate::notes::Trust;
-use crate::peer_bag::{ADDRESS, DATABASES_LOADED, HOSTNAME, PGBOUNCER_VERSION, TROUBLE};
+use crate::peer_bag::{ADDRESS, DATABASES_LOADED, HOSTNAME, PGBOUNCER_VERSION, TLS_CA, TROUBLE};
 use crate::plan::Bag;
 use crate::status::{self, Serving};
+use crate::x509::Bundle;
+use crate::x509::certificate::digest;
 
 /// The keys of another unit's bag that this charm reads and notes.
-const KEPT: [&str; 5] = [ADDRESS, DATABASES_LOADED, HOSTNAME, PGBOUNCER_VERSION, TROUBLE];
+const KEPT: [&str; 6] = [ADDRESS, DATABASES_LOADED, HOSTNAME, PGBOUNCER_VERSION, TLS_CA, TROUBLE];
 
 impl Look<'_> {
     /// The units that the model plans for our or a related application.
@@ -31,7 +33,7 @@ impl Look<'_> {
         Ok(goal.is_some_and(|goal| goal.staying().next().is_none()))
     }
 
-    /// The databag of another unit in the peer relation. Juju runs a hook that names the unit when
+    /// The databag of another unit in the peer relation, with digests in place of its CAs. Juju runs a hook that names the unit when
     /// the bag changes; all other hooks use the notes.
     pub fn sibling(&mut self, unit: &str) -> Result<Texts> {
         if let Some(texts) = self.notes.siblings.get(unit) {
@@ -39,6 +41,12 @@ impl Look<'_> {
         }
         let mut texts = self.handles.juju.bag(self.peers, &Owner::Other(unit.to_owned()))?.clone();
         texts.retain(|key, _| KEPT.contains(&key.as_str()));
+        if let Some(cas) = texts.get_mut(TLS_CA) {
+            // The certificates themselves would make the note too long for Juju.
+            let found = Bundle::parse(cas).unwrap_or_default();
+            let ids: Vec<_> = found.0.iter().map(|ca| digest(&ca.pem)).collect();
+            *cas = ids.join(" ");
+        }
         // Juju itself writes the address: a bag without an address is not readable yet.
         if texts.contains_key(ADDRESS) {
             self.notes.siblings.insert(unit.to_owned(), texts.clone());

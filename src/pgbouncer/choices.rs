@@ -1,4 +1,4 @@
-//! The settings `auth_type` and `pool_mode`, whose values are a few words.
+//! Settings whose values are a few words.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ macro_rules! words {
         $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }
     ) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $name { $($(#[$variant_doc])* $variant,)+ }
 
         impl $name {
@@ -45,5 +45,37 @@ words! {
         Transaction = "transaction",
         /// When the statement ends.
         Statement = "statement",
+    }
+}
+
+words! {
+    /// `client_tls_sslmode` and `server_tls_sslmode`: how much TLS one side of PgBouncer demands,
+    /// from the least to the most.
+    SslMode {
+        /// No TLS.
+        Disable = "disable",
+        /// TLS if the other side asks for it.
+        Allow = "allow",
+        /// TLS if the other side has it.
+        Prefer = "prefer",
+        /// Only TLS, with any certificate.
+        Require = "require",
+        /// Only TLS, with a certificate of a known CA.
+        VerifyCa = "verify-ca",
+        /// Only TLS, with a certificate of a known CA for the server's name. Towards clients,
+        /// PgBouncer treats it as `verify-ca`.
+        VerifyFull = "verify-full",
+    }
+}
+
+impl SslMode {
+    /// Whether a connection without TLS is refused.
+    pub fn demands_tls(self) -> bool {
+        self >= Self::Require
+    }
+
+    /// Whether the certificate of the other side is verified.
+    pub fn verifies(self) -> bool {
+        self >= Self::VerifyCa
     }
 }

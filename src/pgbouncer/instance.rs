@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
+use super::choices::SslMode;
 use super::ini::ConnectionString;
 use super::reset;
 use super::settings::{Section, check, lookup};
@@ -9,6 +10,7 @@ use super::shared::SharedConfig;
 use super::text::{Unrepresentable, hex};
 use super::userlist::UserList;
 use super::version::Version;
+use crate::secret::Secret;
 
 /// The facts of one unit that its files depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,79 @@ pub struct Unit {
     pub places: Vec<Place>,
     /// The version of PgBouncer that will read the files.
     pub version: Version,
+    /// The files for TLS, in the directory of the user list.
+    pub tls: TlsFiles,
+}
+
+/// A file for TLS: certificates in PEM, or a private key with them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFile {
+    /// The absolute path, as the processes see it.
+    pub path: String,
+    /// The text.
+    pub text: Secret,
+}
+
+/// The files of a unit for TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The private key and the certificate with its chain. They are one file, so that no process
+    /// can read a key and a certificate that do not belong together.
+    pub identity: Option<TlsFile>,
+    /// The CAs of clients' certificates.
+    pub client_ca: Option<TlsFile>,
+    /// The CAs of PostgreSQL's certificate.
+    pub server_ca: Option<TlsFile>,
+}
+
+impl TlsFiles {
+    /// The name of the file with the private key.
+    pub const IDENTITY: &'static str = "tls.pem";
+    /// The name of the file with the CAs of clients.
+    pub const CLIENT_CA: &'static str = "client-ca.pem";
+    /// The name of the file with the CAs of PostgreSQL.
+    pub const SERVER_CA: &'static str = "server-ca.pem";
+
+    /// The files.
+    pub fn iter(&self) -> impl Iterator<Item = &TlsFile> {
+        [&self.identity, &self.client_ca, &self.server_ca].into_iter().flatten()
+    }
+
+    /// The settings for these modes, each with the mode that the unit can offer. A mode that needs
+    /// a file which is missing is an error that names the file's purpose.
+    fn settings(
+        &self,
+        client: SslMode,
+        server: SslMode,
+    ) -> Result<Vec<(&'static str, String)>, Unrepresentable> {
+        let missing =
+            |setting: &str, what| Unrepresentable::new(format!("the setting {setting}"), what);
+        let path = |file: &TlsFile| file.path.clone();
+        let mut settings = Vec::new();
+        match &self.identity {
+            None if client.demands_tls() => {
+                return Err(missing("client_tls_sslmode", "this unit has no certificate"));
+            }
+            Some(identity) if client != SslMode::Disable => {
+                settings.push(("client_tls_sslmode", client.to_string()));
+                settings.push(("client_tls_key_file", path(identity)));
+                settings.push(("client_tls_cert_file", path(identity)));
+            }
+            _ => settings.push(("client_tls_sslmode", SslMode::Disable.to_string())),
+        }
+        if client.verifies() {
+            let file = self.client_ca.as_ref().map(path);
+            let file = file.ok_or_else(|| missing("client_tls_sslmode", "no CA is known"))?;
+            settings.push(("client_tls_ca_file", file));
+        }
+        settings.push(("server_tls_sslmode", server.to_string()));
+        if server.verifies() {
+            let file = self.server_ca.as_ref().map(path);
+            let file = file.ok_or_else(|| missing("server_tls_sslmode", "no CA is known"))?;
+            settings.push(("server_tls_ca_file", file));
+        }
+        Ok(settings)
+    }
 }
 
 /// The directory and file that one process has for itself: absolute paths, as the process sees
@@ -123,8 +198,10 @@ impl InstanceConfig {
             ),
             ("peer_id", instance.saturating_add(1).to_string()),
         ];
+        let tls = unit.tls.settings(shared.client_tls_sslmode, shared.server_tls_sslmode)?;
+        ini.pgbouncer.retain(|(key, _)| tls.iter().all(|(name, _)| name != key));
         let settings = std::mem::take(&mut ini.pgbouncer).into_iter();
-        let own = sockets.into_iter().chain(pid_file).chain(own);
+        let own = sockets.into_iter().chain(pid_file).chain(own).chain(tls);
         for (key, value) in settings.chain(own.map(|(key, value)| (key.to_owned(), value))) {
             if lookup(Section::Pgbouncer, &key).is_some_and(|setting| unit.version < setting.since)
             {
@@ -141,7 +218,11 @@ impl InstanceConfig {
         }
 
         let mut text = ini.render(unit.version)?;
-        let hash = Sha256::new().chain_update(&text).chain_update(users.file_text()?).finalize();
+        let mut hash = Sha256::new().chain_update(&text).chain_update(users.file_text()?);
+        for file in unit.tls.iter() {
+            hash.update(file.text.reveal());
+        }
+        let hash = hash.finalize();
         let digest = format!("pgb-{}", &hex(&hash)[..24]);
         // The last line: a reload that fails resets everything below the bad line, so only a
         // process that read the file to its end shows this digest.
@@ -187,6 +268,7 @@ mod tests {
             auth_file: "/dev/shm/pgbouncer/userlist.txt".into(),
             places: [0, 1].map(|n| Place::at(&format!("/var/lib/pgbouncer/instance_{n}"))).to_vec(),
             version: Version::new(1, minor),
+            tls: TlsFiles::default(),
         }
     }
 
@@ -227,7 +309,6 @@ dns_nxdomain_ttl = 2
 tcp_user_timeout = 15000
 tcp_keepidle = 10
 tcp_keepintvl = 5
-server_tls_sslmode = prefer
 listen_port = 6432
 pool_mode = session
 max_db_connections = 100
@@ -248,14 +329,16 @@ server_reset_query = BEGIN; RESET ALL; SET idle_in_transaction_session_timeout =
 server_reset_query_always = 1
 server_fast_close = 1
 peer_id = 2
+client_tls_sslmode = disable
+server_tls_sslmode = prefer
 syslog_ident = DIGEST
 ";
 
     #[test]
     fn a_process_gets_a_complete_file() {
         let config = derive(&example(), 24);
-        assert_eq!(config.text, GOLDEN.replace("DIGEST", "pgb-e297b217d3269b8c8c6b68c1"));
-        assert_eq!(config.digest, "pgb-e297b217d3269b8c8c6b68c1");
+        assert_eq!(config.text, GOLDEN.replace("DIGEST", "pgb-aa7988770a3e9520c64a032a"));
+        assert_eq!(config.digest, "pgb-aa7988770a3e9520c64a032a");
         assert_eq!(config.left_out, [""; 0]);
     }
 
@@ -310,6 +393,47 @@ syslog_ident = DIGEST
         let other_port = derive(&SharedConfig { listen_port: 6433, ..example() }, 24);
         assert_ne!(other_port.digest, config.digest);
         assert!(config.text.ends_with(&format!("syslog_ident = {}\n", config.digest)));
+    }
+
+    fn file(name: &str, text: &str) -> TlsFile {
+        TlsFile { path: format!("/dev/shm/pgb-0/{name}"), text: Secret::new(text) }
+    }
+
+    #[test]
+    fn the_files_for_tls_stand_in_the_file_and_in_the_digest() {
+        let tls = TlsFiles {
+            identity: Some(file(TlsFiles::IDENTITY, "a key")),
+            client_ca: Some(file(TlsFiles::CLIENT_CA, "a CA")),
+            server_ca: Some(file(TlsFiles::SERVER_CA, "a CA")),
+        };
+        let shared = SharedConfig {
+            client_tls_sslmode: SslMode::VerifyCa,
+            server_tls_sslmode: SslMode::VerifyFull,
+            ..example()
+        };
+        let derive = |tls: TlsFiles| {
+            InstanceConfig::derive(&shared, &users("md5"), &Unit { tls, ..unit(24) }, 0)
+        };
+        let config = derive(tls.clone()).expect("it can be written");
+        let lines = "client_tls_sslmode = verify-ca
+client_tls_key_file = /dev/shm/pgb-0/tls.pem
+client_tls_cert_file = /dev/shm/pgb-0/tls.pem
+client_tls_ca_file = /dev/shm/pgb-0/client-ca.pem
+server_tls_sslmode = verify-full
+server_tls_ca_file = /dev/shm/pgb-0/server-ca.pem
+syslog_ident = ";
+        assert!(config.text.contains(lines), "{}", config.text);
+        assert!(validate(&config.text, Version::new(1, 24)).is_ok());
+        let renewed = Some(file(TlsFiles::IDENTITY, "new"));
+        let renewed = TlsFiles { identity: renewed, ..tls.clone() };
+        assert_ne!(derive(renewed).expect("it can be written").digest, config.digest);
+        for missing in [
+            TlsFiles { identity: None, ..tls.clone() },
+            TlsFiles { client_ca: None, ..tls.clone() },
+            TlsFiles { server_ca: None, ..tls },
+        ] {
+            assert!(derive(missing).is_err());
+        }
     }
 
     #[test]

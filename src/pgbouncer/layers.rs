@@ -13,7 +13,7 @@ use super::names::AUTH_DATABASE;
 /// The layers of the configuration that all units share.
 pub(super) struct Layers<'a> {
     /// The operator's settings from options of the charm, in the order of [`OPTIONS`].
-    pub(super) options: [(&'static str, String); 4],
+    pub(super) options: [(&'static str, String); 6],
     /// The operator's settings from `pgbouncer-parameters`. None of them is reserved.
     pub(super) parameters: BTreeMap<&'static str, &'a str>,
     /// The forced settings.
@@ -21,7 +21,7 @@ pub(super) struct Layers<'a> {
 }
 
 /// The first layer, each line with its reason.
-pub const OURS: [(&str, &str); 12] = [
+pub const OURS: [(&str, &str); 11] = [
     // The owner of a client's database cannot change the lookup function in this one. The line is
     // there without a backend, too, because a process keeps the old value when the line goes.
     ("auth_dbname", AUTH_DATABASE),
@@ -46,13 +46,17 @@ pub const OURS: [(&str, &str); 12] = [
     ("tcp_user_timeout", "15000"),
     ("tcp_keepidle", "10"),
     ("tcp_keepintvl", "5"),
-    // The default since 1.20: with 1.18, too, the backend is reached over TLS.
-    ("server_tls_sslmode", "prefer"),
 ];
 
 /// The settings that have an option of their own.
-const OPTIONS: [&str; 4] =
-    ["listen_port", "pool_mode", "max_db_connections", "max_prepared_statements"];
+const OPTIONS: [&str; 6] = [
+    "listen_port",
+    "pool_mode",
+    "max_db_connections",
+    "max_prepared_statements",
+    "client_tls_sslmode",
+    "server_tls_sslmode",
+];
 
 /// The list to which the operator's value is added: the parameters that drivers send.
 const EXTENDED: &str = "ignore_startup_parameters";
@@ -61,7 +65,14 @@ const EXTENDED: &str = "ignore_startup_parameters";
 const RESERVED: [(&str, &[&str]); 7] = [
     (
         "it has an option of its own",
-        &["listen_port", "max_db_connections", "max_prepared_statements", "pool_mode"],
+        &[
+            "client_tls_sslmode",
+            "listen_port",
+            "max_db_connections",
+            "max_prepared_statements",
+            "pool_mode",
+            "server_tls_sslmode",
+        ],
     ),
     (
         "the charm derives it from max_db_connections",
@@ -83,12 +94,11 @@ const RESERVED: [(&str, &[&str]); 7] = [
         ],
     ),
     (
-        "certificates are not supported yet",
+        "the charm writes the files with certificates and keys",
         &[
             "client_tls_ca_file",
             "client_tls_cert_file",
             "client_tls_key_file",
-            "client_tls_sslmode",
             "server_tls_ca_file",
             "server_tls_cert_file",
             "server_tls_key_file",

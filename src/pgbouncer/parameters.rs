@@ -60,11 +60,6 @@ impl Parameters {
         if let Some(reason) = reserved(name) {
             return Err(format!("cannot set {name}: {reason}"));
         }
-        if name == "server_tls_sslmode" && value.starts_with("verify-") {
-            return Err(format!(
-                "cannot set {name} to {value}: certificates are not supported yet"
-            ));
-        }
         match self.0.insert(name, value) {
             None => Ok(()),
             Some(_) => Err(format!("cannot set {name}: it is given twice")),
@@ -163,7 +158,7 @@ mod tests {
             ("auth_type: trust", "cannot set auth_type: the charm decides who may log in and how"),
             (
                 "server_tls_sslmode: verify-full",
-                "cannot set server_tls_sslmode to verify-full: certificates are",
+                "cannot set server_tls_sslmode: it has an option of its own",
             ),
             (
                 "server_login_retry: 0.0",

@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::names::DATABASE_NAME_LIMIT;
+use super::openssl;
 use super::text::printable;
 use super::version::Version;
 
@@ -70,6 +71,10 @@ pub enum Kind {
     MaybePath,
     /// The directory of the unix socket, `@` and a name for an abstract socket, or nothing.
     SocketDirectory,
+    /// OpenSSL's list of ciphers up to TLS 1.2.
+    Ciphers,
+    /// OpenSSL's list of suites of TLS 1.3.
+    Suites,
     /// Any line.
     Text,
     /// Names separated by commas. A `=` is refused: it shows that two lines became one.
@@ -142,8 +147,8 @@ pub enum InvalidSetting {
 use Change::{Reconnect, Reload, Restart};
 use Initial::{Is, Null, Of, Since};
 use Kind::{
-    Addresses, Bool, Database, Enum, Int, List, MaybePath, Octal, Path, Short, SocketDirectory,
-    Text, Time, Words,
+    Addresses, Bool, Ciphers, Database, Enum, Int, List, MaybePath, Octal, Path, Short,
+    SocketDirectory, Suites, Text, Time, Words,
 };
 use Section::{Databases, Peers, Pgbouncer, Users};
 
@@ -183,12 +188,12 @@ pub const TABLE: &[Setting] = &[
     row(Pgbouncer, "cancel_wait_timeout", Time, Is("10"), Reload).since(19).note("0 waits forever"),
     row(Pgbouncer, "client_idle_timeout", Time, Is("0"), Reload),
     row(Pgbouncer, "client_login_timeout", Time, Is("60"), Reload),
-    row(Pgbouncer, "client_tls13_ciphers", Text, Null, Reload).since(25),
+    row(Pgbouncer, "client_tls13_ciphers", Suites, Null, Reload).since(25),
     row(Pgbouncer, "client_tls_ca_file", MaybePath, Is(""), Reload),
     row(Pgbouncer, "client_tls_cert_file", MaybePath, Is(""), Reload),
-    row(Pgbouncer, "client_tls_ciphers", Text, Since(21, "fast", "default"), Reload),
+    row(Pgbouncer, "client_tls_ciphers", Ciphers, Since(21, "fast", "default"), Reload),
     row(Pgbouncer, "client_tls_dheparams", Enum(&["none", "auto"]), Is("auto"), Reload).note("legacy, which 1.24 refuses, is not taken here"),
-    row(Pgbouncer, "client_tls_ecdhcurve", Text, Is("auto"), Reload),
+    row(Pgbouncer, "client_tls_ecdhcurve", Enum(openssl::CURVES), Is("auto"), Reload),
     row(Pgbouncer, "client_tls_key_file", MaybePath, Is(""), Reload),
     row(Pgbouncer, "client_tls_protocols", Words(PROTOCOLS), Is("secure"), Reload),
     row(Pgbouncer, "client_tls_sslmode", Enum(SSLMODES), Is("disable"), Reload).note("anything but disable needs key and certificate"),
@@ -239,10 +244,10 @@ pub const TABLE: &[Setting] = &[
     row(Pgbouncer, "server_reset_query", Text, Is("DISCARD ALL"), Reload).note("together with another statement, DISCARD ALL always fails, and PgBouncer does not report it"),
     row(Pgbouncer, "server_reset_query_always", Bool, Is("0"), Reload).note("in transaction and statement pools too"),
     row(Pgbouncer, "server_round_robin", Bool, Is("0"), Reload),
-    row(Pgbouncer, "server_tls13_ciphers", Text, Null, Reload).since(25),
+    row(Pgbouncer, "server_tls13_ciphers", Suites, Null, Reload).since(25),
     row(Pgbouncer, "server_tls_ca_file", MaybePath, Is(""), Reload),
     row(Pgbouncer, "server_tls_cert_file", MaybePath, Is(""), Reload),
-    row(Pgbouncer, "server_tls_ciphers", Text, Since(21, "fast", "default"), Reload),
+    row(Pgbouncer, "server_tls_ciphers", Ciphers, Since(21, "fast", "default"), Reload),
     row(Pgbouncer, "server_tls_key_file", MaybePath, Is(""), Reload),
     row(Pgbouncer, "server_tls_protocols", Words(PROTOCOLS), Is("secure"), Reload),
     row(Pgbouncer, "server_tls_sslmode", Enum(SSLMODES), Since(20, "disable", "prefer"), Reload).note("a change replaces the server connections; before 1.24 with TLS each reload does"),
@@ -398,6 +403,8 @@ impl Kind {
                 line && value.len() <= SOCKET_DIRECTORY_MAX
                     && (value.is_empty() || value.starts_with(['/', '@']))
             }
+            Ciphers => openssl::has_ciphers(value),
+            Suites => openssl::has_suites(value),
             Text => line,
             List => line && !value.contains('='),
             Addresses => {
@@ -418,8 +425,8 @@ impl Kind {
             Octal => &[("777", "777")],
             Bool => &[("7", "7"), ("-1", "-1")],
             Time => &[("1e3", "1000"), ("0x10", "16"), ("inf", "0")],
-            Enum(_) | Words(_) | Path | MaybePath | SocketDirectory | Text | List | Addresses
-            | Short(_) | Database => &[],
+            Enum(_) | Words(_) | Path | MaybePath | SocketDirectory | Ciphers | Suites | Text
+            | List | Addresses | Short(_) | Database => &[],
         }
     }
 }
@@ -466,6 +473,8 @@ impl fmt::Display for Kind {
                 f,
                 "an absolute path of at most {SOCKET_DIRECTORY_MAX} bytes, @ and a name, or nothing"
             ),
+            Ciphers => f.write_str("a list of ciphers that OpenSSL knows, such as HIGH:!aNULL"),
+            Suites => f.write_str("suites of TLS 1.3 with : between them"),
             Text => f.write_str("a text of one line"),
             List => f.write_str("names with commas between them, without ="),
             Addresses => {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::auth::{self, Auth};
-use super::choices::PoolMode;
+use super::choices::{PoolMode, SslMode};
 use super::ini::{ConnectionString, Ini, ParseError};
 use super::layers::{self, Layers};
 use super::parameters::Parameters;
@@ -31,6 +31,11 @@ pub struct SharedConfig {
     pub max_db_connections: u32,
     /// Prepared statements kept for each server connection; 0 to leave them alone.
     pub max_prepared_statements: u16,
+    /// How much TLS clients must use. A unit without a certificate offers none, unless this
+    /// demands it.
+    pub client_tls_sslmode: SslMode,
+    /// How much TLS PgBouncer demands of PostgreSQL.
+    pub server_tls_sslmode: SslMode,
     /// The operator's other settings.
     pub parameters: Parameters,
 }
@@ -109,6 +114,8 @@ impl SharedConfig {
                 ("pool_mode", self.pool_mode.to_string()),
                 ("max_db_connections", self.max_db_connections.to_string()),
                 ("max_prepared_statements", self.max_prepared_statements.to_string()),
+                ("client_tls_sslmode", self.client_tls_sslmode.to_string()),
+                ("server_tls_sslmode", self.server_tls_sslmode.to_string()),
             ],
             parameters: self.parameters.iter().collect(),
             forced: forced.into_iter().flatten().collect(),
@@ -186,6 +193,8 @@ impl SharedConfig {
                 .ok_or_else(|| invalid("pool_mode", "no such mode"))?,
             max_db_connections: number(&ini, "max_db_connections")?,
             max_prepared_statements: number(&ini, "max_prepared_statements")?,
+            client_tls_sslmode: sslmode(&ini, "client_tls_sslmode")?,
+            server_tls_sslmode: sslmode(&ini, "server_tls_sslmode")?,
             parameters,
             auth,
         })
@@ -295,6 +304,10 @@ fn number<N: std::str::FromStr>(ini: &Ini, key: &str) -> Result<N, Invalid> {
     required(ini, key)?.parse().map_err(|_| invalid(key, "the number is too large"))
 }
 
+fn sslmode(ini: &Ini, key: &str) -> Result<SslMode, Invalid> {
+    SslMode::parse(required(ini, key)?).ok_or_else(|| invalid(key, "no such mode"))
+}
+
 fn is_hash(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -344,6 +357,8 @@ pub(super) mod tests {
             pool_mode: PoolMode::Session,
             max_db_connections: 100,
             max_prepared_statements: 100,
+            client_tls_sslmode: SslMode::Prefer,
+            server_tls_sslmode: SslMode::Prefer,
             parameters: Parameters::default(),
         }
     }
@@ -369,11 +384,12 @@ dns_nxdomain_ttl = 2
 tcp_user_timeout = 15000
 tcp_keepidle = 10
 tcp_keepintvl = 5
-server_tls_sslmode = prefer
 listen_port = 6432
 pool_mode = session
 max_db_connections = 100
 max_prepared_statements = 100
+client_tls_sslmode = prefer
+server_tls_sslmode = prefer
 auth_type = scram-sha-256
 auth_query = SELECT username, password FROM pgbouncer_auth_relation_id_4.get_auth($1)
 admin_users = pgbouncer_admin_pgbouncer_k8s
@@ -400,6 +416,8 @@ stats_users = pgbouncer_stats_pgbouncer_k8s
             pool_mode: PoolMode::Statement,
             max_db_connections: 0,
             max_prepared_statements: u16::MAX,
+            client_tls_sslmode: SslMode::VerifyFull,
+            server_tls_sslmode: SslMode::Disable,
             ..example()
         };
         let chosen = "{ignore_startup_parameters: [search_path], query_wait_timeout: 60, server_lifetime: 600}";

@@ -298,7 +298,9 @@ peer_id = 1
 
     #[test]
     fn a_derived_file_passes_for_the_version_of_the_unit() {
-        use crate::pgbouncer::{InstanceConfig, Place, Unit, UserList, shared::tests::example};
+        use crate::pgbouncer::{
+            InstanceConfig, Place, TlsFiles, Unit, UserList, shared::tests::example,
+        };
 
         for minor in 18..=25 {
             let unit = Unit {
@@ -306,6 +308,7 @@ peer_id = 1
                 auth_file: "/dev/shm/pgbouncer/userlist.txt".into(),
                 places: vec![Place::at("/var/lib/pgbouncer/instance_0")],
                 version: v(minor),
+                tls: TlsFiles::default(),
             };
             let config = InstanceConfig::derive(&example(), &UserList::default(), &unit, 0);
             let text = config.expect("the example can be written").text;

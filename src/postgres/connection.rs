@@ -2,14 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "the one place that speaks PostgreSQL's protocol")]
 
-use std::{convert::Infallible, io, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, path::Path, pin::Pin, time::Duration};
 
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{self, WebPkiSupportedAlgorithms, ring},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::UnixStream,
@@ -28,7 +22,9 @@ use super::{
     error::ConnectionError,
     guard::{Guard, Inspection, Transport},
     method::{AllowedMethods, Method},
+    tls::{self, TlsDemand},
 };
+use crate::pgbouncer::SslMode as TlsMode;
 
 /// The message that asks a server for TLS (`SSLRequest` in PostgreSQL's documentation).
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -52,12 +48,13 @@ impl Connection {
         allowed: AllowedMethods,
         limit: Duration,
     ) -> Result<Self, ConnectionError> {
-        Self::open_inspected(config, &Inspection::new(allowed), limit)
+        Self::open_inspected(config, &TlsDemand::default(), &Inspection::new(allowed), limit)
     }
 
-    /// As [`Self::open`]. An inspection that earlier hosts had allows nothing weaker than they did.
+    /// As [`Self::open`], with TLS as demanded. An inspection that earlier hosts had allows nothing weaker than they did.
     pub(super) fn open_inspected(
         config: &Config,
+        demand: &TlsDemand,
         inspection: &Inspection,
         limit: Duration,
     ) -> Result<Self, ConnectionError> {
@@ -65,7 +62,7 @@ impl Connection {
             .enable_all()
             .build()
             .map_err(ConnectionError::Runtime)?;
-        let connecting = async { timeout(limit, connect(config, inspection)).await };
+        let connecting = async { timeout(limit, connect(config, demand, inspection)).await };
         let opened = runtime.block_on(connecting);
         match opened.unwrap_or(Err(ConnectionError::Silent(limit))) {
             Ok(client) => Ok(Self { client, runtime, inspection: inspection.clone() }),
@@ -121,15 +118,21 @@ impl Connection {
 }
 
 /// Connects, logs in, and leaves the connection to the runtime.
-async fn connect(config: &Config, inspection: &Inspection) -> Result<Client, ConnectionError> {
-    let has_tls = config.get_ssl_mode() != SslMode::Disable;
-    let mut connector = Connector { has_tls, tls: tls(), inspection: inspection.clone() };
+async fn connect(
+    config: &Config,
+    demand: &TlsDemand,
+    inspection: &Inspection,
+) -> Result<Client, ConnectionError> {
+    let has_no_tls = config.get_ssl_mode() == SslMode::Disable;
+    let mode = if has_no_tls { TlsMode::Disable } else { demand.mode };
+    let tls = tls::connector(demand)?;
+    let mut connector = Connector { mode, tls, inspection: inspection.clone() };
     // The driver has no place for a guard above a connection without TLS. So the driver takes every
     // connection for TLS that begins at once, and the connector asks the server for TLS.
     let mut config = config.clone();
     config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
     if let [Host::Unix(directory)] = config.get_hosts() {
-        connector.has_tls = false;
+        connector.mode = TlsMode::Disable;
         let port = config.get_ports().first().copied().unwrap_or(DEFAULT_PORT);
         let stream = open_socket(directory, port).await.map_err(ConnectionError::Socket)?;
         let Ok(connecting) = MakeTlsConnect::<UnixStream>::make_tls_connect(&mut connector, "");
@@ -148,16 +151,16 @@ async fn open_socket(directory: &Path, port: u16) -> io::Result<UnixStream> {
     UnixStream::connect(directory.join(format!(".s.PGSQL.{port}"))).await
 }
 
-/// Makes guarded connections, with TLS if the server offers it and `has_tls` is set.
+/// Makes guarded connections, with TLS as the mode demands.
 struct Connector {
-    has_tls: bool,
+    mode: TlsMode,
     tls: MakeRustlsConnect,
     inspection: Inspection,
 }
 
 /// A connection that is being made.
 struct Connecting<C> {
-    has_tls: bool,
+    mode: TlsMode,
     tls: C,
     inspection: Inspection,
 }
@@ -177,7 +180,7 @@ where
 
     fn make_tls_connect(&mut self, host: &str) -> Result<Self::TlsConnect, Infallible> {
         let Ok(tls) = MakeTlsConnect::<S>::make_tls_connect(&mut self.tls, host);
-        Ok(Connecting { has_tls: self.has_tls, tls, inspection: self.inspection.clone() })
+        Ok(Connecting { mode: self.mode, tls, inspection: self.inspection.clone() })
     }
 }
 
@@ -191,12 +194,26 @@ where
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Stream>> + Send>>;
 
     fn connect(self, mut stream: S) -> Self::Future {
-        let Self { has_tls, tls, inspection } = self;
+        let Self { mode, tls, inspection } = self;
         Box::pin(async move {
             inspection.begin();
-            let offered = if has_tls { offers_tls(&mut stream).await } else { Ok(false) };
+            let asks = mode != TlsMode::Disable;
+            let offered = if asks { offers_tls(&mut stream).await } else { Ok(false) };
             let transport = match offered {
-                Ok(true) => Transport::Tls(tls.connect(stream).await?),
+                Ok(true) => match tls.connect(stream).await {
+                    Ok(stream) => Transport::Tls(stream),
+                    Err(error) => {
+                        let refused = error.get_ref().and_then(|error| error.downcast_ref());
+                        if let Some(reason) = refused.and_then(tls::reason) {
+                            inspection.fail(ConnectionError::Certificate(reason));
+                        }
+                        return Err(error);
+                    }
+                },
+                Ok(false) if mode.demands_tls() => {
+                    inspection.fail(ConnectionError::NoTls);
+                    return Err(io::ErrorKind::ConnectionRefused.into());
+                }
                 Ok(false) => Transport::Plain(stream),
                 Err(error) => {
                     // The driver would report a handshake that has not begun.
@@ -214,59 +231,4 @@ where
 async fn offers_tls(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<bool> {
     stream.write_all(&SSL_REQUEST).await?;
     Ok(stream.read_u8().await? == b'S')
-}
-
-/// TLS as in libpq's `sslmode=prefer`: it protects against eavesdropping and nothing more. An
-/// attacker who can answer in place of the server can also answer that there is no TLS.
-fn tls() -> MakeRustlsConnect {
-    let provider = Arc::new(ring::default_provider());
-    let unchecked = Unchecked(provider.signature_verification_algorithms);
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has ciphers for every version of TLS")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(unchecked))
-        .with_no_client_auth();
-    MakeRustlsConnect::new(config)
-}
-
-/// Accepts any certificate, but checks that the server has its key: the proof of the password
-/// includes the certificate (channel binding of SCRAM), which proves nothing if another server can
-/// present it.
-#[derive(Debug)]
-struct Unchecked(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Unchecked {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        crypto::verify_tls12_signature(message, certificate, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        crypto::verify_tls13_signature(message, certificate, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
 }

@@ -1,6 +1,7 @@
 //! The address of the server, and the login there.
 
 use super::method::AllowedMethods;
+use super::tls::TlsDemand;
 use crate::secret::Secret;
 
 /// The address of the server, and the login there.
@@ -17,4 +18,6 @@ pub struct Credentials {
     pub database: String,
     /// The methods by which the charm logs in.
     pub methods: AllowedMethods,
+    /// How much TLS the charm demands.
+    pub tls: TlsDemand,
 }

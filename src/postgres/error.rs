@@ -33,6 +33,15 @@ pub enum ConnectionError {
     /// The socket cannot be used.
     #[error("{0}")]
     Socket(io::Error),
+    /// The server has no TLS, and the charm demands it. Nothing was sent.
+    #[error("the server offers no TLS; turn it on there, or set server_tls_sslmode to prefer")]
+    NoTls,
+    /// The server's certificate is not one that the charm accepts. Nothing was sent.
+    #[error(
+        "the server's certificate is refused: {0}; check the certificate of PostgreSQL and the \
+         option server_tls_sslmode"
+    )]
+    Certificate(&'static str),
     /// The server asks for the password in clear, and the connection has no TLS. Nothing was sent.
     #[error(
         "the server asks for the password in clear without TLS; use scram-sha-256 for this role in \

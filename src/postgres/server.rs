@@ -206,7 +206,8 @@ fn open_host(
         "SET ROLE NONE; SET search_path = pg_catalog, pg_temp; {UNLOGGED}; \
          SELECT current_setting('transaction_read_only')"
     );
-    let mut connection = Connection::open_inspected(&config, inspection, LOG_IN_LIMIT)?;
+    let mut connection =
+        Connection::open_inspected(&config, &credentials.tls, inspection, LOG_IN_LIMIT)?;
     let rows = connection.simple(&begin, STATEMENT + TRAVEL)?;
     // A replica; another host may be the primary.
     if rows.last().and_then(|row| row.get(0)) == Some("on") {

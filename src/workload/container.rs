@@ -28,7 +28,7 @@ use super::{
     pebble::{Current, Directory, File, PathError, PathErrorKind, Pebble, PebbleError, Service},
 };
 use crate::{
-    pgbouncer::{Place, Version},
+    pgbouncer::{Place, TlsFiles, Version},
     secret::Secret,
 };
 
@@ -146,8 +146,9 @@ impl Container {
     fn read_snapshot(&mut self) -> Result<Snapshot, ProbeError> {
         let services =
             self.pebble.services().map_err(|error| not_probed(&error, ProbeError::Away))?;
-        let mut paths =
-            vec![self.facts_file(), self.paths.shared(), self.paths.user_list_in_memory()];
+        let users = self.user_list();
+        let identity = users.with_file_name(TlsFiles::IDENTITY);
+        let mut paths = vec![self.facts_file(), self.paths.shared(), users, identity];
         paths.extend((0..PROCESSES_MAX).map(|instance| self.paths.marker(instance)));
         let texts = self.texts(&paths).map_err(|error| unreadable(&error))?;
         let known =
@@ -241,9 +242,14 @@ impl Workload for Container {
 
     fn saved(&mut self) -> Saved {
         let (config, users) = (self.paths.shared(), self.user_list());
+        let identity = users.with_file_name(TlsFiles::IDENTITY);
         let Ok(snapshot) = self.snapshot() else { return Saved::default() };
         let text = |path: &Path| snapshot.texts.get(path).cloned();
-        Saved { config: text(&config).map(|text| text.reveal().to_owned()), users: text(&users) }
+        Saved {
+            config: text(&config).map(|text| text.reveal().to_owned()),
+            users: text(&users),
+            identity: text(&identity),
+        }
     }
 
     fn load(&mut self, files: &Files) -> Result<Done, NotLoaded> {

@@ -24,7 +24,10 @@ use super::{
     paths::Paths,
     process::Process,
 };
-use crate::{pgbouncer::Place, secret::Secret};
+use crate::{
+    pgbouncer::{Place, TlsFiles},
+    secret::Secret,
+};
 
 /// The user that PgBouncer runs as where the charm runs as root.
 const USER: &str = "postgres";
@@ -72,7 +75,9 @@ impl Workload for Disk {
 
     fn saved(&mut self) -> Saved {
         let users = Text::read(&self.paths.user_list()).whole().map(Secret::new);
-        Saved { config: Text::read(&self.paths.shared()).whole(), users }
+        let identity = self.paths.user_list().with_file_name(TlsFiles::IDENTITY);
+        let identity = Text::read(&identity).whole().map(Secret::new);
+        Saved { config: Text::read(&self.paths.shared()).whole(), users, identity }
     }
 
     fn load(&mut self, files: &Files) -> Result<Done, NotLoaded> {

@@ -46,6 +46,8 @@ pub struct Saved {
     pub config: Option<String>,
     /// The user list.
     pub users: Option<Secret>,
+    /// The private key and certificates for clients.
+    pub identity: Option<Secret>,
 }
 
 /// The longest version that counts as one, in bytes: the leader and Juju get it.

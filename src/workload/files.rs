@@ -1,7 +1,7 @@
 //! The files that the processes should run. Data only.
 
 use crate::{
-    pgbouncer::{InstanceConfig, UserList, Version},
+    pgbouncer::{InstanceConfig, TlsFiles, UserList, Version},
     secret::Secret,
 };
 
@@ -17,6 +17,8 @@ pub struct Files {
     pub proof: Option<(String, Secret)>,
     /// The version of PgBouncer that the files are rendered for.
     pub version: Version,
+    /// The files for TLS that the configurations name.
+    pub tls: TlsFiles,
     /// The port that all processes listen on. The name of each console socket ends with it.
     pub port: u16,
     /// The configuration of each process. Its last line is `syslog_ident = <digest>`.

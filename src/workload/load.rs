@@ -15,13 +15,14 @@ use super::{
     console::{self, ANSWER_LIMIT, Console, ConsoleError, InForce},
     facts::Loaded,
     files::Files,
+    handshake,
     host::{Host, Marker, Text},
     outcome::{Done, NotLoaded},
     pebble::error::PebbleError,
 };
 use crate::{
     pgbouncer::{
-        InstanceConfig,
+        InstanceConfig, TlsFiles,
         difference::{Difference, Need},
         ini::{Ini, ParseError},
         validate::validate,
@@ -38,6 +39,10 @@ const RELOAD_LIMIT: Duration = Duration::from_secs(3);
 /// clients after the first SIGTERM, and not after the second (its documentation, "Signals").
 const RESTART_LIMIT: Duration = Duration::from_secs(10);
 
+/// How many handshakes for each process prove that all processes serve a certificate. The kernel
+/// chooses the process: of two, one is missed with a probability of 2⁻¹⁶.
+const HANDSHAKES: usize = 8;
+
 /// How long a process may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
@@ -52,7 +57,9 @@ pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoad
         not_loaded.iter().map(|file| host.paths().marker(file.instance)).collect();
     host.remove(&markers)?;
     let (user_list, shared) = (host.user_list(), host.paths().shared());
-    host.write(&[(&user_list, users.reveal()), (&shared, &files.shared)])?;
+    let mut texts = vec![(user_list.as_path(), users.reveal()), (&shared, &files.shared)];
+    texts.extend(files.tls.iter().map(|file| (Path::new(&file.path), file.text.reveal())));
+    host.write(&texts)?;
 
     let mut done = Done::default();
     let mut failed = None;
@@ -72,7 +79,21 @@ pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoad
             }
         }
     }
-    failed.map_or(Ok(done), Err)
+    if let Some(failed) = failed {
+        return Err(failed);
+    }
+    match &files.tls.identity {
+        Some(identity) if !done.loaded.is_empty() => {
+            if let Err(error) = prove_certificate(files, identity.text.reveal()) {
+                host.remove(&markers)?;
+                return Err(error);
+            }
+        }
+        Some(_) => {}
+        // Only now: a process that starts with its old file needs it.
+        None => host.remove(&[user_list.with_file_name(TlsFiles::IDENTITY)])?,
+    }
+    Ok(done)
 }
 
 /// Predicts from the files what [`load`] would do, and changes nothing. Only a load detects a
@@ -237,20 +258,39 @@ fn reload_or_restart<H: Host>(
     Ok(process)
 }
 
+/// Begins TLS often enough to reach each process that shares the port, most likely. A reload
+/// succeeds although PgBouncer cannot use the certificate; it then keeps the old one.
+fn prove_certificate(files: &Files, identity: &str) -> Result<(), NotLoaded> {
+    let port = files.port;
+    let not_served = |reason| NotLoaded::CertificateNotServed { port, reason };
+    let Some(first) = files.instances.first() else { return Ok(()) };
+    let new = parsed(first, files)?;
+    let address = (address(&new), port).to_socket_addrs().ok().and_then(|mut found| found.next());
+    let address = address.ok_or_else(|| not_served("its address is unknown".to_owned()))?;
+    for _ in 0..HANDSHAKES * files.instances.len() {
+        handshake::check(address, identity).map_err(|error| not_served(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// The address where clients of this unit connect.
+fn address(ini: &Ini) -> &str {
+    match ini.setting("listen_addr") {
+        // All containers of a pod share one network.
+        None | Some("*") => "127.0.0.1",
+        Some(address) => address,
+    }
+}
+
 /// Whether this process, or another one on the same port, listens where clients connect: PgBouncer
 /// may run without a port that it could not bind. Only a refused connection proves that no process
 /// listens; a busy process may not answer in time.
 fn listens(ini: &Ini, port: u16) -> bool {
-    let address = match ini.setting("listen_addr") {
-        // All containers of a pod share one network.
-        None | Some("*") => "127.0.0.1",
-        Some(address) => address,
-    };
     let refuses = |address: SocketAddr| {
         let answer = TcpStream::connect_timeout(&address, CONNECT_LIMIT);
         answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     };
-    !(address, port).to_socket_addrs().is_ok_and(|mut addresses| addresses.any(refuses))
+    !(address(ini), port).to_socket_addrs().is_ok_and(|mut addresses| addresses.any(refuses))
 }
 
 fn parsed(file: &InstanceConfig, files: &Files) -> Result<Ini, NotLoaded> {

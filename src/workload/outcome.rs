@@ -51,6 +51,16 @@ pub enum NotLoaded {
         /// The TCP port.
         port: u16,
     },
+    /// A process does not show the certificate of its configuration.
+    #[error(
+        "cannot confirm that PgBouncer serves its certificate on port {port}: {reason}; see its log"
+    )]
+    CertificateNotServed {
+        /// The TCP port.
+        port: u16,
+        /// What the handshake found.
+        reason: String,
+    },
     /// The process runs its configuration and refuses a user of its user list.
     #[error(
         "cannot log in to instance {instance} of PgBouncer with its new user list: {reason}; see \

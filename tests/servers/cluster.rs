@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pgbouncer_k8s::postgres::{AllowedMethods, Credentials, Server};
+use pgbouncer_k8s::postgres::{AllowedMethods, Credentials, Server, TlsDemand};
 use pgbouncer_k8s::secret::Secret;
 
 use super::leave_root;
@@ -142,6 +142,7 @@ impl Cluster {
             password: Secret::new("operator's password"),
             database: "postgres".to_owned(),
             methods: AllowedMethods::Any,
+            tls: TlsDemand::default(),
         }
     }
 

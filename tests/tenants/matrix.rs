@@ -9,7 +9,7 @@ use std::net::TcpListener;
 
 use pgbouncer_k8s::pgbouncer::{
     AUTH_DATABASE, Auth, AuthType, Database, InstanceConfig, Parameters, Place, PoolMode,
-    SharedConfig, Unit, User, UserList,
+    SharedConfig, SslMode, TlsFiles, Unit, User, UserList,
 };
 use pgbouncer_k8s::postgres::{Roles, ServerVersion};
 use pgbouncer_k8s::secret::Secret;
@@ -359,6 +359,8 @@ fn pooler(cluster: &Cluster) -> Result<(Process, u16), Box<dyn Error>> {
         pool_mode: PoolMode::Session,
         max_db_connections: 8,
         max_prepared_statements: 100,
+        client_tls_sslmode: SslMode::Prefer,
+        server_tls_sslmode: SslMode::Prefer,
         parameters: Parameters::default(),
     };
     let plain = |name: &str| User { name: name.to_owned(), secret: Secret::new(FIRST) };
@@ -368,6 +370,7 @@ fn pooler(cluster: &Cluster) -> Result<(Process, u16), Box<dyn Error>> {
         auth_file: process.path("userlist.txt"),
         places: vec![Place::at(&process.path("instance_0"))],
         version: program.version,
+        tls: TlsFiles::default(),
     };
     fs::write(process.path("userlist.txt"), users.file_text()?)?;
     process.start(&InstanceConfig::derive(&shared, &users, &unit, 0)?.text)?;

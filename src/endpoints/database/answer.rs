@@ -14,15 +14,19 @@ use crate::event::RelationId;
 use crate::facts::lookup::Lookup;
 use crate::look::Look;
 use crate::notes::{ClientNote, Trust};
-use crate::peer_bag::{DATABASES_LOADED, PUBLISHED_TO_CLIENTS, ROUNDS, role};
+use crate::peer_bag::{DATABASES_LOADED, PUBLISHED_TO_CLIENTS, ROUNDS, TLS_CA, role};
 use crate::pgbouncer::{Entry, Origin, PgbDbs};
 use crate::plan::{Bag, Effect, NewClient, Note, Plan, Value};
 use crate::postgres::ServerVersion;
 use crate::secret::Secret;
 use crate::status::Wait;
+use crate::x509::certificate::digest;
 
 /// Our databag key with the endpoints.
 const ENDPOINTS: &str = "endpoints";
+
+/// Our field with the CAs by which a client verifies PgBouncer.
+const TLS_CA_FIELD: &str = "tls-ca";
 
 /// The groups of fields; each group has its own secret.
 pub const GROUPS: [&str; 2] = ["user", "tls"];
@@ -57,6 +61,8 @@ pub struct Answering {
     pub reach: Option<Reach>,
     /// The endpoints that were last published to all clients.
     pub published_endpoints: Option<String>,
+    /// The CAs by which clients verify PgBouncer, in PEM; `None` without TLS.
+    pub tls_ca: Option<String>,
     /// The number of hooks in which the leader has waited for `pg_hba.conf`.
     pub round: u32,
     /// The beginning of the comment on every role of this application.
@@ -83,6 +89,10 @@ pub struct Answer {
     pub endpoints: String,
     /// PostgreSQL's version.
     pub version: Option<String>,
+    /// The CAs by which the client verifies PgBouncer, in PEM; `None` without TLS.
+    pub tls_ca: Option<String>,
+    /// Our bag has the CAs.
+    pub has_ca: bool,
     /// The note of the last published endpoints equals these endpoints.
     pub is_noted: bool,
 }
@@ -94,6 +104,8 @@ pub struct Updates {
     pub answers: Vec<Answer>,
     /// The text to note as published to all clients; `None` if one client could not be updated.
     pub published: Option<String>,
+    /// The CAs that all clients know then, if they changed.
+    pub tls_ca: Option<Value>,
 }
 
 /// Gathers the facts and decides; a follower answers no client.
@@ -160,6 +172,7 @@ fn gather(look: &mut Look<'_>) -> Result<Answering> {
         version: look.backend()?.and_then(|backend| backend.version),
         reach: if clients.is_empty() { None } else { Reach::gather(look)? },
         published_endpoints: published,
+        tls_ca: if clients.is_empty() { None } else { look.clients_ca()? },
         comment_prefix: look.comment_prefix(),
         is_of_python_charm,
         databases: databases.entries.clone(),
@@ -256,6 +269,7 @@ impl Answering {
             reach,
             published: self.published_endpoints.as_deref(),
             version: version.cloned(),
+            tls_ca: self.tls_ca.clone(),
             has_secrets: self.has_secrets,
         };
         plan.append(answer(&Answer::new(client, database.clone(), password.clone(), &facts)));
@@ -275,13 +289,18 @@ impl Answering {
 pub fn updates(look: &mut Look<'_>) -> Result<Updates> {
     let Some(reach) = Reach::gather(look)? else { return Ok(Updates::default()) };
     let version = look.backend()?.and_then(|backend| backend.version_text().map(str::to_owned));
-    let now = published(&reach, version.as_deref());
+    let tls_ca = look.clients_ca()?;
+    let now = published(&reach, version.as_deref(), tls_ca.as_deref());
+    let known = match &tls_ca {
+        Some(ca) => Some(Value::Text(ca.clone())),
+        None => look.app_bag()?.text(TLS_CA).map(|_| Value::Absent),
+    };
     let before = look.app_bag()?.text(PUBLISHED_TO_CLIENTS).map(str::to_owned);
     if now.is_some() && before == now {
-        return Ok(Updates { answers: Vec::new(), published: now });
+        return Ok(Updates { answers: Vec::new(), published: now, tls_ca: known });
     }
     if look.client_relations()?.is_empty() {
-        return Ok(Updates::default());
+        return Ok(Updates { tls_ca: known, ..Updates::default() });
     }
     let clients = client::read_all(look)?;
     let databases = look.databases()?;
@@ -292,14 +311,20 @@ pub fn updates(look: &mut Look<'_>) -> Result<Updates> {
         reach: &reach,
         published: published.as_deref(),
         version,
+        tls_ca,
         has_secrets,
     };
-    Ok(answers(clients, now, &facts))
+    Ok(answers(clients, now, known, &facts))
 }
 
 /// The updates for all clients with readable credentials. If one password cannot be read, nothing
 /// is noted as published, and a later hook updates all clients again.
-fn answers(clients: Vec<Client>, now: Option<String>, facts: &AnswerFacts<'_>) -> Updates {
+fn answers(
+    clients: Vec<Client>,
+    now: Option<String>,
+    known: Option<Value>,
+    facts: &AnswerFacts<'_>,
+) -> Updates {
     let (answered, is_one_unreadable) = client::answered(clients);
     let answer = |Answered { client, database, password }: Answered| {
         Answer::new(&client, database, password, facts)
@@ -307,14 +332,16 @@ fn answers(clients: Vec<Client>, now: Option<String>, facts: &AnswerFacts<'_>) -
     Updates {
         answers: answered.into_iter().map(answer).collect(),
         published: now.filter(|_| !is_one_unreadable),
+        tls_ca: known.filter(|_| !is_one_unreadable),
     }
 }
 
-/// The text in the peer app bag for endpoints and PostgreSQL's version; `None` while not all
-/// endpoints are known.
-fn published(reach: &Reach, version: Option<&str>) -> Option<String> {
+/// The text in the peer app bag for endpoints, PostgreSQL's version and the CAs; `None` while not
+/// all endpoints are known.
+fn published(reach: &Reach, version: Option<&str>, tls_ca: Option<&str>) -> Option<String> {
     let endpoints = reach.complete_endpoints()?;
-    Some(format!("{endpoints} {}", version.unwrap_or_default()))
+    let cas = tls_ca.map(|pem| format!(" {}", digest(pem))).unwrap_or_default();
+    Some(format!("{endpoints} {}{cas}", version.unwrap_or_default()))
 }
 
 /// The flowchart's "Update peer data in relation databags": publishes the endpoints to clients.
@@ -322,6 +349,9 @@ pub fn publish(updates: &Updates) -> Plan {
     let mut plan = Plan::default();
     for client in &updates.answers {
         plan.append(answer(client));
+    }
+    if let Some(cas) = &updates.tls_ca {
+        plan.set(Bag::PeerApp, TLS_CA, cas.clone());
     }
     if let Some(published) = &updates.published {
         plan.set(Bag::PeerApp, PUBLISHED_TO_CLIENTS, published.as_str());
@@ -336,6 +366,7 @@ struct AnswerFacts<'a> {
     /// The endpoints that were last published to all clients.
     published: Option<&'a str>,
     version: Option<String>,
+    tls_ca: Option<String>,
     has_secrets: bool,
 }
 
@@ -353,6 +384,8 @@ impl Answer {
             database,
             endpoints,
             version: facts.version.clone(),
+            tls_ca: facts.tls_ca.clone(),
+            has_ca: client.app.contains_key(TLS_CA_FIELD),
         }
     }
 }
@@ -390,7 +423,12 @@ fn answer(client: &Answer) -> Plan {
         ("read-only-uris", uri(client, &client.read_only)),
     ];
     // Without TLS there is no `tls-ca`: a secret cannot hold an empty value everywhere (Juju 4.0).
-    let tls = [("tls", Secret::new("False"))];
+    let mut tls =
+        vec![("tls", Secret::new(if client.tls_ca.is_some() { "True" } else { "False" }))];
+    tls.extend(client.tls_ca.as_ref().map(|ca| (TLS_CA_FIELD, Secret::new(ca.trim_end()))));
+    if client.tls_ca.is_none() && client.has_ca {
+        plan.set(bag, TLS_CA_FIELD, Value::Absent);
+    }
     for (group, fields) in GROUPS.into_iter().zip([&user[..], &tls[..]]) {
         let mut content = BTreeMap::new();
         for (key, value) in fields {
@@ -439,6 +477,7 @@ mod tests {
             awaited: Vec::new(),
             reach: Some(Reach::Units { known: vec!["10.0.0.7:6432".into()], complete: true }),
             published_endpoints: Some("10.0.0.7:6432".into()),
+            tls_ca: None,
             round: 0,
             comment_prefix: "model m".into(),
             is_of_python_charm: false,
@@ -572,7 +611,7 @@ wait: waiting for p/1 to load a new database",
         reach: &'a Reach,
         published: Option<&'a str>,
     ) -> AnswerFacts<'a> {
-        AnswerFacts { databases, reach, published, version: None, has_secrets: true }
+        AnswerFacts { databases, reach, published, version: None, tls_ca: None, has_secrets: true }
     }
 
     #[test]
@@ -582,8 +621,8 @@ wait: waiting for p/1 to load a new database",
             let client =
                 Client { password: Some(Secret::new("secret")), ..answered_client(6, &REQUEST) };
             let databases = PgbDbs::default();
-            let now = published(&reach, None);
-            publish(&answers(vec![client], now, &facts(&databases, &reach, published_before)))
+            let now = published(&reach, None, None);
+            publish(&answers(vec![client], now, None, &facts(&databases, &reach, published_before)))
                 .to_string()
         };
         assert!(tell(Some("10.0.0.9:6432"), false).contains("remove peer app clients_told"));
@@ -600,8 +639,12 @@ wait: waiting for p/1 to load a new database",
         let readable =
             |id| Client { password: Some(Secret::new("p")), ..answered_client(id, &REQUEST) };
         let tell = |clients| {
-            let updates =
-                answers(clients, published(&reach, None), &facts(&databases, &reach, None));
+            let updates = answers(
+                clients,
+                published(&reach, None, None),
+                None,
+                &facts(&databases, &reach, None),
+            );
             (updates.answers.len(), updates.published.is_some())
         };
         assert_eq!(tell(vec![readable(6), readable(7)]), (2, true));

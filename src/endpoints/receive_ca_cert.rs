@@ -1,0 +1,60 @@
+//! The relation `receive-ca-cert` (interface `certificate_transfer`): CAs that the operator trusts,
+//! for clients' certificates and PostgreSQL's.
+//!
+//! The row only keeps the relation. [`Look::checked_tls`] reads the CAs when an option demands them.
+
+use anyhow::Result;
+
+use crate::event::{Endpoint, Event, RelationId};
+use crate::look::Look;
+use crate::plan::{Bag, Note, Plan};
+
+/// The key and value that ask the provider for version 1 of the interface. Without it the provider
+/// uses version 0, in which each unit's bag has the CAs.
+const VERSION: (&str, &str) = ("version", "1");
+
+/// The input of [`decide`].
+struct Seen {
+    relations: Vec<RelationId>,
+    leads: bool,
+}
+
+/// Whether the hook may have missed relations, or may be the first of a new leader.
+pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
+    let is_related = !look.notes().ca_relations.is_empty();
+    Ok(match look.event() {
+        Event::UpgradeCharm => true,
+        Event::LeaderElected => is_related,
+        _ => false,
+    })
+}
+
+/// Gathers the facts and decides.
+pub fn plan(look: &mut Look<'_>) -> Result<Plan> {
+    let seen = Seen { relations: look.relations(Endpoint::ReceiveCaCert)?, leads: look.leads()? };
+    Ok(decide(&seen))
+}
+
+fn decide(seen: &Seen) -> Plan {
+    let mut plan = Plan::default();
+    if seen.leads {
+        for relation in &seen.relations {
+            plan.set(Bag::App(*relation), VERSION.0, VERSION.1);
+        }
+    }
+    plan.note(Note::CaRelations(seen.relations.clone()));
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_leader_asks_for_version_1_and_every_unit_notes_the_relations() {
+        let decide = |leads| decide(&Seen { relations: vec![RelationId(8)], leads }).to_string();
+        let note = "note relations of receive-ca-cert [RelationId(8)]\n";
+        assert_eq!(decide(false), note);
+        assert_eq!(decide(true), format!("set app 8 version = 1\n{note}"));
+    }
+}

@@ -1,7 +1,7 @@
 //! The relation `receive-ca-cert` (interface `certificate_transfer`): CAs that the operator trusts,
 //! for clients' certificates and PostgreSQL's.
 //!
-//! The row only keeps the relation. [`Look::checked_tls`] reads the CAs when an option demands them.
+//! The row only notes the relations. [`Look::checked_tls`] reads the CAs when an option needs them.
 
 use anyhow::Result;
 

@@ -217,11 +217,11 @@ impl ChosenOptions {
     /// Chooses the options in force. If one option is invalid, all options keep their last valid
     /// values, so that clients and changes of the primary are still handled.
     pub fn choose(facts: OptionFacts) -> Self {
-        let OptionFacts { wanted, version, refused_port, unmet_tls, published, kept, is_reachable } =
+        let OptionFacts { wanted, version, refused_port, published, kept, is_reachable, .. } =
             facts;
         let checked = wanted.and_then(|options| {
             let mut invalid = options.check(version, refused_port).err().unwrap_or_default();
-            invalid.extend(unmet_tls);
+            invalid.extend(facts.unmet_tls);
             if invalid.is_empty() { Ok(options) } else { Err(invalid) }
         });
         match checked {

@@ -181,7 +181,7 @@ impl Look<'_> {
         Ok(checked)
     }
 
-    /// The CAs under a key of the peer app bag; if this hook may bring others, as `read` finds them.
+    /// The CAs under a key of the peer app bag. If this hook may bring others, `read` finds them.
     fn ca(
         &mut self,
         key: &str,

@@ -51,7 +51,8 @@ impl Connection {
         Self::open_inspected(config, &TlsDemand::default(), &Inspection::new(allowed), limit)
     }
 
-    /// As [`Self::open`], with TLS as demanded. An inspection that earlier hosts had allows nothing weaker than they did.
+    /// As [`Self::open`], with TLS as demanded. An inspection that earlier hosts had allows nothing
+    /// weaker than they did.
     pub(super) fn open_inspected(
         config: &Config,
         demand: &TlsDemand,

@@ -33,8 +33,8 @@ impl Look<'_> {
         Ok(goal.is_some_and(|goal| goal.staying().next().is_none()))
     }
 
-    /// The databag of another unit in the peer relation, with digests in place of its CAs. Juju runs
-    /// a hook that names the unit when the bag changes; all other hooks use the notes.
+    /// The databag of another unit in the peer relation, with digests in place of its CAs. Juju
+    /// runs a hook that names the unit when the bag changes; all other hooks use the notes.
     pub fn sibling(&mut self, unit: &str) -> Result<Texts> {
         if let Some(texts) = self.notes.siblings.get(unit) {
             return Ok(texts.clone());

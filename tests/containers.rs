@@ -312,15 +312,38 @@ fn no_secret_is_readable_by_others() -> Outcome {
     for (program, options) in places()? {
         let mut sim = model(&options)?;
         sim.run("config pgbouncer-k8s listen_port=7000")?;
+        let has_keys = match common::stage_tls_provider() {
+            Ok(()) => true,
+            Err(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => return Err(why.into()),
+            Err(why) => {
+                writeln!(std::io::stderr(), "NOT RUN with private keys: {why}")?;
+                false
+            }
+        };
+        if has_keys {
+            sim.run("deploy ./tls-provider")?;
+            sim.run("integrate pgbouncer-k8s:certificates tls-provider")?;
+        }
         sim.run("restart-container pgbouncer-k8s/0")?;
         sim.run("settle")?;
         // The administrator's, the monitor's, the clients', and the lines of the user list.
-        let secrets = sim.model().passwords();
+        let mut secrets = sim.model().passwords();
         assert!(secrets.len() >= 6, "{}", secrets.len());
 
         let mut texts = Vec::new();
         for number in 0..2 {
             let unit = format!("pgbouncer-k8s/{number}");
+            if has_keys {
+                secrets.insert(private_key(&mut sim, &unit)?);
+            }
+            texts.push((format!("the log of {unit}"), sim.run(&format!("log {unit}"))?));
+            for endpoint in ["pgb-peers", "certificates"] {
+                let ids = sim.model().relations_at(&format!("pgbouncer-k8s:{endpoint}"));
+                for id in ids {
+                    let bag = format!("{:?}", sim.model().bag(id, &unit));
+                    texts.push((format!("the bag of {unit} in {endpoint}"), bag));
+                }
+            }
             for (command, shows) in [
                 ("/charm/bin/pebble plan", "/var/lib/pgbouncer/instance_1/pgbouncer.ini"),
                 ("/charm/bin/pebble logs -n all", "listening on"),
@@ -358,6 +381,16 @@ for argument in "$@"; do
 done
 while PSQL -XAtw "$console" < <(echo 'SHOW VERSION;' && exec sleep infinity) || sleep 0.1; do :; done
 "#;
+
+/// The first line of a unit's private key, which only PgBouncer may read.
+fn private_key(sim: &mut Sim, unit: &str) -> Result<String, Box<dyn Error>> {
+    let file = format!("/dev/shm/{}/tls.pem", unit.replace('/', "-"));
+    let mode = sim.run(&format!("ssh {unit} -- stat -c %a/%U/%G {file}"))?;
+    assert_eq!(mode.trim(), "400/postgres/postgres", "{unit}");
+    let text = sim.run(&format!("ssh {unit} -- cat {file}"))?;
+    let key = text.lines().skip_while(|line| !line.contains("PRIVATE KEY")).nth(1);
+    Ok(key.ok_or("no key")?.to_owned())
+}
 
 #[test]
 fn the_exporter_needs_no_password_and_does_not_delay_a_drain() -> Outcome {

@@ -9,13 +9,14 @@ use anyhow::Result;
 
 use super::Look;
 use crate::event::{Endpoint, Event};
+use crate::facts::backend::Endpoints;
 use crate::facts::certificates::{Stored, UnitStore, transferred};
 use crate::facts::options::Options;
 use crate::facts::tls::{CheckedTls, Material};
 use crate::juju::labels;
 use crate::notes::Trust;
 use crate::peer_bag::{CLIENT_CA, SERVER_CA, TLS_CA};
-use crate::pgbouncer::SslMode;
+use crate::pgbouncer::{SslMode, Version};
 use crate::plan::Bag;
 use crate::postgres::TlsDemand;
 use crate::secret::Secret;
@@ -168,6 +169,12 @@ impl Look<'_> {
             };
             checked.server_ca = Some(pem);
         }
+        if server.1 == SslMode::VerifyFull && self.has_unverifiable_hosts()? {
+            let reason = "PostgreSQL gives several hosts, and PgBouncer before 1.25 cannot verify \
+                          the name of each; set it to verify-ca";
+            checked.refuse(server, reason);
+            return Ok(checked);
+        }
         let ca = checked.server_ca.clone().unwrap_or_default();
         let demand = TlsDemand { mode: server.1, ca };
         if demand != self.tls_in_force()? && server.1.demands_tls() {
@@ -179,6 +186,16 @@ impl Look<'_> {
             }
         }
         Ok(checked)
+    }
+
+    /// Whether a list of hosts stands in PgBouncer's file, of which this version verifies no name.
+    fn has_unverifiable_hosts(&mut self) -> Result<bool> {
+        let is_old = self.own_version()?.is_some_and(|version| version < Version::VERIFIES_LISTS);
+        let endpoints = self.backend()?.and_then(|backend| backend.endpoints.clone());
+        let is_list = |found: Endpoints| {
+            [found.primary, found.replicas].iter().any(|servers| servers.hosts.len() > 1)
+        };
+        Ok(is_old && endpoints.is_some_and(is_list))
     }
 
     /// The CAs under a key of the peer app bag. If this hook may bring others, `read` finds them.
@@ -198,7 +215,7 @@ impl Look<'_> {
     fn may_bring_cas(&self) -> bool {
         let is_left = self.notes.deferred.iter().any(|row| row == Endpoint::Peers.name());
         let is_event = match self.event {
-            Event::ConfigChanged | Event::Secret(_) => true,
+            Event::Secret(_) => true,
             Event::Relation(event) => {
                 [Endpoint::BackendDatabase, Endpoint::ReceiveCaCert].contains(&event.endpoint)
             }

@@ -291,7 +291,7 @@ fn certificates_change_without_an_error_of_a_verifying_client() -> Outcome {
             }
             assert!(bench.ask(unit, "other.test", &bench.root()).is_err());
         }
-        let all: [&[&str]; 6] = [
+        let all: [&[&str]; 8] = [
             &["run tls-provider/0 rotate-ca"],
             &["run tls-provider/0 renew"],
             &["run tls-provider/0 renew"],
@@ -302,6 +302,8 @@ fn certificates_change_without_an_error_of_a_verifying_client() -> Outcome {
                 "integrate pgbouncer-k8s:certificates other",
             ],
             &["postgresql tls rotate"],
+            &["postgresql tls off"],
+            &["postgresql tls on"],
         ];
         let changes: Vec<_> = cases(2, all).collect();
         let clients = cases(6, 0..20).count();

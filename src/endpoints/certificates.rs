@@ -290,12 +290,13 @@ impl UnitStore {
     fn store(&self, old: &Stored, new: &Stored) -> Plan {
         let mut plan = Plan::default();
         match self {
+            // The Python charm's texts differ in their last line break.
+            Self::Bag | Self::Secret { adopt: None, .. } if old == new => {}
             Self::Bag => {
                 for (key, value) in new.render_bag() {
                     plan.set(Bag::PeerUnit, key, value.map_or(Value::Absent, Value::Secret));
                 }
             }
-            Self::Secret { adopt, .. } if old == new && adopt.is_none() => {}
             Self::Secret { content, adopt } => {
                 let ours = [old.render(), new.render()];
                 let is_ours = |name: &String| ours.iter().any(|fields| fields.contains_key(name));

@@ -337,11 +337,11 @@ pub fn transferred(app: &Texts, units: &[&Texts]) -> Option<Bundle> {
     Some(cas).filter(|cas| !cas.0.is_empty())
 }
 
-/// The requests in our unit bag of the relation, as a provider reads them.
+/// The requests in our unit bag of the relation, in the bytes that Canonical's library writes.
 pub fn render_requests(request: Option<&Request>) -> Option<String> {
     let request = request?;
-    let entry = serde_json::json!([{"certificate_signing_request": request.pem, "ca": false}]);
-    Some(entry.to_string())
+    let pem = serde_json::Value::from(request.pem.as_str());
+    Some(format!(r#"[{{"certificate_signing_request": {pem}, "ca": false}}]"#))
 }
 
 #[cfg(test)]
@@ -421,6 +421,37 @@ pub(crate) mod tests {
         assert_eq!(Stored::read_bag(&texts.collect()), stored());
         assert_eq!(Stored::read(&BTreeMap::new()), Stored::default());
         assert!(Stored::default().render_bag().iter().all(|(_, value)| value.is_none()));
+    }
+
+    /// What the Python charm left on Juju 3.6 and 2.9, with its provider's answer on 3.6.
+    #[derive(Deserialize)]
+    struct Recording {
+        secret: BTreeMap<String, Secret>,
+        bag: Texts,
+        certificates: String,
+        requests: String,
+    }
+
+    #[test]
+    fn what_the_python_charm_stored_is_read_whole() {
+        let recording: Recording =
+            serde_json::from_str(pem!("python-charm.json")).expect("a recording");
+        let stored = Stored::read(&recording.secret);
+        let trimmed = |(key, value): (&String, &str)| (key.clone(), value.trim_end().to_owned());
+        let texts = |fields: &BTreeMap<String, Secret>| -> Texts {
+            fields.iter().map(|(key, value)| trimmed((key, value.reveal()))).collect()
+        };
+        assert_eq!(texts(&stored.render()), texts(&recording.secret));
+        let of_bag = Stored::read_bag(&recording.bag).render_bag();
+        let of_bag = of_bag.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        let bag = recording.bag.iter().map(|(key, value)| trimmed((key, value))).collect::<Texts>();
+        assert_eq!(texts(&of_bag.collect()), bag);
+        // Its request, as the provider and the unit have it, is the one that is answered.
+        let request = stored.request.clone().expect("a request");
+        assert_eq!(render_requests(Some(&request)), Some(recording.requests));
+        let bag = Texts::from([("certificates".to_owned(), recording.certificates)]);
+        assert_eq!(Provider::read(&bag).answer(&request).issued, stored.issued);
+        assert!(stored.issued.is_some());
     }
 
     #[test]

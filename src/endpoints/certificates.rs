@@ -31,6 +31,8 @@ pub struct Seen {
     pub stored: Stored,
     /// What this unit stores.
     pub before: Stored,
+    /// The unit bag is one of the Python charm.
+    pub is_of_python_charm: bool,
     /// Where this unit stores it.
     pub store: UnitStore,
     /// The names that a certificate of this unit should have.
@@ -118,6 +120,7 @@ fn gather(look: &mut Look<'_>) -> Result<Seen> {
         now: look.now(),
         demands_tls: look.demands_tls()?,
         known_cas: look.known_cas()?,
+        is_of_python_charm: Stored::may_be_in(look.bag(Bag::PeerUnit)?),
         fresh_key: if is_keyless { Some(Look::fresh_key()?) } else { None },
         unique_id: look.fresh_password().reveal().to_owned(),
         note: note.unwrap_or_default(),
@@ -190,7 +193,10 @@ pub fn decide(seen: &Seen) -> Plan {
     }
     let cas = Some(served.to_pem()).filter(|pem| !pem.is_empty());
     plan.set(Bag::PeerUnit, TLS_CA, cas.map_or(Value::Absent, Value::Text));
-    plan.note(Note::Certificate(note));
+    // Without a note, each hook looks whether an earlier charm left something.
+    if seen.is_of_python_charm || note.relation.is_some() || stored != Stored::default() {
+        plan.note(Note::Certificate(note));
+    }
     plan
 }
 
@@ -348,6 +354,7 @@ mod tests {
                 ..Stored::default()
             },
             before: Stored::default(),
+            is_of_python_charm: false,
             store: no_secret(),
             names: names(),
             now: NOW,
@@ -541,6 +548,19 @@ mod tests {
         let (stored, _, _) = outcome(&next);
         assert_eq!((stored.key, stored.next_key), (Some(key(P256)), None));
         assert_eq!(stored.issued, Some(issued(P256_LEAF, INTERMEDIATE, ROOT)));
+    }
+
+    #[test]
+    fn a_unit_without_a_certificate_notes_only_that_an_earlier_charm_left_none() {
+        for is_of_python_charm in [false, true] {
+            let bare = Seen {
+                provider: None,
+                stored: Stored::default(),
+                is_of_python_charm,
+                ..seen(Provider::default())
+            };
+            assert_eq!(decide(&bare).to_string().contains("note"), is_of_python_charm);
+        }
     }
 
     #[test]

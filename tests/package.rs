@@ -52,6 +52,7 @@ fn every_endpoint_keeps_its_name_interface_and_limit() {
         table(&metadata["requires"], &keys),
         "backend-database postgresql_client 1 false\n\
          certificates tls-certificates 1 true\n\
+         receive-ca-cert certificate_transfer - true\n\
          logging loki_push_api 1 true\n\
          tracing tracing 1 true\n"
     );
@@ -87,6 +88,8 @@ fn every_option_keeps_its_name_type_and_default() {
          pool_mode string session\n\
          max_db_connections int 100\n\
          max_prepared_statements int 100\n\
+         client_tls_sslmode string prefer\n\
+         server_tls_sslmode string prefer\n\
          expose-external string 'false'\n\
          loadbalancer-extra-annotations string '{}'\n\
          pgbouncer-parameters string '{}'\n"

@@ -83,4 +83,10 @@ def outcome(feature, **parameters):
 
 for feature in FEATURES:
     print(f"{feature.__name__}: {outcome(feature)}")
-print(f"newest_protocol: {outcome(parameters, max_protocol_version='latest')}")
+# A client that waits for its server gets the negotiation twice from PgBouncer 1.24
+# (github.com/pgbouncer/pgbouncer/issues/1459).
+for _ in range(20):
+    newest = outcome(parameters, max_protocol_version="latest")
+    if "duplicate protocol negotiation" not in str(newest):
+        break
+print(f"newest_protocol: {newest}")

@@ -24,9 +24,9 @@ pub const DATABASES_LOADED: &str = "pgb_dbs";
 /// it: the application's status names the unit.
 pub const TROUBLE: &str = "unit_status";
 
-/// Unit and app. The CAs by which clients verify the unit's certificate, and those of all units that
-/// the leader has published to clients. The leader reads the former; a unit serves the certificate
-/// of another CA only when the latter has that CA.
+/// Unit and app. In a unit's bag the CAs by which clients verify its certificate, which the leader
+/// reads. In the app bag those of all units, as published to clients: a unit serves the certificate
+/// of another CA only when its CA is there.
 pub const TLS_CA: &str = "tls_ca";
 
 /// App. The CAs of clients' certificates, while the option `client_tls_sslmode` demands them. Every

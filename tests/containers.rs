@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jujusim::{Exit, HookRun, Options, PEBBLE, Sim, pebble_of};
+use jujusim::{Entity, Exit, HookRun, Options, PEBBLE, Sim, pebble_of};
 use pgbouncer_k8s::pgbouncer::Version;
 
 use pgbouncer::Program;
@@ -387,9 +387,9 @@ fn private_key(sim: &mut Sim, unit: &str) -> Result<String, Box<dyn Error>> {
     let file = format!("/dev/shm/{}/tls.pem", unit.replace('/', "-"));
     let mode = sim.run(&format!("ssh {unit} -- stat -c %a/%U/%G {file}"))?;
     assert_eq!(mode.trim(), "400/postgres/postgres", "{unit}");
-    let text = sim.run(&format!("ssh {unit} -- cat {file}"))?;
-    let key = text.lines().skip_while(|line| !line.contains("PRIVATE KEY")).nth(1);
-    Ok(key.ok_or("no key")?.to_owned())
+    let owner = Entity::Unit(unit.parse()?);
+    let secret = sim.model().secrets_of(&owner).next().ok_or("no secret")?;
+    Ok(secret.content()["key"].lines().nth(1).ok_or("no key")?.to_owned())
 }
 
 #[test]

@@ -23,9 +23,10 @@ use soak::cases;
 
 /// Scripts with replays outside a soak: these run in containers, too, on Juju 4.0.15 or with
 /// another PgBouncer or PostgreSQL.
-const REPLAYED: [&str; 14] = [
+const REPLAYED: [&str; 15] = [
     "alone",
     "backend-lifecycle",
+    "certificates",
     "changed-leader",
     "client-pod",
     "client-removal",

@@ -80,13 +80,17 @@ impl TlsFiles {
                 settings.push(("client_tls_sslmode", client.to_string()));
                 settings.push(("client_tls_key_file", path(identity)));
                 settings.push(("client_tls_cert_file", path(identity)));
+                // Without a file with CAs PgBouncer takes the system's, and does not start where
+                // the image has none (seen on 1.18 and 1.24).
+                let ca = if client.verifies() {
+                    let missing = || missing("client_tls_sslmode", "no CA is known");
+                    self.client_ca.as_ref().ok_or_else(missing)?
+                } else {
+                    identity
+                };
+                settings.push(("client_tls_ca_file", path(ca)));
             }
             _ => settings.push(("client_tls_sslmode", SslMode::Disable.to_string())),
-        }
-        if client.verifies() {
-            let file = self.client_ca.as_ref().map(path);
-            let file = file.ok_or_else(|| missing("client_tls_sslmode", "no CA is known"))?;
-            settings.push(("client_tls_ca_file", file));
         }
         settings.push(("server_tls_sslmode", server.to_string()));
         if server.verifies() {

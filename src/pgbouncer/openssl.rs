@@ -1,6 +1,6 @@
 //! The lists that PgBouncer passes to OpenSSL.
 //!
-//! OpenSSL ignores unknown names in a list of ciphers, so that a typo changes what is encrypted. The
+//! OpenSSL ignores unknown names in a list of ciphers, so a typo changes what is encrypted. The
 //! charm refuses unknown names. A value that OpenSSL refuses keeps PgBouncer from starting.
 
 /// The suites of TLS 1.3 (RFC 8446, B.4).

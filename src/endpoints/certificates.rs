@@ -23,6 +23,10 @@ const REQUESTS: &str = "certificate_signing_requests";
 /// seconds.
 const HURRY: u64 = 3600;
 
+/// The least time between a certificate and the request for the next one, in seconds. With a shorter
+/// one, a provider of certificates that end at once would keep both sides busy without end.
+const SHORTEST: u64 = 60;
+
 /// The input of [`decide`].
 pub struct Seen {
     /// The provider; `None` without a relation.
@@ -159,7 +163,7 @@ pub fn decide(seen: &Seen) -> Plan {
                 let rest = issued.certificate.not_after.saturating_sub(seen.now);
                 let is_new = stored.issued.as_ref() != Some(&issued);
                 if is_new || note.renew_at.is_none() {
-                    note.renew_at = Some(seen.now + rest / 10 * 9);
+                    note.renew_at = Some(seen.now + (rest * 9 / 10).max(SHORTEST));
                 }
                 (stored.key, stored.next_key) = (Some(key), None);
                 stored.issued = Some(issued);
@@ -428,13 +432,19 @@ mod tests {
         let (stored, note, waits) = outcome(&seen(answers(&good())));
         assert_eq!(stored.issued, Some(good()));
         let rest = good().certificate.not_after - NOW;
-        assert_eq!(note.renew_at, Some(NOW + rest / 10 * 9));
+        assert_eq!(note.renew_at, Some(NOW + rest * 9 / 10));
         assert_eq!(note.digest, digest(stored.identity().expect("it serves").reveal()));
         assert_eq!(waits, []);
         // Later hooks change nothing.
         let (stored, note, _) = outcome(&serving());
         assert_eq!((stored, note.renew_at), (serving().stored, Some(NOW + 100)));
         assert!(!decide(&settled(serving())).to_string().contains("secret"));
+    }
+
+    #[test]
+    fn a_certificate_that_ends_at_once_does_not_keep_the_provider_busy() {
+        let late = Seen { now: good().certificate.not_after - 1, ..seen(answers(&good())) };
+        assert_eq!(outcome(&late).1.renew_at, Some(late.now + SHORTEST));
     }
 
     #[test]

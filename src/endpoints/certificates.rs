@@ -23,8 +23,8 @@ const REQUESTS: &str = "certificate_signing_requests";
 /// seconds.
 const HURRY: u64 = 3600;
 
-/// The least time between a certificate and the request for the next one, in seconds. With a shorter
-/// one, a provider of certificates that end at once would keep both sides busy without end.
+/// The least time between a certificate and the request for the next one, in seconds. Otherwise a
+/// provider of certificates that end at once would keep both sides busy without end.
 const SHORTEST: u64 = 60;
 
 /// The input of [`decide`].

@@ -36,7 +36,7 @@ impl Default for TlsDemand {
 /// Makes connections with TLS that meet the demand.
 pub(super) fn connector(demand: &TlsDemand) -> Result<MakeRustlsConnect, ConnectionError> {
     if !demand.mode.verifies() {
-        return Ok(MakeRustlsConnect::new(unverified()));
+        return Ok(MakeRustlsConnect::new(unverified(true)));
     }
     let provider = Arc::new(ring::default_provider());
     let chain = chain_verifier(&demand.ca, &provider)?;
@@ -45,11 +45,12 @@ pub(super) fn connector(demand: &TlsDemand) -> Result<MakeRustlsConnect, Connect
     Ok(MakeRustlsConnect::new(config(provider, verifier)))
 }
 
-/// TLS with any certificate.
-pub fn unverified() -> ClientConfig {
+/// TLS with any certificate; without `proves_key` also with one that only OpenSSL can use, such as
+/// one of X.509 version 1.
+pub fn unverified(proves_key: bool) -> ClientConfig {
     let provider = Arc::new(ring::default_provider());
-    let unchecked = Unchecked(provider.signature_verification_algorithms);
-    config(provider, Arc::new(unchecked))
+    let algorithms = provider.signature_verification_algorithms;
+    config(provider, Arc::new(Unchecked { algorithms, proves_key }))
 }
 
 fn config(provider: Arc<CryptoProvider>, verifier: Arc<dyn ServerCertVerifier>) -> ClientConfig {
@@ -91,11 +92,14 @@ pub(super) fn reason(error: &rustls::Error) -> Option<&'static str> {
     })
 }
 
-/// Accepts any certificate, but checks that the server has its key: the proof of the password
-/// includes the certificate (channel binding of SCRAM), which proves nothing if another server can
-/// present it.
+/// Accepts any certificate. With `proves_key`, checks that the server has its key: the proof of the
+/// password includes the certificate (channel binding of SCRAM), which proves nothing if another
+/// server can present it.
 #[derive(Debug)]
-struct Unchecked(WebPkiSupportedAlgorithms);
+struct Unchecked {
+    algorithms: WebPkiSupportedAlgorithms,
+    proves_key: bool,
+}
 
 impl ServerCertVerifier for Unchecked {
     fn verify_server_cert(
@@ -115,7 +119,10 @@ impl ServerCertVerifier for Unchecked {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        crypto::verify_tls12_signature(message, certificate, signature, &self.0)
+        if !self.proves_key {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -124,11 +131,14 @@ impl ServerCertVerifier for Unchecked {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        crypto::verify_tls13_signature(message, certificate, signature, &self.0)
+        if !self.proves_key {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 

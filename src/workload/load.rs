@@ -15,7 +15,7 @@ use super::{
     console::{self, ANSWER_LIMIT, Console, ConsoleError, InForce},
     facts::Loaded,
     files::Files,
-    handshake,
+    handshake::{self, HandshakeError},
     host::{Host, Marker, Text},
     outcome::{Done, NotLoaded},
     pebble::error::PebbleError,
@@ -42,6 +42,9 @@ const RESTART_LIMIT: Duration = Duration::from_secs(10);
 /// How many handshakes for each process prove that all processes serve a certificate. The kernel
 /// chooses the process: of two, one is missed with a probability of 2⁻¹⁶.
 const HANDSHAKES: usize = 8;
+
+/// How long all handshakes of a proof may take. One takes milliseconds.
+const PROOF_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a process may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -267,8 +270,20 @@ fn prove_certificate(files: &Files, identity: &str) -> Result<(), NotLoaded> {
     let new = parsed(first, files)?;
     let address = (address(&new), port).to_socket_addrs().ok().and_then(|mut found| found.next());
     let address = address.ok_or_else(|| not_served("its address is unknown".to_owned()))?;
+    let deadline = Instant::now() + PROOF_LIMIT;
     for _ in 0..HANDSHAKES * files.instances.len() {
-        handshake::check(address, identity).map_err(|error| not_served(error.to_string()))?;
+        match handshake::check(address, identity, deadline) {
+            Ok(()) => {}
+            // The operator chose what the charm does not speak; clients may speak it.
+            Err(error @ HandshakeError::Incompatible(_)) => {
+                tracing::warn!(
+                    "cannot see which certificate PgBouncer serves on port {port}: {error}; check \
+                     the client_tls settings in pgbouncer-parameters with your clients"
+                );
+                return Ok(());
+            }
+            Err(error) => return Err(not_served(error.to_string())),
+        }
     }
     Ok(())
 }

@@ -265,7 +265,7 @@ impl Look<'_> {
     /// The keys and certificates that this unit should use, without a read of its secret while its
     /// files have them.
     pub fn material(&mut self) -> Result<Material> {
-        let identity = self.identity()?;
+        let identity = if self.offers_tls()? { self.identity()? } else { None };
         if self.leads()? {
             let chosen = self.options()?;
             if let Some(options) = chosen.options.filter(|_| chosen.invalid.is_empty()) {
@@ -277,6 +277,17 @@ impl Look<'_> {
         let app = self.app_bag()?;
         let text = |key| app.text(key).map(str::to_owned);
         Ok(Material { identity, client_ca: text(CLIENT_CA), server_ca: text(SERVER_CA) })
+    }
+
+    /// Whether clients may use TLS, by the published options or by those that this unit is about to
+    /// publish. Where they may not, no file saves a read of the secret.
+    fn offers_tls(&mut self) -> Result<bool> {
+        let offers = |options: Options| options.client_tls_sslmode != SslMode::Disable;
+        let published = self.published()?.options();
+        if published.is_none_or(offers) {
+            return Ok(true);
+        }
+        Ok(self.leads()? && self.options()?.options.is_some_and(offers))
     }
 
     /// The private key and certificates for clients.

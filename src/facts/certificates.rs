@@ -279,7 +279,9 @@ impl Provider {
     /// The answer to this request. Certificates of CAs and of other keys do not count.
     pub fn answer(&self, request: &Request) -> Answer {
         let is_ours = |pem: &str| Request::parse(pem).is_some_and(|found| found.pem == request.pem);
-        let wire = self.certificates.iter().rev().find(|wire| is_ours(&wire.request));
+        // A revoked certificate may be listed beside its successor.
+        let ours = self.certificates.iter().filter(|wire| is_ours(&wire.request));
+        let wire = ours.max_by_key(|wire| !wire.is_revoked);
         let issued = wire.and_then(|wire| {
             let certificate = Certificate::parse(&wire.certificate)?;
             let is_for_us = certificate.public_key == request.public_key && !certificate.is_ca;
@@ -489,6 +491,11 @@ pub(crate) mod tests {
         assert_eq!(answer(&[entry(&ours, &issued(P256_LEAF, INTERMEDIATE, ROOT), false)]), None);
         assert_eq!(answer(&[entry(&ours, &issued(ROOT, INTERMEDIATE, ROOT), false)]), None);
         assert!(provider(&[entry(&ours, &good, true)]).answer(&ours).is_revoked);
+        // The successor of a revoked certificate counts, in whatever order they are listed.
+        let (old, new) = (entry(&ours, &good, true), entry(&ours, &good, false));
+        for both in [[old.clone(), new.clone()], [new, old]] {
+            assert!(!provider(&both).answer(&ours).is_revoked);
+        }
     }
 
     #[test]

@@ -175,6 +175,19 @@ impl InstanceConfig {
             ini.peers = (1..).zip(unit.places.iter().map(peer)).collect();
         }
 
+        if shared.server_tls_sslmode == SslMode::VerifyFull
+            && unit.version < Version::VERIFIES_EACH_HOST
+        {
+            // With one host a database is served; with several, every connection would fail.
+            for (name, connection) in &mut ini.databases {
+                let Some(hosts) = connection.get("host") else { continue };
+                if let Some((first, _)) = hosts.split_once(',') {
+                    *connection = connection.clone().with("host", first.to_owned());
+                    left_out.push(format!("all hosts but one of the database {name}"));
+                }
+            }
+        }
+
         let pools = Pools::share(shared.max_db_connections, unit.processes());
         let place = unit.places.get(usize::from(instance)).ok_or_else(|| {
             Unrepresentable::new(format!("instance {instance}"), "this unit has no such process")
@@ -372,6 +385,30 @@ syslog_ident = DIGEST
         let config = derive(&example(), 19);
         assert!(config.text.contains("peer_id = 2") && config.text.contains("auth_dbname"));
         assert_eq!(config.left_out, ["max_prepared_statements"]);
+    }
+
+    #[test]
+    fn a_version_that_compares_names_with_a_list_of_hosts_gets_one_host() {
+        let hosts = |server_tls_sslmode, minor| {
+            let config = derive_with_ca(&SharedConfig { server_tls_sslmode, ..example() }, minor);
+            let line = config.text.lines().find(|line| line.starts_with("shop_readonly"));
+            let is_named = config.left_out.iter().any(|what| what.contains("shop_readonly"));
+            (line.expect("a replica").contains("host='10.0.0.2,10.0.0.3'"), is_named)
+        };
+        for (mode, minor, expected) in [
+            (SslMode::VerifyFull, 18, (false, true)),
+            (SslMode::VerifyFull, 24, (false, true)),
+            (SslMode::VerifyFull, 25, (true, false)),
+            (SslMode::VerifyCa, 18, (true, false)),
+        ] {
+            assert_eq!(hosts(mode, minor), expected, "{mode} 1.{minor}");
+        }
+    }
+
+    fn derive_with_ca(shared: &SharedConfig, minor: u16) -> InstanceConfig {
+        let server_ca = Some(file(TlsFiles::SERVER_CA, "a CA"));
+        let unit = Unit { tls: TlsFiles { server_ca, ..TlsFiles::default() }, ..unit(minor) };
+        InstanceConfig::derive(shared, &users("md5"), &unit, 1).expect("it can be written")
     }
 
     #[test]

@@ -31,6 +31,9 @@ impl Version {
     /// A reload that changes nothing keeps server connections over TLS (seen on 1.24, not on 1.18).
     /// In earlier versions `server_fast_close` would close idle sessions on every reload.
     pub const KEEPS_TLS_ON_RELOAD: Self = Self::new(1, 24);
+    /// The name in a certificate is compared with the host in use. Earlier versions compare it with
+    /// the whole list of hosts (PgBouncer's issue 1303; seen on 1.18).
+    pub const VERIFIES_EACH_HOST: Self = Self::new(1, 25);
     /// Quoted names in the file (PgBouncer's changelog, 1.25.0).
     pub const QUOTED_KEYS: Self = Self::new(1, 25);
 

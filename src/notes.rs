@@ -150,7 +150,7 @@ pub struct KnownUsers {
 /// The certificate that this unit serves, and when it needs another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateNote {
-    /// The relation with the provider. It saves a `relation-ids`.
+    /// The relation with the provider. While there is none, only the end of the certificate is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relation: Option<RelationId>,
     /// 16 hexadecimal digits of the SHA-256 digest of the file with the key and the certificate;
@@ -158,8 +158,8 @@ pub struct CertificateNote {
     pub digest: String,
     /// The digest of the DNS names for which the last request was made.
     pub names: String,
-    /// When to request a new certificate, in seconds since 1970; `None` while no certificate
-    /// answers the last request.
+    /// When to request a new certificate, in seconds since 1970; without a provider, when the
+    /// certificate ends. `None` while no certificate answers the last request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_at: Option<u64>,
 }

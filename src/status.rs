@@ -217,11 +217,13 @@ causes! {
         such as "waiting for a certificate from {}",
             "waiting until clients know the CA of the new certificate",
             "the certificate has expired; waiting for a new one from {}",
+            "the certificate has expired; integrate certificates with a provider",
             "{} has revoked the certificate; waiting for a new one";
         when "The unit is integrated with a provider of certificates and lacks a valid certificate, \
-            or does not serve its new one yet. Without a certificate the unit serves clients \
-            without TLS."
-        remedy "Check the provider's status and that it signs requests."
+            or does not serve its new one yet; or clients must use TLS, and the provider is gone. \
+            Without a certificate the unit serves clients without TLS."
+        remedy "Check the provider's status and that it signs requests. Without a provider, \
+            integrate one."
     Attempts(client: ClientName) Waiting "cannot answer {}: Juju rejected the hook \
         twice; retrying, see juju debug-log"
         when "Two hooks that gave a client its credentials failed when Juju committed them."

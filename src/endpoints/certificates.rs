@@ -23,9 +23,9 @@ const REQUESTS: &str = "certificate_signing_requests";
 /// seconds.
 const HURRY: u64 = 3600;
 
-/// The least time between a certificate and the request for the next one, in seconds. Otherwise a
-/// provider of certificates that end at once would keep both sides busy without end.
-const SHORTEST: u64 = 60;
+/// The least time between a certificate and the request for the next one, in seconds. A provider
+/// whose certificates end at once must not keep both sides in hooks.
+const RENEWAL_MIN: u64 = 300;
 
 /// The input of [`decide`].
 pub struct Seen {
@@ -74,11 +74,13 @@ pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
     let Some(note) = look.notes().certificate.clone() else {
         return Ok(Stored::may_be_in(look.bag(Bag::PeerUnit)?));
     };
+    if note.renew_at.is_some_and(|at| look.now() >= at) {
+        return Ok(true);
+    }
     if note.relation.is_none() {
         return Ok(!note.digest.is_empty() && !look.demands_tls()?);
     }
-    let is_due = note.renew_at.is_some_and(|at| look.now() >= at);
-    Ok(is_due || note.names != names_digest(&look.names(None)))
+    Ok(note.names != names_digest(&look.names(None)))
 }
 
 /// Gathers the facts and decides.
@@ -90,9 +92,7 @@ fn gather(look: &mut Look<'_>) -> Result<Seen> {
     let note = look.notes().certificate.clone();
     let relation = match look.event_of(Endpoint::Certificates) {
         Some(event) if event.hook != RelationHook::Broken => Some(event.relation),
-        None if note.is_some() && *look.event() != Event::UpgradeCharm => {
-            note.as_ref().and_then(|note| note.relation)
-        }
+        // Not the note: an operator may have skipped the hook that ends the relation.
         _ => look.relations(Endpoint::Certificates)?.first().copied(),
     };
     let provider = match relation {
@@ -163,7 +163,7 @@ pub fn decide(seen: &Seen) -> Plan {
                 let rest = issued.certificate.not_after.saturating_sub(seen.now);
                 let is_new = stored.issued.as_ref() != Some(&issued);
                 if is_new || note.renew_at.is_none() {
-                    note.renew_at = Some(seen.now + (rest * 9 / 10).max(SHORTEST));
+                    note.renew_at = Some(seen.now + (rest / 10 * 9).max(RENEWAL_MIN));
                 }
                 (stored.key, stored.next_key) = (Some(key), None);
                 stored.issued = Some(issued);
@@ -184,6 +184,13 @@ pub fn decide(seen: &Seen) -> Plan {
         if !seen.demands_tls {
             stored.issued = None;
             stored.key = stored.next_key.take().or(stored.key);
+        } else if let Some(issued) = &stored.issued {
+            note.renew_at = Some(issued.certificate.not_after);
+            if issued.certificate.not_after <= seen.now {
+                plan.waits.push(Wait::Certificate(
+                    "the certificate has expired; integrate certificates with a provider".into(),
+                ));
+            }
         }
     }
     let mut served = stored.issued.as_ref().map(Issued::cas).unwrap_or_default();
@@ -272,7 +279,7 @@ impl Seen {
             let reason = format!("{app} has revoked the certificate; waiting for a new one");
             return Some(Wait::Certificate(reason));
         }
-        match &stored.issued {
+        match stored.issued.as_ref().or(answer.issued.as_ref()) {
             Some(issued) if issued.certificate.not_after > self.now => None,
             Some(_) => Some(Wait::Certificate(format!(
                 "the certificate has expired; waiting for a new one from {app}"
@@ -432,7 +439,7 @@ mod tests {
         let (stored, note, waits) = outcome(&seen(answers(&good())));
         assert_eq!(stored.issued, Some(good()));
         let rest = good().certificate.not_after - NOW;
-        assert_eq!(note.renew_at, Some(NOW + rest * 9 / 10));
+        assert_eq!(note.renew_at, Some(NOW + rest / 10 * 9));
         assert_eq!(note.digest, digest(stored.identity().expect("it serves").reveal()));
         assert_eq!(waits, []);
         // Later hooks change nothing.
@@ -442,9 +449,12 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_ends_at_once_does_not_keep_the_provider_busy() {
-        let late = Seen { now: good().certificate.not_after - 1, ..seen(answers(&good())) };
-        assert_eq!(outcome(&late).1.renew_at, Some(late.now + SHORTEST));
+    fn a_provider_whose_certificates_end_at_once_is_asked_again_only_after_a_while() {
+        for (rest, next) in [(1, RENEWAL_MIN), (300, RENEWAL_MIN), (1000, 900)] {
+            let now = good().certificate.not_after - rest;
+            let (stored, note, _) = outcome(&Seen { now, ..seen(answers(&good())) });
+            assert_eq!((stored.issued, note.renew_at), (Some(good()), Some(now + next)), "{rest}");
+        }
     }
 
     #[test]
@@ -500,7 +510,9 @@ mod tests {
     #[test]
     fn an_expired_or_revoked_answer_does_not_serve_and_is_named() {
         let expired = Seen { now: good().certificate.not_after, ..seen(answers(&good())) };
-        assert_eq!(outcome(&expired).0.issued, None);
+        let (stored, _, waits) = outcome(&expired);
+        assert_eq!(stored.issued, None);
+        assert!(waits[0].to_string().contains("the certificate has expired"), "{waits:?}");
         let revoked = provider(&[entry(&request(RSA, "an id"), &good(), true)]);
         let (stored, _, waits) = outcome(&Seen { provider: Some(related(revoked)), ..serving() });
         assert_eq!(stored.issued, Some(good()));
@@ -583,6 +595,17 @@ mod tests {
             assert_eq!((note.relation, note.digest.is_empty()), (None, left.is_none()));
             assert_eq!(waits, []);
         }
+    }
+
+    #[test]
+    fn a_certificate_without_a_provider_is_named_once_it_has_expired() {
+        let end = good().certificate.not_after;
+        let at = |now| outcome(&Seen { provider: None, demands_tls: true, now, ..serving() });
+        let (before, note, waits) = at(end - 1);
+        assert_eq!((before.issued, note.renew_at, waits), (Some(good()), Some(end), vec![]));
+        let (after, _, waits) = at(end);
+        assert_eq!(after.issued, Some(good()));
+        assert!(waits[0].to_string().ends_with("integrate certificates with a provider"));
     }
 
     #[test]

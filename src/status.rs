@@ -218,6 +218,8 @@ causes! {
             "waiting until clients know the CA of the new certificate",
             "the certificate has expired; waiting for a new one from {}",
             "the certificate has expired; integrate certificates with a provider",
+            "waiting until the new certificate becomes valid",
+            "{} signs with SHA-1 or a short key, which OpenSSL refuses; change its options",
             "{} has revoked the certificate; waiting for a new one";
         when "The unit is integrated with a provider of certificates and lacks a valid certificate, \
             or does not serve its new one yet; or clients must use TLS, and the provider is gone. \

@@ -27,6 +27,9 @@ const HURRY: u64 = 3600;
 /// whose certificates end at once must not keep both sides in hooks.
 const RENEWAL_MIN: u64 = 300;
 
+/// How much the clocks of units, provider and clients may differ, in seconds.
+const SKEW: u64 = 300;
+
 /// The input of [`decide`].
 pub struct Seen {
     /// The provider; `None` without a relation.
@@ -168,11 +171,9 @@ pub fn decide(seen: &Seen) -> Plan {
                 (stored.key, stored.next_key) = (Some(key), None);
                 stored.issued = Some(issued);
             }
-            Taken::Later(issued) => {
+            Taken::Later(issued, reason) => {
                 cas.extend(issued.cas().0);
-                plan.waits.push(Wait::Certificate(
-                    "waiting until clients know the CA of the new certificate".into(),
-                ));
+                plan.waits.push(Wait::Certificate(reason.into()));
             }
             Taken::No => {}
         }
@@ -215,8 +216,8 @@ pub fn decide(seen: &Seen) -> Plan {
 enum Taken {
     /// The certificate serves from now on.
     Now(Issued),
-    /// The certificate serves once clients know its CA.
-    Later(Issued),
+    /// The certificate does not serve yet, for this reason.
+    Later(Issued, &'static str),
     /// There is no certificate to serve.
     No,
 }
@@ -262,10 +263,15 @@ impl Seen {
             let known = self.known_cas.as_ref();
             known.is_none_or(|known| anchors(issued).all(|ca| known.0.contains(ca)))
         };
-        if served.is_none() || is_same || is_known() {
+        if served.is_none() || is_same {
+            Taken::Now(issued.clone())
+        } else if issued.certificate.not_before > self.now + SKEW {
+            Taken::Later(issued.clone(), "waiting until the new certificate becomes valid")
+        } else if is_known() {
             Taken::Now(issued.clone())
         } else {
-            Taken::Later(issued.clone())
+            let reason = "waiting until clients know the CA of the new certificate";
+            Taken::Later(issued.clone(), reason)
         }
     }
 
@@ -274,6 +280,11 @@ impl Seen {
         let app = &provider.app;
         if let Some(refusal) = &answer.refusal {
             return Some(Wait::CertificateRefused(app.clone(), refusal.message.clone()));
+        }
+        if answer.is_weak {
+            return Some(Wait::Certificate(format!(
+                "{app} signs with SHA-1 or a short key, which OpenSSL refuses; change its options"
+            )));
         }
         if answer.is_revoked {
             let reason = format!("{app} has revoked the certificate; waiting for a new one");
@@ -520,6 +531,20 @@ mod tests {
         let late = Seen { now: good().certificate.not_after, ..serving() };
         let waits = outcome(&late).2;
         assert!(waits[0].to_string().contains("the certificate has expired"), "{waits:?}");
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_valid_yet_does_not_replace_a_valid_one() {
+        let renewed = issued(RENEWED, INTERMEDIATE, ROOT);
+        let begins = renewed.certificate.not_before;
+        let at = |now| {
+            let note = CertificateNote { renew_at: None, ..serving().note };
+            outcome(&Seen { now, note, provider: Some(related(answers(&renewed))), ..serving() })
+        };
+        let (stored, _, waits) = at(begins - SKEW - 1);
+        assert_eq!(stored.issued, Some(good()));
+        assert!(waits[0].to_string().contains("becomes valid"), "{waits:?}");
+        assert_eq!(at(begins - SKEW).0.issued, Some(renewed));
     }
 
     #[test]

@@ -149,6 +149,12 @@ impl Stored {
 }
 
 impl Issued {
+    /// Whether OpenSSL refuses a certificate of those that are served.
+    fn is_weak(&self) -> bool {
+        let mut above = self.chain.0.iter().chain(&self.ca.0).filter(|above| !above.is_self_signed);
+        self.certificate.is_weak || above.any(|above| above.is_weak)
+    }
+
     /// The CAs by which clients verify the certificate.
     pub fn cas(&self) -> Bundle {
         let mut cas = Bundle::default();
@@ -165,6 +171,8 @@ pub struct Answer {
     pub issued: Option<Issued>,
     /// The provider has revoked the certificate.
     pub is_revoked: bool,
+    /// There is a certificate with a signature or a key that OpenSSL refuses.
+    pub is_weak: bool,
     /// Why the provider refuses the request.
     pub refusal: Option<Refusal>,
 }
@@ -292,8 +300,10 @@ impl Provider {
             })
         });
         let refusal = self.refusals.iter().find(|(pem, _)| is_ours(pem));
+        let is_weak = issued.as_ref().is_some_and(Issued::is_weak);
         Answer {
-            issued,
+            issued: issued.filter(|_| !is_weak),
+            is_weak,
             is_revoked: wire.is_some_and(|wire| wire.is_revoked),
             refusal: refusal.map(|(_, refusal)| refusal.clone()),
         }
@@ -332,7 +342,8 @@ pub fn transferred(app: &Texts, units: &[&Texts]) -> Option<Bundle> {
     let texts = list(app, "certificates").or_else(|| units.iter().find_map(of_unit))?;
     let mut cas = Bundle::default();
     for text in texts {
-        cas.extend(Bundle::parse(&text)?.0);
+        // One malformed certificate does not take the others along.
+        cas.extend(Bundle::parse(&text).unwrap_or_default().0);
     }
     cas.0.retain(|certificate| certificate.is_ca || certificate.is_self_signed);
     cas.0.sort();
@@ -491,6 +502,14 @@ pub(crate) mod tests {
         assert_eq!(answer(&[entry(&ours, &issued(P256_LEAF, INTERMEDIATE, ROOT), false)]), None);
         assert_eq!(answer(&[entry(&ours, &issued(ROOT, INTERMEDIATE, ROOT), false)]), None);
         assert!(provider(&[entry(&ours, &good, true)]).answer(&ours).is_revoked);
+        // With a weak certificate PgBouncer would not start.
+        for weak in [
+            issued(pem!("sha1-leaf.pem"), INTERMEDIATE, ROOT),
+            issued(LEAF, pem!("short-intermediate.pem"), ROOT),
+        ] {
+            let answer = provider(&[entry(&ours, &weak, false)]).answer(&ours);
+            assert!(answer.is_weak && answer.issued.is_none());
+        }
         // The successor of a revoked certificate counts, in whatever order they are listed.
         let (old, new) = (entry(&ours, &good, true), entry(&ours, &good, false));
         for both in [[old.clone(), new.clone()], [new, old]] {

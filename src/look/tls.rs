@@ -9,14 +9,13 @@ use anyhow::Result;
 
 use super::Look;
 use crate::event::{Endpoint, Event};
-use crate::facts::backend::Endpoints;
 use crate::facts::certificates::{Stored, UnitStore, transferred};
 use crate::facts::options::Options;
 use crate::facts::tls::{CheckedTls, Material};
 use crate::juju::labels;
 use crate::notes::Trust;
 use crate::peer_bag::{CLIENT_CA, SERVER_CA, TLS_CA};
-use crate::pgbouncer::{SslMode, Version};
+use crate::pgbouncer::SslMode;
 use crate::plan::Bag;
 use crate::postgres::TlsDemand;
 use crate::secret::Secret;
@@ -87,16 +86,18 @@ impl Look<'_> {
         Ok(all)
     }
 
-    /// The CAs by which clients verify PgBouncer, in PEM; `None` if the leader offers no TLS.
+    /// The CAs by which clients verify PgBouncer, in PEM; `None` if no unit offers TLS. Without TLS
+    /// so far, only the leader's own certificate begins it.
     pub fn clients_ca(&mut self) -> Result<Option<String>> {
-        if !self.bag(Bag::PeerUnit)?.contains_key(TLS_CA) {
+        let is_published = self.app_bag()?.text(TLS_CA).is_some();
+        if !is_published && !self.bag(Bag::PeerUnit)?.contains_key(TLS_CA) {
             return Ok(None);
         }
         let options = self.options()?.options;
         if options.is_none_or(|options| options.client_tls_sslmode == SslMode::Disable) {
             return Ok(None);
         }
-        Ok(Some(self.units_cas()?.to_pem()))
+        Ok(Some(self.units_cas()?.to_pem()).filter(|pem| !pem.is_empty()))
     }
 
     /// What this unit stores for its certificate, and where. Like the Python charm, looks for the
@@ -169,12 +170,6 @@ impl Look<'_> {
             };
             checked.server_ca = Some(pem);
         }
-        if server.1 == SslMode::VerifyFull && self.has_unverifiable_hosts()? {
-            let reason = "PostgreSQL gives several hosts, and PgBouncer before 1.25 cannot verify \
-                          the name of each; set it to verify-ca";
-            checked.refuse(server, reason);
-            return Ok(checked);
-        }
         let ca = checked.server_ca.clone().unwrap_or_default();
         let demand = TlsDemand { mode: server.1, ca };
         if demand != self.tls_in_force()? && server.1.demands_tls() {
@@ -186,16 +181,6 @@ impl Look<'_> {
             }
         }
         Ok(checked)
-    }
-
-    /// Whether a list of hosts stands in PgBouncer's file, of which this version verifies no name.
-    fn has_unverifiable_hosts(&mut self) -> Result<bool> {
-        let is_old = self.own_version()?.is_some_and(|version| version < Version::VERIFIES_LISTS);
-        let endpoints = self.backend()?.and_then(|backend| backend.endpoints.clone());
-        let is_list = |found: Endpoints| {
-            [found.primary, found.replicas].iter().any(|servers| servers.hosts.len() > 1)
-        };
-        Ok(is_old && endpoints.is_some_and(is_list))
     }
 
     /// The CAs under a key of the peer app bag. If this hook may bring others, `read` finds them.
@@ -294,13 +279,11 @@ impl Look<'_> {
     fn identity(&mut self) -> Result<Option<Secret>> {
         let wanted = self.notes.certificate.as_ref().map(|note| note.digest.clone());
         Ok(match wanted.filter(|wanted| !wanted.is_empty()) {
-            Some(wanted) => {
-                let kept = self.kept().identity.clone();
-                match kept.filter(|text| digest(text.reveal()) == wanted) {
-                    Some(kept) => Some(kept),
-                    None => self.stored_certificate()?.0.identity(),
-                }
-            }
+            Some(wanted) => match self.kept().identity.clone() {
+                Some(kept) if digest(kept.reveal()) == wanted => Some(kept),
+                // Without its secret the unit serves on with what it has.
+                kept => self.stored_certificate()?.0.identity().or(kept),
+            },
             None => None,
         })
     }

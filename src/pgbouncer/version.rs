@@ -25,9 +25,6 @@ impl Version {
     /// Statements are prepared again after `DEALLOCATE ALL` or `DISCARD ALL` (PgBouncer's
     /// changelog, 1.22.0).
     pub const TRACKS_DEALLOCATE: Self = Self::new(1, 22);
-    /// `server_tls_sslmode = verify-full` works with several hosts of a database (1.25, its change
-    /// log).
-    pub const VERIFIES_LISTS: Self = Self::new(1, 25);
     /// A reload that changes nothing keeps server connections over TLS (seen on 1.24, not on 1.18).
     /// In earlier versions `server_fast_close` would close idle sessions on every reload.
     pub const KEEPS_TLS_ON_RELOAD: Self = Self::new(1, 24);

@@ -4,7 +4,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
 use x509_cert::certificate::{CertificateInner, Raw};
-use x509_cert::der::{Decode as _, Encode as _};
+use x509_cert::der::{Decode as _, Encode as _, oid::ObjectIdentifier};
 use x509_cert::ext::pkix::BasicConstraints;
 
 use super::pem::to_pem;
@@ -30,7 +30,23 @@ pub struct Certificate {
     pub is_ca: bool,
     /// Its issuer is its subject, as in a root.
     pub is_self_signed: bool,
+    /// OpenSSL refuses it as a part of a chain: it is signed with SHA-1 or MD5, or its RSA key has
+    /// less than 2048 bits (openssl, `SSL_CTX_set_security_level`, level 2 of Debian and Ubuntu).
+    pub is_weak: bool,
 }
+
+/// The algorithms of signatures that OpenSSL refuses: RSA with MD5 or SHA-1, ECDSA with SHA-1.
+const WEAK_SIGNATURES: [ObjectIdentifier; 3] = [
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.4"),
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.5"),
+    ObjectIdentifier::new_unwrap("1.2.840.10045.4.1"),
+];
+
+/// The algorithm of RSA keys (RFC 3279).
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+
+/// The length of the modulus of an RSA key with 2048 bits, in bytes.
+const MODULUS_MIN: usize = 256;
 
 /// Certificates in the order of their list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,13 +63,19 @@ impl Certificate {
         let certificate = CertificateInner::<Raw>::from_der(der).ok()?;
         let tbs = certificate.tbs_certificate();
         let constraints = tbs.get_extension::<BasicConstraints>().ok()?;
+        let key = tbs.subject_public_key_info();
+        let is_short =
+            key.algorithm.oid == RSA && key.subject_public_key.raw_bytes().len() < MODULUS_MIN;
+        let is_self_signed = tbs.issuer() == tbs.subject();
+        let has_weak_signature = WEAK_SIGNATURES.contains(&certificate.signature_algorithm().oid);
         Some(Self {
             pem: to_pem("CERTIFICATE", der),
-            public_key: tbs.subject_public_key_info().subject_public_key.to_der().ok()?,
+            public_key: key.subject_public_key.to_der().ok()?,
             not_before: tbs.validity().not_before.to_unix_duration().as_secs(),
             not_after: tbs.validity().not_after.to_unix_duration().as_secs(),
             is_ca: constraints.is_some_and(|(_, constraints)| constraints.ca),
-            is_self_signed: tbs.issuer() == tbs.subject(),
+            is_self_signed,
+            is_weak: is_short || has_weak_signature && !is_self_signed,
         })
     }
 }
@@ -125,6 +147,10 @@ mod tests {
         assert_eq!(place(LEAF), (false, false));
         assert_eq!(place(INTERMEDIATE), (true, false));
         assert_eq!(place(ROOT), (true, true));
+        let is_weak = |text| parse(text).is_weak;
+        assert!(![LEAF, INTERMEDIATE, ROOT].into_iter().any(is_weak));
+        let weak = [certificate!("sha1-leaf"), certificate!("short-intermediate")];
+        assert!(weak.into_iter().all(is_weak));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Any bag of a provider of certificates can be read, and has an answer to any request. An answered
-//! certificate has the key of its request and is no CA's, and what a unit stores of it is read back.
+//! certificate has the key of its request and is no CA's. What a unit stores of it is read back.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -39,7 +39,8 @@ fuzz_target!(|texts: (&str, &str, &str)| {
         let Issued { certificate, .. } = &issued;
         assert!(certificate.pem.starts_with("-----BEGIN CERTIFICATE-----\n"));
         let key = PrivateKey::parse(KEY).ok();
-        let stored = Stored { key, request: Some(OURS.clone()), issued: Some(issued), next_key: None };
+        let request = Some(OURS.clone());
+        let stored = Stored { key, request, issued: Some(issued), next_key: None };
         assert_eq!(Stored::read(&stored.render()), stored);
     }
 });

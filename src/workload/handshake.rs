@@ -63,8 +63,10 @@ pub(super) fn check(
     // seen PgBouncer's.
     match (connection.peer_certificates().and_then(<[_]>::first), ended) {
         (Some(shown), _) if Some(shown) == wanted.as_ref() => Ok(()),
-        (None, Err(error)) => Err(incompatible(&error)
-            .map_or(HandshakeError::Io(error), |found| HandshakeError::Incompatible(found))),
+        (None, Err(error)) => {
+            Err(incompatible(&error)
+                .map_or(HandshakeError::Io(error), HandshakeError::Incompatible))
+        }
         _ => Err(HandshakeError::Another),
     }
 }

@@ -284,7 +284,7 @@ impl Provider {
         }
     }
 
-    /// The answer to this request. Certificates of CAs and of other keys do not count.
+    /// The answer to this request. Certificates of other keys do not count.
     pub fn answer(&self, request: &Request) -> Answer {
         let is_ours = |pem: &str| Request::parse(pem).is_some_and(|found| found.pem == request.pem);
         // A revoked certificate may be listed beside its successor.
@@ -292,7 +292,8 @@ impl Provider {
         let wire = ours.max_by_key(|wire| !wire.is_revoked);
         let issued = wire.and_then(|wire| {
             let certificate = Certificate::parse(&wire.certificate)?;
-            let is_for_us = certificate.public_key == request.public_key && !certificate.is_ca;
+            // Old providers marked each certificate as one of a CA: only the key tells.
+            let is_for_us = certificate.public_key == request.public_key;
             is_for_us.then(|| Issued {
                 certificate,
                 chain: Bundle::parse(&wire.chain.join("\n")).unwrap_or_default(),
@@ -436,10 +437,14 @@ pub(crate) mod tests {
         assert!(Stored::default().render_bag().iter().all(|(_, value)| value.is_none()));
     }
 
-    /// What the Python charm left on Juju 3.6 and 2.9, with its provider's answer on 3.6.
+    /// What a revision of the Python charm stored for a unit, in a secret or in its bag, with its
+    /// requests and the provider's answer.
     #[derive(Deserialize)]
     struct Recording {
+        layout: String,
+        #[serde(default)]
         secret: BTreeMap<String, Secret>,
+        #[serde(default)]
         bag: Texts,
         certificates: String,
         requests: String,
@@ -447,24 +452,35 @@ pub(crate) mod tests {
 
     #[test]
     fn what_the_python_charm_stored_is_read_whole() {
-        let recording: Recording =
-            serde_json::from_str(pem!("python-charm.json")).expect("a recording");
-        let stored = Stored::read(&recording.secret);
         let trimmed = |(key, value): (&String, &str)| (key.clone(), value.trim_end().to_owned());
-        let texts = |fields: &BTreeMap<String, Secret>| -> Texts {
-            fields.iter().map(|(key, value)| trimmed((key, value.reveal()))).collect()
-        };
-        assert_eq!(texts(&stored.render()), texts(&recording.secret));
-        let of_bag = Stored::read_bag(&recording.bag).render_bag();
-        let of_bag = of_bag.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
-        let bag = recording.bag.iter().map(|(key, value)| trimmed((key, value))).collect::<Texts>();
-        assert_eq!(texts(&of_bag.collect()), bag);
-        // Its request, as the provider and the unit have it, is the one that is answered.
-        let request = stored.request.clone().expect("a request");
-        assert_eq!(render_requests(Some(&request)), Some(recording.requests));
-        let bag = Texts::from([("certificates".to_owned(), recording.certificates)]);
-        assert_eq!(Provider::read(&bag).answer(&request).issued, stored.issued);
-        assert!(stored.issued.is_some());
+        let recordings: Vec<Recording> =
+            serde_json::from_str(pem!("python-charm.json")).expect("recordings");
+        assert_eq!(recordings.len(), 4);
+        for Recording { layout, secret, bag, certificates, requests } in recordings {
+            let (stored, written): (Stored, Texts) = if secret.is_empty() {
+                let stored = Stored::read_bag(&bag);
+                let fields = stored.render_bag().into_iter();
+                let fields = fields.filter_map(|(key, value)| Some((key.to_owned(), value?)));
+                let texts = fields.map(|(key, value)| trimmed((&key, value.reveal()))).collect();
+                (stored, texts)
+            } else {
+                let stored = Stored::read(&secret);
+                let fields = stored.render();
+                (stored, fields.iter().map(|(key, value)| trimmed((key, value.reveal()))).collect())
+            };
+            let left = secret.iter().map(|(key, value)| trimmed((key, value.reveal())));
+            let left = left.chain(bag.iter().map(|(key, value)| trimmed((key, value))));
+            assert_eq!(written, left.collect::<Texts>(), "{layout}");
+            // Its request, as the provider and the unit have it, is the one that is answered.
+            let request = stored.request.clone().expect("a request");
+            let rendered = render_requests(Some(&request)).expect("a request");
+            // Old revisions leave out what today's providers need.
+            let today = requests.replace(r#""}]"#, r#"", "ca": false}]"#);
+            assert_eq!(rendered, today, "{layout}");
+            let bag = Texts::from([("certificates".to_owned(), certificates)]);
+            assert_eq!(Provider::read(&bag).answer(&request).issued, stored.issued, "{layout}");
+            assert!(stored.issued.is_some(), "{layout}");
+        }
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use crate::event::RelationId;
 
 /// The error of a hook that cannot keep its own records, before what the system answered.
-pub const CANNOT_WRITE: &str = "cannot write into the charm's directory; make room or repair the unit's disk, Juju retries \
-     the hook";
+pub const CANNOT_WRITE: &str = "cannot write into the charm's directory; make room or repair the \
+     unit's disk, Juju retries the hook";
 
 /// The file of records, with one line for each attempt.
 pub struct Attempts(PathBuf);

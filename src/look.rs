@@ -406,7 +406,7 @@ impl<'a> Look<'a> {
         Secret::new(Alphanumeric.sample_string(&mut rand::rng(), 24))
     }
 
-    /// Generates a salt for a SCRAM verifier.
+    /// Generates a salt for a SCRAM verifier, or another number that must be unique.
     #[expect(clippy::disallowed_methods, reason = "the one place that makes salts")]
     pub fn fresh_salt(&self) -> [u8; 16] {
         rand::random()

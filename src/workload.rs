@@ -1,5 +1,7 @@
 //! The PgBouncer processes of this unit: what they run, and how they load another configuration.
 
+#[expect(clippy::disallowed_methods, reason = "waits until a deadline")]
+mod bounded;
 #[expect(clippy::disallowed_methods, reason = "looks for the socket")]
 pub mod console;
 #[expect(clippy::disallowed_methods, reason = "looks whose the directory of sockets is")]

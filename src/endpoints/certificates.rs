@@ -10,6 +10,7 @@ use crate::facts::certificates::{Answer, Issued, Provider, Stored, UnitStore, re
 use crate::look::Look;
 use crate::notes::CertificateNote;
 use crate::peer_bag::TLS_CA;
+use crate::pgbouncer::hex;
 use crate::plan::{Bag, Effect, Note, Plan, Value};
 use crate::secret::Secret;
 use crate::status::Wait;
@@ -129,7 +130,7 @@ fn gather(look: &mut Look<'_>) -> Result<Seen> {
         known_cas: look.known_cas()?,
         is_of_python_charm: Stored::may_be_in(look.bag(Bag::PeerUnit)?),
         fresh_key: if is_keyless { Some(Look::fresh_key()?) } else { None },
-        unique_id: look.fresh_password().reveal().to_owned(),
+        unique_id: hex(&look.fresh_salt()),
         note: note.unwrap_or_default(),
         provider,
         stored,

@@ -35,30 +35,29 @@ impl Default for TlsDemand {
 
 /// Makes connections with TLS that meet the demand.
 pub(super) fn connector(demand: &TlsDemand) -> Result<MakeRustlsConnect, ConnectionError> {
-    if !demand.mode.verifies() {
-        return Ok(MakeRustlsConnect::new(unverified(true)));
-    }
     let provider = Arc::new(ring::default_provider());
-    let chain = chain_verifier(&demand.ca, &provider)?;
-    let verifier: Arc<dyn ServerCertVerifier> =
-        if demand.mode == SslMode::VerifyFull { chain } else { Arc::new(AnyName(chain)) };
-    Ok(MakeRustlsConnect::new(config(provider, verifier)))
+    let checks = if demand.mode.verifies() {
+        let verifier = chain_verifier(&demand.ca, &provider)?;
+        Checks::Chain { verifier, name: demand.mode == SslMode::VerifyFull }
+    } else {
+        Checks::Key
+    };
+    Ok(MakeRustlsConnect::new(config(provider, checks)))
 }
 
-/// TLS with any certificate; without `proves_key` also with one that only OpenSSL can use, such as
-/// one of X.509 version 1.
-pub fn unverified(proves_key: bool) -> ClientConfig {
-    let provider = Arc::new(ring::default_provider());
+/// TLS with any certificate, also with one that only OpenSSL can use, such as one of X.509 version
+/// 1, and without a proof of its key.
+pub fn unverified() -> ClientConfig {
+    config(Arc::new(ring::default_provider()), Checks::Nothing)
+}
+
+fn config(provider: Arc<CryptoProvider>, checks: Checks) -> ClientConfig {
     let algorithms = provider.signature_verification_algorithms;
-    config(provider, Arc::new(Unchecked { algorithms, proves_key }))
-}
-
-fn config(provider: Arc<CryptoProvider>, verifier: Arc<dyn ServerCertVerifier>) -> ClientConfig {
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("ring has ciphers for every version of TLS")
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
+        .with_custom_certificate_verifier(Arc::new(Verifier { algorithms, checks }))
         .with_no_client_auth()
 }
 
@@ -92,74 +91,55 @@ pub(super) fn reason(error: &rustls::Error) -> Option<&'static str> {
     })
 }
 
-/// Accepts any certificate. With `proves_key`, checks that the server has its key: the proof of the
-/// password includes the certificate (channel binding of SCRAM), which proves nothing if another
-/// server can present it.
+/// What a server's certificate must show.
 #[derive(Debug)]
-struct Unchecked {
+enum Checks {
+    /// Nothing.
+    Nothing,
+    /// That the server has its key: the proof of the password includes the certificate (channel
+    /// binding of SCRAM), which proves nothing if another server can present it.
+    Key,
+    /// Also that a known CA has signed it, for the name of the host (`verify-full`) or, without
+    /// `name`, for any (`verify-ca`).
+    Chain { verifier: Arc<WebPkiServerVerifier>, name: bool },
+}
+
+/// Checks a server's certificate.
+#[derive(Debug)]
+struct Verifier {
     algorithms: WebPkiSupportedAlgorithms,
-    proves_key: bool,
+    checks: Checks,
 }
 
-impl ServerCertVerifier for Unchecked {
-    fn verify_server_cert(
+impl Verifier {
+    fn signature(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
+        check: impl FnOnce(&WebPkiSupportedAlgorithms) -> Result<HandshakeSignatureValid, rustls::Error>,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        if !self.proves_key {
-            return Ok(HandshakeSignatureValid::assertion());
+        match self.checks {
+            Checks::Nothing => Ok(HandshakeSignatureValid::assertion()),
+            Checks::Key | Checks::Chain { .. } => check(&self.algorithms),
         }
-        crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        if !self.proves_key {
-            return Ok(HandshakeSignatureValid::assertion());
-        }
-        crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
     }
 }
 
-/// Accepts a certificate of a known CA for any name (`verify-ca`). The name is checked last, so a
-/// certificate with another name has passed all other checks.
-#[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for AnyName {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
+        host: &ServerName<'_>,
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.0.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+        let Checks::Chain { verifier, name } = &self.checks else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        match verifier.verify_server_cert(certificate, intermediates, host, ocsp, now) {
+            // The name is checked last, so this certificate has passed all other checks.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+            )) if !name => Ok(ServerCertVerified::assertion()),
             result => result,
         }
     }
@@ -168,21 +148,21 @@ impl ServerCertVerifier for AnyName {
         &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
+        signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+        self.signature(|all| crypto::verify_tls12_signature(message, certificate, signed, all))
     }
 
     fn verify_tls13_signature(
         &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
+        signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+        self.signature(|all| crypto::verify_tls13_signature(message, certificate, signed, all))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }

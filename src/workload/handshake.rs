@@ -1,7 +1,7 @@
 //! The handshake by which a client would begin TLS with PgBouncer.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     sync::Arc,
     time::{Duration, Instant},
@@ -12,6 +12,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 
+use super::bounded::Bounded;
 use crate::postgres::unverified;
 
 /// How long one handshake may take.
@@ -54,7 +55,7 @@ pub(super) fn check(
     }
     let name = ServerName::IpAddress(address.ip().into());
     let mut connection =
-        ClientConnection::new(Arc::new(unverified(false)), name).map_err(io::Error::other)?;
+        ClientConnection::new(Arc::new(unverified()), name).map_err(io::Error::other)?;
     let mut ended = Ok((0, 0));
     while ended.is_ok() && connection.is_handshaking() {
         ended = connection.complete_io(&mut stream);
@@ -83,37 +84,6 @@ fn incompatible(error: &io::Error) -> Option<rustls::Error> {
             )
     )
     .then(|| error.clone())
-}
-
-/// A connection on which no read or write lasts beyond the deadline, however few bytes each brings.
-struct Bounded {
-    stream: TcpStream,
-    deadline: Instant,
-}
-
-impl Bounded {
-    fn left(&self) -> io::Result<Option<Duration>> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
-    }
-}
-
-impl Read for Bounded {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
-        self.stream.read(buffer)
-    }
-}
-
-impl Write for Bounded {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
-        self.stream.write(buffer)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
-    }
 }
 
 #[cfg(test)]

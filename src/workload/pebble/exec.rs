@@ -1,8 +1,7 @@
 //! Commands in the workload container: started by HTTP, their output read from websockets.
 
 use std::{
-    fmt,
-    io::{self, Read, Write},
+    fmt, io,
     os::unix::net::UnixStream,
     thread,
     time::{Duration, Instant},
@@ -19,6 +18,7 @@ use super::{
     error::PebbleError,
     http::{self, ANSWER_SIZE_MAX},
 };
+use crate::workload::bounded::Bounded;
 
 /// The message by which either side ends its stream; the socket stays open.
 const END: &str = r#"{"command":"end"}"#;
@@ -39,12 +39,6 @@ pub struct Output {
 #[serde(rename_all = "kebab-case")]
 struct Started {
     task_id: String,
-}
-
-/// A socket on which no read or write lasts beyond the deadline.
-struct Bounded {
-    stream: UnixStream,
-    deadline: Instant,
 }
 
 impl fmt::Debug for Output {
@@ -104,7 +98,11 @@ impl Run<'_> {
         })
     }
 
-    fn open(&self, task: &str, stream: &str) -> Result<WebSocket<Bounded>, PebbleError> {
+    fn open(
+        &self,
+        task: &str,
+        stream: &str,
+    ) -> Result<WebSocket<Bounded<UnixStream>>, PebbleError> {
         let bounded =
             Bounded { stream: http::connect(&self.pebble.socket)?, deadline: self.deadline };
         let opened = client(format!("ws://localhost/v1/tasks/{task}/websocket/{stream}"), bounded);
@@ -117,7 +115,7 @@ impl Run<'_> {
 
     /// Reads a stream to its end, or else the command would block, and keeps no more than the
     /// limit.
-    fn drain(&self, socket: &mut WebSocket<Bounded>) -> Result<Vec<u8>, PebbleError> {
+    fn drain(&self, socket: &mut WebSocket<Bounded<UnixStream>>) -> Result<Vec<u8>, PebbleError> {
         let mut printed = Vec::new();
         loop {
             match socket.read().map_err(|error| self.failed(error))? {
@@ -153,35 +151,4 @@ impl Run<'_> {
         let what = format!("the command {}", self.command.join(" "));
         PebbleError::TimedOut { what, limit: self.limit }
     }
-}
-
-impl Bounded {
-    fn left(&self) -> io::Result<Option<Duration>> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
-    }
-}
-
-impl Read for Bounded {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
-        self.stream.read(buffer).map_err(in_time)
-    }
-}
-
-impl Write for Bounded {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
-        self.stream.write(buffer).map_err(in_time)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
-    }
-}
-
-/// Reports a timeout of the socket as such. It arrives as `WouldBlock`, which tungstenite would
-/// treat as a socket to try again.
-fn in_time(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }

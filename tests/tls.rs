@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test starts the clients it asks")]
 
 mod common;
+mod rest;
 mod servers;
 mod soak;
 
@@ -203,7 +204,9 @@ impl Bench {
             self.root().display()
         );
         let mut command = Command::new("pgbench");
-        command.args(["--no-vacuum", "--client=1", "--time=3600", "--file"]).arg(&script);
+        command
+            .args(["--no-vacuum", "--client=1", "--time=3600", "--progress=1", "--file"])
+            .arg(&script);
         let output = fs::File::create(&log)?;
         let child = command
             .args(reconnects.then_some("--connect"))
@@ -235,6 +238,16 @@ impl Client {
             Some(_) => Some(fs::read_to_string(&self.log)?),
             None => None,
         })
+    }
+}
+
+impl Client {
+    /// Whether the client has run transactions in the last second that it reports.
+    fn works(&self) -> Result<bool, Box<dyn Error>> {
+        let log = fs::read_to_string(&self.log)?;
+        let last = log.lines().rev().find_map(|line| line.strip_prefix("progress: "));
+        let rate = last.and_then(|line| line.split(", ").nth(1)?.strip_suffix(" tps"));
+        Ok(rate.is_some_and(|rate| rate.parse().is_ok_and(|rate: f64| rate > 0.0)))
     }
 }
 
@@ -273,6 +286,9 @@ fn change(
         }
         all.retain_mut(|client| matches!(client.failure(), Ok(None)));
     }
+    for client in &all {
+        assert!(client.works()?, "{}", client.log.display());
+    }
     Ok(failures)
 }
 
@@ -308,6 +324,9 @@ fn certificates_change_without_an_error_of_a_verifying_client() -> Outcome {
         let changes: Vec<_> = cases(2, all).collect();
         let clients = cases(6, 0..20).count();
         let failures = change(&mut bench, &changes, clients)?;
+        for unit in UNITS {
+            assert_eq!(rest::work_left(&mut bench.sim, unit)?, None, "{unit}");
+        }
         let version = program.version;
         writeln!(
             std::io::stderr(),

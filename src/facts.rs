@@ -8,6 +8,7 @@ pub mod local;
 pub mod lookup;
 pub mod options;
 pub mod tls;
+pub mod topology;
 pub mod units;
 pub mod users;
 

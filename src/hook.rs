@@ -200,17 +200,14 @@ fn is_leaving(look: &mut Look<'_>) -> Result<bool> {
 /// before `update-status`, as while a pod is replaced, wakes no other unit; a leader shows its own
 /// status.
 fn report_trouble(look: &mut Look<'_>, waits: &BTreeSet<Wait>) -> Result<()> {
-    let mut trouble = waits.iter().map(Wait::cause).find(|cause| cause.is_of_one_unit());
-    if look.leads()? {
-        trouble = None;
-    }
+    let leads = look.leads()?;
     let is_reported = look.bag(Bag::PeerUnit)?.contains_key(TROUBLE);
     let is_checked = matches!(
         look.event(),
         Event::UpdateStatus | Event::Workload { hook: WorkloadHook::CheckFailed, .. }
     );
     if is_reported || is_checked {
-        let word = trouble.map(|cause| cause.kind().to_string());
+        let word = status::trouble(waits, leads).map(|kind| kind.to_string());
         let peers = look.peers();
         look.handles().juju.set(peers, &Owner::Unit, TROUBLE, word.as_deref())?;
     }

@@ -263,6 +263,12 @@ pub fn of<'a>(waits: impl IntoIterator<Item = &'a Wait>, serving: &str) -> Statu
     Status { kind, message: printable::line(&message, LONGEST) }
 }
 
+/// The word of a unit's own trouble, for the leader; a leader shows its own status.
+pub fn trouble(waits: &BTreeSet<Wait>, leads: bool) -> Option<Kind> {
+    let cause = waits.iter().map(Wait::cause).find(|cause| cause.is_of_one_unit());
+    cause.map(Cause::kind).filter(|_| !leads)
+}
+
 /// The message about all invalid options among these waits. Their names come first: the values and
 /// remedies may be cut.
 fn options<'a>(first: &InvalidOption, waits: &BTreeSet<&'a Wait>) -> String {
@@ -385,6 +391,14 @@ mod tests {
         ] {
             assert_eq!(wait.to_string(), message);
         }
+    }
+
+    #[test]
+    fn a_follower_reports_its_own_trouble_and_none_of_the_application() {
+        let waits = BTreeSet::from([Wait::Backend, Wait::NotLoaded("it ended".into())]);
+        assert_eq!(trouble(&waits, false), Some(Kind::Waiting));
+        assert_eq!(trouble(&waits, true), None);
+        assert_eq!(trouble(&BTreeSet::from([Wait::Backend]), false), None);
     }
 
     #[test]

@@ -3,8 +3,11 @@
 //! [`decide_created`] and [`decide`] follow the two flowcharts of the relation's specification box
 //! by box. A comment gives the reason for each step that is not in the flowcharts.
 
+pub mod users;
+
 use anyhow::Result;
 
+use self::users::publish_users;
 use crate::endpoints::database::answer;
 use crate::facts::configuration::{Config, configuration};
 use crate::facts::local::{Kept, LocalPgbouncer};
@@ -14,12 +17,11 @@ use crate::facts::users::{Store, Users, stats_user};
 use crate::look::Look;
 use crate::notes::ClientNotes;
 use crate::peer_bag::{
-    ADMIN_PASSWORD, AUTH, AUTH_REVISION, CLIENT_CA, CONFIG, DATABASES_LOADED, HOSTNAME,
-    LEADER_HOSTNAME, MONITORING_PASSWORD, PGBOUNCER_VERSION, PROCESSES, SERVER_CA, field,
+    AUTH, CLIENT_CA, CONFIG, DATABASES_LOADED, HOSTNAME, LEADER_HOSTNAME, PGBOUNCER_VERSION,
+    PROCESSES, SERVER_CA,
 };
 use crate::pgbouncer::{InstanceConfig, Unit, UserList};
 use crate::plan::{Bag, Effect, Note, Plan, Step, Value};
-use crate::secret::Secret;
 use crate::status::Wait;
 use crate::workload::Files;
 
@@ -484,44 +486,6 @@ impl Serving<'_> {
     }
 }
 
-/// The flowchart's "Add auth file to secret store": stores the users in the peer secret or the app
-/// bag, and migrates older layouts.
-pub fn publish_users(users: &Users, store: &Store) -> Plan {
-    let mut plan = Plan::default();
-    let passwords = [(MONITORING_PASSWORD, &users.monitoring), (ADMIN_PASSWORD, &users.admin)];
-    let Ok(list) = users.list.render() else { return plan };
-    match store {
-        Store::Known => {}
-        Store::Bag => {
-            plan.set(Bag::PeerApp, AUTH, Secret::new(list));
-            for (key, password) in passwords {
-                if let Some(password) = password {
-                    plan.set(Bag::PeerApp, key, password.clone());
-                }
-            }
-        }
-        Store::Secret { content, adopt, revision, plain } => {
-            let mut wanted = content.clone();
-            wanted.insert(field(AUTH), Secret::new(list));
-            for (key, password) in passwords {
-                if let Some(password) = password {
-                    wanted.insert(field(key), password.clone());
-                }
-            }
-            match revision {
-                Some(revision) if wanted == *content && adopt.is_none() => {
-                    plan.set(Bag::PeerApp, AUTH_REVISION, revision.to_string());
-                }
-                _ => plan.push(Effect::SetPeerSecret { content: wanted, adopt: adopt.clone() }),
-            }
-            for key in plain {
-                plan.set(Bag::PeerApp, key.as_str(), Value::Absent);
-            }
-        }
-    }
-    plan
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -529,6 +493,7 @@ mod tests {
 
     use crate::facts::configuration::tests::{config_of, options, user_list};
     use crate::pgbouncer::{Place, PoolMode, TlsFiles, Version};
+    use crate::secret::Secret;
 
     #[track_caller]
     fn check(plan: &Plan, expected: &str) {

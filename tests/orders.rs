@@ -195,6 +195,8 @@ fn normalized(text: &str) -> String {
             (r"(?m)^ +clients: .*\n", ""),
             // Kept by the units that had a reason to ask for it.
             (r"(?m)^    (remote-apps|siblings|backends|units|users|scram): .*\n", ""),
+            // Juju keeps a removed note as an empty text. A unit that led for no hook never had it.
+            (r"(?m)^    [a-z-]+: ''\n", ""),
             // It holds a pid.
             (r"(?m)(/loaded .*) \d+$", "$1 ‹size›"),
             // Bags of units that left: whether they had come this far is chance.

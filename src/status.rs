@@ -216,6 +216,7 @@ causes! {
     Certificate(reason: String) Waiting "{}"
         such as "waiting for a certificate from {}",
             "waiting until clients know the CA of the new certificate",
+            "the certificate ends soon; waiting for a new one from {}",
             "the certificate has expired; waiting for a new one from {}",
             "the certificate has expired; integrate certificates with a provider",
             "waiting until the new certificate becomes valid",

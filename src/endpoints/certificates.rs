@@ -176,7 +176,11 @@ pub fn decide(seen: &Seen) -> Plan {
                 cas.extend(issued.cas().0);
                 plan.waits.push(Wait::Certificate(reason.into()));
             }
-            Taken::No => {}
+            Taken::No => {
+                // The provider may have lost the request: the unit repeats it once.
+                let late = stored.issued.as_ref().map(|issued| issued.certificate.late());
+                note.renew_at = note.renew_at.or(late.filter(|late| *late > seen.now));
+            }
         }
         plan.waits.extend(seen.lacks(provider, &answer, &stored));
     } else {
@@ -292,10 +296,15 @@ impl Seen {
             return Some(Wait::Certificate(reason));
         }
         match stored.issued.as_ref().or(answer.issued.as_ref()) {
-            Some(issued) if issued.certificate.not_after > self.now => None,
-            Some(_) => Some(Wait::Certificate(format!(
-                "the certificate has expired; waiting for a new one from {app}"
-            ))),
+            Some(issued) if issued.certificate.not_after <= self.now => Some(Wait::Certificate(
+                format!("the certificate has expired; waiting for a new one from {app}"),
+            )),
+            Some(issued) if answer.issued.is_none() && self.now >= issued.certificate.late() => {
+                Some(Wait::Certificate(format!(
+                    "the certificate ends soon; waiting for a new one from {app}"
+                )))
+            }
+            Some(_) => None,
             None => Some(Wait::Certificate(format!("waiting for a certificate from {app}"))),
         }
     }
@@ -475,7 +484,11 @@ mod tests {
         let request = stored.request.clone().expect("a request");
         assert_ne!(request, serving().stored.request.expect("a request"));
         assert_eq!(request.public_key, key(RSA).public_key());
-        assert_eq!((stored.issued.clone(), note.renew_at, waits), (Some(good()), None, vec![]));
+        let late = good().certificate.late();
+        assert_eq!(
+            (stored.issued.clone(), note.renew_at, waits),
+            (Some(good()), Some(late), vec![])
+        );
         // The new certificate, of the same CA, serves at once.
         let renewed = issued(RENEWED, INTERMEDIATE, ROOT);
         let answers = provider(&[entry(&request, &renewed, false)]);
@@ -483,6 +496,26 @@ mod tests {
         let (stored, note, _) = outcome(&next);
         assert_eq!(stored.issued, Some(renewed));
         assert!(note.renew_at.is_some_and(|at| at > NOW));
+    }
+
+    #[test]
+    fn a_renewal_without_an_answer_is_requested_once_more_and_then_shown() {
+        let (stored, note, _) = outcome(&Seen { now: NOW + 100, ..serving() });
+        let at = |now, stored: &Stored, note: &CertificateNote| {
+            outcome(&Seen { now, stored: stored.clone(), note: note.clone(), ..serving() })
+        };
+        let late = good().certificate.late();
+        let (same, same_note, waits) = at(late - 1, &stored, &note);
+        assert_eq!((same.request, &same_note, waits), (stored.request.clone(), &note, vec![]));
+        let repeats = Seen { unique_id: "a third id".into(), ..serving() };
+        let repeats = Seen { now: late, stored: stored.clone(), note, ..repeats };
+        let (repeated, note, waits) = outcome(&repeats);
+        assert_ne!(repeated.request, stored.request);
+        assert_eq!((repeated.issued.clone(), note.renew_at, waits.len()), (Some(good()), None, 1));
+        let (end, _, waits) = at(good().certificate.not_after, &repeated, &note);
+        assert_eq!(end.request, repeated.request);
+        let shown = waits.iter().map(ToString::to_string).collect::<String>();
+        assert_eq!(shown, "the certificate has expired; waiting for a new one from ca");
     }
 
     #[test]

@@ -58,6 +58,11 @@ impl Certificate {
         Bundle::parse(pem)?.0.into_iter().next()
     }
 
+    /// The beginning of the last twentieth of its validity, by when a new certificate should serve.
+    pub fn late(&self) -> u64 {
+        self.not_after - self.not_after.saturating_sub(self.not_before) / 20
+    }
+
     fn from_der(der: &[u8]) -> Option<Self> {
         // Providers issue serial numbers that RFC 5280 does not permit.
         let certificate = CertificateInner::<Raw>::from_der(der).ok()?;

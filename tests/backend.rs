@@ -267,7 +267,7 @@ const NAMED: [[&str; 3]; 4] = [
     ],
     ["ALTER DATABASE shop CONNECTION LIMIT 0", "accepts no connections", "CONNECTION LIMIT -1"],
     ["ALTER DATABASE shop OWNER TO somebody", "it belongs to somebody", "OWNER TO ‹owner›"],
-    ["COMMENT ON ROLE relation_id_3 IS 'of somebody'", "drop or rename role", ""],
+    ["COMMENT ON ROLE relation_id_3 IS 'of somebody'", "has a comment that is not ours", ""],
 ];
 
 /// A model in which somebody changes PostgreSQL by hand.

@@ -462,7 +462,8 @@ fn a_client_that_the_python_charm_answered_keeps_its_password_and_gets_a_comment
     cluster.psql("operator", "postgres", "CREATE ROLE relation_id_7 LOGIN PASSWORD 'x'")?;
     let verifier = "SELECT rolpassword FROM pg_authid WHERE rolname = 'relation_id_7'";
     let before = cluster.psql("operator", "postgres", verifier)?;
-    server.ensure_client(&client("relation_id_7", "shop"), true, &|found| found == before)?;
+    // The password says whose role it is.
+    server.ensure_client(&client("relation_id_7", "shop"), false, &|found| found == before)?;
     assert_eq!(cluster.psql("operator", "postgres", verifier)?, before);
     let marked = comment(&cluster, "relation_id_7")?;
     let digest = sha2::Sha256::digest(before.as_bytes());
@@ -471,8 +472,15 @@ fn a_client_that_the_python_charm_answered_keeps_its_password_and_gets_a_comment
     assert!(marked.starts_with(&format!("{COMMENT}; verifier {digest}; database ")), "{marked}");
     // From now on it is ours, and nobody else's.
     let other = Client { comment: "model other".into(), ..client("relation_id_7", "shop") };
-    let refused = server.ensure_client(&other, true, &|_| true);
+    let refused = server.ensure_client(&other, true, &|_| false);
     assert!(matches!(refused, Err(Refused::RoleNotOurs { .. })), "{refused:?}");
+    // The remedy spares a role with which the client logs in.
+    let refused = server.ensure_client(&other, true, &|_| true).expect_err("another comment");
+    assert!(matches!(refused, Refused::CommentNotOurs { .. }), "{refused:?}");
+    let shown = refused.to_string();
+    let (_, remedy) = shown.split_once("run ").expect("a remedy");
+    cluster.psql("operator", "postgres", remedy)?;
+    server.ensure_client(&other, true, &|_| true)?;
     Ok(())
 }
 

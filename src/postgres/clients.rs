@@ -21,8 +21,8 @@ impl Server {
     /// Creates or repairs a client's database, and its role with all rights there.
     ///
     /// A verifier that the role has already stays if it `matches` the password. The charm takes
-    /// over a role without a comment, as the Python charm made it, only if the role is `known` to
-    /// be this client's, or may act as the heir of the client's database. A role that exists when
+    /// over a role without a comment, as the Python charm made it, only if the verifier matches, the
+    /// role is `known` to be this client's, or it may act as the heir of the client's database. A role that exists when
     /// the client has its credentials gets the attributes and groups back that it got with them.
     pub fn ensure_client(
         &mut self,
@@ -40,11 +40,21 @@ impl Server {
         let groups = self.groups(client)?;
         let from_16 = groups.has_catalog_roles();
         let heir = heir::name(&client.database, from_16);
-        if let Some(role) = &old
-            && (role.is_somebody_elses(&client.comment)
-                || (role.comment.is_none() && !known && !self.has_heir(client, &heir)?))
-        {
-            return Err(Refused::not_ours(&client.role, &client.comment));
+        if let Some(role) = &old {
+            // The client logs in with this role, whatever the comment says.
+            let is_in_use = role.verifier.as_deref().is_some_and(matches);
+            match (role.is_somebody_elses(&client.comment), is_in_use) {
+                (true, true) => {
+                    return Err(Refused::not_our_comment(&client.role, &client.comment));
+                }
+                (true, false) => return Err(Refused::not_ours(&client.role, &client.comment)),
+                (false, true) => {}
+                (false, false) => {
+                    if role.comment.is_none() && !known && !self.has_heir(client, &heir)? {
+                        return Err(Refused::not_ours(&client.role, &client.comment));
+                    }
+                }
+            }
         }
         let role = escape_identifier(&client.role);
         let is_there = old.is_some();

@@ -150,6 +150,18 @@ pub enum Refused {
         /// The comment that the role should have.
         comment: String,
     },
+    /// The role has the client's password and not the comment of this charm's roles. Dropping or
+    /// renaming it would lock the client out.
+    #[error(
+        "role {role} in PostgreSQL has a comment that is not ours; if no other application uses \
+         the role, run COMMENT ON ROLE {role} IS '{comment}'"
+    )]
+    CommentNotOurs {
+        /// The role.
+        role: String,
+        /// The comment that the role should have.
+        comment: String,
+    },
     /// A client asked for roles that it may not have.
     #[error("invalid role(s) for extra user roles: {roles}; remove the relation or ask for others")]
     InvalidRoles {
@@ -208,6 +220,10 @@ pub enum Refused {
 impl Refused {
     pub(super) fn not_ours(role: &str, comment: &str) -> Self {
         Self::RoleNotOurs { role: role.to_owned(), comment: comment.to_owned() }
+    }
+
+    pub(super) fn not_our_comment(role: &str, comment: &str) -> Self {
+        Self::CommentNotOurs { role: role.to_owned(), comment: comment.to_owned() }
     }
 
     /// Whether the connection can no longer be used.

@@ -327,10 +327,13 @@ fn a_failed_restart_is_not_repeated_for_the_next_process() -> Outcome {
         let mut unit = Unit::supervised(program, 2)?;
         unit.disk.load(&unit.files(2, "first"))?;
         let before = unit.pid(1)?;
+        let kept = fs::read_to_string(unit.paths.ini(1))?;
         let files = moved(unit.files(2, "second"));
         let stranger = TcpListener::bind((unit.address.as_str(), 6433))?;
         unit.disk.load(&files).expect_err("somebody else has that port");
         assert_eq!(unit.pid(1)?, before);
+        // A process that ends by itself comes back on the port that it had.
+        assert_eq!(fs::read_to_string(unit.paths.ini(1))?, kept);
         TcpStream::connect((unit.address.as_str(), 6432))?;
 
         drop(stranger);

@@ -21,9 +21,10 @@ impl Server {
     /// Creates or repairs a client's database, and its role with all rights there.
     ///
     /// A verifier that the role has already stays if it `matches` the password. The charm takes
-    /// over a role without a comment, as the Python charm made it, only if the verifier matches, the
-    /// role is `known` to be this client's, or it may act as the heir of the client's database. A role that exists when
-    /// the client has its credentials gets the attributes and groups back that it got with them.
+    /// over a role without a comment, as the Python charm made it, only if the verifier matches,
+    /// the role is `known` to be this client's, or it may act as the heir of the client's database.
+    /// A role that exists when the client has its credentials gets the attributes and groups back
+    /// that it got with them.
     pub fn ensure_client(
         &mut self,
         client: &Client,

@@ -609,6 +609,9 @@ fn removing_a_unit_removes_no_role_while_another_unit_is_replaced() {
     bench.go("add-unit pgbouncer-k8s");
     bench.go("settle");
     let made = bench.made();
+    // A role that was dropped and made again has another OID; meanwhile nobody could log in.
+    let auth_role = "SELECT oid::text FROM pg_roles WHERE rolname ~ '^pgbouncer_auth'";
+    let before = bench.postgres(auth_role, "postgres");
     bench.go("leader pgbouncer-k8s/2");
     bench.go("settle");
     bench.go("replace-pod pgbouncer-k8s/1");
@@ -616,6 +619,7 @@ fn removing_a_unit_removes_no_role_while_another_unit_is_replaced() {
     bench.go("remove-unit pgbouncer-k8s");
     bench.go("settle");
     assert_eq!(bench.made(), made);
+    assert_eq!(bench.postgres(auth_role, "postgres"), before);
     bench.assert_served("shop");
 }
 

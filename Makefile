@@ -30,6 +30,9 @@ test: ## Run every test; scripts/test WORD runs those whose names contain WORD
 	scripts/postgresql || { [ "$$CI" != true ] && echo 'The tests run without PostgreSQL 14 and 16.'; }
 	scripts/pebble || { [ "$$CI" != true ] && \
 		echo 'The tests run without Pebble, and so without workload containers.'; }
+	scripts/exporter || { [ "$$CI" != true ] && echo 'The tests run without metrics.'; }
+	scripts/parts prometheus || { [ "$$CI" != true ] && \
+		echo 'The tests run without Prometheus, and so without its check of alerts.'; }
 	@# Linking the packed charm uses one core; scripts/test repeats what goes wrong here.
 	@cargo test --workspace --locked --no-run >/dev/null 2>&1 & \
 	scripts/pack; code=$$?; wait; \

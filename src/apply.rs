@@ -100,7 +100,7 @@ fn take_note(note: &Note, look: &mut Look<'_>) {
         Note::Client(relation, note) => {
             notes.clients.notes.insert(*relation, *note);
         }
-        Note::CaRelations(relations) => notes.ca_relations.clone_from(relations),
+        Note::Endpoint(endpoint, note) => notes.set(*endpoint, note),
         Note::Certificate(note) => notes.certificate = Some(note.clone()),
         Note::ClientDone(relation) => {
             notes.clients.notes.remove(relation);

@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, RelationId};
+use crate::event::{Endpoint, Event, RelationId};
 use crate::facts::Texts;
 
 /// The longest text of one note, in bytes. Juju refuses a state value of more than 64 KiB, and with
@@ -57,9 +57,9 @@ pub struct Notes {
     /// This unit's certificate. `certificates` writes and reads it; `None` until the row has read
     /// what an earlier charm stored.
     pub certificate: Option<CertificateNote>,
-    /// The relations of `receive-ca-cert`. The relation's hooks write it; it saves a
-    /// `relation-ids`.
-    pub ca_relations: Vec<RelationId>,
+    /// The relations of endpoints whose rows are seldom due, by the name of the endpoint. The rows
+    /// write and read them; they save a `relation-ids` and the reads of databags.
+    pub endpoints: BTreeMap<String, EndpointNote>,
     /// The clients with work left. `database` writes and reads them.
     pub clients: ClientNotes,
 }
@@ -164,6 +164,17 @@ pub struct CertificateNote {
     pub renew_at: Option<u64>,
 }
 
+/// The relations of an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointNote {
+    /// The relations.
+    pub relations: Vec<RelationId>,
+    /// The digest of what this unit published in all of them; empty where nothing changes without
+    /// a hook of the relation.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub published: String,
+}
+
 /// The clients with work left, as noted by the leader.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientNotes {
@@ -196,6 +207,20 @@ pub enum ClientNote {
 }
 
 impl Notes {
+    /// The note about an endpoint; without relations if there is none.
+    pub fn of(&self, endpoint: Endpoint) -> EndpointNote {
+        self.endpoints.get(endpoint.name()).cloned().unwrap_or_default()
+    }
+
+    /// Replaces the note about an endpoint.
+    pub fn set(&mut self, endpoint: Endpoint, note: &EndpointNote) {
+        if note.relations.is_empty() {
+            self.endpoints.remove(endpoint.name());
+        } else {
+            self.endpoints.insert(endpoint.name().to_owned(), note.clone());
+        }
+    }
+
     /// Parses the unit's state. A malformed note counts as missing.
     pub fn read(state: &Texts) -> Self {
         let text = |key: &str| state.get(key).map_or("", String::as_str);
@@ -215,7 +240,7 @@ impl Notes {
             users: json(text(USERS)),
             siblings: json(text(SIBLINGS)),
             certificate: json(text(CERTIFICATE)),
-            ca_relations: json(text(CA_RELATIONS)),
+            endpoints: json(text(ENDPOINTS)),
             clients: json(text(CLIENTS)),
         }
     }
@@ -238,7 +263,7 @@ impl Notes {
             users,
             siblings,
             certificate,
-            ca_relations,
+            endpoints,
             clients,
         } = self;
         Texts::from([
@@ -256,7 +281,7 @@ impl Notes {
             (USERS.to_owned(), to_json(users, users.is_none())),
             (SIBLINGS.to_owned(), to_json(siblings, siblings.is_empty())),
             (CERTIFICATE.to_owned(), to_json(certificate, certificate.is_none())),
-            (CA_RELATIONS.to_owned(), to_json(ca_relations, ca_relations.is_empty())),
+            (ENDPOINTS.to_owned(), to_json(endpoints, endpoints.is_empty())),
             (CLIENTS.to_owned(), to_json(clients, *clients == ClientNotes::default())),
         ])
     }
@@ -276,7 +301,7 @@ const UNITS: &str = "units";
 const USERS: &str = "users";
 const SIBLINGS: &str = "siblings";
 const CERTIFICATE: &str = "certificate";
-const CA_RELATIONS: &str = "ca-relations";
+const ENDPOINTS: &str = "endpoints";
 const CLIENTS: &str = "clients";
 
 fn json<T: for<'a> Deserialize<'a> + Default>(text: &str) -> T {
@@ -363,7 +388,10 @@ mod tests {
                 names: "cd".into(),
                 renew_at: Some(1_800_000_000),
             }),
-            ca_relations: vec![RelationId(8)],
+            endpoints: BTreeMap::from([(
+                "metrics-endpoint".into(),
+                EndpointNote { relations: vec![RelationId(8)], published: "ab".into() },
+            )]),
             clients: ClientNotes {
                 queue: "6 7".into(),
                 notes: BTreeMap::from([

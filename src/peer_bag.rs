@@ -15,7 +15,8 @@ pub const HOSTNAME: &str = "hostname";
 /// Unit. The version of the unit's PgBouncer. The leader reads it and installs the lookup in
 /// PostgreSQL for the oldest version.
 pub const PGBOUNCER_VERSION: &str = "pgbouncer_version";
-/// Unit. The number of processes that share the port, for the future `metrics-endpoint`.
+/// Unit. The number of processes that share the port. The leader reads it: each process has an
+/// exporter, which Prometheus finds by `metrics-endpoint`.
 pub const PROCESSES: &str = "processes";
 /// Unit. The hash of the [`DATABASES`] that the unit's processes have loaded. The leader reads it:
 /// a client gets its credentials after all units have loaded its database.

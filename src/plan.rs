@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::event::RelationId;
-use crate::notes::{CertificateNote, ClientNote, ClientNotes};
+use crate::event::{Endpoint, RelationId};
+use crate::notes::{CertificateNote, ClientNote, ClientNotes, EndpointNote};
 use crate::postgres::Roles;
 use crate::secret::Secret;
 use crate::status::{ClientName, Wait};
@@ -148,8 +148,8 @@ pub enum Note {
     Clients(ClientNotes),
     /// Why a client has work left.
     Client(RelationId, ClientNote),
-    /// The relations of `receive-ca-cert`.
-    CaRelations(Vec<RelationId>),
+    /// The relations of an endpoint.
+    Endpoint(Endpoint, EndpointNote),
     /// This unit's certificate.
     Certificate(CertificateNote),
     /// The client has no work left.
@@ -373,7 +373,10 @@ impl fmt::Display for Note {
                 write!(f, "clients {}", clients.join(", "))
             }
             Self::Client(relation, note) => write!(f, "client {relation} {note:?}"),
-            Self::CaRelations(relations) => write!(f, "relations of receive-ca-cert {relations:?}"),
+            Self::Endpoint(endpoint, EndpointNote { relations, published }) => {
+                write!(f, "{endpoint}: relations {relations:?}")?;
+                if published.is_empty() { Ok(()) } else { write!(f, ", published {published}") }
+            }
             Self::Certificate(note) => write!(f, "certificate {note:?}"),
             Self::ClientDone(relation) => write!(f, "client {relation} is done"),
         }

@@ -27,7 +27,7 @@ mod process;
 pub use self::{
     container::Container,
     disk::Disk,
-    facts::{Loaded, Probe, ProbeError, Saved},
+    facts::{EXPORTER_PORT, Loaded, Probe, ProbeError, Saved},
     files::Files,
     interface::Workload,
     outcome::{Done, NotLoaded},

@@ -375,6 +375,7 @@ fn no_secret_is_readable_by_others() -> Outcome {
 const EXPORTER: &str = r#"#!/bin/bash
 for argument in "$@"; do
     case $argument in
+        --version) exit ;;
         --web.listen-address=*) echo "listens on ${argument#*=}" ;;
         --pgBouncer.connectionString=*) console=${argument#*=} ;;
     esac

@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jujusim::{Options, run_script};
+use pgbouncer_k8s::endpoints::metrics_endpoint::RULES;
 use pgbouncer_k8s::endpoints::{Service, service};
 use pgbouncer_k8s::event::Endpoint;
 use pgbouncer_k8s::postgres::{ConnectionError, Refused, Unreachable};
 use pgbouncer_k8s::status::{Cause, Kind};
 use pgbouncer_k8s::workload::NotLoaded;
+use regex::Regex;
 use serde_yaml::{Mapping, Value};
 
 const STATUSES: &str = "\
@@ -76,6 +78,20 @@ Generated from `metadata.yaml` by `UPDATE_DOCS=1 cargo test --test documents`.
 
 | endpoint | interface | this charm | at most | with | state |
 | --- | --- | --- | --- | --- | --- |
+";
+
+const ALERTS: &str = "\
+# Alerts
+
+Generated from `src/endpoints/metrics_endpoint/rules.yaml` by
+`UPDATE_DOCS=1 cargo test --test documents`.
+
+The charm gives these rules to Prometheus with the relation `metrics-endpoint`. Each names the unit
+(`juju_unit`) and, where it is about one process, the process (`pgbouncer_process`).
+[observe.md](observe.md) shows how to relate Prometheus, or to use the rules without Juju.
+
+No exporter measures whether a process runs its current configuration, or when a certificate ends:
+`juju status` shows both.
 ";
 
 /// A scenario in which the status shows a cause and later no longer does, and a part of the
@@ -170,6 +186,53 @@ fn actions() -> String {
             .expect("a String grows");
     }
     text + COMMANDS + &pgbouncer_k8s::cli::manual()
+}
+
+fn alerts() -> String {
+    let mut text = ALERTS.to_owned();
+    let rules: Value = serde_yaml::from_str(RULES).expect("rules");
+    for rule in rules["groups"][0]["rules"].as_sequence().expect("rules") {
+        let part = |value: &Value| value.as_str().expect("a text").to_owned();
+        let [expr, wait] = ["expr", "for"].map(|key| part(&rule[key]));
+        let severity = part(&rule["labels"]["severity"]);
+        let says = |key: &str| {
+            let text = part(&rule["annotations"][key]);
+            let label = Regex::new(r"\{\{ \$(?:labels\.)?(\w+) \}\}").expect("a pattern");
+            label.replace_all(&text, "*$1*").into_owned()
+        };
+        let lines = textwrap(&[
+            &format!("{}.", says("summary")),
+            &says("description"),
+            &format!("**What to do:** {}", says("action")),
+        ]);
+        writeln!(
+            text,
+            "\n## {}\n\nSeverity {severity}, after {wait}:\n\n```\n{expr}\n```\n\n{lines}",
+            part(&rule["alert"])
+        )
+        .expect("a String grows");
+    }
+    text.trim_end().to_owned() + "\n"
+}
+
+/// Paragraphs in lines of at most 100 columns.
+fn textwrap(paragraphs: &[&str]) -> String {
+    let wrap = |paragraph: &&str| {
+        let mut lines = vec![String::new()];
+        for word in paragraph.split_whitespace() {
+            let last = lines.last_mut().expect("a line");
+            if last.is_empty() {
+                last.push_str(word);
+            } else if last.chars().count() + 1 + word.chars().count() > 100 {
+                lines.push(word.to_owned());
+            } else {
+                last.push(' ');
+                last.push_str(word);
+            }
+        }
+        lines.join("\n")
+    };
+    paragraphs.iter().map(wrap).collect::<Vec<_>>().join("\n\n")
 }
 
 fn relations() -> String {
@@ -303,6 +366,7 @@ fn the_documents_match_the_tables() {
         ("options", options()),
         ("actions", actions()),
         ("relations", relations()),
+        ("alerts", alerts()),
     ] {
         let path = root().join(format!("docs/{file}.md"));
         if std::env::var_os("UPDATE_DOCS").is_some() {

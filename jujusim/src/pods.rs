@@ -32,6 +32,14 @@ const GATEWAY: u8 = 254;
 /// the date. The command `clock` moves it to the real date.
 const EPOCH: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
+/// A random UUID of version 4 (RFC 9562), as Juju's models have: libraries check it.
+fn uuid() -> String {
+    let random: u128 = rand::random();
+    let fixed = random & !(0xf << 76 | 0b11 << 62) | 0x4 << 76 | 0b10 << 62;
+    let hex = format!("{fixed:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
 impl Model {
     pub(crate) fn new(options: &Options, dir: PathBuf) -> Result<Model> {
         open_to_all(&dir)?;
@@ -39,11 +47,9 @@ impl Model {
         let runtime = options.containers.as_ref().map(|pebble| {
             Runtime::new(pebble, options.pgbouncer.as_deref(), network.address(GATEWAY), &dir)
         });
-        let random: u128 = rand::random();
-        let hex = format!("{random:032x}");
         Ok(Model {
             name: options.model.clone(),
-            uuid: [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"),
+            uuid: uuid(),
             version: options.juju.parse()?,
             now: EPOCH,
             ahead: None,
@@ -340,4 +346,20 @@ impl Drop for Model {
 fn open_to_all(dir: &std::path::Path) -> Result<()> {
     let mode = fs::Permissions::from_mode(0o755);
     fs::set_permissions(dir, mode).doing(|| format!("change the mode of {}", dir.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_of_version_4() {
+        for _ in 0..20 {
+            let uuid = uuid();
+            let parts: Vec<&str> = uuid.split('-').collect();
+            assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+            assert!(parts[2].starts_with('4'), "{uuid}");
+            assert!(parts[3].starts_with(['8', '9', 'a', 'b']), "{uuid}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::event::{Endpoint, Event, RelationId};
 use crate::look::Look;
+use crate::notes::EndpointNote;
 use crate::plan::{Bag, Note, Plan};
 
 /// The key and value that ask the provider for version 1 of the interface. Without it the provider
@@ -21,7 +22,7 @@ struct Seen {
 
 /// Whether the hook may have missed relations, or may be the first of a new leader.
 pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
-    let is_related = !look.notes().ca_relations.is_empty();
+    let is_related = !look.notes().of(Endpoint::ReceiveCaCert).relations.is_empty();
     Ok(match look.event() {
         Event::UpgradeCharm => true,
         Event::LeaderElected => is_related,
@@ -42,7 +43,8 @@ fn decide(seen: &Seen) -> Plan {
             plan.set(Bag::App(*relation), VERSION.0, VERSION.1);
         }
     }
-    plan.note(Note::CaRelations(seen.relations.clone()));
+    let note = EndpointNote { relations: seen.relations.clone(), ..EndpointNote::default() };
+    plan.note(Note::Endpoint(Endpoint::ReceiveCaCert, note));
     plan
 }
 
@@ -53,7 +55,7 @@ mod tests {
     #[test]
     fn only_the_leader_asks_for_version_1_and_every_unit_notes_the_relations() {
         let decide = |leads| decide(&Seen { relations: vec![RelationId(8)], leads }).to_string();
-        let note = "note relations of receive-ca-cert [RelationId(8)]\n";
+        let note = "note receive-ca-cert: relations [RelationId(8)]\n";
         assert_eq!(decide(false), note);
         assert_eq!(decide(true), format!("set app 8 version = 1\n{note}"));
     }

@@ -44,7 +44,7 @@ impl Kept {
 
 /// Builds the unit's own part of the configuration from a probe.
 pub fn unit(probe: Probe, listen_addr: String) -> Result<Unit, Wait> {
-    let Probe { version, auth_file, places } = probe;
+    let Probe { version, auth_file, places, .. } = probe;
     match Version::parse(&version) {
         Some(version) => {
             Ok(Unit { listen_addr, auth_file, places, version, tls: TlsFiles::default() })
@@ -89,6 +89,7 @@ mod tests {
             version: version.into(),
             auth_file: "/a".into(),
             places: Vec::new(),
+            has_exporter: false,
         };
         assert!(unit(probe("PgBouncer 1.24.1"), "*".into()).is_ok());
         assert_eq!(

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::pgbouncer::{Parameters, PoolMode, SharedConfig, SslMode, Version, hex};
+use crate::workload::EXPORTER_PORT;
 
 /// The options of `config.yaml`, each with a valid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +80,8 @@ impl InvalidOption {
 
 /// The ports of other listeners in a pod: the exporters of up to four processes, and Pebble in both
 /// containers.
-const TAKEN: [u16; 6] = [9127, 9128, 9129, 9130, 38812, 38813];
+const TAKEN: [u16; 6] =
+    [EXPORTER_PORT, EXPORTER_PORT + 1, EXPORTER_PORT + 2, EXPORTER_PORT + 3, 38812, 38813];
 
 fn listen_port(config: &Map<String, Value>) -> Result<u16, InvalidOption> {
     let port = integer(config, "listen_port", 6432, 1..=u16::MAX, "a port between 1 and 65535")?;

@@ -212,7 +212,7 @@ impl Look<'_> {
     /// The CAs from `receive-ca-cert`.
     fn received_cas(&mut self) -> Result<Bundle> {
         let mut all = Bundle::default();
-        for relation in self.notes.ca_relations.clone() {
+        for relation in self.notes.of(Endpoint::ReceiveCaCert).relations {
             let app = self.remote_bag(relation)?;
             let mut units = Vec::new();
             if !app.contains_key("certificates") {

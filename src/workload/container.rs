@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     console::{Console, ConsoleError},
-    facts::{Loaded, Probe, ProbeError, Saved, VERSION_LENGTH_MAX, printed_version},
+    facts::{EXPORTER_PORT, Loaded, Probe, ProbeError, Saved, VERSION_LENGTH_MAX, printed_version},
     files::Files,
     host::{FILE_SIZE_MAX, Host, Marker, Text},
     interface::Workload,
@@ -44,9 +44,8 @@ const VOLUME: &str = "/charm/container";
 /// The subdirectory of [`VOLUME`] with the console sockets.
 const SOCKETS: &str = "pgbouncer";
 
-/// The port of the first process's exporter, as with the Python charm. Each further exporter has
-/// the next port.
-const EXPORTER_PORT: u16 = 9127;
+/// The exporter of prometheus-community, which images of PgBouncer may have.
+const EXPORTER: &str = "pgbouncer_exporter";
 
 /// The least number of processes: one alone could not be restarted without a gap.
 const PROCESSES_MIN: u16 = 2;
@@ -106,6 +105,8 @@ struct ContainerFacts {
     /// The first line of `pgbouncer --version`.
     version: String,
     processes: u16,
+    /// The image has [`EXPORTER`].
+    exporter: bool,
 }
 
 /// The process of a running service, identified by the time of its start.
@@ -166,9 +167,7 @@ impl Container {
     fn determine_facts(&mut self) -> Result<ContainerFacts, ProbeError> {
         let output = match self.pebble.exec(&["pgbouncer", "--version"], VERSION_LIMIT) {
             Ok(output) => output,
-            Err(PebbleError::Api { message, .. }) if message.contains("cannot find executable") => {
-                return Err(ProbeError::NotInImage);
-            }
+            Err(error) if error.is_not_in_image() => return Err(ProbeError::NotInImage),
             Err(error @ PebbleError::TimedOut { .. }) => {
                 return Err(ProbeError::Away(error.to_string()));
             }
@@ -181,8 +180,10 @@ impl Container {
         let limit = |path: &str| limits.get(Path::new(path)).map(|text| text.reveal().trim());
         let cpus = quota(limit(CPU_MAX), limit(CPU_QUOTA), limit(CPU_PERIOD))
             .or_else(|| online(limit(CPUS_ONLINE)?));
+        let exporter = self.pebble.exec(&[EXPORTER, "--version"], VERSION_LIMIT);
         Ok(ContainerFacts {
             version,
+            exporter: !exporter.is_err_and(|error| error.is_not_in_image()),
             processes: cpus.unwrap_or(PROCESSES_MIN).clamp(PROCESSES_MIN, PROCESSES_MAX),
         })
     }
@@ -225,12 +226,13 @@ impl Container {
 impl Workload for Container {
     fn probe(&mut self) -> Result<Probe, ProbeError> {
         let auth_file = self.user_list().display().to_string();
-        let ContainerFacts { version, processes } = self.snapshot()?.facts.clone();
+        let ContainerFacts { version, processes, exporter } = self.snapshot()?.facts.clone();
         let place = |instance| Place {
             socket_dir: format!("{VOLUME}/{SOCKETS}/{instance}"),
             pid_file: None,
         };
-        Ok(Probe { version, auth_file, places: (0..processes).map(place).collect() })
+        let places = (0..processes).map(place).collect();
+        Ok(Probe { version, auth_file, places, has_exporter: exporter })
     }
 
     fn loaded(&mut self, instance: u16) -> Option<Loaded> {
@@ -440,7 +442,7 @@ fn exporter(instance: u16, port: u16) -> Value {
         "override": "replace",
         "summary": "measures of PgBouncer for Prometheus",
         "command": format!(
-            "pgbouncer_exporter --web.listen-address=:{listens} \
+            "{EXPORTER} --web.listen-address=:{listens} \
              --pgBouncer.connectionString='{console}'"
         ),
         "startup": "enabled",
@@ -516,18 +518,21 @@ mod tests {
 
     #[test]
     fn saved_facts_that_the_charm_did_not_save_count_as_missing() {
-        let saved = ContainerFacts { version: "PgBouncer 1.24.1".to_owned(), processes: 3 };
+        let saved =
+            ContainerFacts { version: "PgBouncer 1.24.1".to_owned(), processes: 3, exporter: true };
         let text = serde_json::to_string(&saved).expect("it is JSON");
         assert_eq!(ContainerFacts::parse(&text), Some(saved));
         for processes in
             ["0", "1", "5", "65535", "65536", "-1", "2.5", "1e300", "1e999", "\"3\"", "null", "[3]"]
         {
-            let text = format!(r#"{{"version":"PgBouncer 1.24.1","processes":{processes}}}"#);
+            let text = format!(
+                r#"{{"version":"PgBouncer 1.24.1","processes":{processes},"exporter":true}}"#
+            );
             assert_eq!(ContainerFacts::parse(&text), None, "{text}");
         }
         let long = format!("PgBouncer 1.24.1 {}", "x".repeat(VERSION_LENGTH_MAX));
         for version in ["", "moon", "PgBouncer", &long] {
-            let text = json!({"version": version, "processes": 3}).to_string();
+            let text = json!({"version": version, "processes": 3, "exporter": true}).to_string();
             assert_eq!(ContainerFacts::parse(&text), None, "{text}");
         }
         for text in ["", "{}", "null", "3", r#"{"processes":3}"#, &"[".repeat(1 << 20)] {

@@ -66,6 +66,7 @@ impl Workload for Disk {
             version,
             auth_file: self.paths.user_list().display().to_string(),
             places: (0..PROCESSES).map(place).collect(),
+            has_exporter: false,
         })
     }
 

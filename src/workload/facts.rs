@@ -2,6 +2,10 @@
 
 use crate::{pgbouncer::Place, printable, secret::Secret};
 
+/// The port of the first process's exporter, as with the Python charm. Each further exporter has
+/// the next port.
+pub const EXPORTER_PORT: u16 = 9127;
+
 /// The facts about PgBouncer that do not depend on a load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
@@ -12,6 +16,8 @@ pub struct Probe {
     pub auth_file: String,
     /// The directories of each process.
     pub places: Vec<Place>,
+    /// Each process has an exporter beside it, which measures it for Prometheus.
+    pub has_exporter: bool,
 }
 
 /// Why PgBouncer cannot be probed.

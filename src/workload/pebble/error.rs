@@ -70,6 +70,13 @@ pub enum PebbleError {
     Protocol(String),
 }
 
+impl PebbleError {
+    /// Whether the image lacks the program that Pebble was to run.
+    pub fn is_not_in_image(&self) -> bool {
+        matches!(self, Self::Api { message, .. } if message.contains("cannot find executable"))
+    }
+}
+
 /// Pebble's error for one path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use jujusim::{Options, run_script};
@@ -191,13 +192,13 @@ fn actions() -> String {
 fn alerts() -> String {
     let mut text = ALERTS.to_owned();
     let rules: Value = serde_yaml::from_str(RULES).expect("rules");
+    let label = Regex::new(r"\{\{ \$(?:labels\.)?(\w+) \}\}").expect("a pattern");
     for rule in rules["groups"][0]["rules"].as_sequence().expect("rules") {
         let part = |value: &Value| value.as_str().expect("a text").to_owned();
         let [expr, wait] = ["expr", "for"].map(|key| part(&rule[key]));
         let severity = part(&rule["labels"]["severity"]);
         let says = |key: &str| {
             let text = part(&rule["annotations"][key]);
-            let label = Regex::new(r"\{\{ \$(?:labels\.)?(\w+) \}\}").expect("a pattern");
             label.replace_all(&text, "*$1*").into_owned()
         };
         let lines = textwrap(&[
@@ -378,6 +379,29 @@ fn the_documents_match_the_tables() {
             "docs/{file}.md is out of date: UPDATE_DOCS=1 cargo test --test documents"
         );
     }
+}
+
+#[test]
+fn the_packed_dashboard_is_the_dashboard() {
+    let directory = root().join("src/endpoints/grafana_dashboard");
+    let (plain, packed) = (directory.join("dashboard.json"), directory.join("dashboard.json.xz"));
+    let xz = |arguments: &[&str], file: &Path| {
+        let output = Command::new("xz").args(arguments).arg(file).output().expect("xz runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&packed, xz(&["-9", "--extreme", "--stdout"], &plain)).expect("it is written");
+    }
+    let text = String::from_utf8(xz(&["--decompress", "--stdout"], &packed)).expect("it is text");
+    assert!(
+        text == fs::read_to_string(&plain).expect("the dashboard"),
+        "the packed dashboard is out of date: UPDATE_DOCS=1 cargo test --test documents"
+    );
+    let dashboard: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    // With another uid Grafana shows a second dashboard; the Python charm's has version 2.
+    assert_eq!(dashboard["uid"], "2edd6e8110bfca03fc5cef1f0af8c3367c68d5d9");
+    assert!(dashboard["version"].as_u64() > Some(2));
 }
 
 #[test]

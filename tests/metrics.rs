@@ -287,6 +287,20 @@ fn prometheus_sees_every_process_of_every_unit_whatever_happens() -> Outcome {
     // Each exporter logs in to its own process.
     prometheus.wait_for("count(pgbouncer_up == 1)", |found| found.iter().any(|(_, n)| n == "6"));
 
+    // Each panel of the dashboard shows something once a client has come.
+    for unit in 0..3 {
+        go(&[&format!("sql shop \"SELECT 1\" --through pgbouncer-k8s/{unit}")])?;
+    }
+    let dashboard: Value =
+        serde_json::from_str(include_str!("../src/endpoints/grafana_dashboard/dashboard.json"))?;
+    for panel in dashboard["panels"].as_array().ok_or("no panels")? {
+        for target in panel["targets"].as_array().ok_or("no targets")? {
+            let expression = target["expr"].as_str().ok_or("no expression")?;
+            let every = expression.replace("$pgbouncer_process", ".*");
+            prometheus.wait_for(&every, |series| !series.is_empty());
+        }
+    }
+
     // Another number of processes: a new container has another limit.
     go(&["limit pgbouncer-k8s/2 4", "restart-container pgbouncer-k8s/2"])?;
     let eight = ["0 0", "0 1", "1 0", "1 1", "2 0", "2 1", "2 2", "2 3"];

@@ -30,6 +30,8 @@ test: ## Run every test; scripts/test WORD runs those whose names contain WORD
 	scripts/postgresql || { [ "$$CI" != true ] && echo 'The tests run without PostgreSQL 14 and 16.'; }
 	scripts/pebble || { [ "$$CI" != true ] && \
 		echo 'The tests run without Pebble, and so without workload containers.'; }
+	scripts/otlp || { [ "$$CI" != true ] && \
+		echo 'The tests run without the schema of OTLP, and so decode no traces.'; }
 	scripts/exporter || { [ "$$CI" != true ] && echo 'The tests run without metrics.'; }
 	scripts/parts prometheus || { [ "$$CI" != true ] && \
 		echo 'The tests run without Prometheus, and so without its check of alerts.'; }

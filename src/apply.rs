@@ -101,6 +101,7 @@ fn take_note(note: &Note, look: &mut Look<'_>) {
             notes.clients.notes.insert(*relation, *note);
         }
         Note::Endpoint(endpoint, note) => notes.set(*endpoint, note),
+        Note::Tracing(note) => notes.tracing.clone_from(note),
         Note::Certificate(note) => notes.certificate = Some(note.clone()),
         Note::ClientDone(relation) => {
             notes.clients.notes.remove(relation);

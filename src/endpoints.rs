@@ -13,6 +13,7 @@ pub mod not_built;
 pub mod peers;
 pub mod receive_ca_cert;
 pub mod secrets;
+pub mod tracing;
 
 use anyhow::Result;
 
@@ -55,7 +56,7 @@ pub const TABLE: [Row; 15] = [
     Row::of(Endpoint::ReceiveCaCert, receive_ca_cert::is_due, receive_ca_cert::plan),
     Row::of(Endpoint::Certificates, certificates::is_due, certificates::plan),
     Row::not_built(Endpoint::Logging),
-    Row::not_built(Endpoint::Tracing),
+    Row::of(Endpoint::Tracing, tracing::is_due, tracing::plan),
     Row::always(Endpoint::Peers.name(), peers::changed),
     Row::of(Endpoint::Database, database::is_due, database::answer),
     Row::of(Endpoint::MetricsEndpoint, metrics_endpoint::is_due, metrics_endpoint::plan),

@@ -14,10 +14,11 @@ use crate::journal::{Journal, Outcome};
 use crate::juju::Owner;
 pub use crate::look::Counted;
 use crate::look::{Handles, Look};
-use crate::notes::{Leaving, Trust};
+use crate::notes::{Leaving, TracingNote, Trust};
 use crate::peer_bag::{SCRAM, TROUBLE};
 use crate::plan::Bag;
 use crate::printable;
+use crate::spans;
 use crate::status::{self, Scope, Status, Wait};
 use crate::x509::PrivateKey;
 
@@ -28,6 +29,13 @@ const LONGEST: usize = 10_000;
 /// uncommitted changes and retries the hook.
 pub fn run(unit: &Unit, event: &Event, journal: Journal, counted: Counted) -> Result<Outcome> {
     run_with(unit, event, Handles::new(unit, journal), counted)
+}
+
+/// Handles one event as Juju's hook. Also returns where to send the trace.
+pub fn dispatch(unit: &Unit, event: &Event) -> (Result<()>, Option<TracingNote>) {
+    let mut handles = Handles::new(unit, Journal::real());
+    let done = converge(unit, event, &mut handles, Counted::Loaded).map(drop);
+    (done, handles.tracing)
 }
 
 /// As [`run`], with a new private key for this unit.
@@ -86,8 +94,7 @@ fn converge(
             continue;
         }
         ran.push(row.name);
-        let plan = row.plan(look)?;
-        let row_waits = apply(&plan, look)?;
+        let row_waits = spans::within(row.name, || apply(&row.plan(look)?, look))?;
         remember(row, &row_waits, &mut deferred);
         waits.extend(row_waits);
     }
@@ -257,6 +264,8 @@ fn commit(look: &mut Look<'_>) -> Result<()> {
         look.handles().juju.set(peers, &Owner::App, SCRAM, Some(&relation))?;
     }
     let notes = look.notes().render();
+    let tracing = look.notes().tracing.clone();
+    look.handles().tracing = tracing;
     let juju = &mut look.handles().juju;
     for (key, value) in &notes {
         juju.set_state(key, value)?;

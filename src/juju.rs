@@ -370,7 +370,7 @@ impl Juju {
 
     /// Writes lines to Juju's log.
     pub fn log(level: &str, text: &str) -> Result<(), ToolError> {
-        run("juju-log", &["-l", level, "--", text], None).map(drop)
+        tool::log(&["-l", level, "--", text])
     }
 
     /// Passes all changed databags and state to Juju, which commits them if the hook exits with 0.

@@ -29,8 +29,10 @@ pub mod journal;
 pub mod juju;
 pub mod last_status;
 pub mod postgres;
+pub mod spans;
 pub mod workload;
 
 pub mod actions;
 pub mod cli;
 pub mod log;
+pub mod otlp;

@@ -29,7 +29,7 @@ use crate::facts::users::FoundUsers;
 use crate::journal::Journal;
 use crate::juju::Juju;
 use crate::last_status::LastStatus;
-use crate::notes::{Following, Leaving, Notes, Trust};
+use crate::notes::{Following, Leaving, Notes, TracingNote, Trust};
 use crate::peer_bag::PGBOUNCER_VERSION;
 use crate::pgbouncer::Version;
 use crate::plan::Bag;
@@ -59,6 +59,8 @@ pub struct Handles {
     pub loaded_files: Option<Files>,
     /// The private key that an operator brings in this dispatch.
     pub new_key: Option<PrivateKey>,
+    /// Where this dispatch sends its trace; `None` for nowhere.
+    pub tracing: Option<TracingNote>,
     paths: Paths,
 }
 
@@ -143,6 +145,7 @@ impl Handles {
             admission: Duration::from_secs(3),
             loaded_files: None,
             new_key: None,
+            tracing: None,
             paths,
         }
     }
@@ -158,6 +161,7 @@ impl<'a> Look<'a> {
         handles: &'a mut Handles,
     ) -> Result<Option<Self>> {
         let mut notes = Notes::read(handles.juju.state()?);
+        handles.tracing.clone_from(&notes.tracing);
         // A new revision does not trust the note of an older one.
         if *event == Event::UpgradeCharm {
             notes.peers = None;

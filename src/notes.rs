@@ -60,6 +60,8 @@ pub struct Notes {
     /// The relations of endpoints whose rows are seldom due, by the name of the endpoint. The rows
     /// write and read them; they save a `relation-ids` and the reads of databags.
     pub endpoints: BTreeMap<String, EndpointNote>,
+    /// The provider of `tracing`. Its row writes it; at its end each hook sends its trace there.
+    pub tracing: Option<TracingNote>,
     /// The clients with work left. `database` writes and reads them.
     pub clients: ClientNotes,
 }
@@ -175,6 +177,25 @@ pub struct EndpointNote {
     pub published: String,
 }
 
+/// Where hooks send their traces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracingNote {
+    /// The relation with the provider.
+    pub relation: RelationId,
+    /// The URL, without `/v1/traces`; empty while the provider has none.
+    pub url: String,
+    /// The CAs in PEM by which the charm verifies the provider; only for `https`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ca: String,
+}
+
+impl TracingNote {
+    /// Whether traces can be sent. No trace goes to a provider that cannot be verified.
+    pub fn is_usable(&self) -> bool {
+        !self.url.is_empty() && (!self.url.starts_with("https") || !self.ca.is_empty())
+    }
+}
+
 /// The clients with work left, as noted by the leader.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientNotes {
@@ -241,6 +262,7 @@ impl Notes {
             siblings: json(text(SIBLINGS)),
             certificate: json(text(CERTIFICATE)),
             endpoints: json(text(ENDPOINTS)),
+            tracing: json(text(TRACING)),
             clients: json(text(CLIENTS)),
         }
     }
@@ -264,6 +286,7 @@ impl Notes {
             siblings,
             certificate,
             endpoints,
+            tracing,
             clients,
         } = self;
         Texts::from([
@@ -282,6 +305,7 @@ impl Notes {
             (SIBLINGS.to_owned(), to_json(siblings, siblings.is_empty())),
             (CERTIFICATE.to_owned(), to_json(certificate, certificate.is_none())),
             (ENDPOINTS.to_owned(), to_json(endpoints, endpoints.is_empty())),
+            (TRACING.to_owned(), to_json(tracing, tracing.is_none())),
             (CLIENTS.to_owned(), to_json(clients, *clients == ClientNotes::default())),
         ])
     }
@@ -302,6 +326,7 @@ const USERS: &str = "users";
 const SIBLINGS: &str = "siblings";
 const CERTIFICATE: &str = "certificate";
 const ENDPOINTS: &str = "endpoints";
+const TRACING: &str = "tracing";
 const CLIENTS: &str = "clients";
 
 fn json<T: for<'a> Deserialize<'a> + Default>(text: &str) -> T {
@@ -392,6 +417,11 @@ mod tests {
                 "metrics-endpoint".into(),
                 EndpointNote { relations: vec![RelationId(8)], published: "ab".into() },
             )]),
+            tracing: Some(TracingNote {
+                relation: RelationId(9),
+                url: "http://tempo:4318".into(),
+                ca: String::new(),
+            }),
             clients: ClientNotes {
                 queue: "6 7".into(),
                 notes: BTreeMap::from([

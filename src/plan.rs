@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::event::{Endpoint, RelationId};
-use crate::notes::{CertificateNote, ClientNote, ClientNotes, EndpointNote};
+use crate::notes::{CertificateNote, ClientNote, ClientNotes, EndpointNote, TracingNote};
 use crate::postgres::Roles;
 use crate::secret::Secret;
 use crate::status::{ClientName, Wait};
@@ -150,6 +150,8 @@ pub enum Note {
     Client(RelationId, ClientNote),
     /// The relations of an endpoint.
     Endpoint(Endpoint, EndpointNote),
+    /// Where hooks send their traces; `None` for nowhere.
+    Tracing(Option<TracingNote>),
     /// This unit's certificate.
     Certificate(CertificateNote),
     /// The client has no work left.
@@ -377,6 +379,10 @@ impl fmt::Display for Note {
                 write!(f, "{endpoint}: relations {relations:?}")?;
                 if published.is_empty() { Ok(()) } else { write!(f, ", published {published}") }
             }
+            Self::Tracing(Some(TracingNote { relation, url, .. })) => {
+                write!(f, "tracing:{relation} at {url}")
+            }
+            Self::Tracing(None) => f.write_str("no tracing"),
             Self::Certificate(note) => write!(f, "certificate {note:?}"),
             Self::ClientDone(relation) => write!(f, "client {relation} is done"),
         }

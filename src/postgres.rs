@@ -27,6 +27,6 @@ pub use self::{
     roles::Roles,
     seen::{Lack, Place},
     server::Server,
-    tls::{TlsDemand, unverified},
+    tls::{TlsDemand, unverified, verified},
     version::ServerVersion,
 };

@@ -40,6 +40,9 @@ fn files() -> BTreeMap<String, String> {
                 visit(&path, found);
                 continue;
             }
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
             let module = path.strip_prefix(source()).expect("below src").with_extension("");
             let text = fs::read_to_string(&path).expect("a source");
             let text = text.split("#[cfg(test)]\n").next().unwrap_or_default().to_owned();

@@ -220,6 +220,8 @@ impl Stable {
             .replace(&self.network, "10.1.0.")
             .replace(&self.dir, "‹model›")
             .replace(&self.uuid, "‹uuid›")
+            // Names of a model's applications for other models have its first part.
+            .replace(&format!("_{}_", &self.uuid[..8]), "_‹uuid›_")
     }
 }
 

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::printable::argument;
+use crate::spans;
 
 /// How long a tool may take. On a busy cluster `secret-get` takes seconds.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -119,7 +120,12 @@ pub(super) fn run(
     args: &[&str],
     stdin: Option<&str>,
 ) -> Result<Vec<u8>, ToolError> {
-    run_within(LONGEST, LARGEST, tool, args, stdin)
+    spans::within(tool, || run_within(LONGEST, LARGEST, tool, args, stdin))
+}
+
+/// As [`run`], for a log line, which is no work of the hook.
+pub(super) fn log(args: &[&str]) -> Result<(), ToolError> {
+    run_within(LONGEST, LARGEST, "juju-log", args, None).map(drop)
 }
 
 /// As [`run`], for a tool that takes at most `longest` and prints at most `largest` bytes.

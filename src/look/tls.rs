@@ -210,7 +210,7 @@ impl Look<'_> {
     }
 
     /// The CAs from `receive-ca-cert`.
-    fn received_cas(&mut self) -> Result<Bundle> {
+    pub fn received_cas(&mut self) -> Result<Bundle> {
         let mut all = Bundle::default();
         for relation in self.notes.of(Endpoint::ReceiveCaCert).relations {
             let app = self.remote_bag(relation)?;

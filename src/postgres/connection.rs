@@ -25,6 +25,7 @@ use super::{
     tls::{self, TlsDemand},
 };
 use crate::pgbouncer::SslMode as TlsMode;
+use crate::spans;
 
 /// The message that asks a server for TLS (`SSLRequest` in PostgreSQL's documentation).
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -64,8 +65,10 @@ impl Connection {
             .build()
             .map_err(ConnectionError::Runtime)?;
         let connecting = async { timeout(limit, connect(config, demand, inspection)).await };
-        let opened = runtime.block_on(connecting);
-        match opened.unwrap_or(Err(ConnectionError::Silent(limit))) {
+        let opened = spans::within("SQL connect", || {
+            runtime.block_on(connecting).unwrap_or(Err(ConnectionError::Silent(limit)))
+        });
+        match opened {
             Ok(client) => Ok(Self { client, runtime, inspection: inspection.clone() }),
             Err(error) => {
                 // Dropping the runtime would wait until the lookup of a name ends, for 40 seconds
@@ -87,7 +90,7 @@ impl Connection {
         sql: &str,
         limit: Duration,
     ) -> Result<Vec<SimpleQueryRow>, ConnectionError> {
-        let messages = self.answer(self.client.simple_query(sql), limit)?;
+        let messages = self.answer(sql, self.client.simple_query(sql), limit)?;
         let row =
             |message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None };
         Ok(messages.into_iter().filter_map(row).collect())
@@ -100,21 +103,24 @@ impl Connection {
         values: &[&(dyn ToSql + Sync)],
         limit: Duration,
     ) -> Result<Vec<Row>, ConnectionError> {
-        self.answer(self.client.query(sql, values), limit)
+        self.answer(sql, self.client.query(sql, values), limit)
     }
 
-    /// Waits for the answer to one request.
+    /// Waits for the answer to one request with this statement.
     fn answer<T>(
         &self,
+        sql: &str,
         request: impl Future<Output = Result<T, tokio_postgres::Error>>,
         limit: Duration,
     ) -> Result<T, ConnectionError> {
-        self.inspection.begin_answer();
-        let answering = async { timeout(limit, request).await };
-        let answer =
-            self.runtime.block_on(answering).map_err(|_| ConnectionError::Silent(limit))?;
-        // The driver knows only that its connection has ended.
-        answer.map_err(|error| self.inspection.take_failure().unwrap_or_else(|| error.into()))
+        spans::within(format!("SQL {}", spans::statement(sql)), || {
+            self.inspection.begin_answer();
+            let answering = async { timeout(limit, request).await };
+            let answer =
+                self.runtime.block_on(answering).map_err(|_| ConnectionError::Silent(limit))?;
+            // The driver knows only that its connection has ended.
+            answer.map_err(|error| self.inspection.take_failure().unwrap_or_else(|| error.into()))
+        })
     }
 }
 

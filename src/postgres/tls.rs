@@ -51,6 +51,13 @@ pub fn unverified() -> ClientConfig {
     config(Arc::new(ring::default_provider()), Checks::Nothing)
 }
 
+/// TLS with a server whose certificate is for its name and of one of these CAs, in PEM.
+pub fn verified(ca: &str) -> Result<ClientConfig, ConnectionError> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = chain_verifier(ca, &provider)?;
+    Ok(config(provider, Checks::Chain { verifier, name: true }))
+}
+
 fn config(provider: Arc<CryptoProvider>, checks: Checks) -> ClientConfig {
     let algorithms = provider.signature_verification_algorithms;
     ClientConfig::builder_with_provider(provider)

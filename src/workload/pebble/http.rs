@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, runtime::Runtime, time::timeout};
 
 use super::error::PebbleError;
+use crate::spans;
 
 /// The largest body of a response, in bytes.
 pub(super) const ANSWER_SIZE_MAX: usize = 16 << 20;
@@ -75,6 +76,11 @@ pub(super) fn call(
     request: ApiRequest,
     limit: Duration,
 ) -> Result<Response, PebbleError> {
+    let name = format!("Pebble {}", request.name());
+    spans::within(name, || call_once(socket, request, limit))
+}
+
+fn call_once(socket: &Path, request: ApiRequest, limit: Duration) -> Result<Response, PebbleError> {
     let what = request.name();
     let responding = async { timeout(limit, exchange(socket, request)).await };
     runtime(socket)?.block_on(responding).map_err(|_| PebbleError::TimedOut { what, limit })?

@@ -68,6 +68,7 @@ fn perform(effect: &Effect, look: &mut Look<'_>) -> Result<Option<Wait>> {
             close.map_or(Ok(()), |close| juju.close_port(close))?;
             juju.open_port(*port)?;
         }
+        Effect::ForwardLogs(targets) => return Ok(workload::forward_logs(targets, effect, look)),
         Effect::SetVersion(version) => look.handles().juju.set_version(version)?,
         Effect::EnsureAuthRole { .. }
         | Effect::RemoveAuth { .. }
@@ -102,6 +103,7 @@ fn take_note(note: &Note, look: &mut Look<'_>) {
         }
         Note::Endpoint(endpoint, note) => notes.set(*endpoint, note),
         Note::Tracing(note) => notes.tracing.clone_from(note),
+        Note::LogUrls(relations) => notes.log_urls.clone_from(relations),
         Note::Certificate(note) => notes.certificate = Some(note.clone()),
         Note::ClientDone(relation) => {
             notes.clients.notes.remove(relation);

@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod database;
 pub mod exposure;
 pub mod grafana_dashboard;
+pub mod logging;
 pub mod metrics_endpoint;
 pub mod not_built;
 pub mod peers;
@@ -55,12 +56,12 @@ pub const TABLE: [Row; 15] = [
     Row::not_built(Endpoint::DbAdmin),
     Row::of(Endpoint::ReceiveCaCert, receive_ca_cert::is_due, receive_ca_cert::plan),
     Row::of(Endpoint::Certificates, certificates::is_due, certificates::plan),
-    Row::not_built(Endpoint::Logging),
     Row::of(Endpoint::Tracing, tracing::is_due, tracing::plan),
     Row::always(Endpoint::Peers.name(), peers::changed),
     Row::of(Endpoint::Database, database::is_due, database::answer),
     Row::of(Endpoint::MetricsEndpoint, metrics_endpoint::is_due, metrics_endpoint::plan),
     Row::of(Endpoint::GrafanaDashboard, grafana_dashboard::is_due, grafana_dashboard::plan),
+    Row::of(Endpoint::Logging, logging::is_due, logging::plan),
     Row::always("exposure", exposure::plan),
     Row::new("secret-remove", secrets::is_due, secrets::plan),
 ];

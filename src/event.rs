@@ -274,6 +274,12 @@ impl JujuVersion {
         self >= Self(3, 0, 3)
     }
 
+    /// Whether Pebble forwards logs with labels: since 3.4, which has Pebble 1.7. Pebble in the
+    /// workload container comes from the same image as the agent, whose version this is.
+    pub fn forwards_logs(self) -> bool {
+        self >= Self(3, 4, 0)
+    }
+
     /// Whether `secret-remove --revision` removes only that revision, and is no error when
     /// repeated: since 3.6.11 (juju/juju#20782, #20794).
     pub fn removes_single_revisions(self) -> bool {
@@ -556,6 +562,8 @@ mod tests {
         assert_eq!(JujuVersion::parse("4.0-beta1"), JujuVersion(4, 0, 0));
         assert!(!JujuVersion::parse("2.9.52").has_secrets());
         assert!(!JujuVersion::parse("").has_secrets());
+        assert!(JujuVersion::parse("3.4.0").forwards_logs());
+        assert!(!JujuVersion::parse("3.3.7").forwards_logs());
     }
 
     #[test]

@@ -36,7 +36,9 @@ use crate::plan::Bag;
 use crate::postgres::Server;
 use crate::secret::Secret;
 use crate::status::Wait;
-use crate::workload::{Container, Disk, Files, Paths, Probe, ProbeError, Saved, Workload};
+use crate::workload::{
+    Container, Disk, Files, Forwarding, Paths, Probe, ProbeError, Saved, Workload,
+};
 use crate::x509::PrivateKey;
 
 /// The handles to everything outside the process. Each connects when it is first needed.
@@ -327,6 +329,11 @@ impl<'a> Look<'a> {
     /// The configuration and users in this unit's files, from an earlier hook.
     pub fn kept(&mut self) -> Rc<Kept> {
         self.parsed.kept.get(self.handles.workload.saved(), |saved| Kept::read(saved.clone()))
+    }
+
+    /// The log targets of this unit's Pebble.
+    pub fn forwarding(&mut self) -> Forwarding {
+        self.handles.workload.forwarding()
     }
 
     /// Why Kubernetes sends no clients to this unit although everything is loaded.

@@ -3,7 +3,7 @@
 //!
 //! Most notes only save a read. [`Trust`] says which hooks verify instead of trusting the notes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,10 @@ pub struct Notes {
     pub endpoints: BTreeMap<String, EndpointNote>,
     /// The provider of `tracing`. Its row writes it; at its end each hook sends its trace there.
     pub tracing: Option<TracingNote>,
+    /// The relations of `logging`, and the URLs that get the logs of this unit. The relation's
+    /// hooks write them; other hooks compare them with the targets of the container, which may be
+    /// new.
+    pub log_urls: BTreeMap<RelationId, BTreeSet<String>>,
     /// The clients with work left. `database` writes and reads them.
     pub clients: ClientNotes,
 }
@@ -263,6 +267,7 @@ impl Notes {
             certificate: json(text(CERTIFICATE)),
             endpoints: json(text(ENDPOINTS)),
             tracing: json(text(TRACING)),
+            log_urls: json(text(LOG_URLS)),
             clients: json(text(CLIENTS)),
         }
     }
@@ -287,6 +292,7 @@ impl Notes {
             certificate,
             endpoints,
             tracing,
+            log_urls,
             clients,
         } = self;
         Texts::from([
@@ -306,6 +312,7 @@ impl Notes {
             (CERTIFICATE.to_owned(), to_json(certificate, certificate.is_none())),
             (ENDPOINTS.to_owned(), to_json(endpoints, endpoints.is_empty())),
             (TRACING.to_owned(), to_json(tracing, tracing.is_none())),
+            (LOG_URLS.to_owned(), to_json(log_urls, log_urls.is_empty())),
             (CLIENTS.to_owned(), to_json(clients, *clients == ClientNotes::default())),
         ])
     }
@@ -327,6 +334,7 @@ const SIBLINGS: &str = "siblings";
 const CERTIFICATE: &str = "certificate";
 const ENDPOINTS: &str = "endpoints";
 const TRACING: &str = "tracing";
+const LOG_URLS: &str = "log-urls";
 const CLIENTS: &str = "clients";
 
 fn json<T: for<'a> Deserialize<'a> + Default>(text: &str) -> T {
@@ -422,6 +430,7 @@ mod tests {
                 url: "http://tempo:4318".into(),
                 ca: String::new(),
             }),
+            log_urls: BTreeMap::from([(RelationId(9), BTreeSet::from(["http://a/".into()]))]),
             clients: ClientNotes {
                 queue: "6 7".into(),
                 notes: BTreeMap::from([

@@ -1,6 +1,6 @@
 //! The decision of an endpoint: the steps in their order, and the reasons why work is left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::event::{Endpoint, RelationId};
@@ -8,7 +8,7 @@ use crate::notes::{CertificateNote, ClientNote, ClientNotes, EndpointNote, Traci
 use crate::postgres::Roles;
 use crate::secret::Secret;
 use crate::status::{ClientName, Wait};
-use crate::workload::Files;
+use crate::workload::{Files, LogTargets};
 
 /// The decision of one endpoint.
 #[must_use]
@@ -131,6 +131,8 @@ pub enum Effect {
         /// The previous port, which is closed.
         close: Option<u16>,
     },
+    /// Makes Pebble forward the output of every process to exactly these targets.
+    ForwardLogs(LogTargets),
     /// Sets the workload version that `juju status` shows.
     SetVersion(String),
     /// Stores a note for later hooks of this unit.
@@ -152,6 +154,8 @@ pub enum Note {
     Endpoint(Endpoint, EndpointNote),
     /// Where hooks send their traces; `None` for nowhere.
     Tracing(Option<TracingNote>),
+    /// The relations of `logging` with their URLs.
+    LogUrls(BTreeMap<RelationId, BTreeSet<String>>),
     /// This unit's certificate.
     Certificate(CertificateNote),
     /// The client has no work left.
@@ -355,6 +359,13 @@ impl fmt::Display for Effect {
                 write!(f, "open port {port}")?;
                 close.map_or(Ok(()), |close| write!(f, " and close {close}"))
             }
+            Self::ForwardLogs(LogTargets { urls, .. }) if urls.is_empty() => {
+                f.write_str("stop forwarding logs")
+            }
+            Self::ForwardLogs(LogTargets { urls, .. }) => {
+                let urls: Vec<_> = urls.iter().map(String::as_str).collect();
+                write!(f, "forward logs to {}", urls.join(", "))
+            }
             Self::SetVersion(version) => write!(f, "set the workload version to {version}"),
             Self::Note(note) => write!(f, "note {note}"),
             Self::Warn(text) => write!(f, "warn: {text}"),
@@ -383,6 +394,7 @@ impl fmt::Display for Note {
                 write!(f, "tracing:{relation} at {url}")
             }
             Self::Tracing(None) => f.write_str("no tracing"),
+            Self::LogUrls(relations) => write!(f, "relations of logging {relations:?}"),
             Self::Certificate(note) => write!(f, "certificate {note:?}"),
             Self::ClientDone(relation) => write!(f, "client {relation} is done"),
         }

@@ -171,6 +171,12 @@ causes! {
         when "The provider of certificates refuses this unit's request. A certificate that the \
             unit already has stays in use."
         remedy "Change the provider's policy as its message says, or integrate another provider."
+    OldPebble Blocked "cannot forward logs: it needs Juju 3.4 or later; upgrade Juju, or remove \
+        relation logging"
+        when "A relation `logging` exists, and Pebble of this Juju does not forward logs. All \
+            other relations are served."
+        remedy "Upgrade the controller and the model to Juju 3.4 or later, or `juju \
+            remove-relation`."
     Away Waiting "PgBouncer container currently unavailable"
         when "Pebble in the workload container does not answer."
         remedy "Wait for the container. If it does not start, `kubectl describe pod` shows the \
@@ -206,6 +212,10 @@ causes! {
         when "PgBouncer runs its current configuration but fails its health check, so Kubernetes \
             sends it no clients."
         remedy "Check PgBouncer's log and the load of the node."
+    NotForwarded(reason: String) Waiting "cannot forward logs: {}"
+        when "Pebble in the workload container refuses the log targets, or does not answer. \
+            Clients are served."
+        remedy "Follow the message. Every hook retries."
     Units(units: Names) Waiting "waiting for {} to load a new database"
         when "A new client gets its credentials after these units have loaded its database."
         remedy "Check the status of these units. After the second `update-status` the client gets \

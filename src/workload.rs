@@ -17,6 +17,7 @@ mod host;
 mod interface;
 #[expect(clippy::disallowed_methods, reason = "waits for processes, with a deadline")]
 mod load;
+mod log_targets;
 mod outcome;
 mod paths;
 #[expect(clippy::disallowed_methods, reason = "waits until a deadline")]
@@ -30,6 +31,7 @@ pub use self::{
     facts::{EXPORTER_PORT, Loaded, Probe, ProbeError, Saved},
     files::Files,
     interface::Workload,
+    log_targets::{Forwarding, LOG_URLS_MAX, LogTargets, is_log_url},
     outcome::{Done, NotLoaded},
     paths::Paths,
 };

@@ -4,6 +4,8 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at processes and files")]
 
 mod common;
+#[path = "common/loki.rs"]
+mod loki;
 mod pgbouncer;
 #[path = "servers/session.rs"]
 #[expect(dead_code, reason = "more is needed where a client is the subject")]
@@ -12,13 +14,16 @@ mod session;
 use std::error::Error;
 use std::fs;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use jujusim::{Entity, Exit, HookRun, Options, PEBBLE, Sim, pebble_of};
 use pgbouncer_k8s::pgbouncer::Version;
 
+use loki::{SETTLED, Sink};
 use pgbouncer::Program;
 use session::Session;
 
@@ -433,5 +438,157 @@ fn the_exporter_needs_no_password_and_does_not_delay_a_drain() -> Outcome {
             .run("ssh pgbouncer-k8s/0 -- /charm/bin/pebble logs -n all pgbouncer_0 pgbouncer_1")?;
         assert_eq!(log.matches("got SIGTERM").count(), 2, "on {}: {log}", program.version);
     }
+    Ok(())
+}
+
+/// The logs of two units at two sinks, one of which two units of Loki publish.
+#[test]
+fn each_line_of_each_process_arrives_once_at_each_loki_while_it_is_related() -> Outcome {
+    // Pebble forwards, whatever the version of PgBouncer.
+    let Some((_, options)) = places()?.pop() else { return Ok(()) };
+    common::stage();
+    let neighbour = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/neighbour");
+    let mut sim = Sim::new(&options)?;
+    for word in [
+        "deploy ./pgbouncer-k8s -n 2",
+        "deploy actor:postgresql postgresql-k8s",
+        &format!("deploy {} -n 3", neighbour.display()),
+        "integrate pgbouncer-k8s:backend-database postgresql-k8s",
+        "settle",
+    ] {
+        sim.run(word)?;
+    }
+    let units = ["pgbouncer-k8s/0", "pgbouncer-k8s/1"];
+    // The calls and requests of a hook in which nothing is new.
+    let quiet = |sim: &mut Sim| -> Result<Vec<(usize, usize)>, Box<dyn Error>> {
+        for unit in units {
+            sim.run(&format!("trigger {unit} config-changed"))?;
+        }
+        sim.run("settle")?;
+        let runs = sim.model().hook_runs();
+        Ok(runs[runs.len() - 2..].iter().map(|run| (run.calls.len(), run.pebble)).collect())
+    };
+    let before = quiet(&mut sim)?;
+
+    let [a, b, c, _] = sim.model().unit_address(units[0])?.octets();
+    let (one, two) =
+        (Sink::start(Ipv4Addr::new(a, b, c, 252))?, Sink::start(Ipv4Addr::new(a, b, c, 253))?);
+    sim.run("integrate pgbouncer-k8s:logging neighbour")?;
+    sim.run("settle")?;
+    for (unit, sink) in [(0, &one), (1, &one), (2, &two)] {
+        let endpoint = sink.endpoint();
+        sim.run(&format!("databag neighbour:logging neighbour/{unit} 'endpoint={endpoint}'"))?;
+    }
+    sim.run("settle")?;
+    let all: Vec<_> =
+        units.iter().flat_map(|unit| [0, 1].map(|n| format!("{unit} pgbouncer_{n}"))).collect();
+    assert_eq!(one.wait_for("process up: PgBouncer", 4), all);
+    assert_eq!(two.wait_for("process up: PgBouncer", 4), all);
+    let line = one.lines().into_iter().next().ok_or("no line")?;
+    let unit_label = line.labels.get("juju_unit").ok_or("no unit")?;
+    assert!(units.contains(&unit_label.as_str()), "{line:?}");
+    for (name, value) in [
+        ("juju_application", "pgbouncer-k8s"),
+        ("juju_charm", "pgbouncer-k8s"),
+        ("juju_model", "dev"),
+        ("product", "Juju"),
+    ] {
+        assert_eq!(line.labels.get(name).map(String::as_str), Some(value), "{line:?}");
+    }
+
+    // A hook in which nothing is new costs what it did, and changes neither bag nor plan.
+    let relation = *sim.model().relations_at("pgbouncer-k8s:logging").first().ok_or("none")?;
+    let bag = sim.model().bag(relation, "pgbouncer-k8s");
+    let plan = sim.run("ssh pgbouncer-k8s/0 -- /charm/bin/pebble plan")?;
+    assert_eq!(quiet(&mut sim)?, before);
+    assert_eq!(sim.model().bag(relation, "pgbouncer-k8s"), bag);
+    assert_eq!(sim.run("ssh pgbouncer-k8s/0 -- /charm/bin/pebble plan")?, plan);
+
+    // PgBouncer ends by a fatal error.
+    let break_file = "echo no line of a file >>/var/lib/pgbouncer/instance_0/pgbouncer.ini; \
+                      /charm/bin/pebble restart pgbouncer_0 || true";
+    sim.run(&format!("ssh pgbouncer-k8s/1 -- sh -c '{break_file}'"))?;
+    for sink in [&one, &two] {
+        let fatal = sink.wait_for("FATAL cannot load config file", 1);
+        assert!(!fatal.is_empty() && fatal.iter().all(|from| *from == all[2]), "{fatal:?}");
+    }
+    sim.run("trigger pgbouncer-k8s/1 update-status")?;
+    sim.run("settle")?;
+    assert_eq!(sim.model().unit_status(units[1])?.word, "active");
+
+    // The unit with the second URL leaves. A marked login shows who still gets lines.
+    sim.run("remove-unit neighbour")?;
+    sim.run("settle")?;
+    log_in_as(&sim, units[0], "first_stranger")?;
+    assert_eq!(one.wait_for("no such user: first_stranger", 1).len(), 1);
+    assert_eq!(two.senders("first_stranger"), [""; 0]);
+
+    // A new pod has an empty plan.
+    let ups = one.senders("process up: PgBouncer").len();
+    sim.run("replace-pod pgbouncer-k8s/0")?;
+    sim.run("settle")?;
+    assert_eq!(one.wait_for("process up: PgBouncer", ups + 2).len(), ups + 2);
+
+    // Forwarding stops within the hook of the unit that ends the relation there.
+    sim.run("remove-relation pgbouncer-k8s:logging neighbour")?;
+    while !ended(&sim, units[0]) {
+        sim.run("step --unit pgbouncer-k8s/0 1")?;
+    }
+    log_in_as(&sim, units[0], "second_stranger")?;
+    thread::sleep(SETTLED);
+    assert_eq!(one.senders("second_stranger"), [""; 0]);
+    sim.run("settle")?;
+    assert_eq!(quiet(&mut sim)?, before);
+    Ok(())
+}
+
+/// Lines never go on to a Loki that is gone, whenever a hook dies.
+#[test]
+fn a_change_of_log_targets_killed_between_two_requests_is_repeated() -> Outcome {
+    let Some((_, options)) = places()?.pop() else { return Ok(()) };
+    common::stage();
+    let neighbour = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/neighbour");
+    let mut sim = Sim::new(&options)?;
+    sim.run("deploy ./pgbouncer-k8s")?;
+    sim.run(&format!("deploy {}", neighbour.display()))?;
+    sim.run("settle")?;
+    sim.run("integrate pgbouncer-k8s:logging neighbour")?;
+    sim.run("settle")?;
+    for nth in 1.. {
+        let url = format!("http://127.0.0.1:1/loki/api/v1/push?{nth}");
+        let endpoint = format!(r#"{{"url": "{url}"}}"#);
+        sim.run(&format!("databag neighbour:logging neighbour/0 'endpoint={endpoint}'"))?;
+        let count = sim.model().hook_runs().len();
+        sim.run(&format!("kill pgbouncer-k8s/0 at syscall connect {nth} --no-follow"))?;
+        // Before the hook is retried, Loki has another URL.
+        let other = endpoint.replace('?', "?again");
+        sim.run("step 1")?;
+        sim.run(&format!("databag neighbour:logging neighbour/0 'endpoint={other}'"))?;
+        sim.run("settle")?;
+        let plan = sim.run("ssh pgbouncer-k8s/0 -- /charm/bin/pebble plan")?;
+        let targets: Vec<_> = plan.split("type: loki").skip(1).collect();
+        let enabled: Vec<_> = targets.iter().filter(|target| target.contains("- all\n")).collect();
+        assert_eq!(enabled.len(), 1, "killed at request {nth}: {plan}");
+        assert!(enabled[0].contains(&url.replace('?', "?again")), "{nth}: {plan}");
+        let runs = &sim.model().hook_runs()[count..];
+        if !runs.iter().any(|run| matches!(run.exit, Exit::Killed(_))) {
+            assert!(nth > 6, "killed at request {nth}: it lived");
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the last hook of this unit ended its relation `logging`.
+fn ended(sim: &Sim, unit: &str) -> bool {
+    let run = sim.model().hook_runs().iter().rev().find(|run| run.unit == unit);
+    run.is_some_and(|run| run.hook == "logging-relation-broken")
+}
+
+/// A login at this unit that PgBouncer rejects and logs.
+fn log_in_as(sim: &Sim, unit: &str, user: &str) -> Outcome {
+    let mut config = tokio_postgres::Config::new();
+    config.host(sim.model().unit_address(unit)?.to_string()).port(6432).dbname("shop");
+    assert!(Session::connect(config.user(user).password("wrong")).is_err());
     Ok(())
 }

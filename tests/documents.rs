@@ -91,6 +91,8 @@ The charm gives these rules to Prometheus with the relation `metrics-endpoint`. 
 (`juju_unit`) and, where it is about one process, the process (`pgbouncer_process`).
 [observe.md](observe.md) shows how to relate Prometheus, or to use the rules without Juju.
 
+[observe.md](observe.md#alerts-from-the-logs) lists the alerts that Loki derives from the logs.
+
 No exporter measures whether a process runs its current configuration, or when a certificate ends:
 `juju status` shows both.
 ";
@@ -112,12 +114,14 @@ fn shown(cause: Cause) -> Option<(&'static str, &'static str)> {
         Cause::NotBuilt => ("not-built", "is not supported yet: remove it"),
         Cause::NoCertificate => ("certificates", "this unit has no certificate"),
         Cause::CertificateRefused => ("certificates", "refuses the request"),
+        Cause::OldPebble => ("logging-without-secrets", "cannot forward logs: it needs Juju 3.4"),
         Cause::Away => ("container-restarts", "PgBouncer container currently unavailable"),
         Cause::Peers => ("statuses", "waiting for the peer relation"),
         Cause::Leader => ("statuses", "waiting for the leader to publish its configuration"),
         Cause::Published => ("statuses", "of pgb-peers: cannot take the shared configuration"),
         Cause::NotLoaded => ("client-not-loaded", "cannot write"),
         Cause::Unhealthy => ("container-check", "health check"),
+        Cause::NotForwarded => ("container-logging", "cannot forward logs: cannot use"),
         Cause::Units => ("client-units-in-step", "to load a new database"),
         Cause::Admission => ("client-admission", "(pg_hba.conf)"),
         Cause::Certificate => ("certificates", "waiting for a certificate from"),

@@ -182,6 +182,8 @@ impl Stable {
             r"|(?P<verifier>SCRAM-SHA-256\$[0-9]+:[^\s\x22]+|\bmd5[0-9a-f]{32}\b)",
             r"|(?P<digest>\bpgb-[0-9a-f]{24}\b)",
             r"|(?P<time>\b[0-9-]{10}T[0-9:]{8}\.[0-9]+(?:Z|[+-][0-9:]{5}))",
+            // The name of Pebble's new file beside the file that it replaces.
+            r"|(?P<new>\.[0-9A-Za-z]{12}~)",
         );
         Stable {
             network: model.network.prefix(),
@@ -196,7 +198,7 @@ impl Stable {
     pub(crate) fn rename(&mut self, text: &str) -> String {
         let Stable { names, counts, .. } = self;
         let renamed = self.volatile.replace_all(text, |found: &Captures<'_>| {
-            let kind = ["secret", "verifier", "digest", "time"]
+            let kind = ["secret", "verifier", "digest", "time", "new"]
                 .into_iter()
                 .find(|kind| found.name(kind).is_some())
                 .unwrap_or("");

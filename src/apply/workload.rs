@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::journal::Target;
 use crate::look::Look;
+use crate::plan::Effect;
 use crate::status::Wait;
-use crate::workload::{Done, Files, NotLoaded};
+use crate::workload::{Done, Files, LogTargets, NotLoaded};
 
 /// The failure of a load.
 pub(super) struct Failed {
@@ -54,6 +55,21 @@ pub(super) fn load(files: &Files, look: &mut Look<'_>) -> Result<(), Failed> {
             Err(Failed { wait, is_port_refused: refused_port.is_some() })
         }
     }
+}
+
+/// Makes Pebble forward the output of every process.
+pub(super) fn forward_logs(
+    targets: &LogTargets,
+    effect: &Effect,
+    look: &mut Look<'_>,
+) -> Option<Wait> {
+    let handles = look.handles();
+    if !handles.journal.permits(Target::Pgbouncer, effect.to_string()) {
+        return None;
+    }
+    let error = handles.workload.forward_logs(targets).err()?;
+    tracing::warn!("cannot forward logs: {error}");
+    Some(Wait::NotForwarded(error.to_string()))
 }
 
 fn loaded(done: &Done, files: &Files) -> String {

@@ -23,6 +23,7 @@ use super::{
     host::{FILE_SIZE_MAX, Host, Marker, Text},
     interface::Workload,
     load,
+    log_targets::{Forwarding, LogTargets},
     outcome::{Done, NotLoaded},
     paths::Paths,
     pebble::{Current, Directory, File, PathError, PathErrorKind, Pebble, PebbleError, Service},
@@ -37,6 +38,9 @@ const USER: &str = "postgres";
 
 /// The label of our layer, and the name of the check in it.
 const LABEL: &str = "pgbouncer";
+
+/// The label of the layer with the log targets, as with charms on Canonical's library.
+const LOGS_LABEL: &str = "pgbouncer-log-forwarding";
 
 /// The directory that both containers see, as PgBouncer sees it.
 const VOLUME: &str = "/charm/container";
@@ -87,6 +91,8 @@ pub struct Container {
     pebble: Pebble,
     /// What this dispatch found when it first looked; `None` again after a load.
     snapshot: Option<Result<Snapshot, ProbeError>>,
+    /// The log targets, once they are known: a load does not change them.
+    forwarding: Option<Forwarding>,
 }
 
 /// Everything that a dispatch without any news reads from the container, in two requests.
@@ -130,7 +136,8 @@ impl Container {
     /// `volume`.
     pub fn new(volume: PathBuf, unit: &str) -> Self {
         let pebble = Pebble::new(volume.join("pebble.socket"));
-        Self { paths: Paths::new(PathBuf::from("/"), unit), volume, pebble, snapshot: None }
+        let paths = Paths::new(PathBuf::from("/"), unit);
+        Self { paths, volume, pebble, snapshot: None, forwarding: None }
     }
 
     fn snapshot(&mut self) -> Result<&Snapshot, ProbeError> {
@@ -149,9 +156,12 @@ impl Container {
             self.pebble.services().map_err(|error| not_probed(&error, ProbeError::Away))?;
         let users = self.user_list();
         let identity = users.with_file_name(TlsFiles::IDENTITY);
-        let mut paths = vec![self.facts_file(), self.paths.shared(), users, identity];
+        let logs = self.logs_file();
+        let mut paths = vec![self.facts_file(), logs.clone(), self.paths.shared(), users, identity];
         paths.extend((0..PROCESSES_MAX).map(|instance| self.paths.marker(instance)));
         let texts = self.texts(&paths).map_err(|error| unreadable(&error))?;
+        let forwarding = Forwarding::parse(texts.get(&logs).map(Secret::reveal));
+        self.forwarding.get_or_insert(forwarding);
         let known =
             texts.get(&self.facts_file()).and_then(|text| ContainerFacts::parse(text.reveal()));
         let has_saved_facts = known.is_some();
@@ -162,6 +172,11 @@ impl Container {
     /// The file in the container with [`ContainerFacts`].
     fn facts_file(&self) -> PathBuf {
         self.paths.instances_dir().join("container.json")
+    }
+
+    /// The file in the container with its log targets.
+    fn logs_file(&self) -> PathBuf {
+        self.paths.instances_dir().join("log-targets.json")
     }
 
     fn determine_facts(&mut self) -> Result<ContainerFacts, ProbeError> {
@@ -270,6 +285,33 @@ impl Workload for Container {
             Ok(false) => Some("PgBouncer does not answer its health check: see its log".to_owned()),
             Err(error) => Some(error.to_string()),
         }
+    }
+
+    fn forwarding(&mut self) -> Forwarding {
+        if self.forwarding.is_none() {
+            let _ = self.snapshot();
+        }
+        self.forwarding.clone().unwrap_or(Forwarding::Away)
+    }
+
+    fn forward_logs(&mut self, targets: &LogTargets) -> Result<(), NotLoaded> {
+        let earlier = self.forwarding().urls();
+        let file = self.logs_file();
+        // A hook that dies now leaves a record of every target that may be set.
+        let all = earlier.union(&targets.urls).cloned().collect();
+        let changing = Forwarding::Changing(all);
+        self.pebble.make_dirs(&[Self::directory(&self.paths.instances_dir())])?;
+        self.write(&[(&file, &changing.render())])?;
+        self.forwarding = Some(changing);
+        self.pebble.add_layer(LOGS_LABEL, &targets.layer(&earlier))?;
+        let set = Forwarding::Set(targets.clone());
+        if targets.urls.is_empty() {
+            self.remove(&[file])?;
+        } else {
+            self.write(&[(&file, &set.render())])?;
+        }
+        self.forwarding = Some(set);
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{
     facts::{Loaded, Probe, ProbeError, Saved},
     files::Files,
+    log_targets::{Forwarding, LogTargets},
     outcome::{Done, NotLoaded},
 };
 
@@ -29,5 +30,16 @@ pub trait Workload {
     /// the unit is healthy or has no health check.
     fn unhealthy(&mut self) -> Option<String> {
         None
+    }
+
+    /// Where the output of the processes goes. Queries no process.
+    fn forwarding(&mut self) -> Forwarding {
+        Forwarding::WithoutPebble
+    }
+
+    /// Sends the output of every process to exactly these targets. A change that was killed at any
+    /// point can be repeated. Without Pebble it does nothing.
+    fn forward_logs(&mut self, _: &LogTargets) -> Result<(), NotLoaded> {
+        Ok(())
     }
 }

@@ -19,7 +19,8 @@ pub const PACKED: &[u8] = include_bytes!("grafana_dashboard/dashboard.json.xz");
 /// The key of the app bag.
 const DASHBOARDS: &str = "dashboards";
 
-/// The identity of the dashboard, as with the Python charm: another one would be a second dashboard.
+/// The identity of the dashboard, as with the Python charm: another one would be a second
+/// dashboard.
 const TEMPLATE: &str = "file:pgbouncer-metrics";
 /// The first 8 bytes of SHAKE256 of `pgbouncer-k8s-file:pgbouncer-metrics` (`cosl`).
 const ALTERNATIVE_UID: &str = "c1939a670b4fbf51";

@@ -64,8 +64,8 @@ fn decide(seen: &Seen) -> Plan {
 }
 
 /// The value that Grafana's charm reads. It adds menus for model, application and unit, and limits
-/// each expression to what is chosen there. The Python charm also writes a random `uuid`, which only
-/// wakes Grafana.
+/// each expression to what is chosen there. The Python charm also writes a random `uuid`, which
+/// only wakes Grafana.
 fn dashboards(topology: &Topology) -> Json {
     let Topology { model, model_uuid, application, unit, charm_name } = topology;
     json!({"templates": {TEMPLATE: {

@@ -105,8 +105,8 @@ fn facts(look: &mut Look<'_>) -> Result<Option<Facts>> {
     Ok(Some(Facts { topology, host, has_exporter: probe.has_exporter, units }))
 }
 
-/// The number of exporters of a unit, by its bag. A unit of the Python charm has one; a unit of this
-/// charm that has not reported has none yet.
+/// The number of exporters of a unit, by its bag. A unit of the Python charm has one; a unit of
+/// this charm that has not reported has none yet.
 fn count(bag: &Texts) -> u16 {
     match bag.get(PROCESSES) {
         Some(text) => text.parse().unwrap_or(0),
@@ -157,9 +157,9 @@ impl Facts {
     }
 }
 
-/// One job for each process. If all units have as many processes, Prometheus' charm puts the address
-/// of each unit in the place of `*`. Otherwise the targets are listed, so that none is missing and
-/// none is down by mistake.
+/// One job for each process. If all units have as many processes, Prometheus' charm puts the
+/// address of each unit in the place of `*`. Otherwise the targets are listed, so that none is
+/// missing and none is down by mistake.
 fn jobs(units: &[Exporters]) -> Json {
     let counts: BTreeSet<u16> = units.iter().map(|unit| unit.count).collect();
     let most = counts.last().copied().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The relation `tracing`: each hook sends a trace that the published schema decodes, and a provider
-//! in trouble costs a hook next to nothing.
+//! The relation `tracing`: each hook sends a trace that the published schema decodes, and a
+//! provider in trouble costs a hook next to nothing.
 
 #![expect(clippy::disallowed_methods, reason = "a test stands for the provider")]
 

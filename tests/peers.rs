@@ -437,6 +437,39 @@ fn a_hook_of_a_rejected_client_serves_other_waiting_clients() {
 }
 
 #[test]
+fn observability_costs_no_call_in_a_hook_in_which_nothing_is_new() {
+    let mut bench = Bench::serving("3.6.14");
+    let neighbour =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/neighbour");
+    let quiet = |bench: &mut Bench| {
+        let mut calls = Vec::new();
+        for (unit, hook) in [
+            (LEADER, "config-changed"),
+            (FOLLOWER, "config-changed"),
+            (FOLLOWER, "update-status"),
+            (LEADER, "update-status"),
+        ] {
+            let mark = bench.runs().len();
+            bench.go(&format!("trigger {unit} {hook}"));
+            bench.go("settle");
+            let [run] = bench.since(mark) else { panic!("{unit} {hook}: {:?}", bench.since(mark)) };
+            calls.push(format!("{unit} {hook}: {:?}", run.tool_counts()));
+        }
+        calls
+    };
+    bench.go(&format!("deploy {} neighbour", neighbour.display()));
+    bench.go("settle");
+    quiet(&mut bench);
+    let before = quiet(&mut bench);
+    for endpoint in ["metrics-endpoint", "grafana-dashboard", "logging", "tracing"] {
+        bench.go(&format!("integrate pgbouncer-k8s:{endpoint} neighbour"));
+    }
+    bench.go("settle");
+    quiet(&mut bench);
+    assert_eq!(quiet(&mut bench), before);
+}
+
+#[test]
 fn one_changed_byte_reloads_each_process_once() {
     let mut bench = Bench::serving("3.6.14");
     let before = UNITS.map(|unit| bench.reloads(unit));

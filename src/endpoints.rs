@@ -18,7 +18,7 @@ pub mod tracing;
 
 use anyhow::Result;
 
-use crate::event::{Endpoint, RelationHook};
+use crate::event::{Endpoint, Event, RelationHook};
 use crate::look::Look;
 use crate::plan::Plan;
 
@@ -80,7 +80,7 @@ impl Row {
     }
 
     const fn not_built(endpoint: Endpoint) -> Self {
-        Self { name: endpoint.name(), due: Some(never), work: Work::NotBuilt(endpoint) }
+        Self { name: endpoint.name(), due: Some(is_first), work: Work::NotBuilt(endpoint) }
     }
 
     /// Whether the row is due in this dispatch: in hooks of its own relations, while an earlier
@@ -124,9 +124,10 @@ pub fn service(endpoint: Endpoint) -> Service {
     }
 }
 
+/// Whether the hook may be the first of this charm: the Python charm may have left relations.
 #[expect(clippy::unnecessary_wraps, reason = "a condition of the table may read and fail")]
-fn never(_: &mut Look<'_>) -> Result<bool> {
-    Ok(false)
+fn is_first(look: &mut Look<'_>) -> Result<bool> {
+    Ok(*look.event() == Event::UpgradeCharm)
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "a condition of the table may read and fail")]

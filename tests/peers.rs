@@ -437,6 +437,35 @@ fn a_hook_of_a_rejected_client_serves_other_waiting_clients() {
 }
 
 #[test]
+fn the_first_hook_after_a_refresh_names_a_relation_that_is_not_supported() {
+    common::stage();
+    let mut bench = Bench(Sim::new(&Options::default()).expect("a model"));
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    // The charm before the refresh has the same endpoints and does nothing.
+    let before = tempfile::tempdir().expect("a directory");
+    for file in ["metadata.yaml", "config.yaml", "actions.yaml"] {
+        std::fs::copy(root.join(file), before.path().join(file)).expect("a copy");
+    }
+    let dispatch = root.join("tests/scenarios/neighbour/dispatch");
+    std::fs::copy(dispatch, before.path().join("dispatch")).expect("a copy");
+    bench.go(&format!("deploy {} pgbouncer-k8s", before.path().display()));
+    bench.go(&format!("deploy {} neighbour", root.join("tests/scenarios/neighbour").display()));
+    bench.go("integrate pgbouncer-k8s:db neighbour");
+    bench.go("settle");
+    bench.go("refresh pgbouncer-k8s --path ./pgbouncer-k8s");
+    while bench.runs().last().is_none_or(|run| run.hook != "upgrade-charm") {
+        bench.go("step 1");
+    }
+    // Without PostgreSQL the status names that first.
+    let log = bench.last_log(LEADER);
+    assert!(log.contains("wait: relation db is not supported yet"), "{log}");
+    bench.go("remove-relation pgbouncer-k8s:db neighbour");
+    bench.go("settle");
+    let log = bench.last_log(LEADER);
+    assert!(!log.contains("not supported"), "{log}");
+}
+
+#[test]
 fn observability_costs_no_call_in_a_hook_in_which_nothing_is_new() {
     let mut bench = Bench::serving("3.6.14");
     let neighbour =

@@ -216,6 +216,16 @@ impl<'a> Look<'a> {
         self.event
     }
 
+    /// Whether the hook may have missed relations of an endpoint, or may be the first of a new
+    /// leader, which writes its app bag.
+    pub fn is_first_for(&self, endpoint: Endpoint) -> bool {
+        match self.event {
+            Event::UpgradeCharm => true,
+            Event::LeaderElected => !self.notes.of(endpoint).relations.is_empty(),
+            _ => false,
+        }
+    }
+
     /// The relation event, if the hook belongs to this endpoint.
     pub fn event_of(&self, endpoint: Endpoint) -> Option<&'a RelationEvent> {
         self.event.of(endpoint)

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value as Json, json};
 
-use crate::event::{Endpoint, Event, RelationId};
+use crate::event::{Endpoint, RelationId};
 use crate::facts::topology::Topology;
 use crate::look::Look;
 use crate::notes::EndpointNote;
@@ -32,14 +32,9 @@ struct Seen {
     leads: bool,
 }
 
-/// Whether the hook may have missed relations, or may be the first of a new leader.
+/// Whether the row is due without a hook of the relation.
 pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
-    let is_related = !look.notes().of(Endpoint::GrafanaDashboard).relations.is_empty();
-    Ok(match look.event() {
-        Event::UpgradeCharm => true,
-        Event::LeaderElected => is_related,
-        _ => false,
-    })
+    Ok(look.is_first_for(Endpoint::GrafanaDashboard))
 }
 
 /// Gathers the facts and decides.
@@ -88,17 +83,8 @@ mod tests {
     use sha3::digest::{ExtendableOutput as _, Update as _, XofReader as _};
 
     use super::*;
+    use crate::facts::topology::tests::topology;
     use crate::pgbouncer::hex;
-
-    fn topology() -> Topology {
-        Topology {
-            model: "shop".into(),
-            model_uuid: "20ce8299-3634-4bef-8bd8-5ace6c8816b4".into(),
-            application: "pgb".into(),
-            unit: "pgb/0".into(),
-            charm_name: "pgbouncer-k8s",
-        }
-    }
 
     #[test]
     fn only_the_leader_publishes_the_dashboard() {

@@ -198,16 +198,7 @@ fn jobs(units: &[Exporters]) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn topology() -> Topology {
-        Topology {
-            model: "shop".into(),
-            model_uuid: "20ce8299-3634-4bef-8bd8-5ace6c8816b4".into(),
-            application: "pgb".into(),
-            unit: "pgb/0".into(),
-            charm_name: "pgbouncer-k8s",
-        }
-    }
+    use crate::facts::topology::tests::topology;
 
     fn exporters(number: u32, count: u16) -> Exporters {
         let host = format!("pgb-{number}.pgb-endpoints.shop.svc.cluster.local");

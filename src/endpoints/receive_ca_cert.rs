@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 
-use crate::event::{Endpoint, Event, RelationId};
+use crate::event::{Endpoint, RelationId};
 use crate::look::Look;
 use crate::notes::EndpointNote;
 use crate::plan::{Bag, Note, Plan};
@@ -20,14 +20,9 @@ struct Seen {
     leads: bool,
 }
 
-/// Whether the hook may have missed relations, or may be the first of a new leader.
+/// Whether the row is due without a hook of the relation.
 pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
-    let is_related = !look.notes().of(Endpoint::ReceiveCaCert).relations.is_empty();
-    Ok(match look.event() {
-        Event::UpgradeCharm => true,
-        Event::LeaderElected => is_related,
-        _ => false,
-    })
+    Ok(look.is_first_for(Endpoint::ReceiveCaCert))
 }
 
 /// Gathers the facts and decides.

@@ -75,24 +75,25 @@ pub fn rules_of(source: &str, topology: &Topology) -> Result<Value, serde_yaml::
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn topology() -> Topology {
+    /// The topology of a unit.
+    pub(crate) fn topology() -> Topology {
         Topology {
-            model: "prod".to_owned(),
-            model_uuid: "20ce8299-3634-4bef-8bd8-5ace6c8816b4".to_owned(),
-            application: "pgbouncer-k8s".to_owned(),
-            unit: "pgbouncer-k8s/0".to_owned(),
-            charm_name: CHARM,
+            model: "shop".into(),
+            model_uuid: "20ce8299-3634-4bef-8bd8-5ace6c8816b4".into(),
+            application: "pgb".into(),
+            unit: "pgb/0".into(),
+            charm_name: "pgbouncer-k8s",
         }
     }
 
     #[test]
     fn keys_have_the_order_of_the_libraries() {
-        let expected = r#"{"model":"prod","model_uuid":"20ce8299-3634-4bef-8bd8-5ace6c8816b4","application":"pgbouncer-k8s","unit":"pgbouncer-k8s/0","charm_name":"pgbouncer-k8s"}"#;
+        let expected = r#"{"model":"shop","model_uuid":"20ce8299-3634-4bef-8bd8-5ace6c8816b4","application":"pgb","unit":"pgb/0","charm_name":"pgbouncer-k8s"}"#;
         assert_eq!(serde_json::to_string(&topology()).expect("it is JSON"), expected);
     }
 
@@ -102,12 +103,12 @@ mod tests {
                       for: 5m\n    labels: {severity: critical}\n";
         let rules = rules_of(source, &topology()).expect("it is YAML");
         let expected = json!({"groups": [{
-            "name": "prod_20ce8299_pgbouncer_k8s_Pools_rules",
+            "name": "shop_20ce8299_pgb_Pools_rules",
             "rules": [{"alert": "Full", "expr": "up < 1", "for": "5m", "labels": {
                 "severity": "critical",
-                "juju_model": "prod",
+                "juju_model": "shop",
                 "juju_model_uuid": "20ce8299-3634-4bef-8bd8-5ace6c8816b4",
-                "juju_application": "pgbouncer-k8s",
+                "juju_application": "pgb",
                 "juju_charm": "pgbouncer-k8s",
             }}],
         }]});

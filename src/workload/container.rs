@@ -31,6 +31,7 @@ use super::{
 use crate::{
     pgbouncer::{Place, TlsFiles, Version},
     secret::Secret,
+    x509::certificate::digest,
 };
 
 /// The user, and its group, that images of PgBouncer come with.
@@ -157,7 +158,14 @@ impl Container {
         let users = self.user_list();
         let identity = users.with_file_name(TlsFiles::IDENTITY);
         let logs = self.logs_file();
-        let mut paths = vec![self.facts_file(), logs.clone(), self.paths.shared(), users, identity];
+        let mut paths = vec![
+            self.facts_file(),
+            self.layer_file(),
+            logs.clone(),
+            self.paths.shared(),
+            users,
+            identity,
+        ];
         paths.extend((0..PROCESSES_MAX).map(|instance| self.paths.marker(instance)));
         let texts = self.texts(&paths).map_err(|error| unreadable(&error))?;
         let forwarding = Forwarding::parse(texts.get(&logs).map(Secret::reveal));
@@ -177,6 +185,28 @@ impl Container {
     /// The file in the container with its log targets.
     fn logs_file(&self) -> PathBuf {
         self.paths.instances_dir().join("log-targets.json")
+    }
+
+    /// The file in the container with the digest of our layer.
+    fn layer_file(&self) -> PathBuf {
+        self.paths.instances_dir().join("layer")
+    }
+
+    /// Sets our layer, unless the container has it: after a change of its plan, Pebble sends every
+    /// line that it keeps to Loki once more.
+    fn set_layer(&mut self, layer: &Value) -> Result<(), NotLoaded> {
+        let (file, digest) = (self.layer_file(), digest(&layer.to_string()));
+        let is_set = self.snapshot().is_ok_and(|snapshot| {
+            let names = layer["services"].as_object().into_iter().flatten();
+            let has = |name: &str| snapshot.services.iter().any(|service| service.name == name);
+            snapshot.texts.get(&file).is_some_and(|text| text.reveal() == digest)
+                && names.into_iter().all(|(name, _)| has(name))
+        });
+        if is_set {
+            return Ok(());
+        }
+        self.pebble.add_layer(LABEL, layer)?;
+        self.write(&[(&file, &digest)])
     }
 
     fn determine_facts(&mut self) -> Result<ContainerFacts, ProbeError> {
@@ -352,7 +382,7 @@ impl Host for Container {
                 (Self::exporter(instance), exporter(instance, files.port)),
             ]
         });
-        Ok(self.pebble.add_layer(LABEL, &layer(services))?)
+        self.set_layer(&layer(services))
     }
 
     fn read(&mut self, path: &Path) -> Result<Text, NotLoaded> {

@@ -15,6 +15,7 @@ mod handshake;
 #[expect(clippy::disallowed_methods, reason = "reads files that another party may replace")]
 mod host;
 mod interface;
+mod layer;
 #[expect(clippy::disallowed_methods, reason = "waits for processes, with a deadline")]
 mod load;
 mod log_targets;

@@ -14,14 +14,15 @@ use nix::{
     unistd::{Gid, Uid},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     console::{Console, ConsoleError},
-    facts::{EXPORTER_PORT, Loaded, Probe, ProbeError, Saved, VERSION_LENGTH_MAX, printed_version},
+    facts::{Loaded, Probe, ProbeError, Saved, VERSION_LENGTH_MAX, printed_version},
     files::Files,
     host::{FILE_SIZE_MAX, Host, Marker, Text},
     interface::Workload,
+    layer::{EXPORTER, KILL_DELAY, LABEL, SOCKETS, USER, VOLUME, exporter, layer, pgbouncer},
     load,
     log_targets::{Forwarding, LogTargets},
     outcome::{Done, NotLoaded},
@@ -34,23 +35,8 @@ use crate::{
     x509::certificate::digest,
 };
 
-/// The user, and its group, that images of PgBouncer come with.
-const USER: &str = "postgres";
-
-/// The label of our layer, and the name of the check in it.
-const LABEL: &str = "pgbouncer";
-
 /// The label of the layer with the log targets, as with charms on Canonical's library.
 const LOGS_LABEL: &str = "pgbouncer-log-forwarding";
-
-/// The directory that both containers see, as PgBouncer sees it.
-const VOLUME: &str = "/charm/container";
-
-/// The subdirectory of [`VOLUME`] with the console sockets.
-const SOCKETS: &str = "pgbouncer";
-
-/// The exporter of prometheus-community, which images of PgBouncer may have.
-const EXPORTER: &str = "pgbouncer_exporter";
 
 /// The least number of processes: one alone could not be restarted without a gap.
 const PROCESSES_MIN: u16 = 2;
@@ -58,29 +44,12 @@ const PROCESSES_MIN: u16 = 2;
 /// The largest number of processes: more did not serve more transactions.
 const PROCESSES_MAX: u16 = 4;
 
-/// How long a process that is to end may wait for its clients to leave. The pod has 30 s in all
-/// (Kubernetes' default, which Juju keeps), and Pebble needs some of them.
-const KILL_DELAY: Duration = Duration::from_secs(24);
-
 /// How long Pebble may take to end a process and start another one, including the second in which
 /// it watches the new one.
 const REPLACE_LIMIT: Duration = KILL_DELAY.saturating_add(Duration::from_secs(6));
 
 /// How long `pgbouncer --version` may take.
 const VERSION_LIMIT: Duration = Duration::from_secs(5);
-
-/// The health check, in bash, because images have no PostgreSQL client.
-///
-/// It asks for TLS, as clients do first, and accepts either answer (PostgreSQL's protocol,
-/// "SSLRequest"): PgBouncer answers without a login. One process that answers is enough: during a
-/// change of the port the processes restart one after another. The last line `listen_port` of a
-/// file is the setting, because `[pgbouncer]` is the last section and a database can have any name.
-const HEALTH_CHECK: &str = concat!(
-    "for ini in /var/lib/pgbouncer/instance_*/pgbouncer.ini; do ",
-    "while read -r key _ value; do [[ $key != listen_port ]] || port=$value; done <$ini; ",
-    r#"( exec 3<>/dev/tcp/127.0.0.1/$port && printf "\0\0\0\10\4\322\26\57" >&3 && "#,
-    "read -r -t .9 -N 1 answer <&3 && [[ $answer == [NS] ]] ) && exit; done; exit 1",
-);
 
 /// The workload of a pod.
 #[derive(Debug)]
@@ -489,56 +458,6 @@ fn text(content: Vec<u8>) -> Option<String> {
     String::from_utf8(content).ok().filter(|text| text.len() as u64 <= FILE_SIZE_MAX)
 }
 
-/// The service of a process.
-fn pgbouncer(ini: &Path) -> Value {
-    json!({
-        "override": "replace",
-        "summary": "PgBouncer",
-        "command": format!("pgbouncer {}", ini.display()),
-        "startup": "enabled",
-        "user": USER,
-        "group": USER,
-        "kill-delay": format!("{}s", KILL_DELAY.as_secs()),
-    })
-}
-
-/// The exporter of a process. It connects to the console socket, where the user that PgBouncer runs
-/// as needs no password: everybody may read a plan and a command line.
-fn exporter(instance: u16, port: u16) -> Value {
-    let sockets = format!("{VOLUME}/{SOCKETS}/{instance}");
-    let console = format!(
-        "postgresql:///pgbouncer?host={sockets}&port={port}&user=pgbouncer&sslmode=disable"
-    );
-    let listens = EXPORTER_PORT.saturating_add(instance);
-    json!({
-        "override": "replace",
-        "summary": "measures of PgBouncer for Prometheus",
-        "command": format!(
-            "{EXPORTER} --web.listen-address=:{listens} \
-             --pgBouncer.connectionString='{console}'"
-        ),
-        "startup": "enabled",
-        "user": USER,
-        "group": USER,
-    })
-}
-
-/// The services, and the check that keeps a pod out of the Kubernetes service while PgBouncer does
-/// not answer. No check has `level: alive`, which would kill the container of a pooler that drains.
-fn layer(services: impl Iterator<Item = (String, Value)>) -> Value {
-    json!({
-        "services": services.collect::<serde_json::Map<_, _>>(),
-        "checks": { LABEL: {
-            "override": "replace",
-            "level": "ready",
-            "period": "5s",
-            "timeout": "4s",
-            "threshold": 2,
-            "exec": { "command": format!("bash -c '{HEALTH_CHECK}'"), "user": USER, "group": USER },
-        } },
-    })
-}
-
 /// The CPU limit of the container, by control groups of version 2 (`max 100000`, `150000 100000`).
 const CPU_MAX: &str = "/sys/fs/cgroup/cpu.max";
 /// The same by control groups of version 1.
@@ -567,6 +486,8 @@ fn online(ranges: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::{fs::symlink, net::UnixListener};
+
+    use serde_json::json;
 
     use super::*;
 

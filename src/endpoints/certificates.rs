@@ -179,7 +179,10 @@ pub fn decide(seen: &Seen) -> Plan {
             Taken::No => {
                 // The provider may have lost the request: the unit repeats it once.
                 let late = stored.issued.as_ref().map(|issued| issued.certificate.late());
-                note.renew_at = note.renew_at.or(late.filter(|late| *late > seen.now));
+                // The certificate may have ended while nobody renewed it.
+                let ended = answer.issued.as_ref().map(|_| seen.now + RENEWAL_MIN);
+                let next = late.filter(|late| *late > seen.now).or(ended);
+                note.renew_at = note.renew_at.or(next);
             }
         }
         plan.waits.extend(seen.lacks(provider, &answer, &stored));
@@ -516,6 +519,19 @@ mod tests {
         assert_eq!(end.request, repeated.request);
         let shown = waits.iter().map(ToString::to_string).collect::<String>();
         assert_eq!(shown, "the certificate has expired; waiting for a new one from ca");
+    }
+
+    #[test]
+    fn a_certificate_that_ended_before_the_first_hook_is_requested_anew() {
+        let end = good().certificate.not_after;
+        let mut late = Seen { now: end + 1, note: CertificateNote::default(), ..serving() };
+        let (stored, note, waits) = outcome(&late);
+        assert_eq!((stored.request, waits.len()), (serving().stored.request, 1));
+        assert_eq!(note.renew_at, Some(end + 1 + RENEWAL_MIN));
+        late = Seen { now: end + 1 + RENEWAL_MIN, note, ..late };
+        let (stored, note, waits) = outcome(&late);
+        assert_ne!(stored.request, serving().stored.request);
+        assert_eq!((note.renew_at, waits.len()), (None, 1));
     }
 
     #[test]

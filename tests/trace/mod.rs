@@ -160,7 +160,9 @@ impl Trace {
             Said::Console(command) => (!command.starts_with("SHOW ")).then_some(command),
             // Which PgBouncer a container has, only a program can tell that runs there.
             Said::Pebble { target, body } => (target != "/v1/exec"
-                || !body.contains(r#""command":["pgbouncer","--version"]"#))
+                || !["pgbouncer", "pgbouncer_exporter"].iter().any(|program| {
+                    body.contains(&format!(r#""command":["{program}","--version"]"#))
+                }))
             .then(|| format!("{target} {body}")),
         });
         started.chain(registered).chain(calls).chain(said).collect()

@@ -136,6 +136,10 @@ fn converge(
 fn leave(look: &mut Look<'_>) -> Result<(BTreeSet<Wait>, Option<Status>)> {
     let mut waits = BTreeSet::new();
     let mut shown = None;
+    if look.ended(Endpoint::Tracing).is_some() {
+        // No trace goes to the provider of a relation that has ended.
+        look.notes_mut().tracing = None;
+    }
     if look.notes().leaving == Leaving::Unfinished
         && look.is_leader()?
         && look.is_whole_application_leaving()?

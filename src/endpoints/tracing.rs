@@ -23,6 +23,9 @@ const REQUEST: &str = r#"["otlp_http"]"#;
 /// The longest URL, in bytes.
 const LONGEST: usize = 255;
 
+/// The longest text of CAs, in bytes: the unit's state keeps no longer note.
+const CAS_LENGTH_MAX: usize = 50_000;
+
 /// The input of [`decide`].
 struct Seen {
     relation: Option<RelationId>,
@@ -115,7 +118,15 @@ fn decide(seen: &Seen) -> Plan {
                 .to_owned(),
         ));
     }
-    plan.note(Note::Tracing(Some(TracingNote { relation, url, ca: seen.cas.clone() })));
+    let is_too_long = seen.cas.len() > CAS_LENGTH_MAX;
+    if is_too_long {
+        plan.push(Effect::Warn(format!(
+            "tracing: no traces are sent: the CAs from receive-ca-cert have more than \
+             {CAS_LENGTH_MAX} bytes; let its provider send fewer"
+        )));
+    }
+    let ca = if is_too_long { String::new() } else { seen.cas.clone() };
+    plan.note(Note::Tracing(Some(TracingNote { relation, url, ca })));
     plan
 }
 
@@ -180,6 +191,15 @@ mod tests {
         assert!(told.contains("no traces are sent"), "{told}");
         let trusted = decide(&seen(false, "https://tempo:4318", "PEM")).to_string();
         assert!(!trusted.contains("warn"), "{trusted}");
+        let long = decide(&seen(false, "https://tempo:4318", &"x".repeat(CAS_LENGTH_MAX + 1)));
+        assert!(long.to_string().contains("let its provider send fewer"), "{long}");
+        let note = TracingNote {
+            relation: RelationId(9),
+            url: "https://tempo:4318".to_owned(),
+            ca: String::new(),
+        };
+        let noted = Effect::Note(Note::Tracing(Some(note)));
+        assert!(long.effects().any(|effect| *effect == noted), "{long}");
         let malformed = Seen { url: Err("it is odd".into()), ..seen(false, "", "") };
         assert!(decide(&malformed).to_string().contains("tracing:9: ignored receivers: it is odd"));
     }

@@ -174,6 +174,9 @@ impl Container {
         if is_set {
             return Ok(());
         }
+        // A hook that dies now must not leave the digest of an earlier layer: the next layer may be
+        // that one again.
+        self.remove(std::slice::from_ref(&file))?;
         self.pebble.add_layer(LABEL, layer)?;
         self.write(&[(&file, &digest)])
     }
@@ -344,7 +347,12 @@ impl Host for Container {
         if let Some(text) = facts.and_then(|facts| serde_json::to_string(&facts).ok()) {
             self.write(&[(&self.facts_file(), &text)])?;
         }
-        let services = instances().flat_map(|instance| {
+        Ok(())
+    }
+
+    fn define(&mut self, files: &Files) -> Result<(), NotLoaded> {
+        let instances = files.instances.iter().map(|file| file.instance);
+        let services = instances.flat_map(|instance| {
             let process = pgbouncer(&self.paths.ini(instance));
             [
                 (Self::service(instance), process),

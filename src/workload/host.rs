@@ -38,6 +38,12 @@ pub(super) trait Host {
     /// Makes the directories, and everything else that the processes need before their files.
     fn prepare(&mut self, files: &Files) -> Result<(), NotLoaded>;
 
+    /// Defines the services, where the charm does. The markers are removed before: a hook that dies
+    /// after this is repeated, also if the next hook wants the old files again.
+    fn define(&mut self, _: &Files) -> Result<(), NotLoaded> {
+        Ok(())
+    }
+
     /// Reads what lies at this path.
     fn read(&mut self, path: &Path) -> Result<Text, NotLoaded>;
 

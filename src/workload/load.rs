@@ -59,6 +59,7 @@ pub(super) fn load<H: Host>(host: &mut H, files: &Files) -> Result<Done, NotLoad
     let markers: Vec<_> =
         not_loaded.iter().map(|file| host.paths().marker(file.instance)).collect();
     host.remove(&markers)?;
+    host.define(files)?;
     let (user_list, shared) = (host.user_list(), host.paths().shared());
     let mut texts = vec![(user_list.as_path(), users.reveal()), (&shared, &files.shared)];
     texts.extend(files.tls.iter().map(|file| (Path::new(&file.path), file.text.reveal())));

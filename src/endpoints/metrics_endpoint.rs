@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 
-use crate::event::{Endpoint, Event, RelationId};
+use crate::event::{Endpoint, RelationId};
 use crate::facts::Texts;
 use crate::facts::topology::{Topology, rules_of};
 use crate::look::Look;
@@ -59,10 +59,11 @@ struct Exporters {
     count: u16,
 }
 
-/// Whether something that this unit publishes has changed: the number of processes of a unit, the
-/// units, or the leader.
+/// Whether something that this unit publishes has changed: the number of processes of a unit, or
+/// the units. A new leader publishes in any case: the digest is its own, and another leader may
+/// have published since.
 pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
-    if *look.event() == Event::UpgradeCharm {
+    if look.is_first_for(Endpoint::MetricsEndpoint) {
         return Ok(true);
     }
     let note = look.notes().of(Endpoint::MetricsEndpoint);

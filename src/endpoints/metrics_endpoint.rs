@@ -136,7 +136,7 @@ fn decide(seen: &Seen) -> Result<Plan> {
         if let Some(units) = &facts.units {
             let app = Bag::App(*relation);
             plan.set(app, METADATA, serde_json::to_string(&facts.topology)?);
-            plan.set(app, JOBS, jobs(units).to_string());
+            plan.set(app, JOBS, jobs(units, facts.has_exporter).to_string());
             plan.set(app, ALERTS, rules_of(RULES, &facts.topology)?.to_string());
         }
     }
@@ -161,10 +161,13 @@ impl Facts {
 /// One job for each process. If all units have as many processes, Prometheus' charm puts the
 /// address of each unit in the place of `*`. Otherwise the targets are listed, so that none is
 /// missing and none is down by mistake.
-fn jobs(units: &[Exporters]) -> Json {
+///
+/// An image without the exporter is the image of every unit. No unit names itself then, so `*`
+/// stands for none, where a list would name targets that do not exist.
+fn jobs(units: &[Exporters], has_exporter: bool) -> Json {
     let counts: BTreeSet<u16> = units.iter().map(|unit| unit.count).collect();
     let most = counts.last().copied().unwrap_or_default();
-    let is_uniform = counts.len() == 1;
+    let is_uniform = counts.len() == 1 || !has_exporter;
     let jobs = (0..most).map(|process| {
         let port = EXPORTER_PORT + process;
         let target = |host: &str| format!("{host}:{port}");
@@ -224,9 +227,9 @@ mod tests {
     }
 
     /// Targets and labels of each job.
-    fn targets(units: &[u16]) -> Vec<String> {
+    fn targets(units: &[u16], has_exporter: bool) -> Vec<String> {
         let units = facts(Some(units)).units.expect("they are given");
-        let jobs = jobs(&units);
+        let jobs = jobs(&units, has_exporter);
         let configs = jobs
             .as_array()
             .into_iter()
@@ -241,22 +244,28 @@ mod tests {
     #[test]
     fn units_with_as_many_processes_share_a_target_for_each_process() {
         assert_eq!(
-            targets(&[2, 2, 2]),
+            targets(&[2, 2, 2], true),
             ["*:9127 {pgbouncer_process:0}", "*:9128 {pgbouncer_process:1}"]
         );
-        assert_eq!(targets(&[]), [""; 0]);
+        assert_eq!(targets(&[], true), [""; 0]);
     }
 
     #[test]
     fn units_with_different_numbers_of_processes_have_targets_of_their_own() {
         assert_eq!(
-            targets(&[1, 2]),
+            targets(&[1, 2], true),
             [
                 "pgb-0:9127 {juju_unit:pgb/0,pgbouncer_process:0}",
                 "pgb-1:9127 {juju_unit:pgb/1,pgbouncer_process:0}",
                 "pgb-1:9128 {juju_unit:pgb/1,pgbouncer_process:1}",
             ]
         );
+    }
+
+    #[test]
+    fn no_target_is_listed_for_an_image_without_exporter() {
+        let shared = targets(&[1, 2], false);
+        assert!(shared.iter().all(|target| target.starts_with("*:")), "{shared:?}");
     }
 
     #[test]

@@ -12,6 +12,9 @@ pub const ADDRESS: &str = "ingress-address";
 /// Unit. The unit's DNS name, required by the specification. The leader reads it to distinguish
 /// units of this charm from units that still run the Python charm.
 pub const HOSTNAME: &str = "hostname";
+/// Unit. Written by the Python charm once its container runs. The leader reads it: a unit that
+/// still runs the Python charm has one exporter.
+pub const PYTHON_RUNS: &str = "container_initialised";
 /// Unit. The version of the unit's PgBouncer. The leader reads it and installs the lookup in
 /// PostgreSQL for the oldest version.
 pub const PGBOUNCER_VERSION: &str = "pgbouncer_version";

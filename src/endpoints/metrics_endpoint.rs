@@ -13,7 +13,7 @@ use crate::facts::Texts;
 use crate::facts::topology::{Topology, rules_of};
 use crate::look::Look;
 use crate::notes::EndpointNote;
-use crate::peer_bag::{HOSTNAME, PROCESSES};
+use crate::peer_bag::{HOSTNAME, PROCESSES, PYTHON_RUNS};
 use crate::plan::{Bag, Effect, Note, Plan, Value};
 use crate::workload::EXPORTER_PORT;
 use crate::x509::certificate::digest;
@@ -30,6 +30,9 @@ const ALERTS: &str = "alert_rules";
 const NAME: &str = "prometheus_scrape_unit_name";
 const ADDRESS: &str = "prometheus_scrape_unit_address";
 const FQDN: &str = "prometheus_scrape_unit_fqdn";
+
+/// The most exporters of a unit: the charm keeps this many ports free.
+const EXPORTERS_MAX: u16 = 4;
 
 /// The input of [`decide`].
 struct Seen {
@@ -107,11 +110,11 @@ fn facts(look: &mut Look<'_>) -> Result<Option<Facts>> {
 }
 
 /// The number of exporters of a unit, by its bag. A unit of the Python charm has one; a unit of
-/// this charm that has not reported has none yet.
+/// this charm that has not reported, or has just joined, has none yet.
 fn count(bag: &Texts) -> u16 {
     match bag.get(PROCESSES) {
-        Some(text) => text.parse().unwrap_or(0),
-        None => u16::from(!bag.contains_key(HOSTNAME)),
+        Some(text) => text.parse().unwrap_or(0).min(EXPORTERS_MAX),
+        None => u16::from(bag.contains_key(PYTHON_RUNS) && !bag.contains_key(HOSTNAME)),
     }
 }
 
@@ -308,8 +311,10 @@ mod tests {
         let bag = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Texts>()
         };
-        assert_eq!(count(&bag(&[])), 1);
-        assert_eq!(count(&bag(&[(HOSTNAME, "pgb-1")])), 0);
+        assert_eq!(count(&bag(&[(PYTHON_RUNS, "True")])), 1);
+        assert_eq!(count(&bag(&[(PYTHON_RUNS, "True"), (HOSTNAME, "pgb-1")])), 0);
+        assert_eq!(count(&bag(&[])), 0, "it has just joined");
+        assert_eq!(count(&bag(&[(HOSTNAME, "pgb-1"), (PROCESSES, "65535")])), EXPORTERS_MAX);
         assert_eq!(count(&bag(&[(HOSTNAME, "pgb-1"), (PROCESSES, "4")])), 4);
     }
 }

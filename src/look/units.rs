@@ -12,7 +12,7 @@ use crate::facts::units::LoadedUnit;
 use crate::juju::{Goal, Owner};
 use crate::notes::Trust;
 use crate::peer_bag::{
-    ADDRESS, DATABASES_LOADED, HOSTNAME, PGBOUNCER_VERSION, PROCESSES, TLS_CA, TROUBLE,
+    ADDRESS, DATABASES_LOADED, HOSTNAME, PGBOUNCER_VERSION, PROCESSES, PYTHON_RUNS, TLS_CA, TROUBLE,
 };
 use crate::plan::Bag;
 use crate::status::{self, Serving};
@@ -20,8 +20,16 @@ use crate::x509::Bundle;
 use crate::x509::certificate::digest;
 
 /// The keys of another unit's bag that this charm reads and notes.
-const KEPT: [&str; 7] =
-    [ADDRESS, DATABASES_LOADED, HOSTNAME, PGBOUNCER_VERSION, PROCESSES, TLS_CA, TROUBLE];
+const KEPT: [&str; 8] = [
+    ADDRESS,
+    DATABASES_LOADED,
+    HOSTNAME,
+    PGBOUNCER_VERSION,
+    PROCESSES,
+    PYTHON_RUNS,
+    TLS_CA,
+    TROUBLE,
+];
 
 impl Look<'_> {
     /// The units that the model plans for our or a related application.

@@ -180,8 +180,11 @@ pub fn decide(seen: &Seen) -> Plan {
                 // The provider may have lost the request: the unit repeats it once.
                 let late = stored.issued.as_ref().map(|issued| issued.certificate.late());
                 // The certificate may have ended while nobody renewed it.
-                let ended = answer.issued.as_ref().map(|_| seen.now + RENEWAL_MIN);
-                let next = late.filter(|late| *late > seen.now).or(ended);
+                let has_ended = answer.issued.as_ref().is_some_and(|issued| {
+                    !answer.is_revoked && issued.certificate.not_after <= seen.now
+                });
+                let soon = has_ended.then_some(seen.now + RENEWAL_MIN);
+                let next = late.filter(|late| *late > seen.now).or(soon);
                 note.renew_at = note.renew_at.or(next);
             }
         }

@@ -162,6 +162,7 @@ fn a_status_shows_some_applications_only_and_repeats() {
         names() {{ grep -o 'puppet/[0-9]\\|far/[0-9]' | sort -u | xargs; }}
         for wanted in far puppet/1 'far puppet/0' nobody; do juju status $wanted | names; done
         juju status far puppet/1 --format json | names
+        >seen
         juju status far --watch 10ms >seen & watch=$!
         while [ $(grep -c '^.*Model ' seen) -lt 3 ]; do sleep 0.01; done
         kill $watch

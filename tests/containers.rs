@@ -382,10 +382,9 @@ for argument in "$@"; do
     case $argument in
         --version) exit ;;
         --web.listen-address=*) echo "listens on ${argument#*=}" ;;
-        --pgBouncer.connectionString=*) console=${argument#*=} ;;
     esac
 done
-while PSQL -XAtw "$console" < <(echo 'SHOW VERSION;' && exec sleep infinity) || sleep 0.1; do :; done
+while PSQL -XAtw "$PGBOUNCER_EXPORTER_CONNECTION_STRING" < <(echo 'SHOW VERSION;' && exec sleep infinity) || sleep 0.1; do :; done
 "#;
 
 /// The first line of a unit's private key, which only PgBouncer may read.

@@ -62,10 +62,8 @@ pub(super) fn exporter(instance: u16, port: u16) -> Value {
     json!({
         "override": "replace",
         "summary": "measures of PgBouncer for Prometheus",
-        "command": format!(
-            "{EXPORTER} --web.listen-address=:{listens} \
-             --pgBouncer.connectionString='{console}'"
-        ),
+        "command": format!("{EXPORTER} --web.listen-address=:{listens}"),
+        "environment": { "PGBOUNCER_EXPORTER_CONNECTION_STRING": console },
         "startup": "enabled",
         "user": USER,
         "group": USER,

@@ -46,8 +46,8 @@ struct Facts {
     topology: Topology,
     /// This unit's DNS name.
     host: String,
-    /// The image of this unit's workload has the exporter.
-    has_exporter: bool,
+    /// The image of this unit's workload has the exporter; `None` while the container is away.
+    has_exporter: Option<bool>,
     /// All units that have reported; `None` on a follower.
     units: Option<Vec<Exporters>>,
 }
@@ -73,25 +73,17 @@ pub fn is_due(look: &mut Look<'_>) -> Result<bool> {
     if note.relations.is_empty() {
         return Ok(false);
     }
-    Ok(facts(look)?.is_some_and(|facts| facts.digest() != note.published))
+    Ok(facts(look)?.digest() != note.published)
 }
 
 /// Gathers the facts and decides.
 pub fn plan(look: &mut Look<'_>) -> Result<Plan> {
     let relations = look.relations(Endpoint::MetricsEndpoint)?;
-    if let Some(facts) = facts(look)? {
-        return decide(&Seen { relations, facts });
-    }
-    // The unit publishes when its container is there: until then the digest differs.
-    let mut plan = Plan::default();
-    let note = EndpointNote { relations, published: String::new() };
-    plan.note(Note::Endpoint(Endpoint::MetricsEndpoint, note));
-    Ok(plan)
+    decide(&Seen { relations, facts: facts(look)? })
 }
 
-/// The facts; `None` while this unit's workload cannot be probed.
-fn facts(look: &mut Look<'_>) -> Result<Option<Facts>> {
-    let Ok(probe) = look.probe() else { return Ok(None) };
+fn facts(look: &mut Look<'_>) -> Result<Facts> {
+    let has_exporter = look.probe().ok().map(|probe| probe.has_exporter);
     let (host, topology) = (look.hostname(), Topology::of(look.unit()));
     let mut units = None;
     if look.leads()? {
@@ -106,7 +98,7 @@ fn facts(look: &mut Look<'_>) -> Result<Option<Facts>> {
         all.sort_by(|one, other| one.unit.cmp(&other.unit));
         units = Some(all);
     }
-    Ok(Some(Facts { topology, host, has_exporter: probe.has_exporter, units }))
+    Ok(Facts { topology, host, has_exporter, units })
 }
 
 /// The number of exporters of a unit, by its bag. A unit of the Python charm has one; a unit of
@@ -128,22 +120,25 @@ fn host_of(own: &str, topology: &Topology, unit: &str) -> String {
 /// Publishes the keys in the bags of every relation.
 fn decide(seen: &Seen) -> Result<Plan> {
     let (mut plan, facts) = (Plan::default(), &seen.facts);
-    let value = |text: &str| {
-        if facts.has_exporter { Value::Text(text.to_owned()) } else { Value::Absent }
-    };
     for relation in &seen.relations {
-        let unit = Bag::Unit(*relation);
-        plan.set(unit, NAME, value(&facts.topology.unit));
-        plan.set(unit, ADDRESS, value(&facts.host));
-        plan.set(unit, FQDN, value(&facts.host));
+        // A unit whose container is away keeps what it said: the container comes back.
+        for (key, text) in
+            [(NAME, &facts.topology.unit), (ADDRESS, &facts.host), (FQDN, &facts.host)]
+        {
+            match facts.has_exporter {
+                Some(true) => plan.set(Bag::Unit(*relation), key, text.as_str()),
+                Some(false) => plan.set(Bag::Unit(*relation), key, Value::Absent),
+                None => {}
+            }
+        }
         if let Some(units) = &facts.units {
             let app = Bag::App(*relation);
             plan.set(app, METADATA, serde_json::to_string(&facts.topology)?);
-            plan.set(app, JOBS, jobs(units, facts.has_exporter).to_string());
+            plan.set(app, JOBS, jobs(units, facts.has_exporter != Some(false)).to_string());
             plan.set(app, ALERTS, rules_of(RULES, &facts.topology)?.to_string());
         }
     }
-    if !seen.relations.is_empty() && !facts.has_exporter {
+    if !seen.relations.is_empty() && facts.has_exporter == Some(false) {
         let text = "metrics-endpoint: the workload image has no pgbouncer_exporter, so Prometheus \
                     gets no metrics of this unit; attach an image that has it (juju \
                     attach-resource)";
@@ -219,7 +214,7 @@ mod tests {
         Facts {
             topology: topology(),
             host: exporters(0, 0).host,
-            has_exporter: true,
+            has_exporter: Some(true),
             units: units.map(numbered),
         }
     }
@@ -280,9 +275,11 @@ mod tests {
         for key in [METADATA, JOBS, ALERTS] {
             assert!(leader.contains(&format!("set app 7 {key} = ")), "{leader}");
         }
-        let bare = shown(Facts { has_exporter: false, ..facts(None) });
+        let bare = shown(Facts { has_exporter: Some(false), ..facts(None) });
         assert!(bare.contains("remove unit 7 prometheus_scrape_unit_name"), "{bare}");
         assert!(bare.contains("has no pgbouncer_exporter"), "{bare}");
+        let away = shown(Facts { has_exporter: None, ..facts(Some(&[2])) });
+        assert!(away.contains("set app 7") && !away.contains("unit 7"), "{away}");
     }
 
     #[test]
@@ -292,12 +289,13 @@ mod tests {
             facts(Some(&[2, 2])),
             facts(Some(&[2, 3])),
             facts(Some(&[2, 2, 2])),
-            Facts { has_exporter: false, ..facts(None) },
+            Facts { has_exporter: Some(false), ..facts(None) },
+            Facts { has_exporter: None, ..facts(None) },
         ]
         .iter()
         .map(Facts::digest)
         .collect();
-        assert_eq!(digests.len(), 5);
+        assert_eq!(digests.len(), 6);
     }
 
     #[test]

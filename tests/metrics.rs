@@ -307,6 +307,7 @@ fn prometheus_sees_every_process_of_every_unit_whatever_happens() -> Outcome {
     prometheus.sees(&eight);
     go(&["replace-pod pgbouncer-k8s/1"])?;
     prometheus.sees(&eight);
+    // With `for: 1s` a restart may alert for a moment; no alert remains.
     prometheus.wait_for("ALERTS", <[_]>::is_empty);
     go(&["leader pgbouncer-k8s/1"])?;
     prometheus.sees(&eight);

@@ -113,8 +113,8 @@ fn decide(seen: &Seen) -> Plan {
     };
     if url.starts_with("https") && seen.cas.is_empty() {
         plan.push(Effect::Warn(
-            "tracing: no traces are sent: the provider uses https, and no CA is known to verify it; \
-             integrate receive-ca-cert with the provider of that CA"
+            "tracing: no traces are sent: the provider uses https, and no CA is known to verify \
+             it; integrate receive-ca-cert with the provider of that CA"
                 .to_owned(),
         ));
     }

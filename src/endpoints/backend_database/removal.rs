@@ -66,7 +66,8 @@ pub fn cleaned_up(seen: &Ending) -> Plan {
         // The roles stay: an application that is scaled to zero may get units and clients again,
         // and Juju does not say whether its relations have ended.
         plan.push(Effect::Warn(format!(
-            "left in PostgreSQL: the roles {}; if the application is removed, drop them and their objects",
+            "left in PostgreSQL: the roles {}; if the application is removed, drop them and their \
+             objects",
             seen.roles.join(", ")
         )));
     }

@@ -52,16 +52,15 @@ impl Provider {
                 seen.lock().expect("no panic").1 += 1;
                 let (seen, tls) = (Arc::clone(&seen), tls.clone());
                 thread::spawn(move || {
-                    let body = match tls {
-                        None => answer(stream, manner),
+                    // Recorded before the answer: the hook may end before this thread goes on.
+                    let record = |body| seen.lock().expect("no panic").0.push(body);
+                    let _ = match tls {
+                        None => answer(stream, manner, record),
                         Some(tls) => {
                             let connection = ServerConnection::new(tls).expect("a connection");
-                            answer(StreamOwned::new(connection, stream), manner)
+                            answer(StreamOwned::new(connection, stream), manner, record)
                         }
                     };
-                    if let Ok(body) = body {
-                        seen.lock().expect("no panic").0.push(body);
-                    }
                 });
             }
         });
@@ -78,7 +77,11 @@ impl Provider {
     }
 }
 
-fn answer(mut stream: impl Read + Write, manner: Manner) -> std::io::Result<String> {
+fn answer(
+    mut stream: impl Read + Write,
+    manner: Manner,
+    record: impl FnOnce(String),
+) -> std::io::Result<()> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte)?;
@@ -90,6 +93,7 @@ fn answer(mut stream: impl Read + Write, manner: Manner) -> std::io::Result<Stri
     let length = length.and_then(|text| text.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     stream.read_exact(&mut body)?;
+    record(String::from_utf8(body).map_err(std::io::Error::other)?);
     match manner {
         Manner::Takes => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")?,
         Manner::Refuses => {
@@ -101,8 +105,7 @@ fn answer(mut stream: impl Read + Write, manner: Manner) -> std::io::Result<Stri
         }
         Manner::Endless => while stream.write_all(b"HTTP/1.1 2").is_ok() {},
     }
-    stream.flush()?;
-    String::from_utf8(body).map_err(std::io::Error::other)
+    stream.flush()
 }
 
 fn model() -> Result<Sim, Box<dyn Error>> {
